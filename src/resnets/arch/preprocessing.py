@@ -58,7 +58,11 @@ class Preprocessing:
         object.__setattr__(self, "crop_pct", float(self.crop_pct))
         if len(self.size) != 2 or min(self.size) < 1:
             raise ConfigError(f"size must be (height, width) of at least 1; got {self.size}")
-        for name, allowed in (("crop_mode", CropMode), ("interpolation", Interpolation), ("channels", Channels)):
+        for name, allowed in (
+            ("crop_mode", CropMode),
+            ("interpolation", Interpolation),
+            ("channels", Channels),
+        ):
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}")
         if not 0 < self.crop_pct <= 1:

@@ -1,0 +1,228 @@
+"""The table of a network: its parts, their operations, shapes and costs, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.nodes import (
+    Act,
+    Chain,
+    Conv,
+    Flatten,
+    GlobalPool,
+    Identity,
+    Linear,
+    Node,
+    Norm,
+    PadChannels,
+    Pool,
+    Residual,
+)
+from resnets.arch.plan import plan
+from resnets.arch.shapes import Record, trace
+from resnets.arch.variants import get_config, name_of
+from resnets.errors import ConfigError, ShapeError
+
+__all__ = ["Description", "Row", "describe"]
+
+HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        name: the path in the module, such as `layer1.0.conv1`.
+        role: `stem`, `stage`, `block`, `head` or `layer`.
+        operations: what happens there, in a few words.
+        output: (C, H, W), or (D,).
+        stride: input cells from one output cell to the next.
+        receptive_field: input cells a side that one output cell sees; `None` is the whole picture.
+        params: learned numbers in it; macs: multiply-adds of it, for one picture.
+    """
+
+    name: str
+    role: str
+    operations: str
+    output: tuple[int, ...]
+    stride: int
+    receptive_field: int | None
+    params: int
+    macs: int
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as the table prints it, under `HEADINGS`."""
+        field = "all" if self.receptive_field is None else str(self.receptive_field)
+        return (
+            self.name,
+            self.operations,
+            "x".join(map(str, self.output)),
+            str(self.stride),
+            field,
+            f"{self.params:,}",
+            f"{self.macs:,}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What `describe` answers.
+
+    Args:
+        name: the variant, or `None` where the options make a network without a name.
+        input: (C, H, W).
+        rows: the parts in order, every layer among them.
+        params, macs: totals; FLOPs are twice the MACs.
+        warnings: what is odd about this input size.
+    """
+
+    name: str | None
+    config: ResNetConfig
+    input: tuple[int, int, int]
+    rows: tuple[Row, ...]
+    params: int
+    macs: int
+    warnings: tuple[str, ...]
+
+    def select(self, layers: bool = False) -> list[Row]:
+        """The rows of stem, stages, blocks and head; or, with `layers`, every operation too."""
+        shown = [row for row in self.rows if layers or row.role != "layer" or "." not in row.name]
+        return [row for row in shown if row.name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "input": list(self.input),
+            "params": self.params,
+            "macs": self.macs,
+            "warnings": list(self.warnings),
+            "rows": [vars(row) | {"output": list(row.output)} for row in self.select(layers=True)],
+        }
+
+    def to_markdown(self, layers: bool = False) -> str:
+        """The table as Markdown, numbers to the right."""
+        lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
+        lines += ["| " + " | ".join(row.cells()) + " |" for row in self.select(layers)]
+        return "\n".join([*lines, f"| total | | | | | {self.params:,} | {self.macs:,} |"])
+
+
+def describe(model: str | ResNetConfig, input_size: int | tuple[int, int] | None = None) -> Description:
+    """The table of a network for pictures of a size.
+
+    Args:
+        model: a name that `list_models` knows, or a description.
+        input_size: pixels a side, or (H, W); by default what the network is meant for.
+
+    Raises:
+        UnknownNameError: no such network.
+        ShapeError: a picture so small that a stage would be empty; the message names the stage and the least size.
+    """
+    config = get_config(model) if isinstance(model, str) else model
+    size = config.img_size if input_size is None else input_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ConfigError(f"an input size must be at least 1; got {height}x{width}")
+    shape = (config.in_chans, height, width)
+    tree = plan(config)
+    try:
+        records = trace(tree, shape)
+    except ShapeError as error:
+        raise _too_small(tree, config, shape, error) from None
+    return Description(
+        name=model if isinstance(model, str) else name_of(config),
+        config=config,
+        input=shape,
+        rows=tuple(_row(record) for record in records),
+        params=records[0].params,
+        macs=records[0].macs,
+        warnings=tuple(_warnings(records, shape)),
+    )
+
+
+def _too_small(tree: Chain, config: ResNetConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
+    for least in range(max(2, min(shape[1:])), 4096):
+        try:
+            trace(tree, (config.in_chans, least, least))
+        except ShapeError:
+            continue
+        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the least size is {least}x{least}")
+    return error
+
+
+def _warnings(records: list[Record], shape: tuple[int, int, int]) -> list[str]:
+    stages = [r for r in records if isinstance(r.node, Chain) and r.node.role == "stage"]
+    reduction = stages[-1].result.stride
+    if min(shape[1:]) >= reduction:
+        return []
+    first = next(r for r in stages if min(r.result.shape[1:]) == 1)
+    return [
+        f"the input is smaller than the total reduction of {reduction}; got {shape[1]}x{shape[2]}; "
+        f"{first.path} has shrunk to {first.result.shape[1]}x{first.result.shape[2]}, so it and what follows "
+        "see a single cell; use larger pictures or output_stride"
+    ]
+
+
+def _row(record: Record) -> Row:
+    node = record.node
+    role = node.role if isinstance(node, Chain) else "block" if isinstance(node, Residual) else "layer"
+    return Row(
+        name=record.path,
+        role=role,
+        operations=operations(node),
+        output=record.result.shape,
+        stride=record.result.stride,
+        receptive_field=record.result.field,
+        params=record.params,
+        macs=record.macs,
+    )
+
+
+def operations(node: Node) -> str:
+    """What `node` does, in a few words: `3x3 conv 64 /2`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`."""
+    match node:
+        case Conv():
+            return f"{_conv(node)} conv"
+        case Pool():
+            return f"{node.kernel}x{node.kernel} {node.kind} pool" + (f" /{node.stride}" if node.stride > 1 else "")
+        case GlobalPool():
+            return f"global {node.kind} pool"
+        case Norm():
+            return f"{node.kind.replace('_', ' ')} norm"
+        case Act():
+            return {"relu": "ReLU"}[node.kind]
+        case Linear():
+            return f"linear {node.out_features}"
+        case PadChannels():
+            every = f"every {node.stride}nd cell, " if node.stride == 2 else ""
+            return f"{every}{node.before}+{node.after} zero channels"
+        case Flatten():
+            return "flatten"
+        case Identity():
+            return "-"
+        case Chain(role="stage"):
+            return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
+        case Chain(role="block"):
+            return f"{node.kind}: {_convs(node.nodes)}"
+        case Residual():
+            shortcut = ", ".join(_conv(s) if isinstance(s, Conv) else operations(s) for s in node.shortcut[:1])
+            return f"{node.kind}: {_convs(node.body)}; shortcut {shortcut or 'identity'}"
+        case _:
+            return ""
+
+
+def _convs(nodes: tuple[Node, ...]) -> str:
+    return ", ".join(_conv(node) for node in nodes if isinstance(node, Conv))
+
+
+def _conv(node: Conv) -> str:
+    marks = [
+        f"/{node.stride}" if node.stride > 1 else "",
+        f"dilation {node.dilation}" if node.dilation > 1 else "",
+        f"groups {node.groups}" if node.groups > 1 else "",
+    ]
+    return " ".join([f"{node.kernel}x{node.kernel} {node.out_chans}", *filter(None, marks)])

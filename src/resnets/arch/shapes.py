@@ -1,0 +1,179 @@
+"""What a plan does to a picture's shape, and what it costs: one walk over the tree, in integers.
+
+Shape letters: C channels, H height, W width. MACs are multiply-adds of convolutions and linear layers, for one
+picture; FLOPs are twice that. The receptive field counts input cells a side; `None` is the whole picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnets.arch.nodes import (
+    Act,
+    Chain,
+    Conv,
+    Flatten,
+    GlobalPool,
+    Identity,
+    Linear,
+    Node,
+    Norm,
+    PadChannels,
+    Padding,
+    Pool,
+    Residual,
+    children,
+    join,
+)
+from resnets.errors import ShapeError
+
+__all__ = ["Record", "Signal", "trace"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What stands between two operations.
+
+    Args:
+        shape: (C, H, W), or (D,) once flattened.
+        field: receptive field of one cell, in input cells a side.
+        stride: input cells from one cell to the next.
+    """
+
+    shape: tuple[int, ...]
+    field: int | None = 1
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One node met on the walk: where, what, the signal before and after, and its cost with all inside it."""
+
+    path: str
+    node: Node
+    level: int
+    source: Signal
+    result: Signal
+    params: int
+    macs: int
+
+
+def trace(plan: Node, shape: tuple[int, int, int]) -> list[Record]:
+    """Every node of `plan`, parents first, for an input of `shape` (C, H, W).
+
+    Raises:
+        ShapeError: the wrong channels, or a node that would put out an empty map (the message names it).
+    """
+    return _trace(plan, Signal(shape), "", 0)
+
+
+def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
+    if not isinstance(node, Chain | Residual):
+        result = _apply(node, signal, path)
+        macs = _macs(node, result)
+        return [Record(path, node, level, signal, result, _params(node), macs)]
+
+    inside: list[Record] = []
+
+    def run(nodes: tuple[tuple[str, Node], ...], here: Signal) -> Signal:
+        for name, child in nodes:
+            records = _trace(child, here, join(path, name), level + 1)
+            inside.extend(records)
+            here = records[0].result
+        return here
+
+    if isinstance(node, Chain):
+        result = run(children(node), signal)
+    else:
+        parts = {id(child): name for name, child in children(node)}
+
+        def named(nodes: tuple[Node, ...]) -> tuple[tuple[str, Node], ...]:
+            return tuple((parts[id(child)], child) for child in nodes)
+
+        fork = run(named(node.pre), signal)
+        body, shortcut = run(named(node.body), fork), run(named(node.shortcut), fork)
+        if body.shape != shortcut.shape:
+            raise ShapeError(
+                f"a block's two paths must meet in one shape; got {body.shape} and {shortcut.shape} at {path}"
+            )
+        result = run(named(node.post), Signal(body.shape, _wider(body.field, shortcut.field), body.stride))
+    own = [record for record in inside if record.level == level + 1]
+    params, macs = sum(record.params for record in own), sum(record.macs for record in own)
+    return [Record(path, node, level, signal, result, params, macs), *inside]
+
+
+def _wider(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
+
+
+def _apply(node: Node, signal: Signal, path: str) -> Signal:
+    shape, field, stride = signal.shape, signal.field, signal.stride
+    match node:
+        case Conv():
+            _expect(shape, node.in_chans, path)
+            reach = node.dilation * (node.kernel - 1) + 1
+            cells = (_window(size, reach, node.stride, node.padding, False, path) for size in shape[1:])
+            return Signal((node.out_chans, *cells), field and field + (reach - 1) * stride, stride * node.stride)
+        case Pool():
+            cells = (_window(size, node.kernel, node.stride, node.padding, node.ceil, path) for size in shape[1:])
+            return Signal((shape[0], *cells), field and field + (node.kernel - 1) * stride, stride * node.stride)
+        case PadChannels():
+            cells = (-(-size // node.stride) for size in shape[1:])
+            return Signal((node.before + shape[0] + node.after, *cells), field, stride * node.stride)
+        case GlobalPool():
+            return Signal((shape[0], 1, 1), None, stride)
+        case Flatten():
+            return Signal((shape[0] * shape[1] * shape[2],), field, stride)
+        case Linear():
+            _expect(shape, node.in_features, path)
+            return Signal((node.out_features,), None, stride)
+        case Norm():
+            _expect(shape, node.channels, path)
+            return signal
+        case Act() | Identity():
+            return signal
+        case _:
+            raise AssertionError(f"no shape rule for {type(node).__name__}")
+
+
+def _expect(shape: tuple[int, ...], channels: int, path: str) -> None:
+    if shape[0] != channels:
+        raise ShapeError(f"{path} takes {channels} channels; got {shape[0]}; pass in_chans={shape[0]}")
+
+
+def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, path: str) -> int:
+    """Cells that a window of `reach` cells finds in `size` cells."""
+    if padding == "same":
+        return -(-size // stride)
+    before, after = padding if isinstance(padding, tuple) else (padding, padding)
+    room = size + before + after - reach
+    cells = (-(-room // stride) if ceil else room // stride) + 1
+    if ceil and (cells - 1) * stride >= size + before:
+        cells -= 1  # the last window must start inside the picture or the padding before it, as in torch
+    if room < 0 or cells < 1:
+        raise ShapeError(f"{path} would be empty: a window of {reach} finds no place in {size} cells")
+    return cells
+
+
+def _params(node: Node) -> int:
+    match node:
+        case Conv():
+            weights = node.out_chans * (node.in_chans // node.groups) * node.kernel**2
+            return weights + (node.out_chans if node.bias else 0)
+        case Linear():
+            return node.out_features * (node.in_features + 1)
+        case Norm():
+            return 0 if node.kind == "frozen_batch" else 2 * node.channels
+        case _:
+            return 0
+
+
+def _macs(node: Node, result: Signal) -> int:
+    match node:
+        case Conv():
+            cells = result.shape[1] * result.shape[2]
+            return cells * node.out_chans * (node.in_chans // node.groups) * node.kernel**2
+        case Linear():
+            return node.out_features * node.in_features
+        case _:
+            return 0

@@ -1,0 +1,125 @@
+"""Random numbers that depend on what they are for and on nothing else.
+
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a counter into four
+random words. The counter here is (draw, sample index, epoch, stream and view) and the key is the seed, so that
+a picture's augmentation is the same in any batch, in any worker and after any restart.
+
+Legend: N samples, K draws a sample.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.errors import ConfigError
+
+__all__ = ["Stream", "batch_permutation", "batch_uniform", "integers", "permutation", "philox4x32", "uniform"]
+
+_MASK = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+class Stream(IntEnum):
+    """What numbers are drawn for; each purpose has a sequence of its own."""
+
+    SHUFFLE = 0
+    SPLIT = 1
+    AUGMENT = 2  # pad-crop, flip, cutout
+    RESIZED_CROP = 3
+    MIXUP = 4  # batch-wide, keyed by step
+    DROP_PATH = 5  # batch-wide, keyed by step
+    SAMPLER = 6
+
+
+def philox4x32(counter: npt.NDArray[np.uint32], key: tuple[int, int]) -> npt.NDArray[np.uint32]:
+    """Ten rounds of Philox4x32, as Random123 defines them.
+
+    Args:
+        counter: (..., 4) uint32.
+        key: two words below 2**32.
+
+    Returns:
+        (..., 4) uint32 random words.
+    """
+    c0, c1, c2, c3 = (counter[..., word].astype(np.uint64) for word in range(4))
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0),
+            p1 & _MASK,
+            (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def _words(seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: int) -> npt.NDArray[np.uint32]:
+    """(N, count) uint32 words for the samples `index`."""
+    rows = np.atleast_1d(np.asarray(index))
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed must be between 0 and 2**64 - 1; got {seed}; choose another")
+    assert 0 <= epoch < 2**32 and 0 <= stream < 2**16 and 0 <= view < 2**16
+    assert rows.size == 0 or (rows.min() >= 0 and rows.max() < 2**32)
+    blocks = -(-count // 4)
+    counter = np.empty((len(rows), blocks, 4), np.uint32)
+    counter[..., 0] = np.arange(blocks)
+    counter[..., 1] = rows[:, None]
+    counter[..., 2] = epoch
+    counter[..., 3] = stream << 16 | view
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))  # (N, blocks, 4)
+    return words.reshape(len(rows), blocks * 4)[:, :count]
+
+
+def uniform(
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: int = 0
+) -> npt.NDArray[np.float64]:
+    """Uniform numbers in [0, 1) with 32 bits each.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        index: (N,) sample indices in the data set (not in the batch).
+        stream: what for, see `Stream`.
+        count: draws a sample, K.
+        view: which of several views of the same sample.
+
+    Returns:
+        (N, K) float64.
+    """
+    return _words(seed, epoch, index, stream, count, view) * 2.0**-32
+
+
+def integers(
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, *, high: int, view: int = 0
+) -> npt.NDArray[np.int64]:
+    """Uniform integers in [0, high), `high` up to 2**32; arguments as for `uniform`. Returns (N, K) int64."""
+    assert 0 < high <= 2**32
+    words = _words(seed, epoch, index, stream, count, view).astype(np.uint64)
+    return ((words * np.uint64(high)) >> _SHIFT).astype(np.int64)
+
+
+def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE) -> npt.NDArray[np.int64]:
+    """A random order of 0..n-1: samples sorted by a 64-bit random key of their own. Returns (n,) int64."""
+    words = _words(seed, epoch, np.arange(n), stream, 2, 0).astype(np.uint64)
+    return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind="stable").astype(np.int64)
+
+
+def batch_uniform(seed: int, step: int, stream: int, count: int) -> npt.NDArray[np.float64]:
+    """`count` uniform numbers in [0, 1) that a whole batch shares, keyed by the optimiser step."""
+    return uniform(seed, step, 0, stream, count)[0]
+
+
+def batch_permutation(n: int, seed: int, step: int, stream: int = Stream.MIXUP) -> npt.NDArray[np.int64]:
+    """A random order of the n places in a batch (mixup partners), keyed by the optimiser step.
+
+    It shares the counter space of `batch_uniform`'s first draws, hence view 1.
+    """
+    words = _words(seed, step, np.arange(n), stream, 2, 1).astype(np.uint64)
+    return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind="stable").astype(np.int64)

@@ -1,0 +1,145 @@
+"""Pieces of HTML, everything in them escaped: what `report` is composed of."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnets.errors import ShapeError
+
+__all__ = ["Bar", "Cell", "facts", "picture", "plain", "plot", "section", "settings", "table"]
+
+FIRST_ROWS = 20  # rows that stand open; the rest folds
+SHOWN = 280  # pixels of a picture's longer side: shown at 140 on screens of double density
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A share in [0, 1], drawn as a bar behind its number."""
+
+    share: float
+
+
+Cell = str | int | Bar | None
+"""A table cell: text, a count, a bar, or what is not defined."""
+
+
+def plain(value: Any) -> str:
+    """A setting as a person would write it; not yet escaped."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value) or "–"
+    return str(value)
+
+
+def section(title: str, content: str, note: str = "") -> str:
+    """A heading, a line below it, and content that is HTML already; nothing if there is no content."""
+    if not content:
+        return ""
+    below = f'<p class="note">{escape(note)}</p>\n' if note else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{below}{content}\n</section>\n"
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Named values side by side."""
+    items = (f"<div><dt>{escape(name)}</dt><dd>{escape(plain(value))}</dd></div>" for name, value in values.items())
+    return f'<dl class="facts">{"".join(items)}</dl>'
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Named values below each other; mappings inside become headed tables of their own."""
+    own = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+    parts = [_pairs(own)] if own else []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            parts.append(f"<div><h3>{escape(name)}</h3>{_pairs(_flat(value))}</div>")
+    return f'<div class="settings">{"".join(parts)}</div>' if parts else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, more: str = "rows") -> str:
+    """A table whose first column is text; rows after the twentieth fold away under "N more `more`"."""
+    first, rest = rows[:FIRST_ROWS], rows[FIRST_ROWS:]
+    html = _table(header, first)
+    if rest:
+        html += f"<details><summary>{len(rest)} more {escape(more)}</summary>{_table(header, rest)}</details>"
+    return html
+
+
+def plot(draw: Callable[[bool], bytes], description: str) -> str:
+    """A plot drawn twice, `draw(False)` for light pages and `draw(True)` for dark ones."""
+    light, dark = (_data_uri(draw(theme), "png") for theme in (False, True))
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img class="plot" src="{light}" alt="{escape(description)}"></picture>'
+    )
+
+
+def picture(image: NDArray[np.uint8], description: str) -> str:
+    """A picture (H, W), (H, W, 1) or (H, W, 3) uint8, embedded at no more than it is shown at.
+
+    Raises:
+        ShapeError: what is no such picture.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+        raise ShapeError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3) uint8; got {image.shape} {image.dtype}")
+    pixels = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    small = max(pixels.size) < 96  # such pixels are shown as squares, and kept exactly
+    pixels.thumbnail((SHOWN, SHOWN))
+    stream = io.BytesIO()
+    kind = "png" if small else "jpeg"
+    pixels.save(stream, kind, **({} if small else {"quality": 88}))
+    style = ' class="small"' if small else ""
+    return f'<img{style} src="{_data_uri(stream.getvalue(), kind)}" alt="{escape(description)}">'
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    share = 100 / (len(header) + 1)  # the first column is twice as wide
+    columns = f'<col style="width:{2 * share:.2f}%">' + f'<col style="width:{share:.2f}%">' * (len(header) - 1)
+    body = [[_cell(cell) for cell in row] for row in rows]
+    # A heading stands over its column: to the right over counts, to the left over text and bars.
+    right = {i for row in body[:1] for i, cell in enumerate(row) if ' class="n' in cell}
+    head = "".join(f"<th{' class=n' if i in right else ''}>{escape(name)}</th>" for i, name in enumerate(header))
+    lines = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in body)
+    return f"<table><colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>\n{lines}\n</tbody></table>"
+
+
+def _cell(cell: Cell) -> str:
+    if cell is None:
+        return '<td class="none">–</td>'
+    if isinstance(cell, Bar):
+        return f'<td class="bar" style="--share:{100 * cell.share:.1f}%">{100 * cell.share:.1f}%</td>'
+    if isinstance(cell, str):
+        return f"<td>{escape(cell)}</td>"
+    return f'<td class="n">{cell:,}</td>'
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = (f"<tr><th>{escape(name)}</th><td>{escape(plain(value))}</td></tr>" for name, value in values.items())
+    return f"<table><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

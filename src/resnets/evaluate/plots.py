@@ -1,0 +1,262 @@
+"""Plots of a run as PNG bytes, 900 pixels wide on the page and drawn at twice that.
+
+Drawn through matplotlib's object interface: no pyplot, no global state, no window.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from resnets.errors import DataError, ShapeError
+from resnets.evaluate.style import DARK, LIGHT, Theme, drawable, font_families
+
+__all__ = ["confusion", "contact_sheet", "curves"]
+
+WIDTH = 9.0  # inches; at 200 dpi 1800 pixels, shown as 900: 10 points are 14 pixels on the page
+DPI = 200
+NAMED = 40  # classes whose names still fit along the side of a matrix
+COUNTED = 20  # classes whose counts still fit into the cells
+
+
+def curves(results: Sequence[Mapping[str, float | None]], *, dark: bool = False) -> bytes:
+    """Loss, accuracy and learning rate over the epochs, side by side.
+
+    Args:
+        results: rows as `read_results` gives them; what a row lacks is left out.
+        dark: for a dark page.
+
+    Raises:
+        DataError: no rows.
+    """
+    if not results:
+        raise DataError("curves need at least one epoch; got none; plot after the first epoch")
+    theme = DARK if dark else LIGHT
+    figure = _figure(theme, WIDTH, 2.9)
+    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[1, 1, 0.55], sharex=True)
+    for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+        _panel(axes, title, theme)
+
+    _line(loss, results, "train_loss", "train", theme.second, theme)
+    _line(loss, results, "val_loss", "val", theme.first, theme)
+    _line(accuracy, results, "train_top1", "train", theme.second, theme, scale=100)
+    _line(accuracy, results, "val_top1", "val", theme.first, theme, scale=100)
+    _line(rate, results, "lr", "", theme.muted, theme)
+    _best(accuracy, results, theme)
+    low, high = accuracy.get_ylim()
+    accuracy.set_ylim(min(low, (low + high) / 2 - 1), max(high, (low + high) / 2 + 1))  # at least two points
+    accuracy.yaxis.set_major_formatter(PercentFormatter(decimals=None))
+    rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    rate.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
+    rate.set_ylim(bottom=0)
+    if len(results) == 1:
+        epoch = results[0].get("epoch") or 0
+        loss.set_xlim(epoch - 0.5, epoch + 0.5)
+    for axes in (loss, accuracy):
+        if len(axes.lines) and axes.get_legend_handles_labels()[0]:
+            axes.legend(
+                loc="lower right",
+                bbox_to_anchor=(1.02, 0.98),
+                ncols=2,
+                frameon=False,
+                labelcolor=theme.ink,
+                handlelength=1.2,
+                columnspacing=1.2,
+            )
+    return _png(figure)
+
+
+def confusion(matrix: NDArray[Any], classes: Sequence[str], *, dark: bool = False) -> bytes:
+    """The confusion matrix: rows are true classes, columns predicted ones.
+
+    Colour is the share of the true class, blue where the prediction is right and orange where it is wrong,
+    on a scale that lets rare mistakes show. Counts stand in the cells up to 20 classes, names along
+    the sides up to 40, class numbers beyond that and where no installed font has the letters of a name.
+
+    Args:
+        matrix: (C, C) counts.
+        classes: C names.
+        dark: for a dark page.
+
+    Raises:
+        ShapeError: matrix and names do not fit.
+    """
+    count = len(classes)
+    if matrix.shape != (count, count) or not count:
+        raise ShapeError(f"a confusion matrix must be (C, C) for C classes; got {matrix.shape} for {count}")
+    theme = DARK if dark else LIGHT
+    side = WIDTH if count > COUNTED else min(WIDTH, 3.4 + 0.42 * count)
+    figure = _figure(theme, WIDTH, side * 0.92)
+    axes = figure.subplots()
+    axes.imshow(_cells(matrix, theme), interpolation="nearest" if count <= 200 else "antialiased")
+    axes.spines[:].set_visible(False)
+
+    named = count <= NAMED
+    ticks = np.arange(count) if named else np.arange(0, count, _step(count))
+    labels = [drawable(classes[i], i) if named else str(i) for i in ticks]
+    size = 7 if COUNTED < count <= NAMED else 9.5
+    upright = named and max(map(len, labels)) * count > 60
+    axes.set_xticks(ticks, labels, rotation=90 if upright else 0, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, labels, fontsize=size, parse_math=False)
+    axes.tick_params(length=0 if named else 3, color=theme.grid, labelcolor=theme.ink, pad=4)
+    suffix = "" if named else " (class number)"
+    axes.set_xlabel(f"predicted{suffix}", color=theme.muted, fontsize=10, labelpad=8)
+    axes.set_ylabel(f"true{suffix}", color=theme.muted, fontsize=10, labelpad=8)
+    if count <= NAMED:  # thin lines of background between the cells
+        axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+        axes.grid(which="minor", color=theme.page, linewidth=1.5 if count <= COUNTED else 0.6)
+        axes.tick_params(which="minor", length=0)
+    if count <= COUNTED:
+        _counts(axes, matrix, theme)
+    return _png(figure)
+
+
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], *, columns: int = 6, dark: bool = False
+) -> bytes:
+    """Pictures in a grid, each with a caption below it.
+
+    Args:
+        images: each (H, W), (H, W, 1) or (H, W, 3) uint8; sizes may differ.
+        captions: one a picture; line breaks are kept.
+        columns: pictures a row.
+        dark: for a dark page.
+
+    Raises:
+        ShapeError: another number of captions than of pictures, or what is no such picture.
+        DataError: no pictures.
+    """
+    if len(images) != len(captions):
+        raise ShapeError(f"a contact sheet needs a caption a picture; got {len(images)} and {len(captions)}")
+    if not images:
+        raise DataError("a contact sheet needs at least one picture; got none")
+    theme = DARK if dark else LIGHT
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    figure = _figure(theme, WIDTH, rows * (WIDTH / columns + 0.19 * lines))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    width = max(8, 120 // columns)  # letters of 8.5 points that fit under a picture
+    for number, (axes, image, caption) in enumerate(zip(grid.flat, images, captions, strict=False)):
+        height, across = _as_picture(axes, image)
+        axes.set_xlim(-0.5 - max(0, height - across) / 2, across - 0.5 + max(0, height - across) / 2)
+        axes.set_ylim(height - 0.5 + max(0, across - height) / 2, -0.5 - max(0, across - height) / 2)
+        for place, line in enumerate(caption.split("\n")):  # one by one, for the same baselines everywhere
+            axes.annotate(
+                _clip(drawable(line, number), width), (0.5, 0), xycoords="axes fraction",
+                xytext=(0, -11 - 13 * place), textcoords="offset points", ha="center", va="baseline",
+                fontsize=8.5, color=theme.ink if place == 0 else theme.muted, parse_math=False,
+            )  # fmt: skip
+    return _png(figure)
+
+
+def _figure(theme: Theme, width: float, height: float) -> Figure:
+    with rc_context({"font.family": font_families(), "font.size": 9}):
+        figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.page, layout="constrained")
+        FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    # Text picks its font while it is drawn and while it is made; both see our families.
+    with rc_context({"font.family": font_families()}):
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _panel(axes: Axes, title: str, theme: Theme) -> None:
+    axes.set_facecolor(theme.page)
+    axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold", pad=10)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(theme.grid)
+    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=theme.muted, pad=5)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.set_xlabel("epoch", color=theme.muted)
+
+
+def _line(
+    axes: Axes, results: Sequence[Mapping[str, float | None]], column: str, label: str, colour: str, theme: Theme,
+    scale: float = 1,
+) -> None:  # fmt: skip
+    points = _points(results, column)
+    if not points:
+        return
+    epochs, values = zip(*points, strict=True)
+    marker = "o" if len(points) <= 12 else ""
+    axes.plot(
+        epochs, np.multiply(values, scale), color=colour, linewidth=2, label=label or "_", marker=marker,
+        markersize=4.5, markeredgecolor=theme.page, solid_capstyle="round", solid_joinstyle="round",
+    )  # fmt: skip
+
+
+def _best(axes: Axes, results: Sequence[Mapping[str, float | None]], theme: Theme) -> None:
+    points = _points(results, "val_top1")
+    if not points:
+        return
+    epoch, value = max(points, key=lambda point: point[1])  # the first of equals
+    axes.plot([epoch], [value * 100], "o", color=theme.first, markersize=7, markeredgecolor=theme.page)
+    # In the corner that a rising curve leaves free.
+    axes.text(
+        0.99, 0.05, f"best {value:.1%} at epoch {epoch:g}", transform=axes.transAxes, ha="right",
+        color=theme.first, fontsize=9,
+    )  # fmt: skip
+
+
+def _points(results: Sequence[Mapping[str, float | None]], column: str) -> list[tuple[float, float]]:
+    pairs = [(row.get("epoch"), row.get(column)) for row in results]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and np.isfinite(y)]
+
+
+def _cells(matrix: NDArray[Any], theme: Theme) -> NDArray[np.float64]:
+    """(C, C, 3) colours in [0, 1]."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    depth = (shares**0.6)[..., None]  # (C, C, 1)
+    right = np.eye(len(matrix), dtype=bool)[..., None]
+    ends = np.where(right, theme.rgb("first"), theme.rgb("wrong"))
+    empty = theme.rgb("cell")
+    return np.asarray(empty + (ends - empty) * depth)
+
+
+def _counts(axes: Axes, matrix: NDArray[Any], theme: Theme) -> None:
+    luminance = _cells(matrix, theme) @ np.array([0.299, 0.587, 0.114])
+    digits = len(str(int(matrix.max())))
+    size = min(10.0, 72 * WIDTH * 0.7 / len(matrix) / max(digits, 2) / 0.75)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            ink = DARK.ink if luminance[row, column] < 0.58 else LIGHT.ink
+            if row != column and count < 0.02 * matrix[row].sum():
+                ink = theme.muted
+            axes.text(column, row, f"{int(count)}", ha="center", va="center", color=ink, fontsize=size)
+
+
+def _step(count: int) -> int:
+    """Classes from tick to tick: 5, 10, 50, 100, so that about ten ticks stand along a side."""
+    return next(step for step in (5, 10, 25, 50, 100, 250, 1000, 10**9) if count / step <= 12)
+
+
+def _as_picture(axes: Axes, image: NDArray[np.uint8]) -> tuple[int, int]:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+        raise ShapeError(f"a picture must be (H, W), (H, W, 1) or (H, W, 3) uint8; got {image.shape} {image.dtype}")
+    small = max(image.shape[:2]) < 128
+    picture = image[..., 0] if image.shape[2:] == (1,) else image
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if small else "antialiased")
+    return image.shape[0], image.shape[1]
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,199 @@
+"""`report.html`: one file that holds a whole run, opens from the disk, and needs no script and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.atomic import write_atomic
+from resnets.errors import ShapeError
+from resnets.evaluate import metrics, page, plots
+from resnets.evaluate.evaluation import Evaluation, Mistake
+from resnets.version import __version__
+
+__all__ = ["render_report", "write_report"]
+
+Splits = Mapping[str, Sequence[int]]
+PAIRS = 10  # of classes most often confused
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    splits: Splits | None = None,
+    results: Sequence[Mapping[str, float | None]] = (),
+    evaluation: Evaluation | None = None,
+    images: Mapping[int, NDArray[np.uint8]] | None = None,
+    names: Mapping[int, str] | None = None,
+    next_command: str = "",
+) -> None:
+    """Writes the report, or leaves the earlier one if that fails. What is not given has no section.
+
+    Args:
+        path: where to, such as `runs/NAME/report.html`.
+        title: the headline; plain text, as all that follows: it is escaped here.
+        facts: what stands beside the accuracy: model, data, epochs, time, images a second.
+        settings: all options of the run; mappings inside become tables of their own.
+        splits: pictures of each class, by split: `{"train": (C counts), "val": (C counts)}`.
+        results: rows as `read_results` gives them.
+        evaluation: what the figures, the confusion matrix and the table of classes come from.
+        images: pictures of the mistakes by their place in the data set, each (H, W), (H, W, 1) or
+            (H, W, 3) uint8: those of `evaluation.worst()`.
+        names: what to call these pictures, such as their paths.
+        next_command: what to type next.
+
+    Raises:
+        ShapeError: counts or pictures that do not fit.
+        OSError: no permission, or no room on the disk.
+    """
+    text = render_report(
+        title=title,
+        facts=facts,
+        settings=settings,
+        splits=splits,
+        results=results,
+        evaluation=evaluation,
+        images=images,
+        names=names,
+        next_command=next_command,
+    )
+    # A folder name that is no UTF-8 comes as lone surrogates, which no file can hold.
+    write_atomic(path, text.encode("utf-8", errors="replace"))
+
+
+def render_report(
+    *,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    splits: Splits | None = None,
+    results: Sequence[Mapping[str, float | None]] = (),
+    evaluation: Evaluation | None = None,
+    images: Mapping[int, NDArray[np.uint8]] | None = None,
+    names: Mapping[int, str] | None = None,
+    next_command: str = "",
+) -> str:
+    """The text of the page that `write_report` writes, with the same arguments."""
+    body = _headline(evaluation, facts or {})
+    if results:
+        body += page.section("Training", page.plot(partial(_curves, results), "loss and accuracy by epoch"))
+    if evaluation is not None:
+        body += _mistakes(evaluation, images or {}, names or {}) + _confusion(evaluation) + _classes(evaluation)
+    if splits:
+        body += _data(splits, evaluation.classes if evaluation is not None else None)
+    body += page.section("Settings", page.settings(settings or {}))
+    if next_command:
+        body += page.section("Next", f"<pre>{escape(next_command)}</pre>", "Use the network on new pictures:")
+    template = Template(files("resnets.evaluate").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.substitute(title=escape(title), body=body, footer=f"resnets {escape(__version__)}")
+
+
+def _headline(evaluation: Evaluation | None, facts: Mapping[str, Any]) -> str:
+    if evaluation is None:
+        return f'<div class="head">{page.facts(facts)}</div>\n' if facts else ""
+    low, high = evaluation.interval
+    hero = (
+        f'<div class="hero"><span>top-1 accuracy</span><b>{evaluation.top1:.1%}</b>'
+        f"<span>95% interval {low:.1%} to {high:.1%}<br>"
+        f"{evaluation.correct:,} of {len(evaluation):,} pictures right</span></div>"
+    )
+    figures = {
+        **facts,
+        f"Top-{evaluation.k}": f"{evaluation.topk:.1%}",
+        "Balanced accuracy": f"{evaluation.balanced_accuracy:.1%}",
+        "Macro F1": f"{evaluation.macro_f1:.1%}",
+        "Loss": f"{evaluation.loss:.4f}",
+        "Calibration error": f"{evaluation.ece:.1%}",
+    }
+    if evaluation.k < 5:
+        del figures[f"Top-{evaluation.k}"]  # always 100 %
+    return f'<div class="head">{hero}{page.facts(figures)}</div>\n'
+
+
+def _curves(results: Sequence[Mapping[str, float | None]], dark: bool) -> bytes:
+    return plots.curves(results, dark=dark)
+
+
+def _mistakes(evaluation: Evaluation, images: Mapping[int, Any], names: Mapping[int, str]) -> str:
+    shown = [mistake for mistake in evaluation.worst(len(evaluation)) if mistake.index in images]
+    figures = [_figure(mistake, evaluation.classes, images, names) for mistake in shown]
+    return page.section(
+        "Most confident mistakes",
+        f'<div class="grid">\n{"".join(figures)}</div>' if figures else "",
+        "What the network called them, how sure it was, and what they are labelled. Wrong labels show up here first.",
+    )
+
+
+def _figure(mistake: Mistake, classes: Sequence[str], images: Mapping[int, Any], names: Mapping[int, str]) -> str:
+    true, called = classes[mistake.label], classes[mistake.prediction]
+    name = names.get(mistake.index, "")
+    file = f'<br><span class="file">{escape(name)}</span>' if name else ""
+    return (
+        f"<figure>{page.picture(images[mistake.index], f'{true}, called {called}')}"
+        f'<figcaption><span class="called">{escape(called)}</span> {mistake.confidence:.1%}<br>'
+        f"is {escape(true)} ({mistake.label_confidence:.1%}){file}</figcaption></figure>\n"
+    )
+
+
+def _confusion(evaluation: Evaluation) -> str:
+    classes, matrix = evaluation.classes, evaluation.confusion
+    image = page.plot(lambda dark: plots.confusion(matrix, classes, dark=dark), "confusion matrix")
+    support = evaluation.per_class.support
+    pairs = [
+        (classes[true], classes[called], count, page.Bar(share=count / int(support[true])))
+        for true, called, count in metrics.most_confused(matrix, PAIRS)
+    ]
+    listing = ""
+    if pairs and len(classes) > 2:
+        header = ("True class", "Called", "Pictures", "Share of the class")
+        listing = f"<h3>Most often confused</h3>{page.table(header, pairs)}"
+    return page.section(
+        "Confusion matrix", image + listing, "Blue is right, orange is wrong; the deeper, the more of the true class."
+    )
+
+
+def _classes(evaluation: Evaluation) -> str:
+    figures = evaluation.per_class
+    rows: list[tuple[page.Cell, ...]] = []
+    for i in np.argsort(figures.f1, kind="stable").tolist():
+        there, called = bool(figures.support[i]), bool(figures.predicted[i])
+        rows.append(
+            (
+                evaluation.classes[i],
+                page.Bar(share=float(figures.f1[i])) if there or called else None,
+                page.Bar(share=float(figures.precision[i])) if called else None,
+                page.Bar(share=float(figures.recall[i])) if there else None,
+                int(figures.support[i]),
+            )
+        )
+    header = ("Class", "F1", "Precision", "Recall", "Pictures")
+    note = "Lowest F1 first. A dash is 0/0: a class never predicted has no precision, one without pictures no recall."
+    return page.section("Classes", page.table(header, rows, more="classes"), note)
+
+
+def _data(splits: Splits, classes: Sequence[str] | None) -> str:
+    sizes = {len(counts) for counts in splits.values()}
+    if len(sizes) != 1 or (classes is not None and sizes != {len(classes)}):
+        raise ShapeError(
+            f"splits need a count for each class; got {sorted(sizes)} counts for "
+            f"{len(classes) if classes is not None else 'unknown'} classes"
+        )
+    names = classes if classes is not None else [f"class {i}" for i in range(sizes.pop())]
+    sums = {split: sum(counts) for split, counts in splits.items()}
+    note = "; ".join(
+        f"{split}: {sums[split]:,} pictures, {min(counts):,} to {max(counts):,} a class"
+        for split, counts in splits.items()
+    )
+    rows = [(name, *map(int, counts)) for name, *counts in zip(names, *splits.values(), strict=True)]
+    return page.section("Data", page.table(("Class", *splits), rows, more="classes"), note)
