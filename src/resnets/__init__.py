@@ -1,0 +1,94 @@
+"""Residual networks from one description: built, understood, trained, measured and served.
+
+    model = resnets.create_model("resnet50", num_classes=10)
+    run = resnets.train("pictures/", model="resnet18")
+    bundle = resnets.load("runs/pictures")
+
+Names are looked up when they are first used, so that `import resnets` costs next to nothing and imports no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from resnets.version import __version__
+
+if TYPE_CHECKING:
+    from resnets.api import Bundle, create_model, evaluate, load, predict, train
+    from resnets.arch.config import ResNetConfig
+    from resnets.arch.describe import describe
+    from resnets.arch.plan import plan
+    from resnets.arch.preprocessing import Preprocessing
+    from resnets.arch.variants import get_config, list_models
+    from resnets.errors import ResnetsError
+    from resnets.nn.model import ResNet
+
+__all__ = [
+    # what a network is
+    "ResNetConfig",
+    "get_config",
+    "list_models",
+    "plan",
+    "describe",
+    # the network
+    "ResNet",
+    "create_model",
+    # from pictures to a trained model and back
+    "Preprocessing",
+    "Bundle",
+    "load",
+    "train",
+    "evaluate",
+    "predict",
+    # the rest
+    "ResnetsError",
+    "__version__",
+]
+
+_HOMES = {
+    "ResNetConfig": "resnets.arch.config",
+    "get_config": "resnets.arch.variants",
+    "list_models": "resnets.arch.variants",
+    "plan": "resnets.arch.plan",
+    "describe": "resnets.arch.describe",
+    "ResNet": "resnets.nn.model",
+    "create_model": "resnets.api",
+    "Preprocessing": "resnets.arch.preprocessing",
+    "Bundle": "resnets.api",
+    "load": "resnets.api",
+    "train": "resnets.api",
+    "evaluate": "resnets.api",
+    "predict": "resnets.api",
+    "ResnetsError": "resnets.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package's own type, for one rule: `resnets.train` is the function `train`, whatever is imported.
+
+    Importing `resnets.train.loop` makes Python bind the subpackage to the same name, over the function. Inner
+    modules are reached as `from resnets.train.loop import ...`.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from resnets.errors import ConfigError, UnknownNameError
@@ -172,4 +172,4 @@ def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-_HINTS = {field.name: get_type_hints(ResNetConfig)[field.name] for field in fields(ResNetConfig)}
+_HINTS = get_type_hints(ResNetConfig)

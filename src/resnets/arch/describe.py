@@ -28,6 +28,7 @@ from resnets.errors import ConfigError, ShapeError
 __all__ = ["Description", "Row", "describe"]
 
 HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
+NOTHING = "-"  # an identity, which only keeps a module's place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +89,9 @@ class Description:
     warnings: tuple[str, ...]
 
     def select(self, layers: bool = False) -> list[Row]:
-        """The rows of stem, stages, blocks and head; or, with `layers`, every operation too."""
+        """The rows of stem, stages, blocks and head; or, with `layers`, every operation and place-keeper too."""
         shown = [row for row in self.rows if layers or row.role != "layer" or "." not in row.name]
-        return [row for row in shown if row.name]
+        return [row for row in shown if row.name and (layers or row.operations != NOTHING)]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
@@ -203,7 +204,7 @@ def operations(node: Node) -> str:
         case Flatten():
             return "flatten"
         case Identity():
-            return "-"
+            return NOTHING
         case Chain(role="stage"):
             return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
         case Chain(role="block"):

@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Pixels", "PixelChannels", "decode", "header", "jpeg_size"]
+__all__ = ["MAX_PIXELS", "Pixels", "PixelChannels", "decode", "header", "jpeg_size", "to_luma"]
 
 Pixels = npt.NDArray[np.uint8]
 PixelChannels = Literal["RGB", "L"]
@@ -96,7 +96,9 @@ def header(content: bytes, *, where: str = "picture") -> tuple[int, int, bool]:
     with _pillow_errors(where), _open(content) as image:
         width, height = image.size
         grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
-        return (width, height, grey) if _orientation(image) >= 5 else (height, width, grey)
+        # The TIFF reader has turned the size already.
+        lying = image.format != "TIFF" and _orientation(image) >= 5
+        return (width, height, grey) if lying else (height, width, grey)
 
 
 def _read(path: Path) -> bytes:
@@ -113,16 +115,22 @@ def _simplejpeg(content: bytes, channels: PixelChannels, where: str, reduce: int
         if space not in ("YCbCr", "Gray", "RGB"):  # CMYK: Pillow knows Adobe's inversion
             return None
         if height * width > MAX_PIXELS:
-            raise ImageError(where, f"{height} x {width} pixels are over the limit (decompression bomb?)")
+            raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
         least = (-(-height // reduce), -(-width // reduce))
-        pixels: Pixels = simplejpeg.decode_jpeg(
-            content, "GRAY" if channels == "L" else "RGB", min_height=least[0], min_width=least[1]
-        )
+        wanted = "GRAY" if channels == "L" and space == "Gray" else "RGB"
+        pixels: Pixels = simplejpeg.decode_jpeg(content, wanted, min_height=least[0], min_width=least[1])
     except ValueError as error:
         if any(sign in str(error).lower() for sign in _DAMAGE):
             raise ImageError(where, _reason(error)) from error
         return None  # stray bytes between markers and the like: Pillow decodes them, and is strict about the end
-    return pixels
+    # Luma from RGB, as Pillow and torchvision take it; the file's own Y differs by up to 20 in saturated colours.
+    return pixels if wanted == "GRAY" or channels == "RGB" else to_luma(pixels)
+
+
+def to_luma(pixels: Pixels) -> Pixels:
+    """(H, W, 1) luma (ITU-R 601, as Pillow rounds it) of (H, W, 3) RGB."""
+    luma: Pixels = np.array(Image.fromarray(pixels).convert("L"))  # (H, W)
+    return luma.reshape(*luma.shape, 1)
 
 
 def _pillow(content: bytes, channels: PixelChannels, where: str) -> Pixels:
@@ -160,7 +168,8 @@ def _scale_down(grey: npt.NDArray[np.generic], bits: int) -> Pixels:
     deep = grey.astype(np.int64)
     if deep.min() < 0 or deep.max() > top:
         raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
-    return ((deep * 255 + top // 2) // top).astype(np.uint8)
+    scaled: Pixels = ((deep * 255 + top // 2) // top).astype(np.uint8)
+    return scaled
 
 
 def _orient(pixels: Pixels, orientation: int) -> Pixels:
@@ -218,6 +227,10 @@ def _pillow_errors(where: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture in a known format, or its header is damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS} pixels (a decompression bomb?)"
+    if str(error).startswith("decoder error"):
+        return f"its data is damaged ({error})"
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 

@@ -65,7 +65,8 @@ def _words(seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int,
     rows = np.atleast_1d(np.asarray(index))
     if not 0 <= seed < 2**64:
         raise ConfigError(f"seed must be between 0 and 2**64 - 1; got {seed}; choose another")
-    assert 0 <= epoch < 2**32 and 0 <= stream < 2**16 and 0 <= view < 2**16
+    assert 0 <= epoch < 2**32
+    assert 0 <= stream < 2**16 > view >= 0
     assert rows.size == 0 or (rows.min() >= 0 and rows.max() < 2**32)
     blocks = -(-count // 4)
     counter = np.empty((len(rows), blocks, 4), np.uint32)
@@ -93,7 +94,7 @@ def uniform(
     Returns:
         (N, K) float64.
     """
-    return _words(seed, epoch, index, stream, count, view) * 2.0**-32
+    return _words(seed, epoch, index, stream, count, view).astype(np.float64) * 2.0**-32
 
 
 def integers(
@@ -113,7 +114,7 @@ def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE) -> 
 
 def batch_uniform(seed: int, step: int, stream: int, count: int) -> npt.NDArray[np.float64]:
     """`count` uniform numbers in [0, 1) that a whole batch shares, keyed by the optimiser step."""
-    return uniform(seed, step, 0, stream, count)[0]
+    return uniform(seed, step, 0, stream, count).reshape(count)
 
 
 def batch_permutation(n: int, seed: int, step: int, stream: int = Stream.MIXUP) -> npt.NDArray[np.int64]:

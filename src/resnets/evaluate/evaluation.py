@@ -74,7 +74,7 @@ class Evaluation:
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
         """(N,) class with the highest logit; the first of equals."""
-        return self.logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
     def confidences(self) -> NDArray[np.float64]:

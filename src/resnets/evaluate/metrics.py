@@ -264,4 +264,5 @@ def _chunks(n: int) -> Iterator[slice]:
 
 def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
     """Element by element, with 0/0 as 0."""
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+    result: Floats = np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+    return result

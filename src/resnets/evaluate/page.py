@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -62,7 +62,7 @@ def facts(values: Mapping[str, Any]) -> str:
 def settings(values: Mapping[str, Any]) -> str:
     """Named values below each other; mappings inside become headed tables of their own."""
     own = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
-    parts = [_pairs(own)] if own else []
+    parts = [f"<div>{_pairs(own)}</div>"] if own else []
     for name, value in values.items():
         if isinstance(value, Mapping):
             parts.append(f"<div><h3>{escape(name)}</h3>{_pairs(_flat(value))}</div>")
@@ -105,15 +105,16 @@ def picture(image: NDArray[np.uint8], description: str) -> str:
     return f'<img{style} src="{_data_uri(stream.getvalue(), kind)}" alt="{escape(description)}">'
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    share = 100 / (len(header) + 1)  # the first column is twice as wide
-    columns = f'<col style="width:{2 * share:.2f}%">' + f'<col style="width:{share:.2f}%">' * (len(header) - 1)
-    body = [[_cell(cell) for cell in row] for row in rows]
-    # A heading stands over its column: to the right over counts, to the left over text and bars.
-    right = {i for row in body[:1] for i, cell in enumerate(row) if ' class="n' in cell}
-    head = "".join(f"<th{' class=n' if i in right else ''}>{escape(name)}</th>" for i, name in enumerate(header))
-    lines = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in body)
-    return f"<table><colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>\n{lines}\n</tbody></table>"
+def _table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    # Columns are as wide, and aligned, as what stands in their first row: text twice as wide as numbers.
+    kinds = [str] + [type(cell) for cell in rows[0][1:]] if rows else [str] * len(header)
+    total = sum(2 if kind is str else 1 for kind in kinds)
+    columns = "".join(f'<col style="width:{(2 if kind is str else 1) / total:.2%}">' for kind in kinds)
+    head = "".join(
+        f"<th{' class=n' if kind is int else ''}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True)
+    )
+    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f"<table><colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
 
 
 def _cell(cell: Cell) -> str:

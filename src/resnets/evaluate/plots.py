@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -25,6 +25,7 @@ __all__ = ["confusion", "contact_sheet", "curves"]
 WIDTH = 9.0  # inches; at 200 dpi 1800 pixels, shown as 900: 10 points are 14 pixels on the page
 DPI = 200
 NAMED = 40  # classes whose names still fit along the side of a matrix
+LABEL = 18  # letters of a name along the side
 COUNTED = 20  # classes whose counts still fit into the cells
 
 
@@ -42,7 +43,7 @@ def curves(results: Sequence[Mapping[str, float | None]], *, dark: bool = False)
         raise DataError("curves need at least one epoch; got none; plot after the first epoch")
     theme = DARK if dark else LIGHT
     figure = _figure(theme, WIDTH, 2.9)
-    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[1, 1, 0.55], sharex=True)
+    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[1, 1, 0.55])
     for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
         _panel(axes, title, theme)
 
@@ -60,7 +61,8 @@ def curves(results: Sequence[Mapping[str, float | None]], *, dark: bool = False)
     rate.set_ylim(bottom=0)
     if len(results) == 1:
         epoch = results[0].get("epoch") or 0
-        loss.set_xlim(epoch - 0.5, epoch + 0.5)
+        for axes in (loss, accuracy, rate):
+            axes.set_xlim(epoch - 0.5, epoch + 0.5)
     for axes in (loss, accuracy):
         if len(axes.lines) and axes.get_legend_handles_labels()[0]:
             axes.legend(
@@ -69,6 +71,7 @@ def curves(results: Sequence[Mapping[str, float | None]], *, dark: bool = False)
                 ncols=2,
                 frameon=False,
                 labelcolor=theme.ink,
+                fontsize=9,
                 handlelength=1.2,
                 columnspacing=1.2,
             )
@@ -101,8 +104,8 @@ def confusion(matrix: NDArray[Any], classes: Sequence[str], *, dark: bool = Fals
     axes.spines[:].set_visible(False)
 
     named = count <= NAMED
-    ticks = np.arange(count) if named else np.arange(0, count, _step(count))
-    labels = [drawable(classes[i], i) if named else str(i) for i in ticks]
+    ticks = range(0, count, 1 if named else _step(count))
+    labels = [_clip(drawable(classes[i], i), LABEL) if named else str(i) for i in ticks]
     size = 7 if COUNTED < count <= NAMED else 9.5
     upright = named and max(map(len, labels)) * count > 60
     axes.set_xticks(ticks, labels, rotation=90 if upright else 0, fontsize=size, parse_math=False)
@@ -147,7 +150,7 @@ def contact_sheet(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    width = max(8, 120 // columns)  # letters of 8.5 points that fit under a picture
+    width = max(8, 132 // columns)  # letters of 8.5 points that fit under a picture
     for number, (axes, image, caption) in enumerate(zip(grid.flat, images, captions, strict=False)):
         height, across = _as_picture(axes, image)
         axes.set_xlim(-0.5 - max(0, height - across) / 2, across - 0.5 + max(0, height - across) / 2)
@@ -162,17 +165,17 @@ def contact_sheet(
 
 
 def _figure(theme: Theme, width: float, height: float) -> Figure:
-    with rc_context({"font.family": font_families(), "font.size": 9}):
-        figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.page, layout="constrained")
-        FigureCanvasAgg(figure)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.page, layout="constrained")
+    FigureCanvasAgg(figure)
     return figure
 
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    # Text picks its font while it is drawn and while it is made; both see our families.
-    with rc_context({"font.family": font_families()}):
-        figure.savefig(stream, format="png", metadata={"Software": None})
+    for text in figure.findobj(Text):  # set here and not by rcParams, which all threads share
+        if text.get_fontweight() != "bold":  # bold is our English; few Chinese fonts have it, and findfont warns
+            text.set_fontfamily(font_families())
+    figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
@@ -183,10 +186,10 @@ def _panel(axes: Axes, title: str, theme: Theme) -> None:
     axes.spines["bottom"].set_color(theme.grid)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=theme.muted, pad=5)
+    axes.tick_params(length=0, labelcolor=theme.muted, labelsize=9, pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xlabel("epoch", color=theme.muted)
+    axes.set_xlabel("epoch", color=theme.muted, fontsize=9)
 
 
 def _line(
@@ -210,11 +213,8 @@ def _best(axes: Axes, results: Sequence[Mapping[str, float | None]], theme: Them
         return
     epoch, value = max(points, key=lambda point: point[1])  # the first of equals
     axes.plot([epoch], [value * 100], "o", color=theme.first, markersize=7, markeredgecolor=theme.page)
-    # In the corner that a rising curve leaves free.
-    axes.text(
-        0.99, 0.05, f"best {value:.1%} at epoch {epoch:g}", transform=axes.transAxes, ha="right",
-        color=theme.first, fontsize=9,
-    )  # fmt: skip
+    # Below the axis, where no curve can cross it.
+    axes.set_xlabel(f"epoch (best: {value:.1%} at {epoch:g})")
 
 
 def _points(results: Sequence[Mapping[str, float | None]], column: str) -> list[tuple[float, float]]:
@@ -238,7 +238,7 @@ def _counts(axes: Axes, matrix: NDArray[Any], theme: Theme) -> None:
     size = min(10.0, 72 * WIDTH * 0.7 / len(matrix) / max(digits, 2) / 0.75)
     for (row, column), count in np.ndenumerate(matrix):
         if count:
-            ink = DARK.ink if luminance[row, column] < 0.58 else LIGHT.ink
+            ink = DARK.ink if luminance[row, column] < 0.45 else LIGHT.ink
             if row != column and count < 0.02 * matrix[row].sum():
                 ink = theme.muted
             axes.text(column, row, f"{int(count)}", ha="center", va="center", color=ink, fontsize=size)

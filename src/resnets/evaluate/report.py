@@ -94,7 +94,7 @@ def render_report(
         body += _data(splits, evaluation.classes if evaluation is not None else None)
     body += page.section("Settings", page.settings(settings or {}))
     if next_command:
-        body += page.section("Next", f"<pre>{escape(next_command)}</pre>", "Use the network on new pictures:")
+        body += page.section("Next", f"<pre>{escape(next_command)}</pre>")
     template = Template(files("resnets.evaluate").joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), body=body, footer=f"resnets {escape(__version__)}")
 
@@ -116,7 +116,7 @@ def _headline(evaluation: Evaluation | None, facts: Mapping[str, Any]) -> str:
         "Loss": f"{evaluation.loss:.4f}",
         "Calibration error": f"{evaluation.ece:.1%}",
     }
-    if evaluation.k < 5:
+    if evaluation.k == len(evaluation.classes):
         del figures[f"Top-{evaluation.k}"]  # always 100 %
     return f'<div class="head">{hero}{page.facts(figures)}</div>\n'
 
@@ -142,7 +142,7 @@ def _figure(mistake: Mistake, classes: Sequence[str], images: Mapping[int, Any],
     return (
         f"<figure>{page.picture(images[mistake.index], f'{true}, called {called}')}"
         f'<figcaption><span class="called">{escape(called)}</span> {mistake.confidence:.1%}<br>'
-        f"is {escape(true)} ({mistake.label_confidence:.1%}){file}</figcaption></figure>\n"
+        f"labelled {escape(true)} ({mistake.label_confidence:.1%}){file}</figcaption></figure>\n"
     )
 
 
@@ -190,10 +190,11 @@ def _data(splits: Splits, classes: Sequence[str] | None) -> str:
             f"{len(classes) if classes is not None else 'unknown'} classes"
         )
     names = classes if classes is not None else [f"class {i}" for i in range(sizes.pop())]
-    sums = {split: sum(counts) for split, counts in splits.items()}
-    note = "; ".join(
-        f"{split}: {sums[split]:,} pictures, {min(counts):,} to {max(counts):,} a class"
-        for split, counts in splits.items()
-    )
+    note = "; ".join(f"{split}: {sum(counts):,} pictures, {_range(counts)} a class" for split, counts in splits.items())
     rows = [(name, *map(int, counts)) for name, *counts in zip(names, *splits.values(), strict=True)]
     return page.section("Data", page.table(("Class", *splits), rows, more="classes"), note)
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from itertools import pairwise
 from pathlib import Path
 
 from resnets.atomic import write_atomic
@@ -67,15 +67,15 @@ def write_results(path: Path, rows: Sequence[Mapping[str, float | None]]) -> Non
     Raises:
         TrainingError: epochs that are missing or do not rise.
     """
-    epochs = [row.get("epoch") for row in rows]
-    if None in epochs or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):  # type: ignore[operator]
+    epochs = [epoch for row in rows if (epoch := row.get("epoch")) is not None]
+    if len(epochs) < len(rows) or any(a >= b for a, b in pairwise(epochs)):
         raise TrainingError(f"results need an epoch a row, rising; got {epochs}; add rows in the order of epochs")
     others = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *others])
     for row in rows:
-        table.writerow([_cell(row.get(name)) for name in (*COLUMNS, *others)])
+        table.writerow([_cell(name, row.get(name)) for name in (*COLUMNS, *others)])
     write_atomic(path, text.getvalue())
 
 
@@ -109,8 +109,8 @@ def _before(rows: list[Row], epoch: float) -> list[Row]:
     return [row for row in rows if (row["epoch"] or 0) < epoch]
 
 
-def _cell(value: float | None) -> str:
+def _cell(name: str, value: float | None) -> str:
     if value is None:
         return ""
     # Through Python's own types: numpy's repr is "np.float64(0.1)".
-    return str(int(value)) if isinstance(value, Integral) else repr(float(value))
+    return str(int(value)) if name == "epoch" else repr(float(value))

@@ -1,0 +1,149 @@
+"""What users call, composed of the layers below: each verb of the command has its function here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.data.files import list_images
+from resnets.data.sources import open_dataset
+from resnets.errors import ConfigError
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.predict import Prediction, embed_images, predict_images
+from resnets.evaluate.split import choose_split, evaluate_split
+from resnets.train.config import TrainConfig, read_args
+from resnets.train.folder import RunFolder
+from resnets.train.loop import pick_device
+from resnets.train.progress import Display
+from resnets.train.run import TrainResult
+from resnets.train.run import resume as resume_run
+from resnets.train.run import train as train_run
+from resnets.weights.bundle import Bundle as StoredBundle
+from resnets.weights.create import create_model
+from resnets.weights.reference import load_bundle
+
+__all__ = ["Bundle", "Prediction", "TrainResult", "create_model", "evaluate", "load", "predict", "train"]
+
+Paths = str | Path | Iterable[str | Path]
+
+
+class Bundle(StoredBundle):
+    """A network with its preprocessing, classes and history, ready for pictures: what `load` answers."""
+
+    def predict(self, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto") -> list[Prediction]:
+        """The likeliest classes of each picture.
+
+        Args:
+            paths: a picture, a folder of pictures, or several of them.
+            top_k: how many classes to answer.
+
+        Raises:
+            DataError: nothing there. ImageError: a picture does not decode.
+        """
+        found = list_images(paths)
+        return list(predict_images(self, found, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
+
+    def embed(self, paths: Paths, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
+        """The pooled features of each picture, (N, D) float32, in the order of the files (sorted in folders)."""
+        return embed_images(self, list_images(paths), batch_size=batch_size, device=pick_device(device))
+
+
+def load(reference: str | Path) -> Bundle:
+    """The model that `reference` names: `starter`, a weights file, a model folder, or a run folder (its best).
+
+    Raises:
+        WeightsError: nothing there, or not a model.
+    """
+    stored = load_bundle(reference)
+    return Bundle(**{field.name: getattr(stored, field.name) for field in fields(stored)})
+
+
+def train(data: str | Path, *, resume: str | Path | None = None, quiet: bool = False, **options: Any) -> TrainResult:
+    """Train a classifier on pictures; what `resnets train` does.
+
+    Args:
+        data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
+        resume: a run folder to go on with, after its last whole epoch; other options are then the run's own.
+        quiet: print nothing to stderr.
+        **options: fields of `TrainConfig`: `model`, `epochs`, `batch_size`, `lr`, `seed`, `name`, ...
+
+    Returns:
+        The run folder, the evaluation of the best model and a row of results an epoch.
+
+    Raises:
+        ResnetsError: bad data, options that contradict each other, a loss that is NaN.
+    """
+    display = Display(quiet)
+    if resume is not None:
+        if options:
+            raise ConfigError(f"a resumed run keeps its options; got {', '.join(options)}; drop them or start anew")
+        return resume_run(Path(resume), display=display)
+    return train_run(TrainConfig.from_options(data=str(data), **options), display=display)
+
+
+def evaluate(
+    model: str | Path | StoredBundle,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    batch_size: int = 128,
+    device: str = "auto",
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measure a model on labelled pictures; what `resnets val` does.
+
+    Args:
+        model: a model reference, or a bundle.
+        data: as for `train`; `None` takes a run's own data, with the very pictures it held out.
+        split: `train`, `val` or `test`; `None` takes `val`, or else `test`.
+        quiet: print nothing to stderr.
+
+    Raises:
+        ResnetsError: no such model, data or split, or classes that the model does not know.
+    """
+    bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
+    own = None if isinstance(model, StoredBundle) else _own_run(Path(model))
+    if data is None and own is None:
+        raise ConfigError(f"measuring needs data; got none, and {model} is no run that remembers its own; pass DATA")
+    held_out = own is not None and (data is None or str(data) == own.data)
+    dataset = open_dataset(
+        own.data if own is not None and data is None else data or "",
+        val_fraction=own.val_fraction if own is not None and held_out else 0.0,
+        seed=own.seed if own is not None else 0,
+    )
+    name, images = choose_split(dataset, split)
+    display = Display(quiet)
+    display.start(f"{dataset.name}/{name}", len(images))
+    try:
+        return evaluate_split(
+            bundle,
+            dataset,
+            images,
+            batch_size=batch_size,
+            device=pick_device(device),
+            workers=workers,
+            on_batch=display.advance,
+        )
+    finally:
+        display.stop()
+
+
+def _own_run(path: Path) -> TrainConfig | None:
+    """The configuration of the run that `path`, or the folder that it lies in, is."""
+    for folder in (path, path.parent):
+        run = RunFolder(folder)
+        if path.is_dir() and run.args.is_file():
+            return read_args(run.args)
+    return None
+
+
+def predict(model: str | Path | StoredBundle, paths: Paths, *, top_k: int = 5, **options: Any) -> Sequence[Prediction]:
+    """The likeliest classes of pictures; what `resnets predict` does. Options as for `Bundle.predict`."""
+    bundle = model if isinstance(model, Bundle) else load(model) if not isinstance(model, StoredBundle) else model
+    return Bundle.predict(bundle, paths, top_k=top_k, **options)  # type: ignore[arg-type]

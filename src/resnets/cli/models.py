@@ -1,0 +1,86 @@
+"""`resnets models`: the networks that have a name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.totals import totals
+from resnets.arch.variants import VARIANTS, list_models
+from resnets.cli.output import Column, Line, markdown, print_json, print_table, print_text, short
+from resnets.errors import UnknownNameError
+
+COLUMNS = (
+    Column(title="name"),
+    Column(title="params", right=True),
+    Column(title="MACs", right=True),
+    Column(title="input", right=True),
+    Column(title="classes", right=True),
+    Column(title="blocks", fold=True),
+)
+
+
+def run(
+    pattern: Annotated[str, typer.Argument(help="A part of the name, or a pattern such as 'resnet*_cifar'.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Exact numbers, for programs.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+) -> None:
+    """List the networks that have a name, with their size and cost.
+
+    MACs are multiply-adds for one picture of the input size; FLOPs are twice that. CIFAR networks exist at every
+    depth of their rule: resnet38_cifar is a name too.
+    """
+    names = list_models(pattern)
+    if not names:
+        raise UnknownNameError("model", pattern, VARIANTS)
+    rows = [model_row(name, VARIANTS[name]) for name in names]
+    if as_json:
+        print_json(rows)
+        return
+    lines = [Line(cells=_cells(row)) for row in rows]
+    if as_markdown:
+        print_text(markdown(COLUMNS, lines))
+    else:
+        print_table(COLUMNS, lines)
+
+
+def model_row(name: str, config: ResNetConfig) -> dict[str, Any]:
+    """What is listed of one network; `macs` for one picture of `img_size`."""
+    params, macs = totals(config)
+    return {
+        "name": name,
+        "params": params,
+        "macs": macs,
+        "img_size": config.img_size,
+        "num_classes": config.num_classes,
+        "layers": sum(config.depths) * (2 if config.block == "basic" else 3) + 2,
+        "block": config.block,
+        "depths": list(config.depths),
+        "traits": _traits(config),
+    }
+
+
+def _traits(config: ResNetConfig) -> list[str]:
+    """What sets a network apart from a ResNet-50 of v1.5, in the field's words."""
+    traits = {
+        "pre-activation": config.pre_activation,
+        "stride in the first 1x1": config.stride_in == "1x1",
+        f"{config.groups} groups of {config.group_width}": config.groups > 1,
+        f"wide x{config.group_width // 64}": config.groups == 1 and config.group_width > 64,
+        "no shortcuts": config.shortcut == "none",
+        f"shortcut {config.shortcut}": config.shortcut in ("A", "C"),
+    }
+    return [trait for trait, holds in traits.items() if holds]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        short(row["params"]),
+        short(row["macs"]),
+        str(row["img_size"]),
+        str(row["num_classes"]),
+        ", ".join([f"{row['layers']} layers, {row['block']}", *row["traits"]]),
+    ]

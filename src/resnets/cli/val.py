@@ -1,0 +1,71 @@
+"""`resnets val`: how good a model is on labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnets.cli.output import Column, Line, print_json, print_table, print_text
+from resnets.errors import ConfigError
+
+COLUMNS = (
+    Column(title="class", fold=True),
+    Column(title="pictures", right=True),
+    Column(title="precision", right=True),
+    Column(title="recall", right=True),
+    Column(title="F1", right=True),
+)
+
+
+def run(
+    data: Annotated[
+        str | None, typer.Argument(help="Data as for `train`; by default the run's own.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="starter, a weights file, a model folder or a run folder.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; by default val, or else test.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures a batch.")] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Decoding processes; by default one a core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures, for programs.")] = False,
+) -> None:
+    """Measure a model on labelled pictures.
+
+    On a run's own data, the pictures are those it held out. Classes are matched by name.
+    """
+    from resnets import api
+
+    if model is None:  # `resnets val runs/digits` says all there is to say
+        if data is None or not (Path(data) / "args.yaml").is_file():
+            raise ConfigError("measuring needs a model; got none; pass --model starter, a run or a model folder")
+        model, data = data, None
+    evaluation = api.evaluate(model, data, split=split, batch_size=batch_size, device=device, workers=workers)
+    if as_json:
+        print_json({"model": model, "data": data, **evaluation.summary()})
+        return
+    classes = evaluation.per_class
+    print_table(
+        COLUMNS,
+        [
+            Line(
+                cells=(
+                    name,
+                    f"{classes.support[index]:,}",
+                    f"{classes.precision[index]:.4f}",
+                    f"{classes.recall[index]:.4f}",
+                    f"{classes.f1[index]:.4f}",
+                )
+            )
+            for index, name in enumerate(evaluation.classes)
+            if classes.support[index] or classes.predicted[index]
+        ],
+    )
+    low, high = (100 * bound for bound in evaluation.interval)
+    print_text(
+        f"\ntop-1 {100 * evaluation.top1:.2f} % of {len(evaluation):,} (95 % interval {low:.2f} to {high:.2f})"
+        + (f"   top-5 {100 * evaluation.topk:.2f} %" if evaluation.k == 5 else "")
+        + f"   loss {evaluation.loss:.4f}   calibration error {evaluation.ece:.4f}"
+    )

@@ -1,0 +1,191 @@
+"""What training does to pictures, a batch at a time, on whatever device the batch lies.
+
+Crop with padding, flip and cutout are one computation: where does every output pixel come from? Then one gather
+fetches them. Draws come from `data.random`, keyed by sample, so a picture comes out the same alone or in a batch.
+
+Legend: N batch, M pictures in the table, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from resnets.data import random
+from resnets.errors import ConfigError
+
+__all__ = ["AugmentConfig", "PixelTable", "augment", "augment_draws", "crop_box", "crop_draws"]
+
+PadMode = Literal["zero", "reflect", "mean"]
+_ATTEMPTS = 10  # of torchvision's RandomResizedCrop
+Draws = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training pictures are varied.
+
+    Args:
+        pad: pixels added on every side before a crop of the original size (4 for CIFAR); 0 for none.
+        pad_mode: what the added pixels show: `zero` (black), `reflect`, or `mean` (the mean colour).
+        flip: mirror left and right with probability 1/2.
+        cutout: side of a square, in pixels, filled with the mean colour at a random place; 0 for none.
+        scale: share of the picture's area that a random resized crop takes, (least, most) in (0, 1]; None for no
+            such crop (the contract's own resize and crop is used then). ImageNet's is (0.08, 1).
+        ratio: width / height of that crop, (least, most).
+    """
+
+    pad: int = 0
+    pad_mode: PadMode = "zero"
+    flip: bool = True
+    cutout: int = 0
+    scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        for name in ("pad", "cutout"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more pixels; got {getattr(self, name)}; use 0 for none")
+        if self.pad_mode not in ("zero", "reflect", "mean"):
+            raise ConfigError(f"pad_mode must be zero, reflect or mean; got {self.pad_mode!r}; choose one of them")
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ConfigError(f"scale must be 0 < least <= most <= 1; got {self.scale}; ImageNet's is (0.08, 1)")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ConfigError(f"ratio must be 0 < least <= most; got {self.ratio}; ImageNet's is (3/4, 4/3)")
+
+
+class PixelTable:
+    """Pictures as one list of pixels, with a black and a mean-coloured pixel at its end.
+
+    Args:
+        shape: (M, H, W, C) of the pictures, which are black until `images` is written to.
+        fill: C bytes, the mean colour.
+    """
+
+    def __init__(self, shape: Sequence[int], fill: Sequence[int]) -> None:
+        self.count, self.height, self.width, self.channels = shape
+        self.black = self.count * self.height * self.width
+        self.mean = self.black + 1
+        self.pixels = torch.zeros(self.black + 2, self.channels, dtype=torch.uint8)  # (M * H * W + 2, C)
+        self.pixels[self.mean] = torch.tensor(fill, dtype=torch.uint8)
+
+    @classmethod
+    def of(cls, images: torch.Tensor, fill: Sequence[int]) -> PixelTable:
+        """A table of a copy of `images`, (M, H, W, C) uint8."""
+        table = cls(images.shape, fill)
+        table.images.copy_(images)
+        return table
+
+    @property
+    def images(self) -> torch.Tensor:
+        """(M, H, W, C) uint8, a view."""
+        return self.pixels[:-2].view(self.count, self.height, self.width, self.channels)
+
+    def to(self, device: torch.device | str) -> PixelTable:
+        """The table on `device`; itself where it is there already."""
+        moved = copy.copy(self)
+        moved.pixels = self.pixels.to(device)
+        return self if moved.pixels is self.pixels else moved
+
+
+def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws: Draws) -> torch.Tensor:
+    """The pictures `rows` of the table: padded, cropped, flipped and cut out, in that order.
+
+    Args:
+        table: the pictures.
+        rows: (N,) int64, which of them; on the table's device.
+        draws: (N, 8) uniform numbers in [0, 1), from `augment_draws`.
+
+    Returns:
+        (N, H, W, C) uint8 on the table's device.
+    """
+    device, height, width = rows.device, table.height, table.width
+    if not (config.pad or config.cutout):  # nothing moves but whole rows: cheaper than a pixel at a time
+        images = table.images.index_select(0, rows)
+        mirrored = torch.from_numpy(np.flatnonzero(config.flip & (draws[:, 2] < 0.5))).to(device)
+        images[mirrored] = images[mirrored].flip(2)
+        return images
+    span = 2 * config.pad + 1
+    ints = torch.from_numpy(
+        np.stack((
+            np.floor(draws[:, 0] * span) - config.pad,
+            np.floor(draws[:, 1] * span) - config.pad,
+            draws[:, 2] < 0.5,
+            np.floor(draws[:, 4] * height),
+            np.floor(draws[:, 5] * width),
+        )).astype(np.int64)
+    ).to(device)  # fmt: skip
+    top, left, flip, cut_y, cut_x = ints[:, :, None]  # (N, 1) each
+    y = torch.arange(height, device=device) + top  # (N, H) source row of every output row
+    column = torch.arange(width, device=device)
+    x = (torch.where(flip.bool(), width - 1 - column, column) if config.flip else column) + left  # (N, W)
+    if config.pad and config.pad_mode == "reflect":
+        y, x = _reflect(y, height), _reflect(x, width)
+    source = (rows[:, None] * height + y)[:, :, None] * width + x[:, None, :]  # (N, H, W)
+    if config.pad and config.pad_mode != "reflect":
+        outside = _outside(y, height)[:, :, None] | _outside(x, width)[:, None, :]
+        source.masked_fill_(outside, table.black if config.pad_mode == "zero" else table.mean)
+    if config.cutout:
+        hole = _within(height, cut_y, config.cutout)[:, :, None] & _within(width, cut_x, config.cutout)[:, None]
+        source.masked_fill_(hole, table.mean)
+    pixels = table.pixels.index_select(0, source.view(-1))
+    return pixels.view(len(rows), height, width, table.channels)
+
+
+def augment_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
+    """(N, 8) numbers for `augment`: each option has places of its own, so that one does not disturb another."""
+    return random.uniform(seed, epoch, index, random.Stream.AUGMENT, 8)
+
+
+def crop_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
+    """(N, 24) numbers, a row of which `crop_box` takes."""
+    return random.uniform(seed, epoch, index, random.Stream.RESIZED_CROP, 2 * _ATTEMPTS + 4)
+
+
+def _outside(position: torch.Tensor, size: int) -> torch.Tensor:
+    return (position < 0) | (position >= size)
+
+
+def _reflect(position: torch.Tensor, size: int) -> torch.Tensor:
+    """Positions mirrored at the first and the last pixel, which are not repeated."""
+    period = max(1, 2 * (size - 1))
+    position = position.remainder(period)
+    return torch.where(position >= size, period - position, position)
+
+
+def _within(size: int, centre: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, size) whether a place lies in the square around `centre` (N, 1); it may stick out, as in the paper."""
+    start = centre - side // 2
+    place = torch.arange(size, device=centre.device)
+    return (place >= start) & (place < start + side)
+
+
+def crop_box(height: int, width: int, config: AugmentConfig, draws: Draws) -> tuple[int, int, int, int]:
+    """A random resized crop's place, by torchvision's rule: ten attempts, then the largest central crop.
+
+    Args:
+        height, width: of the upright picture, in pixels.
+        draws: (24,) uniform numbers in [0, 1).
+
+    Returns:
+        (top, left, height, width) in pixels.
+    """
+    assert config.scale is not None
+    low, high = math.log(config.ratio[0]), math.log(config.ratio[1])
+    for attempt in range(_ATTEMPTS):
+        share, shape = draws[2 * attempt], draws[2 * attempt + 1]
+        area = height * width * (config.scale[0] + share * (config.scale[1] - config.scale[0]))
+        ratio = math.exp(low + shape * (high - low))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(draws[20] * (height - h + 1)), int(draws[21] * (width - w + 1)), h, w
+    ratio = min(max(width / height, config.ratio[0]), config.ratio[1])
+    w, h = min(width, max(1, round(height * ratio))), min(height, max(1, round(width / ratio)))
+    return (height - h) // 2, (width - w) // 2, h, w

@@ -1,0 +1,77 @@
+"""Decoding a whole data set before it is trained on, and leaving out what does not decode."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from resnets.data.dataset import Dataset, ImageSet, Problem
+from resnets.data.threads import decode_threads
+from resnets.errors import DataError, ImageError
+
+__all__ = ["check", "quarantine", "require_sound"]
+
+
+def check(
+    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[Problem]:
+    """Decodes every picture and says which do not.
+
+    Args:
+        workers: threads; the decoders run outside Python's lock. See `decode_threads`.
+        progress: called with (done, total), from any thread but never twice at once.
+
+    Returns:
+        One fatal problem a picture that does not decode, in the order of the splits.
+    """
+    todo = [
+        (images, range(start, min(start + 32, len(images))))
+        for images in dataset.splits.values()
+        for start in range(0, len(images), 32)
+    ]
+    done, lock = 0, threading.Lock()
+
+    def work(job: tuple[ImageSet, range]) -> list[Problem]:
+        nonlocal done
+        images, places = job
+        found = []
+        for i in places:
+            try:
+                images.image(i, "RGB")
+            except ImageError as error:
+                found.append(Problem(kind="undecodable", where=error.where, reason=error.reason, fatal=True))
+        with lock:
+            done += len(places)
+            if progress is not None:
+                progress(done, len(dataset))
+        return found
+
+    threads = max((decode_threads(images, workers) for images in dataset.splits.values()), default=1)
+    with ThreadPoolExecutor(threads) as pool:
+        return [problem for found in pool.map(work, todo) for problem in found]
+
+
+def require_sound(problems: Sequence[Problem]) -> None:
+    """Stops at fatal problems.
+
+    Raises:
+        DataError: there are some; it names the first three.
+    """
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        more = f" and {len(fatal) - 3} more" if len(fatal) > 3 else ""
+        remedy = "pass --skip-bad" if all(p.kind == "undecodable" for p in fatal) else "repair the data"
+        raise DataError(f"training needs sound data; {'; '.join(map(str, fatal[:3]))}{more}; {remedy}")
+
+
+def quarantine(dataset: Dataset, problems: Sequence[Problem], path: Path) -> Dataset:
+    """`dataset.without(problems)`, after writing what was left out to `path`, a line a picture: where, tab, reason."""
+    left_out = [problem for problem in problems if problem.kind == "undecodable"]
+    sound = dataset.without(left_out)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(f"{p.where}\t{p.reason}\n" for p in left_out), "utf-8", errors="surrogateescape")
+    os.replace(partial, path)  # a killed run never leaves half a list
+    return sound

@@ -1,0 +1,66 @@
+"""Choosing how a split is fed: from memory, or streamed from its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.data import memory, stream
+from resnets.data.augment import AugmentConfig
+from resnets.data.batches import Batches
+from resnets.data.dataset import Dataset, ImageSet
+
+__all__ = ["MEMORY_LIMIT", "fits_in_memory", "make_batches"]
+
+MEMORY_LIMIT = 2**30
+
+
+def fits_in_memory(images: Dataset | ImageSet, contract: Preprocessing, *, limit_bytes: int = MEMORY_LIMIT) -> bool:
+    """Whether all pictures, prepared and uncompressed, take `limit_bytes` or less."""
+    height, width = contract.size
+    return len(images) * height * width * contract.num_channels <= limit_bytes
+
+
+def make_batches(
+    images: ImageSet,
+    contract: Preprocessing,
+    *,
+    batch_size: int,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+    drop_last: bool = False,
+    limit_bytes: int = MEMORY_LIMIT,
+    progress: Callable[[int, int], None] | None = None,
+) -> Batches:
+    """Batches of a split: from memory where it fits and no random resized crop is asked for, else streamed.
+
+    Args:
+        images: the split.
+        contract: how pictures become the network's input.
+        batch_size: pictures a batch.
+        augment: how pictures are varied, which also means shuffled; None for all in order, none varied.
+        seed: of shuffling and variation.
+        device: where batches are made.
+        workers: decoding threads (memory) or processes (stream).
+        drop_last: leave out a last training batch that is not full.
+        limit_bytes: what the split may take in memory.
+        progress: called with (done, total) while a split is decoded into memory.
+
+    Raises:
+        ImageError: a picture does not decode; at once from memory, while iterating from a stream.
+    """
+    cropped = augment is not None and augment.scale is not None
+    if not cropped and fits_in_memory(images, contract, limit_bytes=limit_bytes):
+        kept = memory.MemorySet(images, contract, workers=workers, progress=progress)
+        if augment is None:
+            return memory.EvalBatches(kept, contract, batch_size, device)
+        return memory.TrainBatches(kept, contract, augment, batch_size, seed, device, drop_last=drop_last)
+    if augment is None:
+        return stream.EvalBatches(images, contract, batch_size, device, workers=workers)
+    return stream.TrainBatches(
+        images, contract, augment, batch_size, seed, device, workers=workers, drop_last=drop_last
+    )

@@ -1,0 +1,225 @@
+"""Parquet shards in the Hugging Face layout: a column of encoded pictures and one of labels.
+
+Row groups are read when a picture of theirs is asked for, and the latest are kept; training that shuffles over
+shards larger than `CACHE_BYTES` reads whole row groups for single pictures, so keep row groups small (100 rows).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
+from resnets.data.decode import Pixels
+from resnets.data.folder import hidden, split_of
+from resnets.errors import DataError, ImageError, MissingExtraError
+
+__all__ = ["CACHE_BYTES", "ParquetSource", "open_parquet", "shards_in"]
+
+CACHE_BYTES = 512 * 2**20
+_IMAGE_COLUMNS = ("image", "img", "images", "picture")
+_LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("Parquet data", "data") from error
+    return pyarrow.parquet
+
+
+def shards_in(root: Path) -> list[Path]:
+    """The `.parquet` files of a file or folder, sorted by path; clutter is passed over."""
+    if root.is_file():
+        return [root] if root.suffix.lower() == ".parquet" else []
+    found = (path.relative_to(root) for path in root.glob("**/*.parquet"))
+    return [root / path for path in sorted(found) if not any(hidden(part) for part in path.parts)]
+
+
+class ParquetSource:
+    """Rows of several shards, numbered through; safe in threads, and pickled without what it has read."""
+
+    def __init__(self, shards: list[Path], groups: list[list[int]], column: str) -> None:
+        self.shards, self.column = [str(shard) for shard in shards], column
+        sizes = [(shard, group, rows) for shard, counts in enumerate(groups) for group, rows in enumerate(counts)]
+        self._groups = np.array([(shard, group) for shard, group, _ in sizes], np.int64).reshape(-1, 2)
+        self._starts = np.cumsum([0, *(rows for *_, rows in sizes)], dtype=np.int64)  # (row groups + 1,)
+        self._shard_starts = np.cumsum([0, *map(sum, groups)], dtype=np.int64)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, Any] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_cache")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def name(self, row: int) -> str:
+        """`path/shard.parquet#row`, the row counted from 0 in its shard."""
+        shard = int(np.searchsorted(self._shard_starts, row, side="right")) - 1
+        return f"{self.shards[shard]}#{row - self._shard_starts[shard]}"
+
+    def read(self, row: int) -> bytes | Pixels:
+        """The encoded picture of a row; raises ImageError."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        with self._lock:
+            column = self._cache.get(place)
+            if column is None:
+                column = self._load(place, row)
+            else:
+                self._cache.move_to_end(place)
+        value = column[row - int(self._starts[place])].as_py()
+        if not value:
+            raise ImageError(self.name(row), "the row holds no picture bytes")
+        return bytes(value)
+
+    def _load(self, place: int, row: int) -> Any:
+        shard, group = self._groups[place]
+        try:
+            with _pyarrow().ParquetFile(self.shards[shard]) as file:
+                # One column of one group, without pyarrow's threads: data loading has its own.
+                table = file.read_row_group(int(group), columns=[self.column], use_threads=False)
+        except (OSError, ValueError) as error:
+            raise ImageError(self.name(row), f"its row group cannot be read: {error}".splitlines()[0]) from error
+        column = table.column(0).combine_chunks()
+        if column.type.num_fields:  # struct {bytes, path}
+            column = column.field("bytes")
+        self._cache[place] = column
+        self._cached_bytes += column.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return column
+
+
+def open_parquet(root: Path, shards: list[Path]) -> Dataset:
+    """The splits and classes of Parquet shards; without a val split where no shard is named so.
+
+    Raises:
+        DataError: the shards are damaged, differ in columns, or have no picture or label column.
+    """
+    parquet = _pyarrow()
+    groups: list[list[int]] = []
+    labels: list[Any] = []
+    columns: tuple[str, str] | None = None
+    names: list[str] | None = None
+    for shard in shards:
+        try:
+            with parquet.ParquetFile(shard) as file:
+                found = _columns(file.schema_arrow, shard)
+                if columns not in (None, found):
+                    raise DataError(
+                        f"shards must have the same columns; {shard} has {found}, others {columns}; split them"
+                    )
+                columns, names = found, names or _class_names(file.schema_arrow, found[1])
+                meta = file.metadata
+                groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
+                labels += file.read(columns=[found[1]], use_threads=False).column(0).to_pylist()
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"a shard must be a Parquet file; {shard}: {str(error).splitlines()[0]}; fetch it again"
+            ) from error
+    if columns is None or not labels:
+        raise DataError(f"a data set needs pictures; the shards of {root} have no rows; fetch them again")
+    classes, indices = _labels(labels, names, root)
+    source = ParquetSource(shards, groups, _leaf(parquet, shards[0], columns[0]))
+    of_row = np.repeat([_split(shard, root) for shard in shards], [sum(counts) for counts in groups])
+    problems = _missing_shards(shards)
+    if (indices < 0).any():
+        count = int((indices < 0).sum())
+        problems.append(Problem(kind="unlabelled", where=str(root), reason=f"{count} rows have no label, left out"))
+    splits = {}
+    for split in SPLITS:
+        rows = np.flatnonzero((of_row == split) & (indices >= 0))
+        if len(rows):
+            splits[split] = ImageSet(source=source, rows=rows, labels=indices[rows])
+    if not splits:
+        raise DataError(f"a data set needs labels; no row of {root} has one; look at its {columns[1]} column")
+    name = root.stem if root.is_file() else root.resolve().name
+    return Dataset(name=name, classes=classes, splits=splits, problems=tuple(problems))
+
+
+def _columns(schema: Any, shard: Path) -> tuple[str, str]:
+    """Names of the picture and of the label column."""
+    features = _features(schema)
+    image = [n for n, f in features.items() if f.get("_type") == "Image"] + [
+        n for n in _IMAGE_COLUMNS if n in schema.names
+    ]
+    label = [n for n, f in features.items() if f.get("_type") == "ClassLabel"]
+    label = [n for n in _LABEL_COLUMNS if n in label] + label + [n for n in _LABEL_COLUMNS if n in schema.names]
+    if not image or not label:
+        what = "picture column (image)" if not image else "label column (label)"
+        raise DataError(f"a Parquet data set needs a {what}; {shard} has {', '.join(schema.names)}; rename one")
+    return image[0], label[0]
+
+
+def _leaf(parquet: Any, shard: Path, image: str) -> str:
+    """What to ask the reader for: only `image.bytes` of a struct, else the column itself."""
+    with parquet.ParquetFile(shard) as file:
+        kind = file.schema_arrow.field(image).type
+    return f"{image}.bytes" if kind.num_fields else image
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Hugging Face's description of the columns, from the schema's metadata; empty without one."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {key: value for key, value in features.items() if isinstance(value, dict)}
+
+
+def _class_names(schema: Any, label: str) -> list[str] | None:
+    feature = _features(schema).get(label, {})
+    names = feature.get("names") or (feature.get("feature") or {}).get("names")
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _labels(values: list[Any], names: list[str] | None, root: Path) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+    """Class names and (N,) int64 indices; -1 stands for a row without a label."""
+    present = {value for value in values if value is not None}
+    if names is None:
+        present -= {-1}
+        ordered = sorted(present) if all(isinstance(value, int) for value in present) else sorted(present, key=str)
+        names, index = [str(value) for value in ordered], {value: i for i, value in enumerate(ordered)}
+    else:
+        index = {i: i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
+        unknown = [value for value in present if value not in index and value != -1]
+        if unknown:
+            raise DataError(
+                f"labels must be among the {len(names)} classes; {root} has {unknown[0]!r}; fix its metadata"
+            )
+    return tuple(names), np.array([index.get(value, -1) for value in values], np.int64)
+
+
+def _split(shard: Path, root: Path) -> str:
+    """The split a shard belongs to: by its name's first word, else by a folder above it, else train."""
+    first = re.split(r"[-_.]", shard.stem)[0]
+    above = [] if root.is_file() else list(reversed(shard.relative_to(root).parts[:-1]))
+    return next((split for split in map(split_of, (first, *above)) if split), "train")
+
+
+def _missing_shards(shards: list[Path]) -> list[Problem]:
+    problems = []
+    present: dict[tuple[Path, str, int], set[int]] = {}
+    for shard in shards:
+        if match := re.fullmatch(r"(.+)-(\d+)-of-(\d+)", shard.stem):
+            present.setdefault((shard.parent, match[1], int(match[3])), set()).add(int(match[2]))
+    for (folder, stem, total), numbers in present.items():
+        if missing := sorted(set(range(total)) - numbers):
+            reason = f"{len(missing)} of {total} shards are missing, the first is number {missing[0]}"
+            problems.append(Problem(kind="missing-shard", where=str(folder / stem), reason=reason))
+    return problems

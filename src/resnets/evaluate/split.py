@@ -1,0 +1,72 @@
+"""Measuring a model on a split of a data set: the classes matched by name, the contract the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.loading import make_batches
+from resnets.errors import DataError
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.run import evaluate_model
+from resnets.weights.bundle import Bundle
+
+__all__ = ["choose_split", "evaluate_split"]
+
+
+def choose_split(dataset: Dataset, split: str | None) -> tuple[str, ImageSet]:
+    """The split to measure on: the one asked for, else `val`, else `test`.
+
+    Raises:
+        DataError: there is no such split, or only `train` and nobody asked for it.
+    """
+    for name in (split,) if split else ("val", "test"):
+        if name in dataset.splits:
+            return name, dataset.splits[name]
+    raise DataError(
+        f"measuring needs a split that the data has; got {split or 'no val or test'}; {dataset.name} has "
+        f"{', '.join(dataset.splits)}; pass --split"
+    )
+
+
+def evaluate_split(
+    bundle: Bundle,
+    dataset: Dataset,
+    images: ImageSet,
+    *,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Run `bundle` over `images`, whose labels are `dataset`'s.
+
+    Raises:
+        DataError: the data has a class that the model does not know.
+        ImageError: a picture does not decode.
+    """
+    labels = _matched(bundle, dataset)[images.labels]
+    batches = make_batches(
+        replace(images, labels=labels), bundle.preprocessing, batch_size=batch_size, device=device, workers=workers
+    )
+    model = bundle.model.to(device)
+    return evaluate_model(model, batches.epoch(0), bundle.classes or dataset.classes, device=device, on_batch=on_batch)
+
+
+def _matched(bundle: Bundle, dataset: Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """For each class of the data, the model's index of it."""
+    unnamed = bundle.classes == tuple(map(str, range(len(bundle.classes))))
+    if unnamed and len(dataset.classes) == len(bundle.classes):
+        return np.arange(len(dataset.classes))  # a bare weights file holds no names: trust the order
+    known = {name: index for index, name in enumerate(bundle.classes)}
+    unknown = [name for name in dataset.classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the data's classes must be the model's; {', '.join(map(repr, unknown[:5]))} "
+            f"not among the {len(known)} of {bundle.name}; use other data or train on it"
+        )
+    return np.array([known[name] for name in dataset.classes], np.int64)

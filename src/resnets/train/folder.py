@@ -1,0 +1,62 @@
+"""The folder of a run: what lies where in it, and how a new one gets its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnets.errors import TrainingError
+
+__all__ = ["RunFolder", "create_run_folder", "open_run_folder"]
+
+
+class RunFolder:
+    """`runs/NAME/`: the best and the last model folder, and everything about how they came to be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.args = path / "args.yaml"
+        self.results = path / "results.csv"
+        self.best = path / "best"
+        self.last = path / "last"
+        self.checkpoint = path / "state" / "checkpoint.safetensors"
+        self.plots = path / "plots"
+        self.report = path / "report.html"
+        self.quarantine = path / "quarantine.txt"
+
+
+def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder:
+    """A new folder `output/name`; without a name `output/default`, or with the first number that is free.
+
+    Raises:
+        TrainingError: the name is taken, or the folder cannot be made.
+    """
+    number = 1
+    while True:
+        path = output / (name or (default if number == 1 else f"{default}-{number}"))
+        try:
+            path.mkdir(parents=True)
+            (path / "state").mkdir()
+            (path / "plots").mkdir()
+            return RunFolder(path)
+        except FileExistsError:
+            if name is not None or not path.is_dir():
+                raise TrainingError(
+                    f"a run's folder must be new; {path} is there; continue it with --resume {path} or choose --name"
+                ) from None
+            number += 1
+        except OSError as error:
+            raise TrainingError(
+                f"cannot make the run's folder; {path}: {error.strerror}; choose another --output"
+            ) from None
+
+
+def open_run_folder(path: Path) -> RunFolder:
+    """The run in `path`.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    run = RunFolder(path)
+    if not run.args.is_file():
+        raise TrainingError(f"--resume needs a run folder; {path} has no args.yaml; pass a folder such as runs/NAME")
+    return run

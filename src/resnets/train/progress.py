@@ -1,0 +1,89 @@
+"""What a person sees of a run: a bar in a terminal, plain lines elsewhere, nothing from a quiet library call."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+__all__ = ["Display"]
+
+
+class Display:
+    """Messages and progress on stderr, never on stdout.
+
+    Args:
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.live = not quiet and sys.stderr.isatty()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._started, self._done, self._total, self._next = 0.0, 0, 0, 0.0
+        self._what = ""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def start(self, what: str, total: int) -> None:
+        """Begin to count `total` pictures of work called `what`."""
+        self._started = time.perf_counter()
+        self._what, self._done, self._total, self._next = what, 0, total, 10.0
+        if self.live:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:>6} images/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(what, total=total, rate="", note="")
+            self._bar.start()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more pictures are done; `note` stands beside the bar."""
+        self._done += count
+        if self.quiet:
+            return
+        seconds = time.perf_counter() - self._started
+        rate = self._done / max(seconds, 1e-9)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}", note=note)
+        elif seconds > self._next and self._done < self._total:  # a log file gets a line now and then
+            left = (self._total - self._done) / max(rate, 1e-9)
+            line = f"  {self._what}: {self._done:,} of {self._total:,}, {rate:,.0f} images/s, {duration(left)} left"
+            self.say(f"{line}, {note}" if note else line)
+            self._next = max(self._next * 2, 60.0)
+
+    def stop(self) -> None:
+        """The work is done, or has failed: take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,343 @@
+"""A whole run: from a configuration to a run folder with a model that can be loaded, whatever happens on the way."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnets.data.batches import Batches
+from resnets.data.check import check, quarantine, require_sound
+from resnets.data.dataset import Dataset
+from resnets.data.loading import make_batches
+from resnets.data.sources import open_dataset
+from resnets.errors import TrainingError
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.results import Row, add_result, keep_results, read_results
+from resnets.evaluate.run import evaluate_model
+from resnets.nn.model import ResNet
+from resnets.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from resnets.train.config import TrainConfig, read_args, write_args
+from resnets.train.folder import RunFolder, create_run_folder, open_run_folder
+from resnets.train.interrupt import Interrupts
+from resnets.train.loop import Stepper, pick_amp, pick_device, run_epoch
+from resnets.train.optim import Schedule, build_optimizer
+from resnets.train.progress import Display, duration
+from resnets.train.settings import Settings, settle
+from resnets.train.summary import write_summary
+from resnets.version import __version__
+from resnets.weights.bundle import Bundle, read_folder
+from resnets.weights.create import create_model
+from resnets.weights.reference import load_bundle
+
+__all__ = ["TrainResult", "resume", "train"]
+
+VALIDATION_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run left.
+
+    Args:
+        folder: the run folder; `best` in it is the model to use.
+        best_epoch: counted from 1.
+        evaluation: the best model on the validation pictures, `None` where the data has none.
+        results: a row an epoch.
+        seconds: of training and validation.
+        stopped: the signal that ended the run early, or `None`.
+    """
+
+    folder: Path
+    best_epoch: int
+    evaluation: Evaluation | None
+    results: list[Row]
+    seconds: float
+    stopped: signal.Signals | None = None
+
+    @property
+    def best(self) -> Path:
+        """The best model's folder, to be given to `load`."""
+        return self.folder / "best"
+
+
+def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult:
+    """Train a network from a configuration, in a new run folder.
+
+    Raises:
+        ResnetsError: anything expected: bad data, options that contradict each other, a loss that is NaN.
+    """
+    display = display or Display()
+    dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    start = load_bundle(config.pretrained) if config.pretrained else None
+    # Everything that a person may have mistyped is found before anything is written.
+    model_name = config.model or (start.name if start else None)
+    settings = settle(replace(config, model=model_name), dataset, start.preprocessing if start else None)
+    pick_device(settings.config.device)
+    name = f"{dataset.name}-{settings.config.model}"
+    run = create_run_folder(Path(config.output), config.name, name)
+    dataset = _sound(dataset, settings.config, run, display)
+    write_args(run.args, settings.config)
+    return _Run(run, settings, dataset, display).go()
+
+
+def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
+    """Go on with the run in `folder` after its last whole epoch, as if it had never stopped.
+
+    Raises:
+        TrainingError: no run there, nothing to resume from, or a run that is finished.
+    """
+    display = display or Display()
+    run = open_run_folder(folder)
+    config = read_args(run.args)
+    dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    dataset = _sound(dataset, config, run, display)
+    contract = read_folder(run.last).preprocessing if run.checkpoint.is_file() else None
+    started = _Run(run, settle(config, dataset, contract), dataset, display)
+    if run.checkpoint.is_file():
+        started.restore()
+    return started.go()
+
+
+def _sound(dataset: Dataset, config: TrainConfig, run: RunFolder, display: Display) -> Dataset:
+    """The data set after every picture was decoded once, without the bad ones if so wished."""
+    display.start("checking pictures", len(dataset))
+    seen = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        display.advance(done - seen)
+        seen = done
+
+    try:
+        problems = check(dataset, workers=config.workers or None, progress=progress)
+    finally:
+        display.stop()
+    if problems and config.skip_bad:
+        for problem in problems:
+            display.say(f"left out: {problem}")
+        dataset = quarantine(dataset, problems, run.quarantine)
+        problems = []
+    for problem in dataset.problems:
+        if not problem.fatal:
+            display.say(f"note: {problem}")
+    try:
+        require_sound([*dataset.problems, *problems])
+    except Exception:
+        _leave(run)
+        raise
+    return dataset
+
+
+def _leave(run: RunFolder) -> None:
+    """Take away the folder of a run that never began; one that holds anything stays."""
+    for folder in (run.path / "state", run.plots, run.path):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+class _Run:
+    """One run from its first or a later epoch to its report."""
+
+    def __init__(self, run: RunFolder, settings: Settings, dataset: Dataset, display: Display) -> None:
+        self.run, self.settings, self.dataset, self.display = run, settings, dataset, display
+        config = self.config = settings.config
+        self.device = pick_device(config.device)
+        self.amp = pick_amp(config.amp, self.device)
+        self.batches = make_batches(
+            dataset.splits["train"],
+            settings.contract,
+            augment=settings.augment,
+            batch_size=config.batch_size or 1,
+            seed=config.seed,
+            device=self.device,
+            workers=config.workers,
+        )
+        self.validation: Batches | None = None
+        if "val" in dataset.splits:
+            self.validation = make_batches(
+                dataset.splits["val"],
+                settings.contract,
+                batch_size=VALIDATION_BATCH,
+                device=self.device,
+                workers=config.workers,
+            )
+        self.model = self._model()
+        self.stepper = Stepper(
+            self.model,
+            build_optimizer(self.model, momentum=config.momentum, weight_decay=config.weight_decay),
+            Schedule(
+                kind=config.sched,
+                peak=config.lr or 0.0,
+                warmup_steps=min(
+                    round(config.warmup_epochs * len(self.batches)), len(self.batches) * config.epochs // 2
+                ),
+                total_steps=len(self.batches) * config.epochs,
+            ),
+            smoothing=config.smoothing,
+            amp=self.amp,
+            seed=config.seed,
+        )
+        self.progress = Progress()
+
+    def _model(self) -> ResNet:
+        torch.manual_seed(self.config.seed)
+        model = create_model(self.settings.network, pretrained=self.config.pretrained)
+        assert isinstance(model, ResNet)
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def restore(self) -> None:
+        """Take weights, optimiser and place from the run's checkpoint."""
+        self.progress = load_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer)
+        if self.progress.epoch >= self.config.epochs:
+            raise TrainingError(
+                f"only an unfinished run can be resumed; {self.run.path} has done its {self.config.epochs} epochs; "
+                "train anew with more --epochs"
+            )
+        self.stepper.step = self.progress.step
+        keep_results(self.run.results, self.progress.epoch)
+
+    def go(self) -> TrainResult:
+        """The epochs that are left, then the report."""
+        self._announce()
+        with Interrupts() as interrupts:
+            try:
+                while self.progress.epoch < self.config.epochs and not interrupts.caught:
+                    self._epoch(interrupts)
+            finally:
+                self.display.stop()
+        if not self.run.best.exists():  # stopped in the first epoch: what there is can be loaded all the same
+            self._bundle(None).save(self.run.best)
+        return self._finish(interrupts.caught)
+
+    def _epoch(self, interrupts: Interrupts) -> None:
+        epoch, started = self.progress.epoch, time.perf_counter()
+        pictures = len(self.dataset.splits["train"])
+        self.display.start(f"epoch {epoch + 1}/{self.config.epochs}", pictures)
+        trained = run_epoch(
+            self.stepper,
+            self.batches,
+            epoch,
+            on_step=lambda count, loss: self.display.advance(count, f"loss {loss:.3f}"),
+            stop=lambda: interrupts.caught is not None,
+        )
+        self.display.stop()
+        if trained is None:
+            return
+        evaluation = self._validate(self.model)
+        row: Row = {
+            "epoch": epoch + 1,
+            "lr": trained.lr,
+            "train_loss": trained.loss,
+            "train_top1": trained.top1,
+            "val_loss": evaluation.loss if evaluation else None,
+            "val_top1": evaluation.top1 if evaluation else None,
+            "val_top5": evaluation.topk if evaluation and evaluation.k == 5 else None,
+            "images_per_second": trained.images_per_second,
+            "seconds": time.perf_counter() - started,
+        }
+        self._record(row, evaluation, time.perf_counter() - started)
+
+    def _record(self, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
+        """Everything that an epoch leaves on the disk; the checkpoint last, so that it never promises too much."""
+        before = self.progress
+        epoch = before.epoch + 1
+        best = evaluation is None or (evaluation.top1, -evaluation.loss) > (before.best_top1, -before.best_loss)
+        self.progress = replace(before, epoch=epoch, step=self.stepper.step, seconds=before.seconds + seconds)
+        if best:
+            self.progress = replace(
+                self.progress,
+                best_epoch=epoch,
+                best_top1=evaluation.top1 if evaluation else -1.0,
+                best_loss=evaluation.loss if evaluation else float("inf"),
+            )
+        bundle = self._bundle(evaluation)
+        if best:
+            bundle.save(self.run.best)
+        bundle.save(self.run.last)
+        add_result(self.run.results, row)
+        save_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer, self.progress)
+        self._say_epoch(row, best)
+
+    def _validate(self, model: ResNet) -> Evaluation | None:
+        """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
+        if self.validation is None:
+            return None
+        return evaluate_model(model, self.validation.epoch(0), self.dataset.classes, device=self.device)
+
+    def _bundle(self, evaluation: Evaluation | None) -> Bundle:
+        config = self.config
+        figures: dict[str, Any] = {"epochs_done": self.progress.epoch}
+        if evaluation is not None:
+            figures |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
+        return Bundle(
+            model=self.model,
+            preprocessing=self.settings.contract,
+            classes=self.dataset.classes,
+            name=config.model or "custom",
+            provenance={
+                "data": self.dataset.name,
+                "train_images": len(self.dataset.splits["train"]),
+                "recipe": {
+                    "epochs": config.epochs,
+                    "batch_size": config.batch_size,
+                    "lr": config.lr,
+                    "weight_decay": config.weight_decay,
+                    "smoothing": config.smoothing,
+                    "pretrained": config.pretrained,
+                    "amp": str(self.amp).removeprefix("torch.") if self.amp else "off",
+                },
+                "figures": figures,
+                "seed": config.seed,
+                "date": date.today().isoformat(),
+                "resnets": __version__,
+                "torch": torch.__version__.partition("+")[0],
+            },
+        )
+
+    def _announce(self) -> None:
+        splits = ", ".join(f"{len(images):,} {split}" for split, images in self.dataset.splits.items())
+        size = "x".join(map(str, self.settings.contract.size))
+        precision = str(self.amp).removeprefix("torch.") if self.amp else "float32"
+        config = self.config
+        self.display.say(
+            f"{config.model} on {self.dataset.name}: {len(self.dataset.classes)} classes, {splits}; {size} pixels\n"
+            f"{config.epochs} epochs, batch {config.batch_size}, peak learning rate {config.lr:g}, "
+            f"{precision} on {self.device}; run folder {self.run.path}"
+        )
+        if self.progress.epoch:
+            self.display.say(f"resuming after epoch {self.progress.epoch}")
+
+    def _say_epoch(self, row: Row, best: bool) -> None:
+        left = self.progress.seconds / self.progress.epoch * (self.config.epochs - self.progress.epoch)
+        parts = [
+            f"epoch {self.progress.epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}",
+            f"loss {row['train_loss']:.3f}",
+            f"train {100 * (row['train_top1'] or 0):.2f} %",
+        ]
+        if row["val_top1"] is not None:
+            parts.append(f"val {100 * row['val_top1']:.2f} %" + (" *" if best else "  "))
+        parts.append(f"{row['images_per_second']:,.0f} images/s")
+        parts.append(f"{duration(left)} left" if self.progress.epoch < self.config.epochs else "done")
+        self.display.say("  ".join(parts))
+
+    def _finish(self, stopped: signal.Signals | None) -> TrainResult:
+        best = read_folder(self.run.best)
+        evaluation = self._validate(best.model.to(self.device)) if self.progress.epoch else None
+        results = read_results(self.run.results)
+        result = TrainResult(
+            folder=self.run.path,
+            best_epoch=self.progress.best_epoch,
+            evaluation=evaluation,
+            results=results,
+            seconds=self.progress.seconds,
+            stopped=stopped,
+        )
+        write_summary(self.run, self.settings, self.dataset, evaluation, results, self.progress)
+        return result

@@ -1,0 +1,131 @@
+"""What a run's open settings come to for the data at hand: network, input contract, batch, learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnets.arch.variants import get_config
+from resnets.data.augment import AugmentConfig
+from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.decode import PixelChannels
+from resnets.errors import ConfigError
+from resnets.train.config import TrainConfig
+
+__all__ = ["Settings", "settle"]
+
+SMALL = 64  # pixels a side up to which a picture is augmented by a padded crop in memory
+LEAST_STEPS = 32  # an epoch; fewer would leave the learning rate too few steps to act
+SAMPLE = 2000  # pictures that mean and std are measured on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that a run does, nothing left open.
+
+    Args:
+        config: the recipe with every `None` filled in.
+        network: what is built.
+        contract: from a decoded picture to its input.
+        augment: what training does to pictures.
+    """
+
+    config: TrainConfig
+    network: ResNetConfig
+    contract: Preprocessing
+    augment: AugmentConfig
+
+
+def settle(config: TrainConfig, dataset: Dataset, contract: Preprocessing | None = None) -> Settings:
+    """Fill in what `config` leaves open, from what the pictures are.
+
+    Args:
+        contract: that of the pretrained weights to start from, kept as it is; `None` makes one for the data.
+
+    Raises:
+        ConfigError: options that contradict each other or the data.
+    """
+    if "train" not in dataset.splits:
+        raise ConfigError(
+            f"training needs a train split; {dataset.name} has {', '.join(dataset.splits)}; name it train"
+        )
+    train = dataset.splits["train"]
+    if contract is None:
+        size = _size(config, dataset)
+        contract = _contract(size, dataset.contract_hint.channels, train)
+    elif config.img_size is not None:
+        contract = replace(contract, size=(config.img_size, config.img_size))
+    small = max(contract.size) <= SMALL
+    model = config.model or ("resnet20_cifar" if small else "resnet18")
+    network = get_config(
+        model,
+        **{
+            "num_classes": len(dataset.classes),
+            "in_chans": contract.num_channels,
+            "img_size": contract.size[0],
+            **config.model_args,
+        },
+    )
+    if network.num_classes != len(dataset.classes):
+        raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {len(dataset.classes)} classes")
+    if network.in_chans != contract.num_channels:
+        raise ConfigError(f"in_chans is the pictures'; got {network.in_chans} for {contract.channels} pictures")
+    batch_size = config.batch_size or _batch_size(len(train), 128 if small else 32)
+    pad = (contract.size[0] // 8 if small else 0) if config.pad is None else config.pad
+    flip = dataset.name != "digits" if config.flip is None else config.flip  # a mirrored digit is no digit
+    config = replace(
+        config,
+        model=model,
+        batch_size=batch_size,
+        lr=config.lr or 0.1 * batch_size / 128,
+        img_size=contract.size[0],
+        pad=pad,
+        flip=flip,
+    )
+    augment = AugmentConfig(
+        pad=pad, pad_mode="reflect", flip=flip, cutout=config.cutout, scale=None if small else (0.25, 1.0)
+    )
+    return Settings(config=config, network=network, contract=contract, augment=augment)
+
+
+def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
+    if config.img_size is not None:
+        return config.img_size, config.img_size
+    hint = dataset.contract_hint
+    if hint.uniform and max(hint.size) <= 224:
+        return hint.size
+    if max(hint.largest) <= SMALL:
+        side = max(8, round(max(hint.size) / 8) * 8)
+        return side, side
+    return 224, 224
+
+
+def _contract(size: tuple[int, int], channels: PixelChannels, train: ImageSet) -> Preprocessing:
+    """Small pictures are taken whole and normalised by their own mean; large ones as ImageNet's are."""
+    if max(size) > SMALL and channels == "RGB":
+        return Preprocessing(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    places = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int))
+    sums = np.zeros((3, len(channels)))
+    for place in places:
+        pixels = train.image(int(place), channels).reshape(-1, len(channels)) / 255.0
+        sums += (np.ones(len(channels)) * len(pixels), pixels.sum(axis=0), (pixels**2).sum(axis=0))
+    mean = sums[1] / sums[0]
+    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 1e-4))
+    return Preprocessing(
+        size=size,
+        crop_pct=1.0 if max(size) <= SMALL else 0.875,
+        channels=channels,
+        mean=tuple(round(float(value), 4) for value in mean),
+        std=tuple(round(float(value), 4) for value in std),
+    )
+
+
+def _batch_size(pictures: int, most: int) -> int:
+    """`most`, halved until an epoch has `LEAST_STEPS` steps, but not below 8."""
+    size = most
+    while size > 8 and pictures < size * LEAST_STEPS:
+        size //= 2
+    return size

@@ -1,0 +1,100 @@
+"""The model card: the README of a model folder, with the front matter that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from resnets.arch.shapes import trace
+from resnets.errors import ShapeError
+
+if TYPE_CHECKING:
+    from resnets.weights.bundle import Bundle
+
+__all__ = ["model_card"]
+
+
+def model_card(bundle: Bundle, folder: str) -> str:
+    """Markdown: what the model is, its data, recipe and figures, its classes, and how it is used.
+
+    Args:
+        bundle: what is saved.
+        folder: the folder's name, for the examples.
+    """
+    matter = {
+        "license": bundle.license.lower(),
+        "library_name": "resnets",
+        "pipeline_tag": "image-classification" if bundle.classes else "image-feature-extraction",
+        "tags": ["image-classification" if bundle.classes else "feature-extraction", "resnet", "pytorch"],
+    }
+    figures = bundle.provenance.get("figures")
+    rest = {key: value for key, value in bundle.provenance.items() if key != "figures"}
+    sections = [
+        f"---\n{yaml.safe_dump(matter, sort_keys=False)}---",
+        f"# {bundle.name}",
+        _what(bundle),
+        *([f"## Figures\n\n{_table(figures)}"] if isinstance(figures, Mapping) and figures else []),
+        *([f"## Where it comes from\n\n{_entries(rest)}"] if rest else []),
+        *([f"## Classes\n\n{_classes(bundle.classes)}"] if bundle.classes else []),
+        f"## How to use it\n\n{_usage(folder)}",
+        f"## License\n\n{bundle.license}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _what(bundle: Bundle) -> str:
+    config, contract = bundle.config, bundle.preprocessing
+    height, width = contract.size
+    answer = f"{config.num_classes} classes" if config.num_classes else f"embeddings of {bundle.model.num_features}"
+    cost = f"{sum(tensor.numel() for tensor in bundle.model.parameters()):,} parameters"
+    with suppress(ShapeError):  # an input too small for the network has no count
+        cost += f", {trace(bundle.model.plan, (config.in_chans, height, width))[0].macs:,} multiply-adds a picture"
+    return (
+        f"A residual network for {answer}: {'-'.join(map(str, config.depths))} {config.block} blocks, {cost}.\n\n"
+        f"Input: {contract.channels} at {height}x{width} ({contract.crop_mode} crop, crop_pct {contract.crop_pct:g}, "
+        f"{contract.interpolation}), values in [{contract.value_range[0]:g}, {contract.value_range[1]:g}], "
+        f"mean {_numbers(contract.mean)}, std {_numbers(contract.std)}."
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def _table(figures: Mapping[str, Any]) -> str:
+    rows = [f"| {_cell(name)} | {_cell(_value(value))} |" for name, value in figures.items()]
+    return "\n".join(["| figure | value |", "|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
+    return str(value)
+
+
+def _entries(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"- **{key}**: {_cell(_value(value))}" for key, value in values.items())
+
+
+def _classes(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:100])
+    return shown if len(classes) <= 100 else f"{shown} and {len(classes) - 100} more (see `config.json`)"
+
+
+def _usage(folder: str) -> str:
+    return (
+        f"```bash\nresnets predict --model {folder} picture.jpg\n```\n\n"
+        f'```python\nimport resnets\n\nbundle = resnets.load("{folder}")\n'
+        'print(bundle.predict(["picture.jpg"]))\n```'
+    )

@@ -1,0 +1,80 @@
+"""From what a training program saved to the tensors of its network: wrappers, EMA copies and prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from resnets.errors import WeightsError
+from resnets.weights.strict import listed
+
+__all__ = ["Unwrapped", "unwrap"]
+
+EMA = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+COUNTERS = ("n_averaged",)  # torch.optim.swa_utils.AveragedModel counts its steps beside the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unwrapped:
+    """A network's tensors, and how they were found.
+
+    Args:
+        tensors: by name, in the file's order, less the common prefixes.
+        dropped: entries of the file that are not the network's, by name.
+        notes: what was taken and which prefix was cut, a sentence each.
+    """
+
+    tensors: dict[str, Tensor]
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def unwrap(payload: object, where: str) -> Unwrapped:
+    """The network in `payload`: a state_dict, or a training checkpoint that holds one (its EMA copy first).
+
+    Raises:
+        WeightsError: no tensors, or two networks and no telling which.
+    """
+    dropped: list[str] = []
+    notes: list[str] = []
+    while isinstance(payload, Mapping) and (entry := _choose(payload, where)) is not None:
+        dropped += [str(key) for key in payload if key != entry]
+        notes.append(f"took {entry!r}" + (", the moving average of the weights" if entry in EMA else ""))
+        payload = payload[entry]
+    if not isinstance(payload, Mapping):
+        raise WeightsError(
+            f"weights are tensors by name; {where} holds a {type(payload).__name__}; save a state_dict()"
+        )
+    tensors = {str(key): value.detach() for key, value in payload.items() if _is_weight(key, value)}
+    dropped += [str(key) for key, value in payload.items() if not _is_weight(key, value)]
+    if not tensors:
+        raise WeightsError(f"weights are tensors by name; {where} has none, only {listed(dropped) or 'nothing'}")
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        notes.append(f"cut the prefix {prefix!r}")
+    return Unwrapped(tensors=tensors, dropped=tuple(dropped), notes=tuple(notes))
+
+
+def _choose(payload: Mapping[Any, Any], where: str) -> str | None:
+    """The entry that holds the network; `None` where the payload itself does."""
+    holders = [key for key in (*EMA, *WRAPPERS) if _holds_tensors(payload.get(key))]
+    averaged = [key for key in holders if key in EMA]
+    chosen = averaged or holders
+    if len(chosen) > 1:
+        raise WeightsError(f"one network is read from a file; {where} has {listed(chosen)}; save one of them alone")
+    return chosen[0] if chosen else None
+
+
+def _holds_tensors(value: object, depth: int = 4) -> bool:
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    return any(isinstance(item, Tensor) or _holds_tensors(item, depth - 1) for item in value.values())
+
+
+def _is_weight(key: object, value: object) -> bool:
+    return isinstance(value, Tensor) and key not in COUNTERS

@@ -1,0 +1,152 @@
+"""The one place where a model reference becomes a model.
+
+A reference is, in this order:
+
+1. `starter`, the network that comes with the package;
+2. a network's name, such as `resnet50` (it has no weights);
+3. a model folder, or the `model.safetensors` in it;
+4. a run folder: its best model, or the last where there is no best yet;
+5. a weights file.
+
+Names come before paths; a folder that is called like a network is reached as `./resnet50`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.variants import VARIANTS, get_config
+from resnets.errors import UnknownNameError, WeightsError
+from resnets.weights.bundle import Bundle, read_folder
+from resnets.weights.dialects import get_dialect
+from resnets.weights.files import SUFFIXES
+from resnets.weights.folder import TENSORS, is_model_folder
+from resnets.weights.load import import_weights
+
+__all__ = ["STARTER", "Reference", "load_bundle", "resolve"]
+
+STARTER = Path(__file__).parent / "starter"
+RUN_MODELS = ("best", "last")
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)  # the means of ImageNet's three
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a model reference stands for.
+
+    Args:
+        text: as it was given.
+        kind: `starter`, `variant`, `folder`, `run` or `file`.
+        path: the model folder to read (of a run: the one chosen), or the file; `None` for a variant.
+    """
+
+    text: str
+    kind: Literal["starter", "variant", "folder", "run", "file"]
+    path: Path | None = None
+
+
+def resolve(reference: str | Path) -> Reference:
+    """Find out what a model reference stands for; nothing is read but folders' listings.
+
+    Args:
+        reference: see above; a `Path` is always a path.
+
+    Raises:
+        UnknownNameError: neither a name nor a path; the nearest names are offered.
+        ConfigError: a CIFAR depth that no rule makes.
+        WeightsError: a path that holds no model, or no `starter` in this installation.
+    """
+    text = str(reference)
+    if isinstance(reference, str) and not _is_path(text):
+        if text == "starter":
+            return _starter()
+        if _is_variant(text):
+            return Reference(text=text, kind="variant")
+    path = Path(text).expanduser()
+    if is_model_folder(path):
+        return Reference(text=text, kind="folder", path=path)
+    for name in RUN_MODELS:
+        if is_model_folder(path / name):
+            return Reference(text=text, kind="run", path=path / name)
+    if path.is_file():
+        within = path.name == TENSORS and is_model_folder(path.parent)
+        return Reference(text=text, kind="folder" if within else "file", path=path.parent if within else path)
+    if path.is_dir():
+        what = "a run without a saved model" if (path / "args.yaml").is_file() else "a folder without a model"
+        raise WeightsError(f"a model is needed; {path} is {what}; pass a model folder, run folder or weights file")
+    if _is_path(text) or isinstance(reference, Path):
+        raise WeightsError(f"a model is needed; {path} does not exist; check the path")
+    raise UnknownNameError("model: no network, file or folder has this name", text, ("starter", *VARIANTS))
+
+
+def load_bundle(reference: str | Path) -> Bundle:
+    """The model that a reference stands for, in evaluation mode.
+
+    A bare weights file brings neither class names nor preprocessing: classes are then called `0`, `1`, ...,
+    preprocessing is what the dialect's networks were trained with, and the provenance says so.
+
+    Raises:
+        ResnetsError: as `resolve`; a network's name alone; a folder or file that cannot be used.
+    """
+    found = resolve(reference)
+    if found.path is None:
+        here = f" (for the folder, write ./{found.text})" if Path(found.text).exists() else ""
+        raise WeightsError(
+            f"a model with weights is needed; {found.text} is a network without any{here}; "
+            "train it, or pass `starter`, a weights file, a model folder or a run folder"
+        )
+    return _from_file(found.path) if found.kind == "file" else read_folder(found.path)
+
+
+def _from_file(path: Path) -> Bundle:
+    model, report = import_weights(path)
+    contract = _assumed_preprocessing(model.config, report.dialect, path)
+    return Bundle(
+        model=model,
+        preprocessing=contract,
+        classes=tuple(map(str, range(model.num_classes))),
+        name=report.variant,
+        provenance={
+            "weights": str(path),
+            "import": report.to_dict(),
+            "note": "the file names neither classes nor preprocessing: classes are numbered, "
+            f"and preprocessing is assumed from the {report.dialect} dialect",
+        },
+    )
+
+
+def _assumed_preprocessing(config: ResNetConfig, dialect: str, path: Path) -> Preprocessing:
+    if config.in_chans not in (1, 3):
+        raise WeightsError(
+            f"a weights file does not tell how its input is made; {path} takes {config.in_chans} channels; "
+            "use import_weights and make a Bundle with the right Preprocessing"
+        )
+    small = config.img_size < 64  # such networks take their pictures whole
+    size = (config.img_size, config.img_size)
+    contract = Preprocessing(size=size, crop_pct=1.0) if small else Preprocessing(size=size)
+    if config.in_chans == 1:
+        return replace(contract, channels="L", mean=GREY_MEAN, std=GREY_STD)
+    return replace(contract, **get_dialect(dialect).preprocessing)
+
+
+def _starter() -> Reference:
+    if not is_model_folder(STARTER):
+        raise WeightsError(f"`starter` comes with the package; {STARTER} is not there; install resnets again")
+    return Reference(text="starter", kind="starter", path=STARTER)
+
+
+def _is_variant(text: str) -> bool:
+    try:
+        get_config(text)
+    except UnknownNameError:
+        return False
+    return True
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or os.sep in text or text.startswith((".", "~")) or text.endswith(SUFFIXES)
