@@ -97,5 +97,8 @@ class MissingExtraError(ResnetsError, ImportError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` of the `known` names that look most like `name`, best first."""
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    """Up to `count` of the `known` names: those that `name` is the beginning of, then those that look most like it."""
+    names = list(known)
+    longer = [other for other in names if len(name) > 2 and other.startswith(name)]
+    alike = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    return list(dict.fromkeys([*longer, *alike]))[:count]

@@ -73,8 +73,9 @@ class ResNetConfig:
     img_size: int = 224
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "widths", tuple(self.widths))
+        for name in ("depths", "widths"):
+            if isinstance(getattr(self, name), list):  # as JSON has them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_types()
         self._check_rules()
 
@@ -91,7 +92,7 @@ class ResNetConfig:
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise ConfigError(f"{name} must be a number; got {value!r}")
             elif name in ("depths", "widths"):
-                if not value or not all(_is_count(item) for item in value):
+                if not value or not isinstance(value, tuple) or not all(_is_count(item) for item in value):
                     raise ConfigError(f"{name} must hold whole numbers of at least 1; got {value}")
             elif value is None and name in ("output_stride", "last_stride"):
                 continue

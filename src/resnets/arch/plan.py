@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import (
@@ -20,6 +21,7 @@ from resnets.arch.nodes import (
     Pool,
     Residual,
 )
+from resnets.errors import ConfigError
 
 __all__ = ["plan"]
 
@@ -97,7 +99,7 @@ class _Draughtsman:
                 place = _Place(
                     name=str(position),
                     in_chans=in_chans,
-                    width=int(width * config.group_width / 64) * config.groups,
+                    width=self.inner_width(width),
                     out_chans=width * self.expansion,
                     stride=stride if position == 0 else 1,
                     first_dilation=first_dilation if position == 0 else dilation,
@@ -107,6 +109,17 @@ class _Draughtsman:
                 blocks.append(self.block(place))
                 in_chans, block = place.out_chans, block + 1
             yield Chain(name=f"layer{index + 1}", role="stage", nodes=tuple(blocks))
+
+    def inner_width(self, width: int) -> int:
+        """Channels of a block's 3x3 where the stage is `width` wide."""
+        config = self.config
+        one = int(width * config.group_width / 64)
+        if not one:
+            raise ConfigError(
+                "a stage's width x group_width / 64, the channels of one group, must be at least 1; "
+                f"got {width} x {config.group_width} / 64; widen the stage or its groups"
+            )
+        return one * config.groups
 
     def natural_stride(self, stage: int) -> int:
         if stage == 0:
@@ -152,7 +165,7 @@ class _Draughtsman:
         if self.config.block == "basic":
             return [
                 self.conv("conv1", place.in_chans, place.width, 3, place.stride, place.first_dilation),
-                self.conv("conv2", place.width, place.out_chans, 3, 1, place.dilation),
+                self.conv("conv2", place.width, place.out_chans, 3, 1, place.dilation, zero_init=self.zero_last_conv),
             ]
         first, middle = (place.stride, 1) if self.config.stride_in == "1x1" else (1, place.stride)
         return [
@@ -217,6 +230,11 @@ class _Draughtsman:
             return (conv,) if self.config.pre_activation else (conv, self.norm("1", place.out_chans))
         if self.config.shortcut == "A" and place.changes_shape:
             missing = place.out_chans - place.in_chans
+            if missing < 0:
+                raise ConfigError(
+                    "shortcut A pads with channels of zeros, and cannot drop any; "
+                    f"got {place.in_chans} channels before a block of {place.out_chans}; use shortcut='B'"
+                )
             before = missing // 2  # zeros on both sides, as akamaster's networks have them
             return (PadChannels(name="0", stride=place.stride, before=before, after=missing - before),)
         return ()
@@ -248,6 +266,11 @@ class _Draughtsman:
 
     def norm(self, name: str, channels: int, zero_init: bool = False) -> Norm:
         config = self.config
+        if config.norm == "group" and channels % config.norm_groups:
+            raise ConfigError(
+                f"norm_groups must divide the channels of every norm; got {config.norm_groups} for {channels}; "
+                f"set norm_groups={gcd(channels, config.norm_groups)}"
+            )
         return Norm(
             name=name,
             kind=config.norm,

@@ -62,19 +62,20 @@ class AugmentConfig:
 
 
 class PixelTable:
-    """Pictures as one list of pixels, with a black and a mean-coloured pixel at its end.
+    """Pictures as one list of pixels, with a mean-coloured and a black pixel before the first.
 
     Args:
         shape: (M, H, W, C) of the pictures, which are black until `images` is written to.
         fill: C bytes, the mean colour.
     """
 
+    MEAN, BLACK, FIRST = 0, 1, 2  # rows of `pixels`
+
     def __init__(self, shape: Sequence[int], fill: Sequence[int]) -> None:
         self.count, self.height, self.width, self.channels = shape
-        self.black = self.count * self.height * self.width
-        self.mean = self.black + 1
-        self.pixels = torch.zeros(self.black + 2, self.channels, dtype=torch.uint8)  # (M * H * W + 2, C)
-        self.pixels[self.mean] = torch.tensor(fill, dtype=torch.uint8)
+        size = self.FIRST + self.count * self.height * self.width
+        self.pixels = torch.zeros(size, self.channels, dtype=torch.uint8)  # (2 + M * H * W, C)
+        self.pixels[self.MEAN] = torch.tensor(fill, dtype=torch.uint8)
 
     @classmethod
     def of(cls, images: torch.Tensor, fill: Sequence[int]) -> PixelTable:
@@ -86,7 +87,7 @@ class PixelTable:
     @property
     def images(self) -> torch.Tensor:
         """(M, H, W, C) uint8, a view."""
-        return self.pixels[:-2].view(self.count, self.height, self.width, self.channels)
+        return self.pixels[self.FIRST :].view(self.count, self.height, self.width, self.channels)
 
     def to(self, device: torch.device | str) -> PixelTable:
         """The table on `device`; itself where it is there already."""
@@ -112,31 +113,35 @@ def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws:
         mirrored = torch.from_numpy(np.flatnonzero(config.flip & (draws[:, 2] < 0.5))).to(device)
         images[mirrored] = images[mirrored].flip(2)
         return images
-    span = 2 * config.pad + 1
-    ints = torch.from_numpy(
-        np.stack((
-            np.floor(draws[:, 0] * span) - config.pad,
-            np.floor(draws[:, 1] * span) - config.pad,
-            draws[:, 2] < 0.5,
-            np.floor(draws[:, 4] * height),
-            np.floor(draws[:, 5] * width),
-        )).astype(np.int64)
-    ).to(device)  # fmt: skip
-    top, left, flip, cut_y, cut_x = ints[:, :, None]  # (N, 1) each
+    top, left, flip, cut_y, cut_x = _places(config, draws, height, width).to(device)[:, :, None]  # (N, 1) each
     y = torch.arange(height, device=device) + top  # (N, H) source row of every output row
     column = torch.arange(width, device=device)
     x = (torch.where(flip.bool(), width - 1 - column, column) if config.flip else column) + left  # (N, W)
+    outside = 0
     if config.pad and config.pad_mode == "reflect":
         y, x = _reflect(y, height), _reflect(x, width)
-    source = (rows[:, None] * height + y)[:, :, None] * width + x[:, None, :]  # (N, H, W)
-    if config.pad and config.pad_mode != "reflect":
-        outside = _outside(y, height)[:, :, None] | _outside(x, width)[:, None, :]
-        source.masked_fill_(outside, table.black if config.pad_mode == "zero" else table.mean)
+    elif config.pad:
+        outside = -(2 ** (29 if len(table.pixels) < 2**29 else 60))  # so low that no sum with it is a place
+    base = torch.where(_inside(y, height), table.FIRST + (rows[:, None] * height + y) * width, outside)
+    x = torch.where(_inside(x, width), x, outside)
+    if len(table.pixels) < 2**29:  # half the bytes to move
+        base, x = base.int(), x.int()
+    source = base[:, :, None] + x[:, None, :]  # (N, H, W)
+    if outside:
+        source.clamp_(min=table.BLACK if config.pad_mode == "zero" else table.MEAN)
     if config.cutout:
         hole = _within(height, cut_y, config.cutout)[:, :, None] & _within(width, cut_x, config.cutout)[:, None]
-        source.masked_fill_(hole, table.mean)
+        source.masked_fill_(hole, table.MEAN)
     pixels = table.pixels.index_select(0, source.view(-1))
     return pixels.view(len(rows), height, width, table.channels)
+
+
+def _places(config: AugmentConfig, draws: Draws, height: int, width: int) -> torch.Tensor:
+    """(5, N) int64: shift down, shift right, whether to flip, row and column of the cutout's centre."""
+    span = 2 * config.pad + 1
+    down, right = np.floor(draws[:, :2].T * span) - config.pad
+    columns = (down, right, draws[:, 2] < 0.5, np.floor(draws[:, 4] * height), np.floor(draws[:, 5] * width))
+    return torch.from_numpy(np.stack(columns).astype(np.int64))
 
 
 def augment_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
@@ -149,8 +154,8 @@ def crop_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
     return random.uniform(seed, epoch, index, random.Stream.RESIZED_CROP, 2 * _ATTEMPTS + 4)
 
 
-def _outside(position: torch.Tensor, size: int) -> torch.Tensor:
-    return (position < 0) | (position >= size)
+def _inside(position: torch.Tensor, size: int) -> torch.Tensor:
+    return (position >= 0) & (position < size)
 
 
 def _reflect(position: torch.Tensor, size: int) -> torch.Tensor:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from resnets.data.cores import available_cores
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.threads import decode_threads
 from resnets.errors import DataError, ImageError
 
 __all__ = ["check", "quarantine", "require_sound"]
@@ -21,7 +21,7 @@ def check(
     """Decodes every picture and says which do not.
 
     Args:
-        workers: threads; the decoders run outside Python's lock. See `decode_threads`.
+        workers: threads; the decoders run outside Python's lock. By default one for every core.
         progress: called with (done, total), from any thread but never twice at once.
 
     Returns:
@@ -49,8 +49,7 @@ def check(
                 progress(done, len(dataset))
         return found
 
-    threads = max((decode_threads(images, workers) for images in dataset.splits.values()), default=1)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
         return [problem for found in pool.map(work, todo) for problem in found]
 
 

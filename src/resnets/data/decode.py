@@ -153,7 +153,8 @@ def _eight_bits(image: Image.Image, channels: PixelChannels, bits: int) -> Pixel
         paper = Image.new("RGBA", image.size, "white")
         paper.alpha_composite(image)
         image = paper
-    pixels = np.array(image.convert(channels))  # a copy: a view of Pillow's memory is read-only
+    image = image if image.mode == channels else image.convert(channels)
+    pixels = np.array(image)  # a copy: a view of Pillow's memory is read-only
     return pixels.reshape(*pixels.shape[:2], -1)
 
 

@@ -13,9 +13,9 @@ import torch
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import AugmentConfig, PixelTable, augment, augment_draws
 from resnets.data.batches import Batch, batch_bounds
+from resnets.data.cores import available_cores
 from resnets.data.dataset import ImageSet
 from resnets.data.random import permutation
-from resnets.data.threads import decode_threads
 from resnets.data.transform import decode_channels, fill_bytes, normalise, prepare
 from resnets.errors import ConfigError
 
@@ -28,7 +28,7 @@ class MemorySet:
     Args:
         images: the split.
         contract: says the size (H, W) and the channels.
-        workers: decoding threads; see `decode_threads`.
+        workers: decoding threads; by default one for every core.
         progress: called with (done, total) now and then, from this thread.
 
     Raises:
@@ -54,7 +54,7 @@ class MemorySet:
                 out[i] = prepare(images.image(i, channels), contract)
             return last
 
-        with ThreadPoolExecutor(decode_threads(images, workers)) as pool:
+        with ThreadPoolExecutor(workers or available_cores()) as pool:
             for done in pool.map(work, range(0, len(images), 64)):
                 if progress is not None:
                     progress(done, len(images))

@@ -8,7 +8,6 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import AugmentConfig, Draws, PixelTable, augment, augment_draws, crop_box, crop_draws
 from resnets.data.batches import Batch, batch_bounds
+from resnets.data.cores import available_cores
 from resnets.data.dataset import ImageSet
 from resnets.data.decode import Pixels, decode, jpeg_size
 from resnets.data.random import permutation
@@ -43,8 +43,7 @@ class _Failure(NamedTuple):
 
 def default_workers() -> int:
     """A process for every core that this process may use, 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
+    return min(8, available_cores())
 
 
 def random_resized_crop(

@@ -146,8 +146,8 @@ def normalise(
     n, height, width, _ = batch.shape
     scale, shift = _affine(contract)
     # Rows of W * C numbers, so that the inner loop is long and contiguous (C alone is too short to vectorise).
-    rows = batch.contiguous().view(n, height, width * channels).to(torch.float32)
-    rows.mul_(torch.tensor(scale * width, device=rows.device))
+    rows = batch.contiguous().view(n, height, width * channels)
+    rows = torch.mul(rows, torch.tensor(scale * width, device=rows.device))  # float32, without a pass to convert
     rows.add_(torch.tensor(shift * width, device=rows.device))
     return rows.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 

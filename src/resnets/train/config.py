@@ -122,8 +122,10 @@ def read_args(path: Path) -> TrainConfig:
         raise TrainingError(f"a run folder holds args.yaml; {path}: {type(error).__name__}; is it a run?") from None
     try:
         TypeAdapter(TrainConfig).validate_python(values)
+        return TrainConfig.from_options(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise TrainingError(f"args.yaml holds training options; {path}: {where}: {first['msg']}") from None
-    return TrainConfig.from_options(**values)
+    except ConfigError as error:
+        raise TrainingError(f"args.yaml holds training options; {path}: {error}") from None

@@ -13,7 +13,7 @@ import torch
 
 from resnets.data.batches import Batches
 from resnets.data.check import check, quarantine, require_sound
-from resnets.data.dataset import Dataset
+from resnets.data.dataset import Dataset, Problem
 from resnets.data.loading import make_batches
 from resnets.data.sources import open_dataset
 from resnets.errors import TrainingError
@@ -75,13 +75,14 @@ def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult
     display = display or Display()
     dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
     start = load_bundle(config.pretrained) if config.pretrained else None
-    # Everything that a person may have mistyped is found before anything is written.
+    # Everything that may be wrong with options or pictures is found before anything is written.
     model_name = config.model or (start.name if start else None)
     settings = settle(replace(config, model=model_name), dataset, start.preprocessing if start else None)
     pick_device(settings.config.device)
-    name = f"{dataset.name}-{settings.config.model}"
-    run = create_run_folder(Path(config.output), config.name, name)
-    dataset = _sound(dataset, settings.config, run, display)
+    problems = _check(dataset, settings.config, display)
+    run = create_run_folder(Path(config.output), config.name, f"{dataset.name}-{settings.config.model}")
+    if problems:
+        dataset = quarantine(dataset, problems, run.quarantine)
     write_args(run.args, settings.config)
     return _Run(run, settings, dataset, display).go()
 
@@ -96,7 +97,8 @@ def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
     run = open_run_folder(folder)
     config = read_args(run.args)
     dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
-    dataset = _sound(dataset, config, run, display)
+    if problems := _check(dataset, config, display):
+        dataset = quarantine(dataset, problems, run.quarantine)
     contract = read_folder(run.last).preprocessing if run.checkpoint.is_file() else None
     started = _Run(run, settle(config, dataset, contract), dataset, display)
     if run.checkpoint.is_file():
@@ -104,8 +106,12 @@ def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
     return started.go()
 
 
-def _sound(dataset: Dataset, config: TrainConfig, run: RunFolder, display: Display) -> Dataset:
-    """The data set after every picture was decoded once, without the bad ones if so wished."""
+def _check(dataset: Dataset, config: TrainConfig, display: Display) -> list[Problem]:
+    """Decode every picture once; answers those to leave out.
+
+    Raises:
+        DataError: the data is not sound, or has bad pictures that nobody said to leave out.
+    """
     display.start("checking pictures", len(dataset))
     seen = 0
 
@@ -115,30 +121,16 @@ def _sound(dataset: Dataset, config: TrainConfig, run: RunFolder, display: Displ
         seen = done
 
     try:
-        problems = check(dataset, workers=config.workers or None, progress=progress)
+        bad = check(dataset, workers=config.workers or None, progress=progress)
     finally:
         display.stop()
-    if problems and config.skip_bad:
-        for problem in problems:
-            display.say(f"left out: {problem}")
-        dataset = quarantine(dataset, problems, run.quarantine)
-        problems = []
     for problem in dataset.problems:
         if not problem.fatal:
             display.say(f"note: {problem}")
-    try:
-        require_sound([*dataset.problems, *problems])
-    except Exception:
-        _leave(run)
-        raise
-    return dataset
-
-
-def _leave(run: RunFolder) -> None:
-    """Take away the folder of a run that never began; one that holds anything stays."""
-    for folder in (run.path / "state", run.plots, run.path):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
+    for problem in bad:
+        display.say(f"left out: {problem}")
+    return bad
 
 
 class _Run:

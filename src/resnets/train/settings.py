@@ -12,7 +12,7 @@ from resnets.arch.variants import get_config
 from resnets.data.augment import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode import PixelChannels
-from resnets.errors import ConfigError
+from resnets.errors import ConfigError, ImageError
 from resnets.train.config import TrainConfig
 
 __all__ = ["Settings", "settle"]
@@ -110,10 +110,13 @@ def _contract(size: tuple[int, int], channels: PixelChannels, train: ImageSet) -
     places = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int))
     sums = np.zeros((3, len(channels)))
     for place in places:
-        pixels = train.image(int(place), channels).reshape(-1, len(channels)) / 255.0
+        try:
+            pixels = train.image(int(place), channels).reshape(-1, len(channels)) / 255.0
+        except ImageError:  # the check of all pictures, which follows, names it
+            continue
         sums += (np.ones(len(channels)) * len(pixels), pixels.sum(axis=0), (pixels**2).sum(axis=0))
-    mean = sums[1] / sums[0]
-    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 1e-4))
+    mean = sums[1] / np.maximum(sums[0], 1)
+    std = np.sqrt(np.maximum(sums[2] / np.maximum(sums[0], 1) - mean**2, 1e-4))
     return Preprocessing(
         size=size,
         crop_pct=1.0 if max(size) <= SMALL else 0.875,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def _classes(classes: tuple[str, ...]) -> str:
 
 def _usage(folder: str) -> str:
     return (
-        f"```bash\nresnets predict --model {folder} picture.jpg\n```\n\n"
-        f'```python\nimport resnets\n\nbundle = resnets.load("{folder}")\n'
+        f"```bash\nresnets predict --model {shlex.quote(folder)} picture.jpg\n```\n\n"
+        f"```python\nimport resnets\n\nbundle = resnets.load({folder!r})\n"
         'print(bundle.predict(["picture.jpg"]))\n```'
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["SUFFIXES", "read_file", "read_safetensors", "read_tensors"]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+CODE = re.compile(
+    r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)"
+)  # in what torch says on refusing a pickle
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -92,7 +96,9 @@ def _read_torch(path: Path) -> Any:
     try:
         if archive:
             _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice is for whoever wrote the file
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except WeightsError:
         raise
     except Exception as error:  # torch raises anything at all on damaged and hostile files
@@ -102,6 +108,8 @@ def _read_torch(path: Path) -> Any:
 def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise WeightsError(f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise WeightsError(f"{path} is a compressed archive; torch writes them uncompressed; save it again with torch")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
@@ -110,16 +118,14 @@ def _check_archive(path: Path) -> None:
 
 def _why(error: Exception, path: Path) -> str:
     text = " ".join(str(error).split())
-    if "TorchScript" in text:
-        return f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save"
-    if isinstance(error, pickle.UnpicklingError) and (
-        code := re.search(r"(?:GLOBAL|callable|[Uu]nsupported (?:class|global)[: ]+)\s*([\w.]+)", text)
-    ):
+    if isinstance(error, pickle.UnpicklingError) and (code := CODE.search(text)):
         return (
             f"{path} would run code to be read (it names {code[1].rstrip('.')}), and that is never done; "
             "save its state_dict() alone, best as safetensors"
         )
-    return f"{path} is damaged or no torch file; {type(error).__name__}: {text[:120]}; copy or download it again"
+    first = text.rpartition("WeightsUnpickler error: ")[2].split(". ")[0].split(" Check ")[0]  # the rest is advice
+    reason = f"{type(error).__name__}: {first[:100]}"
+    return f"{path} is damaged or no torch file; {reason}; copy or download it again"
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

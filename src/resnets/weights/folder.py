@@ -61,7 +61,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             folder.replace(_old(folder))
             try:
                 new.replace(folder)
-            except OSError:
+            except BaseException:  # Ctrl-C too
                 _old(folder).replace(folder)
                 raise
         else:

@@ -48,7 +48,9 @@ def fill(model: ResNet, tensors: Mapping[str, Tensor], where: str) -> None:
     }
     found = [f"{len(names)} {what}: {listed(names)}" for what, names in wrong.items() if names]
     if found:
-        raise WeightsError(f"the tensors must be the network's; {where} has {'; '.join(found)}")
+        raise WeightsError(
+            f"tensors and network must belong together; {where}: {'; '.join(found)}; name the network they are of"
+        )
     model.load_state_dict({name: tensors[name].to(slot.dtype) for name, slot in expected.items()}, assign=True)
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert all(p.dtype == torch.float32 for p in model.parameters())

@@ -1,0 +1,44 @@
+# make run: train, validate and predict on scanned digits.  make test: the suite.  make check: format, lint, types, layers.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: run test check format bench golden clean
+
+run: $(READY)
+	@OMP_NUM_THREADS= scripts/demo.sh $(BIN)
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not slow" -q
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	@for file in bench/*.py; do echo "== $$file"; OMP_NUM_THREADS= $(BIN)/python $$file || exit 1; done
+
+golden: $(READY)
+	$(BIN)/python -m tests.arch.regenerate
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and by itself, so that pip settles its build before anything that depends on it.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "torch>=2.9,<2.14"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@

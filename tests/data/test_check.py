@@ -1,0 +1,55 @@
+"""Decoding everything beforehand, and the quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resnets.data.check import check, quarantine, require_sound
+from resnets.data.dataset import Problem
+from resnets.data.sources import open_dataset
+from resnets.errors import DataError
+
+MakeFolder = Callable[[dict[str, int]], Path]
+
+
+def test_sound_data_has_no_problems(make_folder: MakeFolder) -> None:
+    dataset = open_dataset(make_folder({"train/cat": 40, "train/dog": 30, "val/cat": 2, "val/dog": 2}))
+    seen: list[tuple[int, int]] = []
+    assert check(dataset, workers=2, progress=lambda done, total: seen.append((done, total))) == []
+    assert seen[-1] == (74, 74)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    require_sound(dataset.problems)
+
+
+def test_broken_pictures_are_named_and_quarantined(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2})
+    cut = root / "train" / "cat" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:100])
+    empty = root / "val" / "dog" / "0.png"
+    empty.write_bytes(b"")
+    dataset = open_dataset(root)
+    problems = check(dataset)
+    assert [(p.kind, p.where, p.fatal) for p in problems] == [
+        ("undecodable", str(cut), True),
+        ("undecodable", str(empty), True),
+    ]
+    with pytest.raises(DataError, match=f"{cut}: .*; pass --skip-bad$"):
+        require_sound(problems)
+
+    sound = quarantine(dataset, problems, tmp_path / "quarantine.txt")
+    lines = (tmp_path / "quarantine.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(cut), str(empty)]
+    assert lines[1].endswith("\tthe file is empty")
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+    assert len(sound) == 10
+    assert check(sound) == []
+
+
+def test_a_fatal_problem_of_another_kind_asks_for_repair() -> None:
+    problems = [Problem(kind="untrained-class", where=f"x/{i}", reason="none", fatal=True) for i in range(5)]
+    with pytest.raises(DataError, match=r"x/0: none; x/1: none; x/2: none and 2 more; repair the data"):
+        require_sound(problems)
+    require_sound([Problem(kind="ignored", where="x", reason="fine")])

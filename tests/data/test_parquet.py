@@ -1,0 +1,145 @@
+"""Parquet shards, written here as Hugging Face writes them, and the real ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnets.data import parquet
+from resnets.data.sources import open_dataset
+from resnets.errors import DataError, ImageError, MissingExtraError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (6, 5), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(
+    path: Path, labels: list[Any], *, names: list[str] | None = None, plain: bool = False, group: int = 2
+) -> None:
+    """A shard whose picture in row i is grey of shade i."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [png(i) for i in range(len(labels))]
+    column = images if plain else [{"bytes": image, "path": None} for image in images]
+    table = pa.table({"image": column, "label": labels})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=group)
+
+
+def test_shards_splits_and_names(tmp_path: Path) -> None:
+    names = ["cat", "dog"]
+    write(tmp_path / "data" / "train-00000-of-00002.parquet", [0, 1, 1], names=names)
+    write(tmp_path / "data" / "train-00001-of-00002.parquet", [1, 0, 0, 1, 0], names=names)
+    write(tmp_path / "data" / "validation-00000-of-00001.parquet", [0, 1], names=names)
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", [-1, 0, 1], names=names)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert {split: images.labels.tolist() for split, images in dataset.splits.items()} == {
+        "train": [0, 1, 1, 1, 0, 0, 1, 0],
+        "val": [0, 1],
+        "test": [0, 1],
+    }
+    train = dataset.splits["train"]
+    assert train.name(6) == f"{tmp_path / 'data' / 'train-00001-of-00002.parquet'}#3"
+    assert [int(train.image(i, "L")[0, 0, 0]) for i in (7, 0, 6, 3, 2)] == [4, 0, 3, 0, 2]
+    assert dataset.splits["test"].name(0).endswith("#1")
+    assert [p.kind for p in dataset.problems] == ["unlabelled"]
+    assert (dataset.contract_hint.channels, dataset.contract_hint.size) == ("L", (5, 6))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_single_file_without_metadata(tmp_path: Path, plain: bool) -> None:
+    write(tmp_path / "all.parquet", [7, 30, 7, 30], plain=plain)
+    dataset = open_dataset(tmp_path / "all.parquet", val_fraction=0)
+    assert dataset.name == "all"
+    assert dataset.classes == ("7", "30")
+    assert dataset.splits["train"].labels.tolist() == [0, 1, 0, 1]
+    assert dataset.splits["train"].image(3, "L")[0, 0, 0] == 3
+
+
+def test_labels_that_are_words_and_splits_that_are_folders(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "0000.parquet", ["b", "a", "a"])
+    write(tmp_path / "test" / "0000.parquet", ["b", "a"])
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == ("a", "b")
+    assert dataset.splits["train"].labels.tolist() == [1, 0, 0]
+    assert dataset.splits["test"].labels.tolist() == [1, 0]
+
+
+def test_missing_shards_are_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "train-00001-of-00003.parquet", [0, 1, 0, 1])
+    (problem,) = open_dataset(tmp_path).problems
+    assert problem.kind == "missing-shard"
+    assert "2 of 3 shards are missing, the first is number 0" in problem.reason
+
+
+def test_the_cache_forgets_and_pickles_without_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "train.parquet", [0, 1] * 20)
+    monkeypatch.setattr(parquet, "CACHE_BYTES", 300)
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    shades = [int(train.image(i, "L")[0, 0, 0]) for i in [*range(40), *reversed(range(40))]]
+    assert shades == [*range(40), *reversed(range(40))]
+    source: Any = train.source
+    assert 1 <= len(source._cache) < 20
+    copy = pickle.loads(pickle.dumps(train))
+    assert len(copy.source._cache) == 0
+    assert copy.image(9, "L")[0, 0, 0] == 9
+
+
+def test_rows_without_bytes_are_image_errors(tmp_path: Path) -> None:
+    table = pa.table({"image": [{"bytes": png(1), "path": None}, {"bytes": None, "path": "x.png"}], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    with pytest.raises(ImageError, match=r"train\.parquet#1: the row holds no picture bytes"):
+        train.image(1, "RGB")
+
+
+def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no, it is not")
+    with pytest.raises(DataError, match=r"a shard must be a Parquet file; .*a\.parquet"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({"image": [png(0)], "kind": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"needs a label column .* has image, kind"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({"photo": [png(0)], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"needs a picture column"):
+        open_dataset(tmp_path)
+    write(tmp_path / "a.parquet", [0, 5], names=["x", "y"])
+    with pytest.raises(DataError, match=r"labels must be among the 2 classes; .* has 5"):
+        open_dataset(tmp_path)
+    write(tmp_path / "a.parquet", [0, 0])
+    with pytest.raises(DataError, match="needs 2 classes"):
+        open_dataset(tmp_path)
+
+
+def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'resnets\[data\]'"):
+        open_dataset(tmp_path)
+
+
+def test_the_real_shards(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "cifar10_parquet")
+    assert dataset.classes[:3] == ("airplane", "automobile", "bird")
+    assert len(dataset.classes) == 10
+    assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 45_000, "val": 5_000}
+    assert (np.bincount(dataset.splits["val"].labels) == 500).all()
+    assert dataset.splits["train"].image(0, "RGB").shape == (32, 32, 3)
+    assert dataset.problems == ()

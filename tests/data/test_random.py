@@ -1,0 +1,117 @@
+"""The counter-based generator: published answers, and what its keys promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnets.data.random import (
+    Stream,
+    batch_permutation,
+    batch_uniform,
+    integers,
+    permutation,
+    philox4x32,
+    uniform,
+)
+from resnets.errors import ConfigError
+
+SEEDS = st.integers(0, 2**64 - 1)
+
+
+# Random123's kat_vectors, lines "philox4x32 10".
+@pytest.mark.parametrize(
+    ("counter", "key", "answer"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        (
+            (0xFFFFFFFF,) * 4,
+            (0xFFFFFFFF, 0xFFFFFFFF),
+            (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        ),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_published_answers(counter: tuple[int, ...], key: tuple[int, int], answer: tuple[int, ...]) -> None:
+    assert philox4x32(np.array(counter, np.uint32), key).tolist() == list(answer)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=SEEDS, epoch=st.integers(0, 2**32 - 1), count=st.integers(1, 9))
+def test_uniform_lies_in_its_range(seed: int, epoch: int, count: int) -> None:
+    values = uniform(seed, epoch, [0, 5, 2**32 - 1], Stream.AUGMENT, count)
+    assert values.shape == (3, count)
+    assert values.dtype == np.float64
+    assert (values >= 0).all()
+    assert (values < 1).all()
+
+
+def test_a_sample_draws_the_same_in_any_company() -> None:
+    together = uniform(7, 3, np.arange(100), Stream.AUGMENT, 6)
+    assert np.array_equal(uniform(7, 3, [42], Stream.AUGMENT, 6)[0], together[42])
+    assert np.array_equal(uniform(7, 3, [42], Stream.AUGMENT, 2)[0], together[42, :2])
+
+
+def test_every_part_of_the_key_matters() -> None:
+    base = uniform(1, 1, [1], Stream.AUGMENT, 4, view=1)
+    others = [
+        uniform(2, 1, [1], Stream.AUGMENT, 4, view=1),
+        uniform(1 + 2**32, 1, [1], Stream.AUGMENT, 4, view=1),
+        uniform(1, 2, [1], Stream.AUGMENT, 4, view=1),
+        uniform(1, 1, [2], Stream.AUGMENT, 4, view=1),
+        uniform(1, 1, [1], Stream.MIXUP, 4, view=1),
+        uniform(1, 1, [1], Stream.AUGMENT, 4, view=2),
+    ]
+    assert all((base != other).all() for other in others)
+
+
+def test_uniform_is_uniform() -> None:
+    values = uniform(0, 0, np.arange(20_000), Stream.AUGMENT, 4)
+    assert abs(values.mean() - 0.5) < 0.005
+    shares = np.histogram(values, bins=10, range=(0, 1))[0] / values.size
+    assert abs(shares - 0.1).max() < 0.005
+    assert abs(np.corrcoef(values, rowvar=False) - np.eye(4)).max() < 0.03
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, high=st.integers(1, 2**32))
+def test_integers_lie_in_their_range(seed: int, high: int) -> None:
+    values = integers(seed, 0, np.arange(20), Stream.SAMPLER, 3, high=high)
+    assert values.min() >= 0
+    assert values.max() < high
+
+
+def test_integers_reach_every_value() -> None:
+    assert set(integers(0, 0, np.arange(200), Stream.SAMPLER, 1, high=7)[:, 0]) == set(range(7))
+
+
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(0, 300), seed=SEEDS, epoch=st.integers(0, 1000))
+def test_permutation_is_a_permutation(n: int, seed: int, epoch: int) -> None:
+    assert np.array_equal(np.sort(permutation(n, seed, epoch)), np.arange(n))
+
+
+def test_permutation_changes_with_seed_and_epoch() -> None:
+    orders = [permutation(50, 0, 0), permutation(50, 0, 1), permutation(50, 1, 0), np.arange(50)]
+    assert len({tuple(order) for order in orders}) == 4
+    assert np.array_equal(permutation(50, 0, 1), orders[1])
+
+
+def test_batch_wide_draws_are_keyed_by_the_step() -> None:
+    assert np.array_equal(batch_uniform(0, 5, Stream.MIXUP, 3), batch_uniform(0, 5, Stream.MIXUP, 3))
+    assert not np.array_equal(batch_uniform(0, 5, Stream.MIXUP, 3), batch_uniform(0, 6, Stream.MIXUP, 3))
+    assert batch_uniform(0, 5, Stream.DROP_PATH, 2).shape == (2,)
+    assert sorted(batch_permutation(9, 0, 5)) == list(range(9))
+    assert not np.array_equal(batch_permutation(9, 0, 5), batch_permutation(9, 0, 6))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_out_of_range_is_an_error(seed: int) -> None:
+    with pytest.raises(ConfigError, match="seed must be"):
+        uniform(seed, 0, [0], Stream.AUGMENT, 1)

@@ -1,0 +1,126 @@
+"""Batches from files, by any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.data import memory, stream
+from resnets.data.augment import AugmentConfig, crop_box, crop_draws
+from resnets.data.dataset import ImageSet
+from resnets.data.decode import decode
+from resnets.data.loading import fits_in_memory, make_batches
+from resnets.data.sources import open_dataset
+from resnets.errors import ImageError
+
+MakeFolder = Callable[[dict[str, int]], Path]
+CONTRACT = Preprocessing(size=(8, 8), crop_pct=1)
+CROP = AugmentConfig(scale=(0.08, 1.0))
+
+
+@pytest.fixture
+def pictures(make_folder: MakeFolder) -> ImageSet:
+    return open_dataset(make_folder({"a": 6, "b": 7}), val_fraction=0).splits["train"]
+
+
+@pytest.mark.parametrize("config", [CROP, AugmentConfig(pad=2, cutout=3)])
+def test_workers_change_nothing(pictures: ImageSet, config: AugmentConfig) -> None:
+    alone = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=0)
+    helped = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=2)
+    state = torch.get_rng_state()
+    for epoch in (0, 1):  # the second with the same workers
+        pairs = list(zip(alone.epoch(epoch), helped.epoch(epoch), strict=True))
+        assert [len(a.y) for a, _ in pairs] == [4, 4, 5]
+        for a, b in pairs:
+            assert torch.equal(a.x, b.x)
+            assert torch.equal(a.y, b.y)
+            assert torch.equal(a.indices, b.indices)
+            assert a.x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(torch.get_rng_state(), state)
+    later = list(helped.epoch(1, start=2))
+    assert len(later) == 1
+    assert torch.equal(later[0].x, pairs[2][0].x)
+
+
+def test_streamed_and_kept_are_the_same(pictures: ImageSet) -> None:
+    config = AugmentConfig(pad=2, cutout=3)
+    kept = memory.MemorySet(pictures, CONTRACT)
+    training = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=0)
+    evaluation = stream.EvalBatches(pictures, CONTRACT, 4, workers=0)
+    for streamed, remembered in (
+        (training, memory.TrainBatches(kept, CONTRACT, config, 4, 3)),
+        (evaluation, memory.EvalBatches(kept, CONTRACT, 4)),
+    ):
+        assert len(streamed) == len(remembered)
+        for a, b in zip(streamed.epoch(2), remembered.epoch(2), strict=True):
+            assert torch.equal(a.x, b.x)
+            assert torch.equal(a.y, b.y)
+            assert torch.equal(a.indices, b.indices)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_reaches_the_main_process(pictures: ImageSet, workers: int) -> None:
+    broken = Path(pictures.name(5))
+    broken.write_bytes(broken.read_bytes()[:90])
+    batches = stream.EvalBatches(pictures, CONTRACT, 4, workers=workers)
+    with pytest.raises(ImageError) as caught:
+        list(batches.epoch())
+    assert caught.value.where == str(broken)
+
+
+def test_an_epoch_may_be_left_early(pictures: ImageSet) -> None:
+    batches = stream.EvalBatches(pictures, CONTRACT, 4, workers=1)
+    next(batches.epoch())
+    assert torch.cat([batch.indices for batch in batches.epoch()]).tolist() == list(range(13))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> ImageSet:
+    """One smooth JPEG, 200 x 160 pixels upright, stored lying on its side."""
+    for name in ("a", "b"):
+        (tmp_path / "photo" / name).mkdir(parents=True)
+        y, x = np.mgrid[:160, :200]
+        pixels = np.stack((x, y, (x + y) // 2), axis=-1).astype(np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(pixels).save(tmp_path / "photo" / name / "0.jpg", quality=98, subsampling=0, exif=exif)
+    return open_dataset(tmp_path / "photo", val_fraction=0).splits["train"]
+
+
+def test_reduced_decoding_shows_the_same_place(photo: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(content: bytes, channels: str, *, where: str, reduce: int) -> np.ndarray:
+        asked.append(reduce)
+        return decode(content, channels, where=where, reduce=reduce)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stream, "decode", spy)
+    contract = Preprocessing(size=(16, 16))
+    for index, draws in enumerate(crop_draws(0, 0, np.arange(40))):
+        out = stream.random_resized_crop(photo, 0, contract, CROP, draws)
+        top, left, height, width = crop_box(200, 160, CROP, draws)
+        assert min(height, width) // asked[-1] >= 16 or asked[-1] == 1, index
+        upright = Image.fromarray(photo.image(0, "RGB"))
+        box = (left, top, left + width, top + height)
+        full = upright.resize((16, 16), Image.Resampling.BILINEAR, box=box)
+        # A picture of gradients looks alike at any resolution: only a shift would show.
+        assert np.abs(out.astype(int) - np.asarray(full)).max() <= 4, index
+    assert set(asked) == {2, 4, 8}
+
+
+def test_choosing_memory_or_files(pictures: ImageSet) -> None:
+    size = 13 * 8 * 8 * 3
+    assert fits_in_memory(pictures, CONTRACT, limit_bytes=size)
+    assert not fits_in_memory(pictures, CONTRACT, limit_bytes=size - 1)
+    plain = AugmentConfig()
+    assert isinstance(make_batches(pictures, CONTRACT, batch_size=4, augment=plain), memory.TrainBatches)
+    assert isinstance(make_batches(pictures, CONTRACT, batch_size=4), memory.EvalBatches)
+    assert isinstance(make_batches(pictures, CONTRACT, batch_size=4, augment=CROP, workers=0), stream.TrainBatches)
+    small = make_batches(pictures, CONTRACT, batch_size=4, workers=0, limit_bytes=9)
+    assert isinstance(small, stream.EvalBatches)

@@ -1,0 +1,167 @@
+"""Whole runs on pictures that are learnt in seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnets.errors import DataError, TrainingError, UnknownNameError
+from resnets.evaluate.results import read_results
+from resnets.train.config import TrainConfig, read_args
+from resnets.train.progress import Display
+from resnets.train.run import TrainResult, resume, train
+from resnets.weights.bundle import read_folder
+from tests.train.conftest import write_pictures
+
+SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
+QUIET = Display(quiet=True)
+
+
+def run(data: Path | str, output: Path, **options: object) -> TrainResult:
+    settings = {"epochs": 3, "lr": 0.05, "model_args": SMALL, "amp": "off", "warmup_epochs": 0.5} | options
+    return train(TrainConfig(data=str(data), output=str(output), **settings), display=QUIET)  # type: ignore[arg-type]
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return read_folder(folder).model.state_dict()
+
+
+def test_a_run_learns_and_leaves_everything(pictures: Path, tmp_path: Path) -> None:
+    result = run(pictures, tmp_path / "runs")
+    assert result.evaluation is not None
+    assert result.evaluation.top1 > 0.9
+    assert result.stopped is None
+    folder = result.folder
+    assert folder == tmp_path / "runs" / "colours-resnet20_cifar"
+    assert {entry.name for entry in folder.iterdir()} == {
+        "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html",
+    }  # fmt: skip
+    assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "confusion.png"}
+    assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]
+    bundle = read_folder(result.best)
+    assert bundle.classes == ("blue", "green", "red")
+    assert bundle.provenance["figures"]["val_top1"] == result.evaluation.top1
+    assert read_args(folder / "args.yaml").batch_size == 8
+    assert run(pictures, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
+
+
+def test_a_run_in_two_sessions_is_the_run_in_one(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(pictures, tmp_path, name="whole")
+
+    def stop_after_first(self: Display, text: str) -> None:
+        if text.startswith("epoch 1/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "say", stop_after_first)
+        half = run(pictures, tmp_path, name="parts")
+    assert half.stopped == signal.SIGTERM
+    assert [row["epoch"] for row in half.results] == [1]
+    assert read_folder(half.best).provenance["figures"]["epochs_done"] == 1
+    rest = resume(half.folder, display=QUIET)
+    for name, tensor in tensors(whole.folder / "last").items():
+        assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
+    timeless = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in whole.results]
+    again = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rest.results]
+    assert again == timeless
+    with pytest.raises(TrainingError, match="only an unfinished run"):
+        resume(rest.folder, display=QUIET)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_killed_leaves_a_model(pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
+    command = [
+        sys.executable, "-m", "resnets", "train", str(pictures), "--epochs", "500", "--output", str(tmp_path),
+        "--name", "killed", "--amp", "off", "--set", "depths=1,1,1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    results = tmp_path / "killed" / "results.csv"
+    deadline = time.monotonic() + 60
+    while not results.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+    assert process.returncode == expected[number], err
+    if number != signal.SIGKILL:
+        assert f"--resume {tmp_path}/killed" in out
+    assert read_folder(tmp_path / "killed" / "best").classes == ("blue", "green", "red")
+    assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if number != signal.SIGKILL]
+
+
+def test_nan_stops_and_the_last_good_state_stays(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="must stay finite"):
+        run(pictures, tmp_path, lr=1e30, name="wild")
+    run(pictures, tmp_path, epochs=1, name="tame")
+    assert read_folder(tmp_path / "tame" / "best").classes
+
+
+def test_bad_pictures_stop_before_training_or_are_listed(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "data", {"train": 6, "val": 2})
+    (root / "train" / "red" / "bad.png").write_bytes(b"\x89PNG not really")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        run(root, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()  # a run that never began leaves nothing
+    result = run(root, tmp_path / "runs", skip_bad=True, epochs=1)
+    assert "bad.png" in (result.folder / "quarantine.txt").read_text()
+
+
+def test_batches_of_one_and_data_without_validation(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "data", {"train": 2})
+    result = run(root, tmp_path / "runs", batch_size=1, val_fraction=0.0, epochs=1)
+    assert result.evaluation is None
+    assert read_folder(result.best).classes
+
+
+def test_mistakes_are_found_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:
+    for options, error in (
+        ({"model": "resnet19_cifar"}, "6n"),
+        ({"model": "resnt50"}, "resnet50"),
+        ({"device": "cuda:99"}, "here are"),
+        ({"pretrained": "nowhere.pth"}, "nowhere"),
+        ({"model_args": {"shortcuts": "B"}}, "shortcut"),
+    ):
+        with pytest.raises((UnknownNameError, TrainingError, Exception), match=error):
+            run(pictures, tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_name_of_a_run_is_taken_once(pictures: Path, tmp_path: Path) -> None:
+    run(pictures, tmp_path, name="one", epochs=1)
+    with pytest.raises(TrainingError, match="--resume"):
+        run(pictures, tmp_path, name="one")
+
+
+def test_no_room_on_the_disk_is_one_line_and_keeps_the_best(pictures: Path, tmp_path: Path) -> None:
+    """A limit on the size of files fails writes as a full disk does."""
+    program = (
+        "import resource, signal, sys; from resnets.cli import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [
+        sys.executable, "-c", program, "train", str(pictures),
+        "--epochs", "1", "--output", str(tmp_path), "--name", "full",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: cannot write")
+    assert not list((tmp_path / "full").rglob("*.tmp"))
+    assert not (tmp_path / "full" / "best").exists()
+
+
+def test_a_folder_that_cannot_be_made(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot make the run's folder"):
+        run(pictures, tmp_path / "file" / "runs")

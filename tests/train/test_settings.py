@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resnets.arch.preprocessing import IMAGENET_MEAN, Preprocessing
+from resnets.data.sources import open_dataset
+from resnets.errors import ConfigError
+from resnets.train.config import TrainConfig
+from resnets.train.settings import settle
+from tests.train.conftest import write_pictures
+
+
+def test_small_pictures_get_a_small_network_and_their_own_mean(pictures: Path) -> None:
+    settings = settle(TrainConfig(data=str(pictures)), open_dataset(pictures))
+    assert settings.config.model == "resnet20_cifar"
+    assert settings.network.num_classes == 3
+    assert settings.contract.size == (12, 12)
+    assert settings.contract.resized == (12, 12)
+    expected = [sum(values) / 3 / 255 for values in zip((40, 60, 200), (40, 180, 60), (200, 50, 40), strict=True)]
+    assert settings.contract.mean == pytest.approx(expected, abs=0.02)
+    assert settings.augment.flip
+    assert settings.augment.pad == 1
+    assert settings.augment.scale is None
+    assert settings.config.batch_size == 8  # 72 pictures: as many steps as there can be
+    assert settings.config.lr == pytest.approx(0.1 * 8 / 128)
+
+
+def test_digits_are_grey_and_never_mirrored() -> None:
+    settings = settle(TrainConfig(data="digits"), open_dataset("digits"))
+    assert settings.contract.channels == "L"
+    assert settings.network.in_chans == 1
+    assert not settings.augment.flip
+
+
+def test_large_pictures_get_imagenet_s_contract(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "big", {"train": 3, "val": 1}, size=300)
+    settings = settle(TrainConfig(data=str(root)), open_dataset(root))
+    assert settings.config.model == "resnet18"
+    assert settings.contract == Preprocessing(size=(224, 224), mean=IMAGENET_MEAN)
+    assert settings.augment.scale is not None
+    assert settings.augment.pad == 0
+
+
+def test_a_pretrained_model_s_contract_is_kept(pictures: Path) -> None:
+    contract = Preprocessing(size=(32, 32), crop_pct=1.0)
+    dataset = open_dataset(pictures)
+    assert settle(TrainConfig(data=str(pictures)), dataset, contract).contract == contract
+    assert settle(TrainConfig(data=str(pictures), img_size=24), dataset, contract).contract.size == (24, 24)
+
+
+def test_what_is_asked_for_stays(pictures: Path) -> None:
+    config = TrainConfig(data=str(pictures), model="plain20_cifar", batch_size=5, lr=0.3, flip=False, pad=0)
+    settled = settle(config, open_dataset(pictures)).config
+    assert (settled.model, settled.batch_size, settled.lr, settled.flip, settled.pad) == (
+        "plain20_cifar",
+        5,
+        0.3,
+        False,
+        0,
+    )
+
+
+def test_settling_twice_changes_nothing(pictures: Path) -> None:
+    dataset = open_dataset(pictures)
+    first = settle(TrainConfig(data=str(pictures)), dataset)
+    assert settle(first.config, dataset) == first
+
+
+def test_options_that_contradict_the_data(pictures: Path) -> None:
+    dataset = open_dataset(pictures)
+    with pytest.raises(ConfigError, match="num_classes is the data's"):
+        settle(TrainConfig(data="x", model_args={"num_classes": 7}), dataset)
+    with pytest.raises(ConfigError, match="in_chans is the pictures'"):
+        settle(TrainConfig(data="x", model_args={"in_chans": 1}), dataset)

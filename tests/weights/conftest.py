@@ -1,0 +1,50 @@
+"""Fixtures of the weights tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.variants import get_config
+from resnets.nn.model import ResNet, build_model
+from resnets.weights.bundle import Bundle
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, which is not part of the project: see its MANIFEST.md."""
+    folder = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[3] / "shared" / "data")
+    if not folder.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"the real data must be there in CI; {folder} is absent; set RESNETS_DATA")
+        pytest.skip(f"no real data: {folder} is absent and RESNETS_DATA is not set")
+    return folder
+
+
+def lively(model: ResNet, seed: int = 0) -> ResNet:
+    """`model` with every tensor random, statistics and step counters too, so that no two are alike."""
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+        else:
+            tensor.fill_(7)
+    return model
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    """A small network with everything that a bundle can carry."""
+    return Bundle(
+        model=lively(build_model(get_config("resnet8_cifar", num_classes=3))),
+        preprocessing=Preprocessing(size=(32, 32), crop_pct=1, mean=(0.1, 0.2, 0.3), value_range=(-1, 1)),
+        classes=("cat", "dög", "a|b"),
+        name="resnet8_cifar",
+        license="Apache-2.0",
+        provenance={"data": "pets", "recipe": {"epochs": 2, "lr": 0.1}, "figures": {"top-1": 0.9125}, "seed": 3},
+        calibration={"temperature": 1.25},
+    )

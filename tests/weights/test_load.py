@@ -1,0 +1,277 @@
+"""Foreign tensors into networks: what is read off them, what is asked, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.plan import plan
+from resnets.arch.variants import VARIANTS, get_config
+from resnets.errors import ConfigError, UnknownNameError, WeightsError
+from resnets.nn.model import build_model
+from resnets.weights.dialects import DIALECTS
+from resnets.weights.load import import_weights
+from resnets.weights.slots import slots
+
+from .conftest import lively
+
+SMALL = sorted(name for name, config in VARIANTS.items() if sum(config.depths) < 60)
+
+
+def meta_state(config: ResNetConfig) -> dict[str, Tensor]:
+    """The tensors of a network, all zero and of no size in memory."""
+    state = build_model(config, init=False).state_dict()
+    return {key: torch.zeros((), dtype=slot.dtype).expand(slot.shape) for key, slot in state.items()}
+
+
+def tensors_of(config: ResNetConfig, dialect: str = "torchvision") -> dict[str, Tensor]:
+    """The tensors of a lively network under a dialect's names."""
+    model = lively(build_model(config))
+    names = DIALECTS[dialect].key_map(model.plan)
+    return {names[key]: tensor for key, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "resnetv2_20_cifar", "plain20_cifar"])
+def test_slots_are_the_state_dict(name: str) -> None:
+    for norm in ("batch", "frozen_batch", "group"):
+        config = get_config(name, norm=norm, norm_groups=8)
+        state = build_model(config, init=False).state_dict()
+        assert {slot.name: slot.shape for slot in slots(plan(config))} == {k: tuple(v.shape) for k, v in state.items()}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_key_maps_are_two_way(dialect: Any) -> None:
+    for name in ("resnet50", "resnet20_cifar", "resnetv2_164_bottleneck_cifar"):
+        names = dialect.key_map(plan(get_config(name)))
+        assert len(set(names.values())) == len(names)
+        assert {dialect.read(theirs): theirs for theirs in names.values()} == names
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_variant_is_read_off_its_tensors(name: str) -> None:
+    config = get_config(name, num_classes=7, in_chans=5)
+    said: dict[str, Any] = {"stem_pool": "none"} if config.stem == "3x3" else {}
+    if config.shortcut in ("A", "none"):
+        said["shortcut"] = config.shortcut
+    if config.stride_in == "1x1":
+        said["stride_in"] = "1x1"  # the same tensors as v1.5
+    model, report = import_weights(meta_state(config), **said)
+    assert model.config == config
+    assert report.filled == 1
+    assert report.dialect == ("resnets" if config.pre_activation else "torchvision")
+    assert report.variant == name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ResNetConfig(block="basic", depths=(1, 2), widths=(24, 40), stem_width=8, num_classes=3),
+        ResNetConfig(depths=(1, 1, 2), widths=(16, 24, 48), stem_width=12, groups=4, group_width=8, num_classes=0),
+        ResNetConfig(depths=(2, 1), widths=(32, 64), shortcut="C", group_width=96, num_classes=4),
+        ResNetConfig(block="basic", depths=(2,), widths=(16,), stem_width=8, in_chans=1, num_classes=2),
+    ],
+)
+def test_networks_without_a_name_are_read_too(config: ResNetConfig) -> None:
+    model, report = import_weights(meta_state(config))
+    assert model.config == config
+    assert report.variant == "custom"
+
+
+def test_values_arrive_where_they_belong() -> None:
+    config = get_config("resnet8_cifar")
+    source = tensors_of(config, "akamaster")
+    assert "linear.weight" in source
+    model, report = import_weights({f"module.{key}": value for key, value in source.items()})
+    assert (report.dialect, report.filled, report.missing) == ("akamaster", 1, ())
+    assert report.renames == {"linear.weight": "fc.weight", "linear.bias": "fc.bias"}
+    assert report.assumed == {"stem_pool": "none", "shortcut": "A", "norm_eps": 1e-5}
+    expected = lively(build_model(config))
+    for key, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[key], tensor), key
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), expected.eval()(x), rtol=0, atol=0)
+    assert not model.training
+
+
+def test_numpy_arrays_are_tensors() -> None:
+    source = {key: value.numpy() for key, value in tensors_of(get_config("resnet8_cifar"), "akamaster").items()}
+    for array in source.values():
+        array.flags.writeable = False
+    swapped = {key: array.astype(array.dtype.newbyteorder(">")) for key, array in source.items()}
+    for arrays in (source, swapped):
+        model, _ = import_weights(arrays)
+        np.testing.assert_array_equal(model.state_dict()["fc.weight"].numpy(), source["linear.weight"])
+    with pytest.raises(WeightsError, match=r"arrays of numbers; linear\.bias holds"):
+        import_weights(source | {"linear.bias": np.array(["a"] * 10)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(dtype: torch.dtype) -> None:
+    source = tensors_of(get_config("resnet8_cifar"), "akamaster")
+    cast = {key: value.to(dtype) if value.is_floating_point() else value for key, value in source.items()}
+    model, report = import_weights(cast)
+    assert model.state_dict()["fc.weight"].dtype == torch.float32
+    assert torch.equal(model.state_dict()["fc.weight"], cast["linear.weight"].float())
+    assert any(str(dtype).removeprefix("torch.") in note for note in report.notes)
+
+
+def test_missing_step_counters_are_reported_and_nothing_else_may_miss() -> None:
+    source = tensors_of(get_config("resnet8_cifar"), "akamaster")
+    old = {key: value for key, value in source.items() if not key.endswith("num_batches_tracked")}
+    model, report = import_weights(old)
+    assert len(report.missing) == 7
+    assert report.filled == 1
+    assert int(model.state_dict()["bn1.num_batches_tracked"]) == 0
+    del old["layer2.0.bn1.running_var"], old["bn1.bias"]
+    with pytest.raises(WeightsError, match=r"2 missing: bn1\.bias, layer2\.0\.bn1\.running_var;"):
+        import_weights(old)
+
+
+def test_what_is_left_over_or_of_another_shape_is_listed() -> None:
+    source = tensors_of(get_config("resnet18", num_classes=2))
+    with pytest.raises(WeightsError, match=r"unexpected: layer1\.0\.se\.fc1\.weight"):
+        import_weights(source | {"layer1.0.se.fc1.weight": torch.zeros(2)})
+    with pytest.raises(WeightsError, match=r"1 mis-shaped: layer2\.1\.conv2\.weight \(128, 128, 1, 1\) for"):
+        import_weights(source | {"layer2.1.conv2.weight": torch.zeros(128, 128, 1, 1)})
+    with pytest.raises(WeightsError, match=r"80 missing: layer1\.2\.conv1\.weight"):
+        import_weights(source, variant="resnet34")
+    two = source | {f"model2.{key}": value for key, value in source.items()}
+    with pytest.raises(WeightsError, match="unexpected: model2"):
+        import_weights(two)
+
+
+def test_two_readings_are_asked_about() -> None:
+    bare = meta_state(get_config("resnet20_cifar"))
+    with pytest.raises(WeightsError) as caught:
+        import_weights(bare)
+    message = str(caught.value)
+    assert "such as resnet20_cifar or plain20_cifar" in message
+    assert "shortcut= ('A' or 'none')" in message
+    assert "stem_pool= ('none' or 'max')" in message
+    with pytest.raises(WeightsError, match="stem_pool="):
+        import_weights(bare, shortcut="A")
+    for variant in ("resnet20_cifar", "plain20_cifar"):
+        model, report = import_weights(bare, variant=variant)
+        assert (model.config, report.variant) == (get_config(variant), variant)
+    model, _ = import_weights(bare, shortcut="none", stem_pool="max")
+    assert (model.config.shortcut, model.config.stem_pool) == ("none", "max")
+
+
+def test_groups_of_a_group_norm_are_asked_for() -> None:
+    state = meta_state(get_config("resnet18", norm="group"))
+    with pytest.raises(WeightsError, match=r"norm_groups= \(a number\)"):
+        import_weights(state)
+    assert import_weights(state, norm_groups=16)[0].config.norm_groups == 16
+
+
+@pytest.mark.parametrize(
+    ("dilated", "stride"),
+    [([False, False, False], None), (None, None), ((False, False, True), 16), ([False, True, True], 8)],
+)
+def test_torchvisions_dilation_is_translated(dilated: Any, stride: int | None) -> None:
+    state = meta_state(get_config("resnet50"))
+    for variant in ("auto", "resnet50"):
+        model, _ = import_weights(state, variant=variant, replace_stride_with_dilation=dilated)
+        assert model.config == get_config("resnet50", output_stride=stride)
+
+
+@pytest.mark.parametrize("dilated", [[True, False, False], [False, True], "yes", 8])
+def test_dilation_without_a_counterpart_is_refused(dilated: Any) -> None:
+    with pytest.raises(ConfigError, match="no true before a false"):
+        import_weights(meta_state(get_config("resnet18")), replace_stride_with_dilation=dilated)
+
+
+def test_options_are_strict() -> None:
+    state = meta_state(get_config("resnet18"))
+    with pytest.raises(UnknownNameError, match="did you mean replace_stride_with_dilation"):
+        import_weights(state, replace_stride_with_dilatoin=[False] * 3)
+    with pytest.raises(UnknownNameError, match="akamaster option"):
+        import_weights(state, dialect="akamaster", replace_stride_with_dilation=[False] * 3)
+    with pytest.raises(ConfigError, match="set once"):
+        import_weights(state, replace_stride_with_dilation=[False, False, True], output_stride=16)
+    with pytest.raises(UnknownNameError, match="unknown dialect"):
+        import_weights(state, dialect="torchvison")
+    with pytest.raises(UnknownNameError, match="unknown model"):
+        import_weights(state, variant="resnet19")
+
+
+def test_options_that_tensors_cannot_tell_are_taken() -> None:
+    state = meta_state(get_config("resnet50"))
+    model, report = import_weights(state, stride_in="1x1", last_stride=1, norm_eps=1e-3)
+    assert model.config == get_config("resnet50", stride_in="1x1", last_stride=1, norm_eps=1e-3)
+    assert "stride_in" not in report.assumed
+    frozen, report = import_weights(state, norm="frozen_batch")
+    assert "bn1.num_batches_tracked" not in frozen.state_dict()
+    assert "bn1.num_batches_tracked" in report.dropped
+
+
+def test_no_classes_leaves_the_classifier_out_by_name() -> None:
+    state = meta_state(get_config("resnet18"))
+    for variant in ("auto", "resnet18"):
+        model, report = import_weights(state, variant=variant, num_classes=0, global_pool="none")
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 2, 2)
+        assert report.dropped == ("fc.weight", "fc.bias")
+    with pytest.raises(WeightsError, match="mis-shaped: fc"):
+        import_weights(state, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"conv1.weight": None}, "known dialect"),
+        ({"linear.weight": torch.zeros(1)}, "known dialect"),
+        ({"conv1.weight": torch.zeros(64, 3, 5, 5)}, "conv1 is 5x5"),
+        ({"conv1.weight": torch.zeros(64, 3)}, "conv1.weight must have 4 axes"),
+        ({"layer9.0.conv1.weight": torch.zeros(1)}, "stages are numbered"),
+        ({"layer4.999.conv1.weight": torch.zeros(1)}, "blocks are numbered"),
+        ({"layer2.1.downsample.0.weight": torch.zeros(1)}, "projections stand"),
+        ({"fc.weight": torch.zeros(3)}, "fc.weight must have 2 axes"),
+    ],
+)
+def test_tensors_of_no_network_are_refused(change: dict[str, Tensor | None], says: str) -> None:
+    state = {k: v for k, v in (meta_state(get_config("resnet18")) | change).items() if v is not None}
+    with pytest.raises(WeightsError, match=says) as caught:
+        import_weights(state)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_far_larger_than_the_file_is_not_built() -> None:
+    with pytest.raises(WeightsError, match="cannot come from"):
+        import_weights(meta_state(get_config("resnet18")), variant=get_config("resnet18", depths=(1, 1, 1, 10**9)))
+
+
+def test_the_report_reads_well() -> None:
+    _, report = import_weights(tensors_of(get_config("resnet20_cifar"), "akamaster"))
+    text = str(report)
+    assert text.startswith("the tensors: resnet20_cifar, akamaster naming, 100.00% filled")
+    assert "renamed (2): linear.weight -> fc.weight, linear.bias -> fc.bias" in text
+    assert json.loads(json.dumps(report.to_dict()))["assumed"]["shortcut"] == "A"
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std", "expected"),
+    [
+        ("akamaster/resnet20-12fca82f.th", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 912),
+        ("laodaoguizhong/cifar10_resnet20.pth", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 940),
+    ],
+)
+def test_real_weights_see_what_their_authors_saw(
+    shared_data: Path, name: str, mean: tuple[float, ...], std: tuple[float, ...], expected: int
+) -> None:
+    model, report = import_weights(shared_data / "weights" / name)
+    assert report.filled == 1
+    right = 0
+    for label, folder in enumerate(sorted(path for path in (shared_data / "cifar10_png" / "test").iterdir())):
+        pictures = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+        x = (torch.tensor(pictures / np.float32(255)) - torch.tensor(mean)) / torch.tensor(std)
+        with torch.inference_mode():
+            right += int((model(x.permute(0, 3, 1, 2)).argmax(1) == label).sum())
+    assert right == expected
