@@ -50,7 +50,7 @@ def test_broken_pictures_are_errors_that_name_the_file(shared_data: Path, name: 
     path = shared_data / "pillow_bad" / name
     for channels in ("RGB", "L"):
         with pytest.raises(ImageError) as caught:
-            decode(path, channels)  # type: ignore[arg-type]
+            decode(path, channels)
         assert caught.value.where == str(path)
         assert caught.value.reason
         assert "\n" not in caught.value.reason

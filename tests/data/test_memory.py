@@ -56,7 +56,7 @@ def test_a_picture_is_varied_alike_whatever_the_batch_size() -> None:
     kept = MemorySet(pictures(), CONTRACT)
     by_index = []
     for size in (1, 4, 21):
-        shown = {}
+        shown: dict[int, torch.Tensor] = {}
         for batch in TrainBatches(kept, CONTRACT, CONFIG, size, 9).epoch(2):
             shown |= dict(zip(batch.indices.tolist(), batch.x, strict=True))
         by_index.append(torch.stack([shown[i] for i in range(21)]))

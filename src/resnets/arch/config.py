@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_type_hints
 
-from resnets.errors import ConfigError, UnknownNameError
+from resnets.arch.rules import check_resnet, check_types
+from resnets.errors import UnknownNameError
 
 __all__ = ["ResNetConfig"]
 
@@ -19,25 +20,51 @@ class ResNetConfig:
         depths: blocks in each stage.
         widths: width of each stage's 3x3 before `group_width` and `groups`; a bottleneck puts out four times it.
         pre_activation: norm and activation before each convolution (He et al. 2016, v2).
-        stem: `7x7` (stride 2) or `3x3` (stride 1, the CIFAR networks).
-        stem_width: channels of the stem.
-        stem_pool: `max` (3x3, stride 2, padding 1) or `none`.
+        kernel: cells a side of the middle convolution (both, in a basic block); odd.
         groups: cardinality of a bottleneck's 3x3 (ResNeXt).
         group_width: width of one group, 64 being a plain network's (ResNeXt-50 32x4d has 4, wide ResNets 128).
+        reduce_first: the first convolution is so many times narrower than the 3x3 (SENet-154 has 2).
         stride_in: which convolution of a bottleneck strides: `3x3` (v1.5, torchvision) or `1x1`, the first
             (v1, Caffe, Keras).
-        shortcut: as in He et al. 2015: `A` (every other cell, padded with zero channels), `B` (1x1 convolution
-            where the shape changes), `C` (1x1 convolution everywhere), or `none` (a plain network).
+        stride_unit: which block of a stage strides: the `first`, or the `last` (slim, Keras v2), which then does it
+            for the next stage.
+        stem: `7x7` (stride 2), `3x3` (stride 1, the CIFAR networks), `deep` (three 3x3, the first of stride 2) or
+            `tiered` (as deep, of 3/8, 1/2 and 1 of the width).
+        stem_width: channels of the stem.
+        stem_act: whether an activation follows the stem's norm (the re-identification tutorials leave it out).
+        stem_pool: `max` (3x3, stride 2, padding 1), `max_same` (TensorFlow's SAME), `max_zero` (padded with zeros, not
+            with minus infinity: Keras, BiT), `max_ceil` (unpadded, rounded up: Caffe), `max_valid` (unpadded),
+            `max2` (2x2, unpadded) or `none`.
+        antialias: blur before every subsampling but a shortcut's (Zhang 2019).
+        shortcut: as in He et al. 2015: `A` (every other cell, zero channels on both sides), `B` (1x1 convolution where
+            the shape changes), `C` (1x1 convolution everywhere), `none` (a plain network); and `A_after` (zero
+            channels after), `D` (average pool, then 1x1: ResNet-D), `first` (1x1 in the first block of every stage:
+            TensorFlow official), `subsample` (1x1 where channels change, else every other cell: slim).
+        shortcut_kernel: cells a side of a projection that strides (SENet-154 has 3).
+        shortcut_norm: whether a norm follows a post-activation network's projection.
+        conv_bias: which convolutions have a bias: `none`, `all`, or `unnormed`, those that no norm follows.
+        standardised: weight-standardised convolutions (Qiao et al. 2019, BiT).
+        padding: `symmetric`, or `same`: TensorFlow's, which for a stride puts the odd cell after.
+        attention: `none`, `se` (Hu et al. 2018), `eca` (Wang et al. 2020) or `cbam` (Woo et al. 2018), at the end of
+            each residual branch.
+        attention_reduction: channels are squeezed by it; attention_round: to a multiple of this (timm has 8).
+        se_form: `conv` (1x1 convolutions with bias) or `linear` (linear layers without).
+        ibn: for each stage `a` (half instance norm in the first norm; Pan et al. 2018), `b` (instance norm after the
+            sum of its last block, and in the stem if the first stage has it) or empty; `()` is none at all.
         norm: `batch`, `group`, or `frozen_batch` (statistics and affine terms never move).
-        norm_eps, norm_momentum: as in torch; `norm_groups`: groups of a group norm.
+        norm_eps, norm_momentum: as in torch; norm_groups: groups of a group norm.
         act: the activation.
         zero_init_last: start each residual branch at zero (last norm, or last convolution if pre-activation).
         output_stride: input cells per output cell, 32 by nature (CIFAR networks 4); less replaces the strides of
             the last stages with dilation. `None`: by nature.
+        dilation_rule: `torchvision`: the block that would have strode keeps the dilation before it; `detectron`: it
+            has the new one already.
         last_stride: stride of the last stage, 1 or 2; 1 keeps re-identification maps twice as fine, undilated.
         drop_path_rate: stochastic depth, rising linearly over the blocks from 0 to this probability.
         drop_rate: dropout probability before the classifier.
-        global_pool: `avg`, `max`, or `none` (no pooling; only with `num_classes=0`, answers the last map).
+        global_pool: `avg`, `max`, `gem` (generalised mean, learnt power; Radenovic et al. 2018), `window` (average
+            over fixed windows, flattened) or `none` (the last map; only with `num_classes=0`).
+        pool_window: cells a side of that window.
         in_chans: channels of the input.
         num_classes: logits that come out; 0 answers embeddings.
         img_size: pixels a side that the network is meant for.
@@ -50,13 +77,28 @@ class ResNetConfig:
     depths: tuple[int, ...] = (3, 4, 6, 3)
     widths: tuple[int, ...] = (64, 128, 256, 512)
     pre_activation: bool = False
-    stem: Literal["7x7", "3x3"] = "7x7"
-    stem_width: int = 64
-    stem_pool: Literal["max", "none"] = "max"
+    kernel: int = 3
     groups: int = 1
     group_width: int = 64
+    reduce_first: int = 1
     stride_in: Literal["3x3", "1x1"] = "3x3"
-    shortcut: Literal["A", "B", "C", "none"] = "B"
+    stride_unit: Literal["first", "last"] = "first"
+    stem: Literal["7x7", "3x3", "deep", "tiered"] = "7x7"
+    stem_width: int = 64
+    stem_act: bool = True
+    stem_pool: Literal["max", "max_same", "max_zero", "max_ceil", "max_valid", "max2", "none"] = "max"
+    antialias: bool = False
+    shortcut: Literal["A", "A_after", "B", "C", "D", "first", "subsample", "none"] = "B"
+    shortcut_kernel: int = 1
+    shortcut_norm: bool = True
+    conv_bias: Literal["none", "all", "unnormed"] = "none"
+    standardised: bool = False
+    padding: Literal["symmetric", "same"] = "symmetric"
+    attention: Literal["none", "se", "eca", "cbam"] = "none"
+    attention_reduction: int = 16
+    attention_round: int = 1
+    se_form: Literal["conv", "linear"] = "conv"
+    ibn: tuple[Literal["a", "b", ""], ...] = ()
     norm: Literal["batch", "group", "frozen_batch"] = "batch"
     norm_eps: float = 1e-5
     norm_momentum: float = 0.1
@@ -64,93 +106,26 @@ class ResNetConfig:
     act: Literal["relu"] = "relu"
     zero_init_last: bool = False
     output_stride: int | None = None
+    dilation_rule: Literal["torchvision", "detectron"] = "torchvision"
     last_stride: int | None = None
     drop_path_rate: float = 0.0
     drop_rate: float = 0.0
-    global_pool: Literal["avg", "max", "none"] = "avg"
+    global_pool: Literal["avg", "max", "gem", "window", "none"] = "avg"
+    pool_window: int = 7
     in_chans: int = 3
     num_classes: int = 1000
     img_size: int = 224
 
     def __post_init__(self) -> None:
-        for name in ("depths", "widths"):
-            if isinstance(getattr(self, name), list):  # as JSON has them
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_types()
-        self._check_rules()
-
-    def _check_types(self) -> None:
-        for name, hint in _HINTS.items():
-            value = getattr(self, name)
-            if choices := get_args(hint) if "Literal" in str(hint) else ():
-                if value not in choices:
-                    raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-            elif hint is bool:
-                if not isinstance(value, bool):
-                    raise ConfigError(f"{name} must be true or false; got {value!r}")
-            elif hint is float:
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise ConfigError(f"{name} must be a number; got {value!r}")
-            elif name in ("depths", "widths"):
-                if not value or not isinstance(value, tuple) or not all(_is_count(item) for item in value):
-                    raise ConfigError(f"{name} must hold whole numbers of at least 1; got {value}")
-            elif value is None and name in ("output_stride", "last_stride"):
-                continue
-            elif not _is_count(value, least := 0 if name == "num_classes" else 1):
-                raise ConfigError(f"{name} must be a whole number of at least {least}; got {value!r}")
-
-    def _check_rules(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise ConfigError(f"depths and widths name the same stages; got {len(self.depths)} and {len(self.widths)}")
-        if self.block == "basic" and (self.groups, self.group_width) != (1, 64):
-            raise ConfigError(
-                f"groups and group_width shape the 3x3 of a bottleneck; got {self.groups} and {self.group_width} "
-                "with basic blocks; use block='bottleneck'"
-            )
-        if self.block == "basic" and self.stride_in == "1x1":
-            raise ConfigError("stride_in='1x1' places a bottleneck's stride; got basic blocks; leave it '3x3'")
-        if self.shortcut == "none" and (self.pre_activation or self.drop_path_rate):
-            raise ConfigError(
-                "a plain network (shortcut='none') has no residual branch; got pre_activation or "
-                "drop_path_rate; drop them"
-            )
-        for name in ("drop_path_rate", "drop_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is a probability in [0, 1); got {getattr(self, name)}")
-        if self.global_pool == "none" and self.num_classes:
-            raise ConfigError(
-                f"a classifier needs pooled features; got global_pool='none' with num_classes={self.num_classes}; "
-                "pass num_classes=0 for maps"
-            )
-        self._check_strides()
-
-    def _check_strides(self) -> None:
-        if self.last_stride not in (None, 1, 2):
-            raise ConfigError(f"last_stride must be 1 or 2; got {self.last_stride}")
-        if self.last_stride is not None and len(self.depths) == 1:
-            raise ConfigError("last_stride belongs to a later stage; got a network of one stage")
-        if self.output_stride is None:
-            return
-        stem = self.stem_reduction
-        natural = stem * 2 ** (len(self.depths) - 1)
-        allowed = [stem * 2**step for step in range(len(self.depths))]
-        if self.output_stride not in allowed:
-            raise ConfigError(f"output_stride must be one of {', '.join(map(str, allowed))}; got {self.output_stride}")
-        if self.last_stride == 2 and self.output_stride < natural:
-            raise ConfigError(
-                f"last_stride=2 keeps the output stride at {natural}; got output_stride={self.output_stride}; "
-                "drop one of them"
-            )
-        if self.last_stride == 1 and self.output_stride == natural:
-            raise ConfigError(
-                f"last_stride=1 makes the output stride {natural // 2}; got output_stride={self.output_stride}; "
-                "drop one of them"
-            )
+        for name in ("depths", "widths", "ibn"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self, _HINTS)
+        check_resnet(self)
 
     @property
     def stem_reduction(self) -> int:
         """Input cells per cell where the first stage begins."""
-        return (2 if self.stem == "7x7" else 1) * (2 if self.stem_pool == "max" else 1)
+        return (1 if self.stem == "3x3" else 2) * (1 if self.stem_pool == "none" else 2)
 
     def with_overrides(self, **overrides: Any) -> ResNetConfig:
         """The same network with some fields changed; an unknown field is an error that names the nearest."""
@@ -169,8 +144,4 @@ class ResNetConfig:
         return cls().with_overrides(**values)
 
 
-def _is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-_HINTS = get_type_hints(ResNetConfig)
+_HINTS = {field.name: get_type_hints(ResNetConfig)[field.name] for field in fields(ResNetConfig)}

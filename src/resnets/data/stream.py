@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +122,15 @@ def _same(item: Any) -> Any:
     return item
 
 
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Without torch's warning of more workers than cores, and Python 3.12's of forking with threads (unused here)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        yield
+
+
 class _Stream:
     """A loader whose workers live as long as it does."""
 
@@ -129,22 +139,22 @@ class _Stream:
         self._device, self._contract, self._order = torch.device(device), reader.contract, _Order()
         # A forked worker starts at once; after CUDA has started, a fork cannot use it, so it is spawned there.
         context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
-        self._loader: DataLoader[Any] = DataLoader(
-            reader,
-            sampler=self._order,
-            batch_size=None,  # the reader makes whole batches
-            collate_fn=_same,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self._device.type == "cuda",
-            multiprocessing_context=context if workers else None,
-            generator=torch.Generator(),  # else every epoch would draw from torch's global generator
-        )
+        with _no_advice():
+            self._loader: DataLoader[Any] = DataLoader(
+                reader,
+                sampler=self._order,
+                batch_size=None,  # the reader makes whole batches
+                collate_fn=_same,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=self._device.type == "cuda",
+                multiprocessing_context=context if workers else None,
+                generator=torch.Generator(),  # else every epoch would draw from torch's global generator
+            )
 
     def run(self, keys: list[tuple[int, Indices]]) -> Iterator[Batch]:
         self._order.keys = keys
-        with warnings.catch_warnings():  # Python 3.12 warns of forking with threads; the workers use none of them
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        with _no_advice():
             batches = iter(self._loader)
         for item in batches:
             if isinstance(item, _Failure):

@@ -181,7 +181,7 @@ class ResNet(nn.Module):
         if indices is None:
             return list(range(count))
         chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
-        if not chosen or any(not -count <= index < count for index in chosen):
+        if not 0 < len(chosen) <= count or any(not -count <= index < count for index in chosen):
             raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}")
         return [index % count for index in chosen]
 

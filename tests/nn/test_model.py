@@ -1,0 +1,208 @@
+"""What a network answers: heads, intermediate maps, named end points, feature extraction, other inputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.variants import get_config
+from resnets.errors import ConfigError, ShapeError
+from resnets.nn.model import FeatureExtractor, ResNet, build_model
+
+SMALL: dict[str, Any] = {"widths": (8, 16, 24, 32), "depths": (1, 2, 1, 1), "stem_width": 8, "num_classes": 5}
+
+
+def small(**options: Any) -> ResNet:
+    """A ResNet-50 of few channels with moving statistics that are not trivial, in evaluation mode."""
+    torch.manual_seed(0)
+    model = build_model(ResNetConfig(**(SMALL | options)))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def picture(channels: int = 3, height: int = 64, width: int = 48) -> torch.Tensor:
+    return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_forward_is_features_then_head() -> None:
+    model, x = small(), picture()
+    features = model.forward_features(x)
+    assert features.shape == (2, 128, 2, 2)
+    assert torch.equal(model(x), model.forward_head(features))
+    embedding = model.forward_head(features, pre_logits=True)
+    assert torch.allclose(embedding, features.mean((2, 3)), atol=1e-6)
+    assert torch.equal(model(x), model.get_classifier()(embedding))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels(channels: int) -> None:
+    model = small(in_chans=channels)
+    assert model(picture(channels)).shape == (2, 5)
+    with pytest.raises(ShapeError, match=rf"takes \(N, {channels}, H, W\); got \(2, 3, 64, 48\); set in_chans"):
+        model(picture(3))
+    with pytest.raises(ShapeError, match="add the batch axis"):
+        model(picture(channels)[0])
+
+
+def test_no_classes_answer_embeddings() -> None:
+    model = small(num_classes=0)
+    assert model(picture()).shape == (2, 128)
+    assert model.num_features == 128
+    maps = small(num_classes=0, global_pool="none")(picture())
+    assert maps.shape == (2, 128, 2, 2)
+    assert torch.allclose(small(num_classes=0)(picture()), maps.mean((2, 3)), atol=1e-6)
+    assert torch.equal(small(num_classes=0, global_pool="max")(picture()), maps.amax((2, 3)))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model, x = small(drop_rate=0.5), picture()
+    assert torch.equal(model(x), small()(x))
+    torch.manual_seed(0)
+    features = model.forward_features(x)
+    model.train()
+    assert not torch.equal(model.forward_head(features), model.forward_head(features))
+    assert torch.equal(
+        model.forward_head(features, pre_logits=True), model.eval().forward_head(features, pre_logits=True)
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"pre_activation": True}, {"output_stride": 8}, {"stem": "3x3"}], ids=str)
+def test_forward_intermediates(options: dict[str, Any]) -> None:
+    model, x = small(**options), picture()
+    last, maps = model.forward_intermediates(x)
+    assert torch.equal(last, model.forward_features(x))
+    for info, feature in zip(model.feature_info, maps, strict=True):
+        cells = (-(-64 // info["reduction"]), -(-48 // info["reduction"]))
+        assert feature.shape == (2, info["num_chs"], *cells)
+    hooked: dict[str, torch.Tensor] = {}
+    for info in model.feature_info:
+        model.get_submodule(info["module"]).register_forward_hook(
+            lambda module, args, out, name=info["module"]: hooked.update({name: out})
+        )
+    model(x)
+    assert all(torch.equal(hooked[info["module"]], m) for info, m in zip(model.feature_info, maps, strict=True))
+
+
+def test_feature_info_is_timms() -> None:
+    model = build_model(get_config("resnet50"), init=False)
+    assert [(info["num_chs"], info["reduction"], info["module"]) for info in model.feature_info] == [
+        (64, 2, "act1"),
+        (256, 4, "layer1"),
+        (512, 8, "layer2"),
+        (1024, 16, "layer3"),
+        (2048, 32, "layer4"),
+    ]
+
+
+def test_chosen_intermediates() -> None:
+    model, x = small(), picture()
+    _, maps = model.forward_intermediates(x)
+
+    def chosen(indices: Any, **options: Any) -> list[int]:
+        """Which of all maps came, by their identity of values."""
+        got = model.forward_intermediates(x, indices, intermediates_only=True, **options)
+        return [next(i for i, m in enumerate(maps) if m.shape == g.shape and torch.equal(m, g)) for g in got]
+
+    assert chosen([1, 3]) == [1, 3]
+    assert chosen([3, 1]) == [3, 1]
+    assert chosen([-1]) == [4]
+    assert chosen(2) == [3, 4]
+    assert chosen([0, 2], stop_early=True) == [0, 2]
+    for wrong in ([5], [-6], [], 0, 6):
+        with pytest.raises(ConfigError, match=r"out_indices must be among 0\.\.4"):
+            model.forward_intermediates(x, wrong)
+    with pytest.raises(ConfigError, match="intermediates_only=True"):
+        model.forward_intermediates(x, [1], stop_early=True)
+
+
+def test_stop_early_runs_no_further() -> None:
+    model = small()
+    ran: list[str] = []
+    for name in ("layer2", "layer3"):
+        model.get_submodule(name).register_forward_hook(lambda module, args, out, name=name: ran.append(name))
+    model.forward_intermediates(picture(), [2], stop_early=True, intermediates_only=True)
+    assert ran == ["layer2"]
+
+
+def test_last_norm_of_a_pre_activation_network() -> None:
+    model, x = small(pre_activation=True), picture()
+    last, raw = model.forward_intermediates(x)
+    _, normed = model.forward_intermediates(x, norm=True)
+    assert torch.equal(normed[-1], last)
+    assert not torch.equal(raw[-1], last)
+    assert torch.equal(raw[-2], normed[-2])
+
+
+def test_end_points() -> None:
+    model, x = small(), picture()
+    points = model.end_points(x)
+    assert list(points) == ["stem", "layer1", "layer2", "layer3", "layer4", "pre_logits", "logits"]
+    assert torch.equal(points["logits"], model(x))
+    assert torch.equal(points["pre_logits"], points["layer4"].mean((2, 3), keepdim=True).flatten(1))
+    assert list(small(num_classes=0).end_points(x))[-1] == "pre_logits"
+    assert list(small(num_classes=0, global_pool="none").end_points(x))[-1] == "layer4"
+
+
+def test_reset_classifier() -> None:
+    model, x = small(), picture()
+    features = model.forward_features(x)
+    order = list(model._modules)
+    model.reset_classifier(3)
+    assert (model(x).shape, model.num_classes, model.config.num_classes) == ((2, 3), 3, 3)
+    model.reset_classifier(0)
+    assert torch.allclose(model(x), features.mean((2, 3)), atol=1e-6)
+    model.reset_classifier(0, "max")
+    assert torch.equal(model(x), features.amax((2, 3)))
+    model.reset_classifier(7, "avg")
+    fc = model.get_classifier()
+    assert isinstance(fc, nn.Linear)
+    assert fc.weight.abs().max() <= 128**-0.5
+    assert torch.equal(model.forward_features(x), features)
+    assert list(model._modules) == order
+    with pytest.raises(ConfigError, match="num_classes must be a whole number"):
+        model.reset_classifier(-1)
+
+
+def test_reset_classifier_keeps_device_and_type() -> None:
+    model = build_model(ResNetConfig(**SMALL), init=False).to(torch.float16)
+    model.reset_classifier(3)
+    fc = model.get_classifier()
+    assert isinstance(fc, nn.Linear)
+    assert (fc.weight.device.type, fc.weight.dtype) == ("meta", torch.float16)
+
+
+def test_feature_extractor() -> None:
+    x = picture()
+    _, maps = small().forward_intermediates(x)
+    extractor = FeatureExtractor(small(), (1, -1))
+    assert [info["num_chs"] for info in extractor.feature_info] == [32, 128]
+    assert all(torch.equal(a, b) for a, b in zip(extractor(x), (maps[1], maps[4]), strict=True))
+    assert not any("fc" in path for path in extractor.state_dict())
+    assert len(FeatureExtractor(small())(x)) == 5
+
+
+def test_channels_last_and_copies_answer_the_same() -> None:
+    model, x = small(), picture()
+    expected = model(x)
+    assert torch.equal(copy.deepcopy(model)(x), expected)
+    assert torch.allclose(
+        model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)), expected, atol=1e-5
+    )
+
+
+def test_a_network_without_weights_is_filled_from_another() -> None:
+    model, x = small(), picture()
+    empty = build_model(model.config, init=False)
+    assert {p.device.type for p in empty.parameters()} == {"meta"}
+    empty.load_state_dict(model.state_dict(), assign=True)
+    assert torch.equal(empty.eval()(x), model(x))
