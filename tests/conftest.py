@@ -7,10 +7,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or numpy: tests run several at a time
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.pictures import write_pictures
 
 settings.register_profile(
     "resnets", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -42,3 +45,20 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, which is not part of the project: see its MANIFEST.md."""
+    folder = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"the real data must be there in CI; {folder} is absent; set RESNETS_DATA")
+        pytest.skip(f"no real data: {folder} is absent and RESNETS_DATA is not set")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes: 24 training and 6 validation pictures each, 12x12 pixels."""
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "colours", {"train": 24, "val": 6})

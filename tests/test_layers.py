@@ -90,7 +90,7 @@ def breaks(item: Import) -> str | None:
     """What is wrong with an import under the order, or `None`."""
     if item.layer in FRONT or item.module.partition(".")[0] != "resnets":
         return None
-    layer = (item.module.split(".") + [""])[1]
+    layer = item.module.removeprefix("resnets").removeprefix(".").partition(".")[0]
     if layer not in RANK:
         return f"{item.file}:{item.line} imports {item.module}, which no layer holds"
     if RANK[layer] > RANK[item.layer] or (RANK[layer] == RANK[item.layer] and layer != item.layer):

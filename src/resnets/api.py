@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.data.check import check
 from resnets.data.files import list_images
 from resnets.data.sources import open_dataset
 from resnets.errors import ConfigError
@@ -41,6 +42,8 @@ class Bundle(StoredBundle):
         Args:
             paths: a picture, a folder of pictures, or several of them.
             top_k: how many classes to answer.
+            batch_size: pictures that run through the network together.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
         Raises:
             DataError: nothing there. ImageError: a picture does not decode.
@@ -63,12 +66,14 @@ def load(reference: str | Path) -> Bundle:
     return Bundle(**{field.name: getattr(stored, field.name) for field in fields(stored)})
 
 
-def train(data: str | Path, *, resume: str | Path | None = None, quiet: bool = False, **options: Any) -> TrainResult:
+def train(
+    data: str | Path | None = None, *, resume: str | Path | None = None, quiet: bool = False, **options: Any
+) -> TrainResult:
     """Train a classifier on pictures; what `resnets train` does.
 
     Args:
         data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
-        resume: a run folder to go on with, after its last whole epoch; other options are then the run's own.
+        resume: a run folder to go on with, after its last whole epoch, in place of data and options.
         quiet: print nothing to stderr.
         **options: fields of `TrainConfig`: `model`, `epochs`, `batch_size`, `lr`, `seed`, `name`, ...
 
@@ -80,9 +85,14 @@ def train(data: str | Path, *, resume: str | Path | None = None, quiet: bool = F
     """
     display = Display(quiet)
     if resume is not None:
-        if options:
-            raise ConfigError(f"a resumed run keeps its options; got {', '.join(options)}; drop them or start anew")
+        also = [*(["data"] if data is not None else []), *options]
+        if also:
+            raise ConfigError(
+                f"a resumed run keeps its data and options; got {', '.join(also)}; drop them or start anew"
+            )
         return resume_run(Path(resume), display=display)
+    if data is None:
+        raise ConfigError("training needs data; got none; pass a data set, such as digits, or resume=RUN")
     return train_run(TrainConfig.from_options(data=str(data), **options), display=display)
 
 
@@ -94,6 +104,7 @@ def evaluate(
     batch_size: int = 128,
     device: str = "auto",
     workers: int | None = None,
+    skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a model on labelled pictures; what `resnets val` does.
@@ -102,6 +113,7 @@ def evaluate(
         model: a model reference, or a bundle.
         data: as for `train`; `None` takes a run's own data, with the very pictures it held out.
         split: `train`, `val` or `test`; `None` takes `val`, or else `test`.
+        skip_bad: leave out pictures that do not decode; a run that left them out in training does so here.
         quiet: print nothing to stderr.
 
     Raises:
@@ -109,16 +121,22 @@ def evaluate(
     """
     bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
     own = None if isinstance(model, StoredBundle) else _own_run(Path(model))
-    if data is None and own is None:
-        raise ConfigError(f"measuring needs data; got none, and {model} is no run that remembers its own; pass DATA")
-    held_out = own is not None and (data is None or str(data) == own.data)
-    dataset = open_dataset(
-        own.data if own is not None and data is None else data or "",
-        val_fraction=own.val_fraction if own is not None and held_out else 0.0,
-        seed=own.seed if own is not None else 0,
-    )
+    if own is not None and (data is None or _same(data, own.data)):
+        dataset = open_dataset(own.data, val_fraction=own.val_fraction, seed=own.seed)
+        skip_bad = skip_bad or own.skip_bad
+    elif data is not None:
+        dataset = open_dataset(data, val_fraction=0.0)
+    else:
+        where = "a bundle" if isinstance(model, StoredBundle) else f"{model}, which is no run with data of its own"
+        raise ConfigError(f"measuring needs data; got {where}; pass the data")
     name, images = choose_split(dataset, split)
     display = Display(quiet)
+    if skip_bad:
+        dataset = replace(dataset, splits={name: images})
+        bad = check(dataset, workers=workers)
+        for problem in bad:
+            display.say(f"left out: {problem}")
+        images = dataset.without(bad).splits[name]
     display.start(f"{dataset.name}/{name}", len(images))
     try:
         return evaluate_split(
@@ -132,6 +150,11 @@ def evaluate(
         )
     finally:
         display.stop()
+
+
+def _same(data: str | Path, other: str) -> bool:
+    """Whether two names mean the same data."""
+    return str(data) == other or (Path(data).exists() and Path(data).resolve() == Path(other).resolve())
 
 
 def _own_run(path: Path) -> TrainConfig | None:

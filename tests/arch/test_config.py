@@ -17,11 +17,11 @@ BAD = [
     ({"block": "botleneck"}, "block must be one of basic, bottleneck; got 'botleneck'"),
     ({"depths": ()}, "depths must hold whole numbers of at least 1; got ()"),
     ({"depths": (3, 0, 6, 3)}, "depths must hold whole numbers of at least 1; got (3, 0, 6, 3)"),
-    ({"depths": 3}, "depths must hold whole numbers of at least 1; got 3"),
+    ({"depths": 3}, "depths must be a tuple, one item a stage; got 3"),
     ({"widths": (64, 128, 256, 51.2)}, "widths must hold whole numbers of at least 1; got (64, 128, 256, 51.2)"),
     ({"depths": (3, 4, 6)}, "depths and widths name the same stages; got 3 and 4"),
     ({"pre_activation": 1}, "pre_activation must be true or false; got 1"),
-    ({"stem": "5x5"}, "stem must be one of 7x7, 3x3; got '5x5'"),
+    ({"stem": "5x5"}, "stem must be one of 7x7, 3x3, deep, tiered; got '5x5'"),
     ({"stem_width": 0}, "stem_width must be a whole number of at least 1; got 0"),
     ({"stem_width": True}, "stem_width must be a whole number of at least 1; got True"),
     ({"in_chans": 0}, "in_chans must be a whole number of at least 1; got 0"),
@@ -38,13 +38,19 @@ BAD = [
     ({"global_pool": "none"}, "a classifier needs pooled features; got global_pool='none' with num_classes=1000"),
     ({"last_stride": 3}, "last_stride must be 1 or 2; got 3"),
     ({"depths": (3,), "widths": (64,), "last_stride": 1}, "last_stride belongs to a later stage; got a network of one"),
+    ({"norm": "group", "norm_groups": 48}, "norm_groups must divide every width; got 48 for a width of 64"),
+    ({"norm_eps": 0.0}, "norm_eps must be above 0 and norm_momentum in [0, 1]; got 0.0 and 0.1"),
+    ({"norm_momentum": 2}, "norm_eps must be above 0 and norm_momentum in [0, 1]; got 1e-05 and 2"),
     ({"output_stride": 12}, "output_stride must be one of 4, 8, 16, 32; got 12"),
     ({"output_stride": 16, "last_stride": 2}, "last_stride=2 keeps the output stride at 32; got output_stride=16"),
     ({"output_stride": 32, "last_stride": 1}, "last_stride=1 makes the output stride 16; got output_stride=32"),
 ]
 
 BAD_PLANS = [
-    ({"norm": "group", "norm_groups": 48}, "norm_groups must divide the channels of every norm; got 48 for 64"),
+    (
+        {"norm": "group", "norm_groups": 16, "groups": 3, "group_width": 24},
+        "norm_groups must divide the channels of every norm; got 16 for 72",
+    ),
     ({"widths": (8, 16, 32, 64), "groups": 32, "group_width": 4}, "a stage's width x group_width / 64"),
     ({"widths": (64, 32, 32, 64), "shortcut": "A"}, "shortcut A pads with channels of zeros, and cannot drop any"),
 ]

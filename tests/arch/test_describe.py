@@ -72,7 +72,7 @@ def test_output_stride_on_every_block_type(name: str, stride: int, cells: list[i
 
 def test_dilation_follows_torchvision() -> None:
     """The block that would stride still has the dilation before it; those that follow have the next."""
-    convs = {path: node for path, node in _convs(get_config("resnet50", output_stride=8))}
+    convs = dict(_convs(get_config("resnet50", output_stride=8)))
     assert [convs[f"layer3.{block}.conv2"].dilation for block in (0, 1, 5)] == [1, 2, 2]
     assert [convs[f"layer4.{block}.conv2"].dilation for block in (0, 1, 2)] == [2, 4, 4]
     assert {conv.stride for path, conv in convs.items() if path.startswith(("layer3", "layer4"))} == {1}

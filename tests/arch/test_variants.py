@@ -7,9 +7,12 @@ import pytest
 from resnets.arch.variants import VARIANTS, get_config, list_models, name_of
 from resnets.errors import ConfigError, UnknownNameError
 
-ISSUE = """resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d
-    wide_resnet50_2 wide_resnet101_2 resnetv2_50 resnet20_cifar resnet32_cifar resnet44_cifar resnet56_cifar
-    resnet110_cifar resnet1202_cifar plain20_cifar plain56_cifar plain18 plain34""".split()
+ISSUE = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "resnetv2_50", "plain18", "plain34"),
+    *(f"resnet{depth}_cifar" for depth in (20, 32, 44, 56, 110, 1202)),
+    *("plain20_cifar", "plain56_cifar"),
+)
 
 
 @pytest.mark.parametrize("name", ISSUE)

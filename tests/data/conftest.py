@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +10,6 @@ import pytest
 from PIL import Image
 
 MakeFolder = Callable[[dict[str, int]], Path]
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data, which is not part of the project: see its MANIFEST.md."""
-    folder = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not folder.is_dir():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the real data must be there in CI; {folder} is absent; set RESNETS_DATA")
-        pytest.skip(f"no real data: {folder} is absent and RESNETS_DATA is not set")
-    return folder
 
 
 @pytest.fixture

@@ -90,9 +90,7 @@ def test_stochastic_depth_rises_linearly_and_spares_the_shortcut() -> None:
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (7, 2, 1), (1, 2, 1), (3, 1, 2)])
 def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, dilation: int) -> None:
     """TensorFlow: ceil(size / stride) cells; the total is split, the odd cell after."""
-    node = Conv(
-        name="c", in_chans=1, out_chans=1, kernel=kernel, stride=stride, dilation=dilation, padding="same"
-    )
+    node = Conv(name="c", in_chans=1, out_chans=1, kernel=kernel, stride=stride, dilation=dilation, padding="same")
     module = build(node)
     assert isinstance(module, nn.Conv2d)
     nn.init.ones_(module.weight)

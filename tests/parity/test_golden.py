@@ -97,8 +97,8 @@ def test_names_and_shapes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_answers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Logits, and every inner map that the file taps."""
+def test_answers(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logits, and every inner map that the file taps; `pytest -v` shows the largest error."""
     meta, expected = golden(name)
     model = filled(name, meta)
     maps: dict[str, Tensor] = {}
@@ -120,8 +120,9 @@ def test_answers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         ours = rule.probe(maps[layer].numpy()) if kind == "tap" else maps["logits"].numpy()
         assert ours.shape == array.shape, key
         errors[key] = float(np.abs(ours - array).max() / np.abs(array).max())
-    with capsys.disabled():
+    if request.config.get_verbosity() > 0:
         worst = max(errors, key=errors.__getitem__)
-        print(f"  largest error {errors[worst]:.1e} in {worst} of {len(errors)}", end=" ")
+        with capsys.disabled():
+            print(f"  largest error {errors[worst]:.1e} in {worst} of {len(errors)}", end=" ")
     assert set(errors) == {key for key in expected if not key.startswith("shape:")}
     assert max(errors.values()) < TOLERANCE, errors

@@ -42,7 +42,24 @@ def test_args_come_back_as_they_went(tmp_path: Path) -> None:
     assert read_args(tmp_path / "args.yaml") == config
 
 
-@pytest.mark.parametrize("text", ["data: x\nepoch: 3\n", "data: x\nepochs: many\n", "- a\n", "{", ""])
+def test_args_that_a_person_wrote(tmp_path: Path) -> None:
+    (tmp_path / "args.yaml").write_text("data: x\nlr: 5e-4\nepochs: '3'\nimg_size: [48, 64]\n")  # YAML's 5e-4 is text
+    config = read_args(tmp_path / "args.yaml")
+    assert (config.lr, config.epochs, config.size) == (0.0005, 3, (48, 64))
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    for text, pattern in (
+        ("data: x\nepoch: 3\n", "unknown training option; got 'epoch'; did you mean epochs"),
+        ("data: x\nepochs: many\n", "epochs: Input should be a valid integer"),
+        ("data: x\nepochs: 0\n", "epochs must be at least 1; got 0"),
+    ):
+        (tmp_path / "args.yaml").write_text(text)
+        with pytest.raises(TrainingError, match=pattern):
+            read_args(tmp_path / "args.yaml")
+
+
+@pytest.mark.parametrize("text", ["data: x\nepoch: 3\n", "data: x\nepochs: many\n", "- a\n", "{", "", "\x00", "3: 4"])
 def test_args_that_are_no_configuration(tmp_path: Path, text: str) -> None:
     (tmp_path / "args.yaml").write_text(text)
     with pytest.raises(TrainingError, match=r"args\.yaml"):

@@ -18,7 +18,7 @@ from resnets.train.config import TrainConfig, read_args
 from resnets.train.progress import Display
 from resnets.train.run import TrainResult, resume, train
 from resnets.weights.bundle import read_folder
-from tests.train.conftest import write_pictures
+from tests.pictures import write_pictures
 
 SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 QUIET = Display(quiet=True)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from resnets.arch.preprocessing import IMAGENET_MEAN, Preprocessing
+from resnets.arch.variants import get_config
 from resnets.data.sources import open_dataset
 from resnets.errors import ConfigError
+from resnets.nn.model import build_model
 from resnets.train.config import TrainConfig
 from resnets.train.settings import settle
-from tests.train.conftest import write_pictures
+from resnets.weights.bundle import Bundle
+from tests.pictures import write_pictures
 
 
 def test_small_pictures_get_a_small_network_and_their_own_mean(pictures: Path) -> None:
@@ -43,11 +47,27 @@ def test_large_pictures_get_imagenet_s_contract(tmp_path: Path) -> None:
     assert settings.augment.pad == 0
 
 
-def test_a_pretrained_model_s_contract_is_kept(pictures: Path) -> None:
-    contract = Preprocessing(size=(32, 32), crop_pct=1.0)
+def test_what_training_starts_from_keeps_its_contract_and_network(pictures: Path) -> None:
+    config = get_config("resnet20_cifar", depths=(1, 1, 1), num_classes=7)
+    start = Bundle(
+        model=build_model(config),
+        preprocessing=Preprocessing(size=(32, 24), crop_pct=1.0),
+        classes=tuple("abcdefg"),
+        name="mine",
+    )
     dataset = open_dataset(pictures)
-    assert settle(TrainConfig(data=str(pictures)), dataset, contract).contract == contract
-    assert settle(TrainConfig(data=str(pictures), img_size=24), dataset, contract).contract.size == (24, 24)
+    settings = settle(TrainConfig(data=str(pictures)), dataset, start)
+    assert settings.contract == start.preprocessing
+    assert settings.config.model == "mine"
+    assert settings.config.img_size == (32, 24)
+    assert settings.network == replace(config, num_classes=3)
+    assert settle(TrainConfig(data=str(pictures), img_size=24), dataset, start).contract.size == (24, 24)
+    other = settle(TrainConfig(data=str(pictures), model="resnet32_cifar"), dataset, start)
+    assert other.network.depths == (5, 5, 5)
+    again = Bundle(
+        model=build_model(settings.network), preprocessing=settings.contract, classes=tuple("abc"), name="mine"
+    )
+    assert settle(settings.config, dataset, again) == settings
 
 
 def test_what_is_asked_for_stays(pictures: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,17 +9,6 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.nn.model import ResNet, build_model
 from resnets.weights.bundle import Bundle
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data, which is not part of the project: see its MANIFEST.md."""
-    folder = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not folder.is_dir():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the real data must be there in CI; {folder} is absent; set RESNETS_DATA")
-        pytest.skip(f"no real data: {folder} is absent and RESNETS_DATA is not set")
-    return folder
 
 
 def lively(model: ResNet, seed: int = 0) -> ResNet:

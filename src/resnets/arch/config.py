@@ -118,7 +118,8 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("depths", "widths", "ibn"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), list):  # as JSON has them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         check_types(self, _HINTS)
         check_resnet(self)
 

@@ -58,7 +58,8 @@ def _value(hint: Any, text: str) -> Any:
     if get_origin(hint) is Literal:
         return text  # the config itself lists the choices
     if get_origin(hint) is tuple:
-        return tuple(_value(kinds[0], part) for part in text.strip("()[]").split(",") if part.strip())
+        parts = [part.strip() for part in text.strip("()[]").split(",")] if text.strip("()[]") else []
+        return tuple(_value(kinds[0], part) for part in parts)
     if hint is bool:
         if text.lower() not in _WORDS:
             raise ValueError(text)

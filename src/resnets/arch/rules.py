@@ -35,7 +35,8 @@ def _check(name: str, hint: Any, value: object) -> None:
         if value not in kinds:
             raise ConfigError(f"{name} must be one of {', '.join(kind or 'empty' for kind in kinds)}; got {value!r}")
     elif get_origin(hint) is tuple:
-        assert isinstance(value, tuple)
+        if not isinstance(value, tuple):
+            raise ConfigError(f"{name} must be a tuple, one item a stage; got {value!r}")
         if get_origin(kinds[0]) is Literal:
             for item in value:
                 _check(f"each of {name}", kinds[0], item)

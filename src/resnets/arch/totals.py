@@ -1,4 +1,4 @@
-"""Parameters and MACs of a network, quickly: the blocks after the first of a stage are alike, so one is counted."""
+"""Parameters and MACs of a network, quickly: the blocks between a stage's first and last are alike; one is counted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def totals(config: ResNetConfig, input_size: tuple[int, int] | None = None) -> t
         ShapeError: a picture so small that a stage would be empty.
     """
     height, width = input_size or (config.img_size, config.img_size)
-    shallow = replace(config, depths=tuple(min(depth, 2) for depth in config.depths))
+    shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths))
     records = trace(plan(shallow), (config.in_chans, height, width))
     at = {record.path: record for record in records}
     params, macs = records[0].params, records[0].macs
     for stage, depth in enumerate(config.depths, start=1):
-        if depth > 2:
+        if depth > 3:
             block = at[f"layer{stage}.1"]
-            params += (depth - 2) * block.params
-            macs += (depth - 2) * block.macs
+            params += (depth - 3) * block.params
+            macs += (depth - 3) * block.macs
     return params, macs

@@ -145,7 +145,9 @@ def _usage_message(error: Any) -> str:
 
 
 def _usage_hint(error: Any) -> str:
-    return "" if error.ctx is None else f"{error.ctx.get_usage()}\nmore: {error.ctx.command_path} --help"
+    if error.ctx is None:
+        return "more: resnets --help"
+    return f"{error.ctx.get_usage()}\nmore: {error.ctx.command_path} --help"
 
 
 def _system_message(error: OSError) -> str:

@@ -102,7 +102,7 @@ def _read_folder(folder: Path) -> ResNetConfig:
     path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
     if path is None:
         raise WeightsError(
-            f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass a name or such a folder"
+            f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass one of these"
         )
     try:
         return ResNetConfig.from_dict(read_config(path)["resnets"]["config"])

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnets.cli.output import Column, Line, print_json, print_table
 
+if TYPE_CHECKING:
+    from resnets.evaluate.predict import Prediction
+
 
 def run(
-    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER...", help="Pictures, or folders of them.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
     model: Annotated[
         str, typer.Option("--model", help="starter, a weights file, a model folder or a run folder.")
     ] = "starter",
     top_k: Annotated[int, typer.Option(min=1, help="Classes to answer for each picture.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a batch.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that run through the network together.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Exit with 0 although some pictures do not decode.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A list, for programs.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="A line a picture and class: path,rank,label,probability.")
-    ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Exit with 0 although some pictures do not decode.")
     ] = False,
 ) -> int:
     """Say what is in pictures.
@@ -35,35 +40,53 @@ def run(
     from resnets.errors import ImageError
     from resnets.evaluate.predict import predict_images
     from resnets.train.loop import pick_device
+    from resnets.train.progress import Display
 
+    if as_json and as_csv:
+        raise typer.BadParameter("an answer has one form; pass --json or --csv", param_hint="--csv")
     bad: list[ImageError] = []
+    found = list_images(pictures)
+    bundle, where = api.load(model), pick_device(device)
+    # A bar and the lines of a table that grows would write over each other in one terminal.
+    display = Display(quiet=as_csv and sys.stdout.isatty())
 
     def report(error: ImageError) -> None:
         bad.append(error)
-        print(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", file=sys.stderr)
+        display.say(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", always=True)
+        display.advance(1)
 
-    found = list_images(pictures)
-    predictions = predict_images(
-        api.load(model), found, top_k=top_k, batch_size=batch_size, device=pick_device(device), on_bad=report
-    )
-    form: Literal["json", "csv", "table"] = "json" if as_json else "csv" if as_csv else "table"
-    if form == "json":
+    def answers() -> Iterable[Prediction]:
+        for one in predict_images(bundle, found, top_k=top_k, batch_size=batch_size, device=where, on_bad=report):
+            display.advance(1)
+            yield one
+
+    display.start("predicting", len(found))
+    try:
+        if as_csv:
+            _print_csv(answers())  # line by line: others can read on while this goes on
+            return 1 if bad and not skip_bad else 0
+        predictions = list(answers())
+    finally:
+        display.stop()
+    if as_json:
         print_json([prediction.to_dict() for prediction in predictions])
-    elif form == "csv":
-        import csv
-
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["path", "rank", "label", "probability"])
-        for prediction in predictions:
-            for rank, (label, probability) in enumerate(prediction.top, start=1):
-                table.writerow([prediction.path, rank, label, f"{probability:.6f}"])
-    else:
-        lines = [
-            Line(cells=(str(one.path), *(f"{label} {100 * probability:.1f} %" for label, probability in one.top)))
-            for one in predictions
-        ]
-        if lines:
-            ranks = len(lines[0].cells) - 1
-            titles = ["picture", *(["best"] if ranks else []), *(f"{rank}." for rank in range(2, ranks + 1))]
-            print_table([Column(title=title, fold=True) for title in titles], lines)
+    elif predictions:
+        _print_table(predictions)
     return 1 if bad and not skip_bad else 0
+
+
+def _print_csv(predictions: Iterable[Prediction]) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["path", "rank", "label", "probability"])
+    for prediction in predictions:
+        for rank, (label, probability) in enumerate(prediction.top, start=1):
+            table.writerow([prediction.path, rank, label, f"{probability:.6f}"])
+
+
+def _print_table(predictions: list[Prediction]) -> None:
+    titles = ["picture", "best", *(f"#{rank}" for rank in range(2, len(predictions[0].top) + 1))]
+    lines = [
+        Line(cells=(str(one.path), *(f"{label} {100 * probability:.1f} %" for label, probability in one.top)))
+        for one in predictions
+    ]
+    print_table([Column(title=title, fold=True) for title in titles], lines)

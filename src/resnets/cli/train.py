@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.parse import parse_overrides
+from resnets.arch.parse import parse_overrides, parse_size
 from resnets.cli.output import print_json, print_text
-from resnets.errors import ConfigError
 
 
 def run(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="A folder train/CLASS/*, Parquet shards, or 'digits'.", show_default=False)
+        str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, Parquet shards, or 'digits'.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="A name from `resnets models`; by default one that fits the pictures.")
@@ -29,7 +28,10 @@ def run(
     warmup_epochs: Annotated[float | None, typer.Option(help="Of rising learning rate; 2.")] = None,
     sched: Annotated[str | None, typer.Option(help="After the warm-up: cosine (the default) or constant.")] = None,
     smoothing: Annotated[float | None, typer.Option(help="Label smoothing; 0.1.")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Pixels a side; by default what the pictures have.")] = None,
+    img_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH; by default what the pictures have, or 224."),
+    ] = None,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Mirror pictures; by default all but digits.")
     ] = None,
@@ -45,7 +47,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
     amp: Annotated[str | None, typer.Option(help="Mixed precision: auto, bf16, fp16 or off.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Decoding processes for large pictures; by default one a core.")
+    ] = None,
     skip_bad: Annotated[
         bool | None, typer.Option("--skip-bad", help="Leave out pictures that do not decode, and list them.")
     ] = None,
@@ -69,14 +73,14 @@ def run(
         for key, value in context.params.items()
         if value is not None and key not in ("data", "option", "resume", "as_json")
     }
+    if img_size is not None:
+        chosen["img_size"] = parse_size(img_size)
     if option:
         chosen["model_args"] = parse_overrides(option)
     if resume is not None:
-        if data is not None:
-            raise ConfigError(f"a resumed run keeps its data; got {data} with --resume; drop it or start anew")
-        result = api.train("", resume=resume, **chosen)
+        result = api.train(data, resume=resume, **chosen)
     elif data is None:
-        raise typer.BadParameter("pass a data set, such as digits, or --resume RUN", param_hint="DATA")
+        raise typer.BadParameter("pass a folder of pictures, digits, or --resume RUN", param_hint="DATA")
     else:
         result = api.train(data, **chosen)
     _print(result, as_json)

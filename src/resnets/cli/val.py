@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from resnets.cli.output import Column, Line, print_json, print_table, print_text
-from resnets.errors import ConfigError
 
 COLUMNS = (
     Column(title="class", fold=True),
@@ -21,15 +20,18 @@ COLUMNS = (
 
 def run(
     data: Annotated[
-        str | None, typer.Argument(help="Data as for `train`; by default the run's own.", show_default=False)
+        str | None, typer.Argument(metavar="[DATA]", help="As for `train`; by default the run's own.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="starter, a weights file, a model folder or a run folder.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; by default val, or else test.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures a batch.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that run through the network together.")] = 128,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Decoding processes for large pictures; by default one a core.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that do not decode.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures, for programs.")] = False,
 ) -> None:
     """Measure a model on labelled pictures.
@@ -40,9 +42,13 @@ def run(
 
     if model is None:  # `resnets val runs/digits` says all there is to say
         if data is None or not (Path(data) / "args.yaml").is_file():
-            raise ConfigError("measuring needs a model; got none; pass --model starter, a run or a model folder")
+            raise typer.BadParameter(
+                "pass starter, a run folder, a model folder or a weights file", param_hint="--model"
+            )
         model, data = data, None
-    evaluation = api.evaluate(model, data, split=split, batch_size=batch_size, device=device, workers=workers)
+    evaluation = api.evaluate(
+        model, data, split=split, batch_size=batch_size, device=device, workers=workers, skip_bad=skip_bad
+    )
     if as_json:
         print_json({"model": model, "data": data, **evaluation.summary()})
         return
@@ -64,8 +70,10 @@ def run(
         ],
     )
     low, high = (100 * bound for bound in evaluation.interval)
+    top = "top-1" if evaluation.k < 5 or len(evaluation.classes) == 5 else f"top-5 {100 * evaluation.topk:.2f} %, top-1"
     print_text(
-        f"\ntop-1 {100 * evaluation.top1:.2f} % of {len(evaluation):,} (95 % interval {low:.2f} to {high:.2f})"
-        + (f"   top-5 {100 * evaluation.topk:.2f} %" if evaluation.k == 5 else "")
-        + f"   loss {evaluation.loss:.4f}   calibration error {evaluation.ece:.4f}"
+        f"\n{evaluation.correct:,} of {len(evaluation):,} pictures right: {top} {100 * evaluation.top1:.2f} %"
+        f" (95 % interval {low:.2f} to {high:.2f})\n"
+        f"loss {evaluation.loss:.4f}, calibration error {100 * evaluation.ece:.2f} %,"
+        f" balanced accuracy {100 * evaluation.balanced_accuracy:.2f} %, macro F1 {100 * evaluation.macro_f1:.2f} %"
     )

@@ -5,7 +5,6 @@ Legend: N pictures in a batch, C classes, D embedding.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnets.data.cores import available_cores
 from resnets.data.decode import Pixels, decode
 from resnets.data.transform import decode_channels, normalise, prepare
 from resnets.errors import ConfigError, ImageError
@@ -108,9 +108,11 @@ def run_images(
     pre_logits: bool = False,
 ) -> Iterator[tuple[list[Path], NDArray[np.float32]]]:
     """The network's answers (N, C or D) for the pictures of each batch; a batch is decoded while another runs."""
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; 32 is usual")
     model = bundle.model.to(device)
     starts = range(0, len(paths), batch_size)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, evaluation_mode(model):
+    with ThreadPoolExecutor(available_cores()) as pool, evaluation_mode(model):
         ahead = {start: pool.map(_reader(bundle), paths[start : start + batch_size]) for start in starts[:1]}
         for start in starts:
             if start + batch_size < len(paths):

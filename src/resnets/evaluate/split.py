@@ -10,7 +10,7 @@ import torch
 
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.loading import make_batches
-from resnets.errors import DataError
+from resnets.errors import ConfigError, DataError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.run import evaluate_model
 from resnets.weights.bundle import Bundle
@@ -46,22 +46,26 @@ def evaluate_split(
     """Run `bundle` over `images`, whose labels are `dataset`'s.
 
     Raises:
+        ConfigError: the model answers no classes, or a batch of none is asked for.
         DataError: the data has a class that the model does not know.
         ImageError: a picture does not decode.
     """
+    if not bundle.classes:
+        raise ConfigError(f"measuring needs a classifier; {bundle.name} answers embeddings; use embed")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; 128 is usual")
     labels = _matched(bundle, dataset)[images.labels]
     batches = make_batches(
         replace(images, labels=labels), bundle.preprocessing, batch_size=batch_size, device=device, workers=workers
     )
     model = bundle.model.to(device)
-    return evaluate_model(model, batches.epoch(0), bundle.classes or dataset.classes, device=device, on_batch=on_batch)
+    return evaluate_model(model, batches.epoch(0), bundle.classes, device=device, on_batch=on_batch)
 
 
 def _matched(bundle: Bundle, dataset: Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For each class of the data, the model's index of it."""
-    unnamed = bundle.classes == tuple(map(str, range(len(bundle.classes))))
-    if unnamed and len(dataset.classes) == len(bundle.classes):
-        return np.arange(len(dataset.classes))  # a bare weights file holds no names: trust the order
+    if "import" in bundle.provenance and len(dataset.classes) == len(bundle.classes):
+        return np.arange(len(dataset.classes))  # from a bare weights file, which holds no names: trust the order
     known = {name: index for index, name in enumerate(bundle.classes)}
     unknown = [name for name in dataset.classes if name not in known]
     if unknown:

@@ -38,15 +38,25 @@ class Progress:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write everything that `load_checkpoint` needs to `path`, at once."""
+    """Write everything that `load_checkpoint` needs to `path`, at once.
+
+    Raises:
+        TrainingError: no permission, or no room on the disk; `path` is then what it was before.
+    """
     tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"optimizer.{key}.{name}"] = value
     metadata = {"resnets": json.dumps({"schema": 1, "progress": asdict(progress)})}
-    with replacing(path) as temporary:
-        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+    try:
+        with replacing(path) as temporary:
+            save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TrainingError(
+            f"cannot write the checkpoint; {path}: {reason}; make room, then go on with --resume {path.parent.parent}"
+        ) from None
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ class TrainConfig:
         momentum, weight_decay: of SGD with Nesterov momentum; norms and biases are not decayed.
         warmup_epochs: of linear warm-up; sched: what follows, `cosine` or `constant`.
         smoothing: label smoothing in [0, 1).
-        img_size: pixels a side; `None`: that of the pictures if they are all alike and small, else 224.
+        img_size: pixels a side, or (H, W); `None`: that of the pictures if they are all alike and small, else 224.
         flip: mirror half of the pictures; `None`: yes, but for `digits`.
         pad: padding before a random crop of the same size, in pixels; `None`: an eighth of a small picture's side.
         cutout: side of a square blanked out, in pixels; 0 for none.
@@ -56,7 +57,7 @@ class TrainConfig:
     warmup_epochs: float = 2.0
     sched: Literal["cosine", "constant"] = "cosine"
     smoothing: float = 0.1
-    img_size: int | None = None
+    img_size: int | tuple[int, int] | None = None
     flip: bool | None = None
     pad: int | None = None
     cutout: int = 0
@@ -79,7 +80,10 @@ class TrainConfig:
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "warmup_epochs": (self.warmup_epochs >= 0, "at least 0"),
             "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
-            "img_size": (self.img_size is None or self.img_size >= 1, "at least 1"),
+            "img_size": (
+                self.size is None or (len(self.size) == 2 and min(self.size) >= 1),
+                "pixels a side, or (H, W)",
+            ),
             "pad": (self.pad is None or self.pad >= 0, "at least 0"),
             "cutout": (self.cutout >= 0, "at least 0"),
             "val_fraction": (0 <= self.val_fraction < 1, "in [0, 1)"),
@@ -93,14 +97,24 @@ class TrainConfig:
             if not kept:
                 raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}")
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) that `img_size` means."""
+        return (self.img_size, self.img_size) if isinstance(self.img_size, int) else self.img_size
+
     @classmethod
     def from_options(cls, **options: Any) -> TrainConfig:
         """The configuration of these options; an unknown one is an error that names the nearest."""
+        cls.check_names(options)
+        return cls(**options)
+
+    @classmethod
+    def check_names(cls, names: Iterable[str]) -> None:
+        """Raises UnknownNameError for a name that is no field."""
         known = [one.name for one in fields(cls)]
-        for name in options:
+        for name in names:
             if name not in known:
                 raise UnknownNameError("training option", name, known)
-        return cls(**options)
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
@@ -118,14 +132,18 @@ def read_args(path: Path) -> TrainConfig:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise TrainingError(f"a run folder holds args.yaml; {path}: {type(error).__name__}; is it a run?") from None
     try:
-        TypeAdapter(TrainConfig).validate_python(values)
-        return TrainConfig.from_options(**values)
+        if isinstance(values, dict):
+            TrainConfig.check_names(map(str, values))
+        return TypeAdapter(TrainConfig).validate_python(values)  # `5e-4`, which is text in YAML, becomes a number
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise TrainingError(f"args.yaml holds training options; {path}: {where}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"]))
+        what = first["msg"].removeprefix("Value error, ")
+        raise TrainingError(
+            f"args.yaml holds training options; {path}: {f'{where}: ' if where else ''}{what}; mend the line"
+        ) from None
     except ConfigError as error:
         raise TrainingError(f"args.yaml holds training options; {path}: {error}") from None

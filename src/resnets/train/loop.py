@@ -149,7 +149,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(here[0])
     if name not in here:
-        raise TrainingError(f"--device must be one that is here; got {name!r}; here are {', '.join(here)}")
+        raise TrainingError(f"device must be one that is here; got {name!r}; here are {', '.join(['auto', *here])}")
     return torch.device(name)
 
 

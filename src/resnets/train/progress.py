@@ -28,9 +28,9 @@ class Display:
         self._started, self._done, self._total, self._next = 0.0, 0, 0, 0.0
         self._what = ""
 
-    def say(self, text: str) -> None:
-        """One line."""
-        if self.quiet:
+    def say(self, text: str, *, always: bool = False) -> None:
+        """One line; `always` says it to quiet callers too."""
+        if self.quiet and not always:
             return
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)

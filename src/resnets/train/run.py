@@ -15,7 +15,7 @@ from resnets.data.batches import Batches
 from resnets.data.check import check, quarantine, require_sound
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.loading import make_batches
-from resnets.data.sources import open_dataset
+from resnets.data.sources import BUILT_IN, open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, add_result, keep_results, read_results
@@ -74,16 +74,15 @@ def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult
     """
     display = display or Display()
     dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
-    start = load_bundle(config.pretrained) if config.pretrained else None
     # Everything that may be wrong with options or pictures is found before anything is written.
-    model_name = config.model or (start.name if start else None)
-    settings = settle(replace(config, model=model_name), dataset, start.preprocessing if start else None)
+    settings = settle(config, dataset, load_bundle(config.pretrained) if config.pretrained else None)
     pick_device(settings.config.device)
     problems = _check(dataset, settings.config, display)
     run = create_run_folder(Path(config.output), config.name, f"{dataset.name}-{settings.config.model}")
     if problems:
         dataset = quarantine(dataset, problems, run.quarantine)
-    write_args(run.args, settings.config)
+    place = config.data if config.data in BUILT_IN else str(Path(config.data).resolve())
+    write_args(run.args, replace(settings.config, data=place))  # found again from any folder
     return _Run(run, settings, dataset, display).go()
 
 
@@ -99,11 +98,13 @@ def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
     dataset = open_dataset(config.data, val_fraction=config.val_fraction, seed=config.seed)
     if problems := _check(dataset, config, display):
         dataset = quarantine(dataset, problems, run.quarantine)
-    contract = read_folder(run.last).preprocessing if run.checkpoint.is_file() else None
-    started = _Run(run, settle(config, dataset, contract), dataset, display)
-    if run.checkpoint.is_file():
-        started.restore()
-    return started.go()
+    if not run.checkpoint.is_file():  # stopped in its first epoch
+        start = load_bundle(config.pretrained) if config.pretrained else None
+        return _Run(run, settle(config, dataset, start), dataset, display).go()
+    settings = settle(config, dataset, read_folder(run.last))
+    going_on = _Run(run, settings, dataset, display, fresh=False)
+    going_on.restore()
+    return going_on.go()
 
 
 def _check(dataset: Dataset, config: TrainConfig, display: Display) -> list[Problem]:
@@ -136,7 +137,9 @@ def _check(dataset: Dataset, config: TrainConfig, display: Display) -> list[Prob
 class _Run:
     """One run from its first or a later epoch to its report."""
 
-    def __init__(self, run: RunFolder, settings: Settings, dataset: Dataset, display: Display) -> None:
+    def __init__(
+        self, run: RunFolder, settings: Settings, dataset: Dataset, display: Display, *, fresh: bool = True
+    ) -> None:
         self.run, self.settings, self.dataset, self.display = run, settings, dataset, display
         config = self.config = settings.config
         self.device = pick_device(config.device)
@@ -159,7 +162,7 @@ class _Run:
                 device=self.device,
                 workers=config.workers,
             )
-        self.model = self._model()
+        self.model = self._model(config.pretrained if fresh else None)  # a checkpoint has the weights
         self.stepper = Stepper(
             self.model,
             build_optimizer(self.model, momentum=config.momentum, weight_decay=config.weight_decay),
@@ -177,9 +180,9 @@ class _Run:
         )
         self.progress = Progress()
 
-    def _model(self) -> ResNet:
+    def _model(self, pretrained: str | None) -> ResNet:
         torch.manual_seed(self.config.seed)
-        model = create_model(self.settings.network, pretrained=self.config.pretrained)
+        model = create_model(self.settings.network, pretrained=pretrained)
         assert isinstance(model, ResNet)
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]

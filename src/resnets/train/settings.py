@@ -14,6 +14,7 @@ from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode import PixelChannels
 from resnets.errors import ConfigError, ImageError
 from resnets.train.config import TrainConfig
+from resnets.weights.bundle import Bundle
 
 __all__ = ["Settings", "settle"]
 
@@ -39,11 +40,12 @@ class Settings:
     augment: AugmentConfig
 
 
-def settle(config: TrainConfig, dataset: Dataset, contract: Preprocessing | None = None) -> Settings:
+def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -> Settings:
     """Fill in what `config` leaves open, from what the pictures are.
 
     Args:
-        contract: that of the pretrained weights to start from, kept as it is; `None` makes one for the data.
+        start: what training starts from, or goes on with: its contract is kept, but for the size that `config` may
+            name, and so is its network, unless `config` names another.
 
     Raises:
         ConfigError: options that contradict each other or the data.
@@ -53,35 +55,35 @@ def settle(config: TrainConfig, dataset: Dataset, contract: Preprocessing | None
             f"training needs a train split; {dataset.name} has {', '.join(dataset.splits)}; name it train"
         )
     train = dataset.splits["train"]
-    if contract is None:
-        size = _size(config, dataset)
-        contract = _contract(size, dataset.contract_hint.channels, train)
-    elif config.img_size is not None:
-        contract = replace(contract, size=(config.img_size, config.img_size))
+    if start is None:
+        contract = _contract(_size(config, dataset), dataset.contract_hint.channels, train)
+    else:
+        contract = replace(start.preprocessing, size=config.size or start.preprocessing.size)
     small = max(contract.size) <= SMALL
-    model = config.model or ("resnet20_cifar" if small else "resnet18")
-    network = get_config(
-        model,
+    model = config.model or (start.name if start else "resnet20_cifar" if small else "resnet18")
+    base = start.config if start is not None and model == start.name else get_config(model)
+    network = base.with_overrides(
         **{
             "num_classes": len(dataset.classes),
             "in_chans": contract.num_channels,
             "img_size": contract.size[0],
             **config.model_args,
-        },
+        }
     )
     if network.num_classes != len(dataset.classes):
         raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {len(dataset.classes)} classes")
     if network.in_chans != contract.num_channels:
         raise ConfigError(f"in_chans is the pictures'; got {network.in_chans} for {contract.channels} pictures")
+    height, width = contract.size
     batch_size = config.batch_size or _batch_size(len(train), 128 if small else 32)
-    pad = (contract.size[0] // 8 if small else 0) if config.pad is None else config.pad
+    pad = (height // 8 if small else 0) if config.pad is None else config.pad
     flip = dataset.name != "digits" if config.flip is None else config.flip  # a mirrored digit is no digit
     config = replace(
         config,
         model=model,
         batch_size=batch_size,
         lr=config.lr or 0.1 * batch_size / 128,
-        img_size=contract.size[0],
+        img_size=height if height == width else (height, width),
         pad=pad,
         flip=flip,
     )
@@ -92,8 +94,8 @@ def settle(config: TrainConfig, dataset: Dataset, contract: Preprocessing | None
 
 
 def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
-    if config.img_size is not None:
-        return config.img_size, config.img_size
+    if config.size is not None:
+        return config.size
     hint = dataset.contract_hint
     if hint.uniform and max(hint.size) <= 224:
         return hint.size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
@@ -22,9 +21,3 @@ def write_pictures(root: Path, counts: dict[str, int], size: int = 12, seed: int
                 pixels = np.clip(np.array(colour) + rng.normal(0, 25, (size, size, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:03d}.png")
     return root
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes: 24 training and 6 validation pictures each, 12x12 pixels."""
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "colours", {"train": 24, "val": 6})

@@ -1,0 +1,218 @@
+"""`resnets info`."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.describe import describe
+from resnets.arch.variants import VARIANTS, get_config
+from resnets.cli import main, output
+from tests.conftest import Command
+
+
+def test_the_table(command: Command) -> None:
+    answer = command("info", "resnet50", "--img-size", "352")
+    assert (answer.code, answer.err) == (0, "")
+    header, blank, head, rule, *rows, rule_again, total = answer.out.splitlines()
+    assert header == (
+        "resnet50: 25,557,032 parameters; 10.1 GMACs (20.2 GFLOPs, which are twice the MACs) for an input of 3x352x352"
+    )
+    assert (blank, set(rule), set(rule_again)) == ("", {"-"}, {"-"})
+    assert head.split() == ["name", "operations", "output", "stride", "field", "params", "MACs"]
+    assert total.split() == ["total", "25,557,032", "10,094,772,224"]
+    stages = [row.split() for row in rows if row.startswith("layer")]
+    assert [row[:1] + row[4:7] for row in stages] == [
+        ["layer1", "256x88x88", "4", "35"],
+        ["layer2", "512x44x44", "8", "91"],
+        ["layer3", "1024x22x22", "16", "267"],
+        ["layer4", "2048x11x11", "32", "427"],
+    ]
+    assert sum(row.startswith("  layer") for row in rows) == 16
+
+
+def test_height_by_width(command: Command) -> None:
+    out = command("info", "resnet34", "--img-size", "720x1280").out
+    assert "for an input of 3x720x1280" in out
+    for shape in ("64x180x320", "128x90x160", "256x45x80", "512x23x40"):
+        assert f" {shape} " in out
+
+
+def test_every_layer(command: Command) -> None:
+    rows = command("info", "resnet18", "--layers").out.splitlines()
+    assert any(row.startswith("    layer4.1.conv2 ") for row in rows)
+    assert len(rows) > len(command("info", "resnet18").out.splitlines()) + 40
+
+
+def test_place_keepers_are_left_out(command: Command) -> None:
+    assert "maxpool" not in command("info", "resnet20_cifar").out
+    assert "maxpool" in command("info", "resnet20_cifar", "--layers").out
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (["--num-classes", "10"], {"num_classes": 10}),
+        (["--in-chans", "1"], {"in_chans": 1}),
+        (["--output-stride", "8"], {"output_stride": 8}),
+        (["--last-stride", "1"], {"last_stride": 1}),
+        (["--shortcut", "C"], {"shortcut": "C"}),
+        (["--norm", "frozen_batch"], {"norm": "frozen_batch"}),
+        (["--stride-in", "1x1"], {"stride_in": "1x1"}),
+        (["--set", "stem_width=32", "--set", "depths=2,2,2,2"], {"stem_width": 32, "depths": (2, 2, 2, 2)}),
+        (["--set", "num_classes=3", "--num-classes", "4"], {"num_classes": 4}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_change_the_network(command: Command, options: list[str], fields: dict[str, object]) -> None:
+    data = json.loads(command("info", "resnet50", *options, "--json").out)
+    table = describe(get_config("resnet50", **fields))
+    assert data == json.loads(json.dumps(table.to_dict()))
+
+
+def test_a_changed_network_says_so(command: Command) -> None:
+    assert command("info", "resnet50", "--last-stride", "1").out.startswith("resnet50 (changed): ")
+    assert command("info", "resnet50", "--stride-in", "1x1").out.startswith("resnet50 (resnet50_v1): ")
+    assert command("info", "resnet50", "--num-classes", "7").out.startswith("resnet50: ")
+    assert command("info", "resnet38_cifar").out.startswith("resnet38_cifar: ")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_json_of_every_network(command: Command, name: str) -> None:
+    data = json.loads(command("info", name, "--json").out)
+    assert data["name"] == name
+    assert ResNetConfig.from_dict(data["config"]) == VARIANTS[name]
+    assert sum(row["macs"] for row in data["rows"] if row["role"] == "layer") == data["macs"]
+
+
+def test_markdown(command: Command) -> None:
+    header, blank, *lines = command("info", "resnet18", "--markdown").out.splitlines()
+    assert header.startswith("resnet18: 11,689,512 parameters; 1.81 GMACs")
+    assert blank == ""
+    assert "\n".join(lines) == describe("resnet18").to_markdown()
+
+
+def test_a_small_input_warns_on_stderr(command: Command) -> None:
+    answer = command("info", "resnet18", "--img-size", "16", "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out)["warnings"]
+    assert answer.err.startswith("warning: the input is smaller than the total reduction of 32; got 16x16; layer3 has")
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["resnet5O"], "unknown model; got 'resnet5O'; did you mean resnet50"),
+        (["resnet21_cifar"], "CIFAR depth must be 6n+2; got 21; nearest are 20 and 26"),
+        (["resnet18", "--img-size", "big"], "a size is one number or HEIGHTxWIDTH"),
+        (["resnet18", "--norm", "layer"], "norm must be one of batch, group, frozen_batch; got 'layer'"),
+        (["resnet18", "--set", "dephts=1"], "unknown model option; got 'dephts'; did you mean depths"),
+        (["resnet18", "--output-stride", "16", "--last-stride", "2"], "last_stride=2 keeps the output stride at 32"),
+        (["resnet20_cifar", "--norm", "group"], "norm_groups must divide every width; got 32 for a width of 16"),
+        (["no/such/folder"], "a model folder holds config.json, a run folder best/config.json; got no/such/folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_expected_errors(command: Command, argv: list[str], message: str) -> None:
+    answer = command("info", *argv)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"error: {message}")
+    assert answer.err.count("\n") == 1
+
+
+def model_folder(folder: Path, config: ResNetConfig) -> Path:
+    folder.mkdir(parents=True)
+    ours = {"schema": 1, "config": config.to_dict()}
+    (folder / "config.json").write_text(json.dumps({"architecture": "x", "resnets": ours}))
+    return folder
+
+
+def test_folders(command: Command, tmp_path: Path) -> None:
+    model = model_folder(tmp_path / "model", get_config("resnet20_cifar", num_classes=7))
+    assert command("info", model).out.startswith(f"{model} (resnet20_cifar): 269,527 parameters")
+    run = tmp_path / "run"
+    model_folder(run / "last", get_config("resnet18"))
+    assert command("info", run).out.startswith(f"{run} (resnet18): ")
+    model_folder(run / "best", get_config("resnet34", last_stride=1))
+    assert command("info", run).out.startswith(f"{run} (no named variant): ")
+    assert json.loads(command("info", run, "--num-classes", "3", "--json").out)["config"]["num_classes"] == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"resnets": 3}', '{"resnets": {"schema": 99, "config": {}}}', '{"resnets": {"schema": 1}}']
+    + [f'{{"resnets": {{"schema": 1, "config": {config}}}}}' for config in ('{"dephts": [1]}', '{"depths": 0}', "3")],
+)
+def test_a_damaged_folder_is_one_line(command: Command, tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    answer = command("info", tmp_path)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("error: ")
+    assert str(tmp_path) in answer.err
+    assert answer.err.count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def in_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, *argv: str) -> list[str]:
+    """The lines that the command prints in a terminal of so many columns."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    assert main(argv) == 0
+    return terminal.getvalue().splitlines()
+
+
+def bare(line: str) -> str:
+    """A line without its colours."""
+    return re.sub(r"\033\[[0-9;]*m", "", line).rstrip()
+
+
+def test_stages_stand_out_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = in_terminal(monkeypatch, 150, "info", "resnet18", "--layers")
+    bold = [bare(line).split()[0] for line in lines if line.startswith("\033[1m")]
+    assert bold == ["name", "layer1", "layer2", "layer3", "layer4", "total"]
+    assert [line for line in lines if line.startswith("\033[2m")]
+    assert {len(re.sub(r"\033\[[0-9;]*m", "", line)) for line in lines[2:]} == {len(bare(lines[3]))}
+
+
+def test_a_wide_terminal_has_the_plain_table(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    plain = [line.split() for line in command("info", "resnet18").out.splitlines() if "---" not in line]
+    shown = [bare(line).split() for line in in_terminal(monkeypatch, 150, "info", "resnet18") if "──" not in line]
+    assert [line for line in shown if line] == [line for line in plain if line]
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 100])
+def test_a_narrow_terminal_mangles_no_number(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Counts are rounded, texts fold; each number still stands whole on the first line of its row."""
+    table = describe("resnet50")
+    lines = [bare(line) for line in in_terminal(monkeypatch, columns, "info", "resnet50")]
+    rows = {line.split()[0]: line.split() for line in lines[2:] if line and not line.startswith(" " * 6)}
+    for row in table.rows:
+        if row.role in ("stage", "block"):
+            shape = "x".join(map(str, row.output))
+            numbers = [shape, str(row.stride), str(row.receptive_field), output.short(row.params)]
+            assert rows[row.name][-5:] == [*numbers, output.short(row.macs)]
+    assert rows["total"] == ["total", "25.6M", "4.09G"]
+    assert max(map(len, lines[2:])) <= max(columns, 80)
+
+
+def test_short_numbers() -> None:
+    counts = (0, 7, 128, 999, 1000, 9408, 75_008, 999_499, 999_600, 25_557_032, 4_089_184_256, 2.5e12)
+    texts = ["0", "7", "128", "999", "1.00k", "9.41k", "75.0k", "999k", "1.00M", "25.6M", "4.09G", "2.50T"]
+    assert [output.short(count) for count in counts] == texts
+    assert output.short(4_089_184_256, "MACs") == "4.09 GMACs"
+    assert output.short(12, "MACs") == "12 MACs"
