@@ -20,7 +20,7 @@ from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, add_result, keep_results, read_results
 from resnets.evaluate.run import evaluate_model
-from resnets.nn.model import ResNet
+from resnets.nn.model import Network
 from resnets.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from resnets.train.config import TrainConfig, read_args, write_args
 from resnets.train.folder import RunFolder, create_run_folder, open_run_folder
@@ -177,10 +177,10 @@ class _Run:
         )
         self.progress = Progress()
 
-    def _model(self) -> ResNet:
+    def _model(self) -> Network:
         torch.manual_seed(self.config.seed)
         model = create_model(self.settings.network, pretrained=self.config.pretrained)
-        assert isinstance(model, ResNet)
+        assert isinstance(model, Network)
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
@@ -257,7 +257,7 @@ class _Run:
         save_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer, self.progress)
         self._say_epoch(row, best)
 
-    def _validate(self, model: ResNet) -> Evaluation | None:
+    def _validate(self, model: Network) -> Evaluation | None:
         """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
         if self.validation is None:
             return None
