@@ -131,7 +131,8 @@ def test_names_that_are_no_unicode_come_out_as_they_are(trained: Path, pictures:
     shutil.copy(pictures / "val" / "red" / "000.png", os.fsdecode(name))
     command = [sys.executable, "-m", "resnets", "predict", str(tmp_path), "--model", str(trained)]
     for form in ("--csv", "--json"):
-        done = subprocess.run([*command, form], capture_output=True, timeout=120, check=False)
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as it is outside the C locale
+        done = subprocess.run([*command, form], capture_output=True, timeout=120, check=False, env=environment)
         assert done.returncode == 0, done.stderr
         if form == "--csv":
             assert name + b",1,red," in done.stdout

@@ -90,7 +90,7 @@ def test_a_broken_picture_is_named_or_left_out(command: Command, trained: Path, 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "invalid value for --model: pass starter, a run or model folder, or a weights file"),
+        ([], 2, "invalid value for --model: pass starter, a run folder, a model folder or a weights file"),
         (["digits"], 2, "invalid value for --model"),
         (["--modle", "x"], 2, "unknown option; got --modle; did you mean --model?"),
         (["digits", "--model", "resnt50"], 1, "did you mean resnet50"),

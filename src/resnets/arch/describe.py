@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import (
     Act,
+    AdaptivePool,
+    Blur,
     Chain,
+    ChannelConv,
     Conv,
+    Dropout,
     Flatten,
+    Gate,
     GlobalPool,
     Identity,
     Linear,
     Node,
     Norm,
     PadChannels,
+    Padding,
     Pool,
     Residual,
+    SplitNorm,
 )
 from resnets.arch.plan import plan
 from resnets.arch.shapes import Record, trace
@@ -81,7 +88,7 @@ class Description:
     """
 
     name: str | None
-    config: ResNetConfig
+    config: NetworkConfig
     input: tuple[int, int, int]
     rows: tuple[Row, ...]
     params: int
@@ -112,7 +119,7 @@ class Description:
         return "\n".join([*lines, f"| total | | | | | {self.params:,} | {self.macs:,} |"])
 
 
-def describe(model: str | ResNetConfig, input_size: int | tuple[int, int] | None = None) -> Description:
+def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | None = None) -> Description:
     """The table of a network for pictures of a size.
 
     Args:
@@ -145,7 +152,7 @@ def describe(model: str | ResNetConfig, input_size: int | tuple[int, int] | None
     )
 
 
-def _too_small(tree: Chain, config: ResNetConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
+def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
     for least in range(max(2, min(shape[1:])), 4096):
         try:
             trace(tree, (config.in_chans, least, least))
@@ -172,7 +179,7 @@ def _row(record: Record) -> Row:
     node = record.node
     role = node.role if isinstance(node, Chain) else "block" if isinstance(node, Residual) else "layer"
     return Row(
-        name=record.path,
+        name=node.kind if role == "stage" and not node.name and isinstance(node, Chain) else record.path,
         role=role,
         operations=operations(node),
         output=record.result.shape,
@@ -189,9 +196,26 @@ def operations(node: Node) -> str:
         case Conv():
             return f"{_conv(node)} conv"
         case Pool():
-            return f"{node.kernel}x{node.kernel} {node.kind} pool" + (f" /{node.stride}" if node.stride > 1 else "")
+            marks = [f" /{node.stride}" if node.stride > 1 else "", " rounded up" if node.ceil else ""]
+            if node.kernel == 1:
+                return f"every {node.stride}nd cell" if node.stride == 2 else f"every {node.stride}th cell"
+            return f"{node.kernel}x{node.kernel} {node.kind} pool" + "".join(marks) + _padding(node.padding)
+        case Blur():
+            return f"3x3 blur /{node.stride}"
+        case SplitNorm():
+            return " and ".join(f"{part.channels} {part.kind}" for part in node.parts) + " norm"
+        case Gate():
+            return {"se": "squeeze and excitation", "eca": "efficient channel attention"}.get(
+                node.kind, f"{node.kind} gate"
+            )
+        case ChannelConv():
+            return f"1-d conv over {node.kernel} channels"
         case GlobalPool():
             return f"global {node.kind} pool"
+        case AdaptivePool():
+            return f"avg pool to {node.size}x{node.size}"
+        case Dropout():
+            return f"dropout {node.rate:g}"
         case Norm():
             return f"{node.kind.replace('_', ' ')} norm"
         case Act():
@@ -205,15 +229,33 @@ def operations(node: Node) -> str:
             return "flatten"
         case Identity():
             return NOTHING
+        case Chain(role="stage", name=""):
+            return ", ".join(operations(part) for part in node.nodes if isinstance(part, Conv | Pool))
         case Chain(role="stage"):
             return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
         case Chain(role="block"):
             return f"{node.kind}: {_convs(node.nodes)}"
+        case Chain(kind="CBAM"):
+            return "CBAM"
         case Residual():
-            shortcut = ", ".join(_conv(s) if isinstance(s, Conv) else operations(s) for s in node.shortcut[:1])
-            return f"{node.kind}: {_convs(node.body)}; shortcut {shortcut or 'identity'}"
+            shortcut = ", ".join(
+                _conv(part) if isinstance(part, Conv) else operations(part)
+                for part in node.shortcut
+                if not isinstance(part, Norm | Identity)
+            )
+            extras = [operations(part) for part in node.body if isinstance(part, Gate | Blur) or _is_cbam(part)]
+            extras += [operations(part) for part in node.post if isinstance(part, Norm)]
+            return f"{node.kind}: {', '.join([_convs(node.body), *extras])}; shortcut {shortcut or 'identity'}"
         case _:
             return ""
+
+
+def _is_cbam(node: Node) -> bool:
+    return isinstance(node, Chain) and node.kind == "CBAM"
+
+
+def _padding(padding: Padding) -> str:
+    return " SAME" if padding == "same" else ""
 
 
 def _convs(nodes: tuple[Node, ...]) -> str:
@@ -223,6 +265,7 @@ def _convs(nodes: tuple[Node, ...]) -> str:
 def _conv(node: Conv) -> str:
     marks = [
         f"/{node.stride}" if node.stride > 1 else "",
+        _padding(node.padding).strip(),
         f"dilation {node.dilation}" if node.dilation > 1 else "",
         f"groups {node.groups}" if node.groups > 1 else "",
     ]

@@ -12,9 +12,14 @@ from typing import Literal
 
 __all__ = [
     "Act",
+    "AdaptivePool",
+    "Blur",
     "Chain",
+    "ChannelConv",
     "Conv",
+    "Dropout",
     "Flatten",
+    "Gate",
     "GlobalPool",
     "Identity",
     "Linear",
@@ -24,6 +29,7 @@ __all__ = [
     "Padding",
     "Pool",
     "Residual",
+    "SplitNorm",
     "children",
     "walk",
 ]
@@ -41,7 +47,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(Node):
-    """A square 2-d convolution. (N, in_chans, H, W) -> (N, out_chans, H', W')."""
+    """A square 2-d convolution. (N, in_chans, H, W) -> (N, out_chans, H', W').
+
+    `standardised`: each filter is brought to mean 0 and variance 1 before use.
+    """
 
     in_chans: int
     out_chans: int
@@ -51,14 +60,23 @@ class Conv(Node):
     dilation: int = 1
     groups: int = 1
     bias: bool = False
+    standardised: bool = False
     zero_init: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelConv(Node):
+    """A 1-d convolution along the channels of (N, C, 1, 1), one number out for each."""
+
+    channels: int
+    kernel: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Node):
     """Normalisation over `channels`; `groups` counts only for `kind="group"`."""
 
-    kind: Literal["batch", "group", "frozen_batch"]
+    kind: Literal["batch", "group", "frozen_batch", "instance"]
     channels: int
     eps: float
     momentum: float
@@ -75,20 +93,46 @@ class Act(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Node):
-    """Max or average pooling over a square window."""
+    """Max or average pooling over a square window.
+
+    `zeros`: a max pool's padding is zeros, not minus infinity. An average never counts cells that its symmetric
+    padding or rounding up adds.
+    """
 
     kind: Literal["max", "avg"]
     kernel: int
     stride: int
     padding: Padding = 0
     ceil: bool = False
+    zeros: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blur(Node):
+    """A 3x3 binomial filter, then every `stride`-th cell; edges are reflected."""
+
+    stride: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalPool(Node):
     """Pooling over the whole map. (N, C, H, W) -> (N, C, 1, 1)."""
 
-    kind: Literal["avg", "max"]
+    kind: Literal["avg", "max", "gem"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptivePool(Node):
+    """Averages over a `size` x `size` grid, whatever the map. (N, C, H, W) -> (N, C, size, size)."""
+
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout(Node):
+    """Zeroes each number with probability `rate` in training. Shape kept."""
+
+    rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +142,11 @@ class Flatten(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Node):
-    """A fully connected layer with bias. (N, in_features) -> (N, out_features)."""
+    """A fully connected layer. (N, in_features) -> (N, out_features)."""
 
     in_features: int
     out_features: int
+    bias: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +167,7 @@ class Identity(Node):
 class Chain(Node):
     """Nodes one after the other. `role` is its place in the network, `kind` what readers call it."""
 
-    role: Literal["network", "stem", "stage", "block", "head", "group"]
+    role: Literal["network", "stem", "features", "stage", "block", "head", "group"]
     nodes: tuple[Node, ...]
     kind: str = ""
 
@@ -148,11 +193,33 @@ class Residual(Node):
     drop_path: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SplitNorm(Node):
+    """The channels in parts, each with a norm of its own, as IBN has them."""
+
+    parts: tuple[Norm, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Node):
+    """Attention: the input times what `nodes` make of it, in (0, 1).
+
+    Args:
+        kind: `se` (mean of each channel, through `nodes`), `eca` (the same), `channel` (mean and maximum of each
+            channel, both through `nodes`, added) or `spatial` (mean and maximum over the channels, as two channels).
+    """
+
+    kind: Literal["se", "eca", "channel", "spatial"]
+    nodes: tuple[Node, ...]
+
+
 def children(node: Node) -> tuple[tuple[str, Node], ...]:
     """The nodes directly inside `node`, each with its path from there."""
     match node:
-        case Chain():
+        case Chain() | Gate():
             return tuple((child.name, child) for child in node.nodes)
+        case SplitNorm():
+            return tuple((part.name, part) for part in node.parts)
         case Residual():
             shortcut = ((f"downsample.{child.name}", child) for child in node.shortcut)
             own = ((child.name, child) for child in (*node.pre, *node.body))

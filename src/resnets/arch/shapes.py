@@ -10,9 +10,14 @@ from dataclasses import dataclass
 
 from resnets.arch.nodes import (
     Act,
+    AdaptivePool,
+    Blur,
     Chain,
+    ChannelConv,
     Conv,
+    Dropout,
     Flatten,
+    Gate,
     GlobalPool,
     Identity,
     Linear,
@@ -22,6 +27,7 @@ from resnets.arch.nodes import (
     Padding,
     Pool,
     Residual,
+    SplitNorm,
     children,
     join,
 )
@@ -68,7 +74,7 @@ def trace(plan: Node, shape: tuple[int, int, int]) -> list[Record]:
 
 
 def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
-    if not isinstance(node, Chain | Residual):
+    if not isinstance(node, Chain | Residual | Gate | SplitNorm):
         result = _apply(node, signal, path)
         macs = _macs(node, result)
         return [Record(path, node, level, signal, result, _params(node), macs)]
@@ -82,8 +88,21 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
             here = records[0].result
         return here
 
+    times = 1
     if isinstance(node, Chain):
         result = run(children(node), signal)
+    elif isinstance(node, SplitNorm):
+        _expect(signal.shape, sum(part.channels for part in node.parts), path)
+        for name, part in children(node):
+            assert isinstance(part, Norm)
+            run(((name, part),), Signal((part.channels, *signal.shape[1:]), signal.field, signal.stride))
+        result = signal
+    elif isinstance(node, Gate):
+        squeezed = (2, *signal.shape[1:]) if node.kind == "spatial" else (signal.shape[0], 1, 1)
+        field = signal.field if node.kind == "spatial" else None
+        gate = run(children(node), Signal(squeezed, field, signal.stride))
+        result = Signal(signal.shape, gate.field, signal.stride)
+        times = 2 if node.kind == "channel" else 1  # mean and maximum go the same way
     else:
         parts = {id(child): name for name, child in children(node)}
 
@@ -99,7 +118,7 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         result = run(named(node.post), Signal(body.shape, _wider(body.field, shortcut.field), body.stride))
     own = [record for record in inside if record.level == level + 1]
     params, macs = sum(record.params for record in own), sum(record.macs for record in own)
-    return [Record(path, node, level, signal, result, params, macs), *inside]
+    return [Record(path, node, level, signal, result, params, times * macs), *inside]
 
 
 def _wider(one: int | None, other: int | None) -> int | None:
@@ -117,11 +136,19 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
         case Pool():
             cells = (_window(size, node.kernel, node.stride, node.padding, node.ceil, path) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + (node.kernel - 1) * stride, stride * node.stride)
+        case Blur():
+            cells = (-(-size // node.stride) for size in shape[1:])
+            return Signal((shape[0], *cells), field and field + 2 * stride, stride * node.stride)
+        case ChannelConv():
+            _expect(shape, node.channels, path)
+            return signal
         case PadChannels():
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((node.before + shape[0] + node.after, *cells), field, stride * node.stride)
         case GlobalPool():
             return Signal((shape[0], 1, 1), None, stride)
+        case AdaptivePool():
+            return Signal((shape[0], node.size, node.size), None, stride)
         case Flatten():
             return Signal((shape[0] * shape[1] * shape[2],), field, stride)
         case Linear():
@@ -130,7 +157,7 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
         case Norm():
             _expect(shape, node.channels, path)
             return signal
-        case Act() | Identity():
+        case Act() | Dropout() | Identity():
             return signal
         case _:
             raise AssertionError(f"no shape rule for {type(node).__name__}")
@@ -161,7 +188,11 @@ def _params(node: Node) -> int:
             weights = node.out_chans * (node.in_chans // node.groups) * node.kernel**2
             return weights + (node.out_chans if node.bias else 0)
         case Linear():
-            return node.out_features * (node.in_features + 1)
+            return node.out_features * (node.in_features + node.bias)
+        case ChannelConv():
+            return node.kernel
+        case GlobalPool():
+            return 1 if node.kind == "gem" else 0
         case Norm():
             return 0 if node.kind == "frozen_batch" else 2 * node.channels
         case _:
@@ -175,5 +206,7 @@ def _macs(node: Node, result: Signal) -> int:
             return cells * node.out_chans * (node.in_chans // node.groups) * node.kernel**2
         case Linear():
             return node.out_features * node.in_features
+        case ChannelConv():
+            return node.channels * node.kernel
         case _:
             return 0

@@ -1,22 +1,27 @@
-"""Parameters and MACs of a network, quickly: the blocks between a stage's first and last are alike; one is counted."""
+"""Parameters and MACs of a network, quickly: between the first and the last block of a stage all are alike."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.plan import plan
 from resnets.arch.shapes import trace
+from resnets.arch.vgg import VGGConfig
 
 __all__ = ["totals"]
 
 
-def totals(config: ResNetConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
+def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(params, MACs) for one picture of (H, W); the same numbers as `describe`, without walking 600 blocks.
 
     Raises:
         ShapeError: a picture so small that a stage would be empty.
     """
+    if isinstance(config, VGGConfig):
+        shape = (config.in_chans, *(input_size or (config.img_size, config.img_size)))
+        whole = trace(plan(config), shape)[0]
+        return whole.params, whole.macs
     height, width = input_size or (config.img_size, config.img_size)
     shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths))
     records = trace(plan(shallow), (config.in_chans, height, width))

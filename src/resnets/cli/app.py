@@ -7,6 +7,7 @@ imports what is heavy inside itself, and add a line to `VERBS`. Only the verb th
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 for an expected error; 2 for a usage error; 130 when interrupted; 141 when the reader went away.
     """
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 comes out as it is
     try:
         code = _run(words)
         sys.stdout.flush()

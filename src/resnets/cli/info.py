@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, Row, describe
+from resnets.arch.networks import NetworkConfig, config_from_dict
 from resnets.arch.parse import parse_overrides, parse_size
 from resnets.arch.variants import get_config
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
@@ -94,7 +94,7 @@ def run(
         print_table(COLUMNS, lines, ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"])
 
 
-def _read_folder(folder: Path) -> ResNetConfig:
+def _read_folder(folder: Path) -> NetworkConfig:
     """The network of a model folder (its `config.json`) or a run folder (its `best` model, else its `last`)."""
     from resnets.weights.layout import read_config
 
@@ -105,7 +105,7 @@ def _read_folder(folder: Path) -> ResNetConfig:
             f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass one of these"
         )
     try:
-        return ResNetConfig.from_dict(read_config(path)["resnets"]["config"])
+        return config_from_dict(read_config(path)["resnets"]["config"])
     except (ConfigError, KeyError, TypeError) as error:
         raise WeightsError(f"config.json must describe a network; {error} in {path}; write the folder again") from None
 

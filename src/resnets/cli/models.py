@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.totals import totals
 from resnets.arch.variants import VARIANTS, list_models
+from resnets.arch.vgg import VGGConfig
 from resnets.cli.output import Column, Line, markdown, print_json, print_table, print_text, short
 from resnets.errors import UnknownNameError
 
@@ -46,33 +48,44 @@ def run(
         print_table(COLUMNS, lines)
 
 
-def model_row(name: str, config: ResNetConfig) -> dict[str, Any]:
+def model_row(name: str, config: NetworkConfig) -> dict[str, Any]:
     """What is listed of one network; `macs` for one picture of `img_size`."""
     params, macs = totals(config)
+    vgg = isinstance(config, VGGConfig)
+    each = 1 if isinstance(config, VGGConfig) else 2 if config.block == "basic" else 3
     return {
         "name": name,
         "params": params,
         "macs": macs,
         "img_size": config.img_size,
         "num_classes": config.num_classes,
-        "layers": sum(config.depths) * (2 if config.block == "basic" else 3) + 2,
-        "block": config.block,
+        "layers": sum(config.depths) * each + (3 if vgg else 2),
+        "block": "VGG" if isinstance(config, VGGConfig) else config.block,
         "depths": list(config.depths),
         "traits": _traits(config),
     }
 
 
-def _traits(config: ResNetConfig) -> list[str]:
-    """What sets a network apart from a ResNet-50 of v1.5, in the field's words."""
-    traits = {
-        "pre-activation": config.pre_activation,
-        "stride in the first 1x1": config.stride_in == "1x1",
-        f"{config.groups} groups of {config.group_width}": config.groups > 1,
-        f"wide x{config.group_width // 64}": config.groups == 1 and config.group_width > 64,
-        "no shortcuts": config.shortcut == "none",
-        f"shortcut {config.shortcut}": config.shortcut in ("A", "C"),
-    }
-    return [trait for trait, holds in traits.items() if holds]
+def _traits(config: NetworkConfig) -> list[str]:
+    """What sets a network apart from the first of its family, in the words of its fields."""
+    default = type(config)()
+    if isinstance(config, VGGConfig):
+        return ["batch norm"] if config.norm == "batch" else []
+    assert isinstance(default, ResNetConfig)
+    traits = [
+        (config.pre_activation, "pre-activation"),
+        (config.groups > 1, f"{config.groups} groups of {config.group_width}"),
+        (config.groups == 1 and config.group_width > 64, f"wide x{config.group_width // 64}"),
+        (bool(config.ibn), f"IBN {''.join(config.ibn)}"),
+        (config.antialias, "anti-aliased"),
+        (config.standardised, "standardised convolutions"),
+    ]
+    named = [words for holds, words in traits if holds]
+    for field in ("stem", "shortcut", "stride_in", "stride_unit", "attention", "norm"):
+        value = getattr(config, field)
+        if value != getattr(default, field) and not (field == "stem" and value == "3x3"):
+            named.append("no shortcuts" if value == "none" else f"{field.replace('_', ' ')} {value}")
+    return named
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

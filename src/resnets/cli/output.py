@@ -45,7 +45,8 @@ class Line:
 
 def print_json(value: Any) -> None:
     """`value` as indented JSON; what is not a JSON number (NaN) is an error of ours."""
-    print_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print_text(text.encode(errors="backslashreplace").decode())  # a file name that is no UTF-8 becomes \udcXX
 
 
 def print_text(text: str) -> None:

@@ -13,12 +13,13 @@ Legend: H height, W width, C channels.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -205,6 +206,8 @@ def _orientation(image: Image.Image) -> int:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
+    with suppress(AttributeError, OSError):  # libtiff writes to stderr itself, a line for every tag that it doubts
+        ctypes.CDLL(Image.core.__file__).TIFFSetWarningHandler(None)
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from resnets.arch import nodes
-from resnets.nn import layers
+from resnets.nn import attention, layers
 from resnets.nn.blocks import BLOCKS
 
 __all__ = ["build", "init_weights", "named"]
@@ -18,27 +18,38 @@ def build(node: nodes.Node) -> nn.Module:
     """The module that `node` stands for. Its weights are whatever torch puts there: see `init_weights`."""
     match node:
         case nodes.Conv():
-            options = {"stride": node.stride, "dilation": node.dilation, "groups": node.groups, "bias": node.bias}
-            if isinstance(node.padding, int):
-                return nn.Conv2d(node.in_chans, node.out_chans, node.kernel, padding=node.padding, **options)  # type: ignore[arg-type]
-            return layers.Conv2dPadded(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
+            return _conv(node)
         case nodes.Norm():
             return _norm(node)
+        case nodes.SplitNorm():
+            return layers.IBN(sum(part.channels for part in node.parts), _norm(node.parts[1]), node.parts[0].eps)
         case nodes.Act():
             return nn.ReLU(inplace=True)
         case nodes.Pool():
             return _pool(node)
+        case nodes.Blur():
+            return layers.BlurPool2d(node.stride)
         case nodes.GlobalPool():
-            return nn.AdaptiveAvgPool2d(1) if node.kind == "avg" else nn.AdaptiveMaxPool2d(1)
+            return _global_pool(node)
+        case nodes.AdaptivePool():
+            return nn.AdaptiveAvgPool2d(node.size)
+        case nodes.Dropout():
+            return nn.Dropout(node.rate)
         case nodes.Linear():
-            return nn.Linear(node.in_features, node.out_features)
+            return nn.Linear(node.in_features, node.out_features, bias=node.bias)
         case nodes.PadChannels():
             return layers.PadChannels(node.stride, node.before, node.after)
+        case nodes.Gate():
+            return _gate(node)
         case nodes.Identity():
             return nn.Identity()
         case nodes.Residual():
             downsample = nn.Sequential(named(node.shortcut)) if node.shortcut else None
             return BLOCKS[node.kind](named(node.pre), named(node.body), downsample, named(node.post), node.drop_path)
+        case nodes.Chain(kind="CBAM"):
+            channel = node.nodes[0]
+            assert isinstance(channel, nodes.Gate)
+            return attention.CBAM(*_widths(channel))
         case nodes.Chain():
             return nn.Sequential(named(node.nodes))
         case _:
@@ -56,6 +67,49 @@ def named(parts: Iterable[nodes.Node]) -> OrderedDict[str, nn.Module]:
     return modules
 
 
+def _conv(node: nodes.Conv) -> nn.Conv2d:
+    options = {"stride": node.stride, "dilation": node.dilation, "groups": node.groups, "bias": node.bias}
+    if isinstance(node.padding, int) and not node.standardised:
+        return nn.Conv2d(node.in_chans, node.out_chans, node.kernel, padding=node.padding, **options)  # type: ignore[arg-type]
+    kind = layers.StdConv2d if node.standardised else layers.Conv2dPadded
+    return kind(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
+
+
+def _global_pool(node: nodes.GlobalPool) -> nn.Module:
+    match node.kind:
+        case "avg":
+            return nn.AdaptiveAvgPool2d(1)
+        case "max":
+            return nn.AdaptiveMaxPool2d(1)
+        case "gem":
+            return layers.GeM()
+
+
+def _gate(node: nodes.Gate) -> nn.Module:
+    """Each of these makes the layers that the node lists, under the same names."""
+    first = node.nodes[0]
+    match node.kind:
+        case "eca":
+            assert isinstance(first, nodes.ChannelConv)
+            return attention.ECA(first.kernel)
+        case "se":
+            return (attention.SELayer if isinstance(first, nodes.Chain) else attention.SEModule)(*_widths(node))
+        case "channel":
+            return attention.ChannelGate(*_widths(node))
+        case "spatial":
+            return attention.SpatialGate()
+
+
+def _widths(node: nodes.Gate) -> tuple[int, int]:
+    """(channels, squeezed) of a gate's first layer."""
+    for _, layer in nodes.walk(node):
+        if isinstance(layer, nodes.Conv):
+            return layer.in_chans, layer.out_chans
+        if isinstance(layer, nodes.Linear):
+            return layer.in_features, layer.out_features
+    raise AssertionError(f"no layer in {node}")
+
+
 def _norm(node: nodes.Norm) -> nn.Module:
     match node.kind:
         case "batch":
@@ -64,16 +118,16 @@ def _norm(node: nodes.Norm) -> nn.Module:
             return layers.FrozenBatchNorm2d(node.channels, node.eps)
         case "group":
             return nn.GroupNorm(node.groups, node.channels, node.eps)
+        case "instance":
+            return nn.InstanceNorm2d(node.channels, node.eps, affine=True)
 
 
 def _pool(node: nodes.Pool) -> nn.Module:
+    if not isinstance(node.padding, int) or node.zeros:
+        return layers.Pool2dPadded(node.kind, node.kernel, node.stride, node.padding, node.ceil, node.zeros)
     if node.kind == "avg":
-        if not isinstance(node.padding, int):
-            raise AssertionError("no average pool with one-sided padding")
-        return nn.AvgPool2d(node.kernel, node.stride, node.padding, node.ceil)
-    if isinstance(node.padding, int):
-        return nn.MaxPool2d(node.kernel, node.stride, node.padding, ceil_mode=node.ceil)
-    return layers.MaxPool2dPadded(node.kernel, node.stride, node.padding, node.ceil)
+        return nn.AvgPool2d(node.kernel, node.stride, node.padding, node.ceil, count_include_pad=False)
+    return nn.MaxPool2d(node.kernel, node.stride, node.padding, ceil_mode=node.ceil)
 
 
 def init_weights(model: nn.Module, plan: nodes.Node) -> None:
@@ -93,13 +147,10 @@ def init_weights(model: nn.Module, plan: nodes.Node) -> None:
                     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
-            case nodes.Linear():
-                linear = model.get_submodule(path)
-                assert isinstance(linear, nn.Linear)
-                linear.reset_parameters()
+            case nodes.Linear() | nodes.ChannelConv() | nodes.GlobalPool(kind="gem"):
+                model.get_submodule(path).reset_parameters()  # type: ignore[operator]
             case nodes.Norm():
                 norm = model.get_submodule(path)
-                assert isinstance(norm, nn.BatchNorm2d | nn.GroupNorm | layers.FrozenBatchNorm2d)
-                norm.reset_parameters()
+                norm.reset_parameters()  # type: ignore[operator]
                 if node.zero_init:
-                    nn.init.zeros_(norm.weight)
+                    nn.init.zeros_(norm.weight)  # type: ignore[arg-type]

@@ -11,7 +11,17 @@ from torch.nn import functional as F
 
 from resnets.arch.nodes import Padding
 
-__all__ = ["Conv2dPadded", "DropPath", "FrozenBatchNorm2d", "MaxPool2dPadded", "PadChannels"]
+__all__ = [
+    "BlurPool2d",
+    "Conv2dPadded",
+    "DropPath",
+    "FrozenBatchNorm2d",
+    "GeM",
+    "IBN",
+    "PadChannels",
+    "Pool2dPadded",
+    "StdConv2d",
+]
 
 
 def pad_by_rule(x: Tensor, padding: Padding, reach: int, stride: int, value: float = 0.0) -> Tensor:
@@ -38,16 +48,90 @@ class Conv2dPadded(nn.Conv2d):
         return super().forward(pad_by_rule(input, self.rule, reach, self.stride[0]))
 
 
-class MaxPool2dPadded(nn.Module):
-    """A max pool whose padding is one-sided or TensorFlow's SAME. (N, C, H, W) -> (N, C, H', W')."""
+class StdConv2d(Conv2dPadded):
+    """A convolution whose filters are brought to mean 0 and variance 1 (Qiao et al. 2019). Shapes as its base's."""
 
-    def __init__(self, kernel: int, stride: int, rule: Padding, ceil: bool) -> None:
+    eps = 1e-8  # as BiT's
+
+    def forward(self, input: Tensor) -> Tensor:
+        reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        weight = (self.weight - mean) * (variance + self.eps).rsqrt()
+        padded = pad_by_rule(input, self.rule, reach, self.stride[0])
+        return self._conv_forward(padded, weight, self.bias)  # type: ignore[no-any-return]
+
+
+class Pool2dPadded(nn.Module):
+    """A pool whose padding is one-sided, TensorFlow's SAME, or zeros. (N, C, H, W) -> (N, C, H', W').
+
+    A maximum is padded with minus infinity unless `zeros`; an average with zeros that count, as timm's does.
+    """
+
+    def __init__(self, kind: str, kernel: int, stride: int, rule: Padding, ceil: bool, zeros: bool) -> None:
         super().__init__()
-        self.kernel, self.stride, self.rule, self.ceil = kernel, stride, rule, ceil
+        self.kind, self.kernel, self.stride, self.rule, self.ceil = kind, kernel, stride, rule, ceil
+        self.fill = 0.0 if zeros or kind == "avg" else float("-inf")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_by_rule(x, self.rule, self.kernel, self.stride, value=float("-inf"))
-        return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=self.ceil)
+        x = pad_by_rule(x, self.rule, self.kernel, self.stride, self.fill)
+        pool = F.max_pool2d if self.kind == "max" else F.avg_pool2d
+        return pool(x, self.kernel, self.stride, ceil_mode=self.ceil)
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, kernel={self.kernel}, stride={self.stride}, padding={self.rule}, fill={self.fill}"
+
+
+class BlurPool2d(nn.Module):
+    """A 3x3 binomial filter at every `stride`-th cell, edges reflected (Zhang 2019)."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        line = x.new_tensor([0.25, 0.5, 0.25])  # no buffer: it is no weight, and the meta device would keep it
+        channels = x.shape[1]
+        weight = (line[:, None] * line).expand(channels, 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), weight, stride=self.stride, groups=channels)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+class GeM(nn.Module):
+    """Generalised mean over the map, with a learnt power (Radenovic et al. 2018). (N, C, H, W) -> (N, C, 1, 1)."""
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.first, self.eps = p, eps
+        self.p = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.p, self.first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x.clamp(min=self.eps).pow(self.p), 1).pow(1 / self.p)
+
+
+class IBN(nn.Module):
+    """Instance norm on the first half of the channels, a norm on the rest (Pan et al. 2018). Shape kept.
+
+    Args:
+        channels: C.
+        rest: the norm of the last `C - C // 2` channels; `None` makes a batch norm.
+        eps: of the instance norm.
+    """
+
+    def __init__(self, channels: int, rest: nn.Module | None = None, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.split = channels // 2
+        self.IN = nn.InstanceNorm2d(self.split, eps, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.split) if rest is None else rest
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, rest = x[:, : self.split].contiguous(), x[:, self.split :].contiguous()
+        return torch.cat((self.IN(first), self.BN(rest)), dim=1)
 
 
 class FrozenBatchNorm2d(nn.Module):

@@ -1,11 +1,11 @@
-"""The network in torch. Its children are torchvision's, in torchvision's order; its methods are timm's.
+"""The networks in torch. Their children are torchvision's, in torchvision's order; their methods are timm's.
 
 Shape letters: N batch, C channels, H height, W width, D embedding, s the reduction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,56 +13,59 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.nodes import Chain
+from resnets.arch.nodes import Chain, Identity, Linear, walk
 from resnets.arch.plan import plan
 from resnets.arch.shapes import trace
+from resnets.arch.tree import steps, taps
+from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.build import init_weights, named
 
-__all__ = ["FeatureExtractor", "ResNet", "build_model"]
+__all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
 
 
-def build_model(config: ResNetConfig, *, init: bool = True) -> ResNet:
-    """The network of `config`, in evaluation-neutral training mode as torch builds things.
+def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Network:
+    """The network of `config`, in training mode as torch builds things.
 
     Args:
         init: draw first weights from torch's global generator; else every tensor is on the meta device, to be
             assigned from a file: nothing is drawn only to be overwritten.
     """
     with torch.device("meta"):
-        model = ResNet(config)
+        model = VGG(config) if isinstance(config, VGGConfig) else ResNet(config)
     if init:
         model.to_empty(device="cpu")
         init_weights(model, model.plan)
     return model
 
 
-class ResNet(nn.Module):
-    """A residual network built from `plan(config)`. (N, in_chans, H, W) -> logits (N, num_classes).
+class Network(nn.Module):
+    """What all networks share. (N, in_chans, H, W) -> logits (N, num_classes).
 
     With `num_classes=0` it answers embeddings (N, D), and with `global_pool="none"` too, the last map.
 
     Attributes:
         config: what it was built from.
         plan: the tree it was built from.
-        num_features: D, channels of the last map.
-        feature_info: channels, reduction and module of each map that `forward_intermediates` answers.
+        num_features: D, of the embedding before the classifier.
+        feature_info: channels (`num_chs`), reduction and module of each map that `forward_intermediates` answers.
     """
 
-    def __init__(self, config: ResNetConfig) -> None:
+    config: Any
+
+    def __init__(self, config: ResNetConfig | VGGConfig) -> None:
         super().__init__()
         self.config = config
         self.plan = plan(config)
-        self._stem, self._stages, self._last, self._head = _parts(self.plan)
         for name, module in named(self.plan.nodes).items():
             self.add_module(name, module)
-        self.feature_info = _feature_info(self.plan, config)
-        self.num_features: int = self.feature_info[-1]["num_chs"]
+        self.feature_info, self.num_features = _features(self.plan, config)
+        self._steps, self._taps = steps(self.plan), taps(self.plan)
 
     @property
     def num_classes(self) -> int:
         """Logits that come out; 0 where embeddings do."""
-        return self.config.num_classes
+        return int(self.config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -70,21 +73,13 @@ class ResNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last map, (N, D, H/s, W/s)."""
         self._check(x)
-        for name in (*self._stem, *self._stages, *self._last):
+        for name in self._steps:
             x = self.get_submodule(name)(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The last map -> logits (N, num_classes), or with `pre_logits` the embedding (N, D) before them."""
-        x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
-        if self.config.global_pool == "none":
-            return x
-        x = x.flatten(1)
-        if pre_logits:
-            return x
-        if self.config.drop_rate:
-            x = F.dropout(x, self.config.drop_rate, self.training)
-        return self.get_submodule("fc")(x)  # type: ignore[no-any-return]
+        raise AssertionError("a family says what its head is")
 
     def forward_intermediates(
         self,
@@ -98,8 +93,8 @@ class ResNet(nn.Module):
 
         Args:
             x: (N, C, H, W).
-            indices: which of `feature_info` (0 the stem before its pool, 1.. the stages; negative from the end);
-                an int takes the last so many; `None` takes all.
+            indices: which of `feature_info` (0 the stem before its pool, 1.. the stages; negative from the end); an
+                int takes the last so many; `None` takes all.
             norm: apply a pre-activation network's last norm and activation to the last map.
             stop_early: do not run past the last map that is asked for (needs `intermediates_only`).
             intermediates_only: answer the maps alone.
@@ -113,55 +108,71 @@ class ResNet(nn.Module):
         if stop_early and not intermediates_only:
             raise ConfigError("stop_early leaves no last map to answer; pass intermediates_only=True with it")
         self._check(x)
-        wanted = self._wanted(indices)
+        wanted, places = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
-        for index, names in enumerate(self._runs()):
-            for name in names:
-                x = self.get_submodule(name)(x)
-                if index == 0 and name == "act1" and 0 in wanted:
-                    maps[0] = x
-            maps |= {index: x} if index in wanted and index else {}
-            if stop_early and index == max(wanted):
-                break
-        else:
-            for name in self._last:
-                x = self.get_submodule(name)(x)
-            if norm and len(self._stages) in wanted:
-                maps[len(self._stages)] = x
+        for name in self._steps:
+            x = self.get_submodule(name)(x)
+            if name in places:
+                maps[places.index(name)] = x
+                if stop_early and len(maps) > max(wanted):
+                    break
+        if norm and not stop_early:
+            maps[len(places) - 1] = x
         ordered = [maps[index] for index in wanted]
         return ordered if intermediates_only else (x, ordered)
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Every named map: `stem`, `layer1`.. , `pre_logits` (N, D) and `logits`, from one pass."""
+        """Every named map from one pass: `stem`, `layer1`.. (a VGG's `block1`..), `pre_logits` (N, D), `logits`."""
         last, maps = self.forward_intermediates(x)
-        points = dict(zip(("stem", *self._stages), maps, strict=True))
+        points = dict(zip(self._taps, maps, strict=True))
         if self.config.global_pool != "none":
             points["pre_logits"] = self.forward_head(last, pre_logits=True)
             if self.num_classes:
                 points["logits"] = self.forward_head(last)
         return points
 
+    def feature_indices(self, indices: int | Sequence[int] | None) -> list[int]:
+        """`indices` as `forward_intermediates` takes them, counted from 0.
+
+        Raises:
+            ConfigError: there is no such map.
+        """
+        count = len(self.feature_info)
+        if indices is None:
+            return list(range(count))
+        chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
+        if not chosen or any(not -count <= index < count for index in chosen):
+            raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}")
+        return [index % count for index in chosen]
+
     def get_classifier(self) -> nn.Module:
-        """The layer that answers logits: `fc`, an identity where there is none."""
-        return self.get_submodule("fc")
+        """The layer that answers logits, an identity where there is none."""
+        return self.get_submodule(self._classifier())
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh head of `num_classes` logits (0: embeddings) on the same device; `global_pool` as in the config."""
+        """A fresh classifier of `num_classes` logits (0: embeddings) on the same device; inner layers stay.
+
+        Args:
+            global_pool: as in the config; `None` leaves it.
+        """
         changes: dict[str, Any] = {"num_classes": num_classes}
         if global_pool is not None:
             changes["global_pool"] = global_pool
         config = self.config.with_overrides(**changes)
-        tensor = next(self.parameters())
+        tensor, before = next(self.parameters()), self._classifier()
+        kept = {key: value for key, value in self.state_dict().items() if not key.startswith(before)}
         self.config, self.plan = config, plan(config)
         head = self.plan.nodes[-1]
         assert isinstance(head, Chain)
         for name, module in named(head.nodes).items():
             setattr(self, name, module.to(tensor.device, tensor.dtype))
-        for node in head.nodes:
-            if node.name == "fc" and num_classes:
-                fresh = self.get_submodule("fc")
-                assert isinstance(fresh, nn.Linear)
-                fresh.reset_parameters()
+            own = {key.partition(".")[2]: kept[key] for key in kept if key.partition(".")[0] == name}
+            module.load_state_dict({key: own.get(key, value) for key, value in module.state_dict().items()})
+            module.train(self.training)
+
+    def _classifier(self) -> str:
+        """The path of the layer that answers logits."""
+        return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.config.in_chans:
@@ -170,35 +181,51 @@ class ResNet(nn.Module):
                 "set in_chans or add the batch axis"
             )
 
-    def _runs(self) -> Iterator[tuple[str, ...]]:
-        yield self._stem[:-1]
-        yield (self._stem[-1], self._stages[0])  # the stem's pool runs after the map of index 0
-        for stage in self._stages[1:]:
-            yield (stage,)
 
-    def _wanted(self, indices: int | Sequence[int] | None) -> list[int]:
-        count = len(self.feature_info)
-        if indices is None:
-            return list(range(count))
-        chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
-        if not 0 < len(chosen) <= count or any(not -count <= index < count for index in chosen):
-            raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}")
-        return [index % count for index in chosen]
+class ResNet(Network):
+    """A residual network, as `ResNetConfig` describes it: conv1, bn1, act1, maxpool, layer1.., avgpool, fc."""
+
+    config: ResNetConfig
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
+        if self.config.global_pool == "none":
+            return x
+        x = x.flatten(1)
+        if pre_logits:
+            return x
+        if self.config.drop_rate:
+            x = F.dropout(x, self.config.drop_rate, self.training)
+        return self.get_submodule("fc")(x)  # type: ignore[no-any-return]
+
+
+class VGG(Network):
+    """A VGG network, as `VGGConfig` describes it: features, avgpool, classifier."""
+
+    config: VGGConfig
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        if self.config.global_pool == "none":
+            return x
+        x = self.get_submodule("avgpool")(x).flatten(1)  # (N, C * 7 * 7)
+        layers = self.get_submodule("classifier")
+        assert isinstance(layers, nn.Sequential)
+        return layers[:-1](x) if pre_logits else layers(x)  # type: ignore[no-any-return]
 
 
 class FeatureExtractor(nn.Module):
     """A network without its head that answers a list of maps. (N, C, H, W) -> [(N, C_i, H/s_i, W/s_i), ...].
 
     Attributes:
-        out_indices: which maps, as in `ResNet.forward_intermediates`.
+        out_indices: which maps, as in `Network.forward_intermediates`.
         feature_info: channels (`num_chs`), reduction and module of each, in order.
     """
 
-    def __init__(self, model: ResNet, out_indices: Sequence[int] | None = None) -> None:
+    def __init__(self, model: Network, out_indices: Sequence[int] | None = None) -> None:
         super().__init__()
         model.reset_classifier(0, "none")
         self.model = model
-        self.out_indices = tuple(model._wanted(out_indices))
+        self.out_indices = tuple(model.feature_indices(out_indices))
         self.feature_info = [model.feature_info[index] for index in self.out_indices]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -208,18 +235,12 @@ class FeatureExtractor(nn.Module):
         return maps
 
 
-def _parts(tree: Chain) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The names at the top level: of the stem, the stages, the last norm, the head."""
-    roles: dict[str, list[str]] = {"stem": [], "stage": [], "group": [], "head": []}
-    for part in tree.nodes:
-        assert isinstance(part, Chain)
-        names: Iterable[str] = [part.name] if part.name else [node.name for node in part.nodes if node.name]
-        roles[part.role].extend(names)
-    return tuple(roles["stem"]), tuple(roles["stage"]), tuple(roles["group"]), tuple(roles["head"])
-
-
-def _feature_info(tree: Chain, config: ResNetConfig) -> list[dict[str, Any]]:
-    records = trace(tree, (config.in_chans, 256, 256))
-    stages = [r for r in records if isinstance(r.node, Chain) and r.node.role == "stage"]
-    stem = next(r for r in records if r.path == "act1")
-    return [{"num_chs": r.result.shape[0], "reduction": r.result.stride, "module": r.path} for r in (stem, *stages)]
+def _features(tree: Chain, config: ResNetConfig | VGGConfig) -> tuple[list[dict[str, Any]], int]:
+    """`feature_info`, and the size of what the last layer reads."""
+    size = config.img_size if config.global_pool == "window" else 256  # only windows depend on the picture's size
+    at = {record.path: record for record in trace(tree, (config.in_chans, size, size))}
+    info = [
+        {"num_chs": at[path].result.shape[0], "reduction": at[path].result.stride, "module": path}
+        for path in taps(tree).values()
+    ]
+    return info, list(at.values())[-1].source.shape[0]

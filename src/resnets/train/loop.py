@@ -41,6 +41,7 @@ class Stepper:
         schedule: the learning rate of each step.
         smoothing: label smoothing.
         amp: autocast to this type; `None` computes as the weights are.
+        layout: of the pictures in memory; the weights' own.
         seed: with the step's number, of whatever torch draws inside the network (stochastic depth, dropout).
     """
 
@@ -52,10 +53,11 @@ class Stepper:
         *,
         smoothing: float = 0.0,
         amp: torch.dtype | None = None,
+        layout: torch.memory_format = torch.channels_last,
         seed: int = 0,
     ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.smoothing, self.amp, self.seed = smoothing, amp, seed
+        self.smoothing, self.amp, self.layout, self.seed = smoothing, amp, layout, seed
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16)
         self.step = 0
@@ -68,7 +70,7 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         with self._autocast():
-            logits = self.model(x)  # (N, classes)
+            logits = self.model(x.contiguous(memory_format=self.layout))  # (N, classes)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=self.smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

@@ -20,11 +20,12 @@ from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, add_result, keep_results, read_results
 from resnets.evaluate.run import evaluate_model
-from resnets.nn.model import ResNet
+from resnets.nn.model import Network
 from resnets.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from resnets.train.config import TrainConfig, read_args, write_args
 from resnets.train.folder import RunFolder, create_run_folder, open_run_folder
 from resnets.train.interrupt import Interrupts
+from resnets.train.layout import pick_layout
 from resnets.train.loop import Stepper, pick_amp, pick_device, run_epoch
 from resnets.train.optim import Schedule, build_optimizer
 from resnets.train.progress import Display, duration
@@ -176,16 +177,17 @@ class _Run:
             ),
             smoothing=config.smoothing,
             amp=self.amp,
+            layout=self.layout,
             seed=config.seed,
         )
         self.progress = Progress()
 
-    def _model(self, pretrained: str | None) -> ResNet:
+    def _model(self, pretrained: str | None) -> Network:
         torch.manual_seed(self.config.seed)
         model = create_model(self.settings.network, pretrained=pretrained)
-        assert isinstance(model, ResNet)
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+        assert isinstance(model, Network)
+        self.layout = pick_layout(model, self.device, self.config.channels_last)
+        return model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
 
     def restore(self) -> None:
         """Take weights, optimiser and place from the run's checkpoint."""
@@ -260,7 +262,7 @@ class _Run:
         save_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer, self.progress)
         self._say_epoch(row, best)
 
-    def _validate(self, model: ResNet) -> Evaluation | None:
+    def _validate(self, model: Network) -> Evaluation | None:
         """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
         if self.validation is None:
             return None
@@ -306,6 +308,8 @@ class _Run:
             f"{config.epochs} epochs, batch {config.batch_size}, peak learning rate {config.lr:g}, "
             f"{precision} on {self.device}; run folder {self.run.path}"
         )
+        if config.pretrained:
+            self.display.say(f"starting from {config.pretrained}")
         if self.progress.epoch:
             self.display.say(f"resuming after epoch {self.progress.epoch}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.arch.variants import get_config
 from resnets.data.augment import AugmentConfig
@@ -35,7 +35,7 @@ class Settings:
     """
 
     config: TrainConfig
-    network: ResNetConfig
+    network: NetworkConfig
     contract: Preprocessing
     augment: AugmentConfig
 

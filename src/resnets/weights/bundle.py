@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig, config_from_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import ResNet, build_model
+from resnets.nn.model import Network, build_model
 from resnets.weights.card import model_card
 from resnets.weights.files import read_safetensors
 from resnets.weights.folder import CARD, CONFIG, TENSORS, replacing_folder, standing
@@ -42,7 +42,7 @@ class Bundle:
         ConfigError: parts that contradict each other, or provenance that JSON cannot hold.
     """
 
-    model: ResNet
+    model: Network
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     name: str = "custom"
@@ -68,9 +68,9 @@ class Bundle:
                 raise ConfigError(f"{part} must be what JSON can hold; {error}; use plain finite values") from None
 
     @property
-    def config(self) -> ResNetConfig:
+    def config(self) -> NetworkConfig:
         """What the network was built from."""
-        return self.model.config
+        return self.model.config  # type: ignore[no-any-return]
 
     def save(self, folder: Path | str) -> Path:
         """Write the model folder, whole or not at all; one that is there already is replaced.
@@ -109,7 +109,7 @@ def read_folder(folder: Path | str) -> Bundle:
     ours = values["resnets"]
     tensors = read_safetensors(place / TENSORS)
     try:
-        config = ResNetConfig.from_dict(ours["config"])
+        config = config_from_dict(ours["config"])
         preprocessing = Preprocessing.from_dict(ours["preprocessing"])
         check_contract(values, preprocessing, place / CONFIG)
         if sum(config.depths) > len(tensors):  # before anything of that size is built

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from resnets.arch.shapes import trace
+from resnets.arch.vgg import VGGConfig
 from resnets.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ def _what(bundle: Bundle) -> str:
     config, contract = bundle.config, bundle.preprocessing
     height, width = contract.size
     answer = f"{config.num_classes} classes" if config.num_classes else f"embeddings of {bundle.model.num_features}"
+    blocks = "VGG blocks" if isinstance(config, VGGConfig) else f"{config.block} blocks"
     cost = f"{sum(tensor.numel() for tensor in bundle.model.parameters()):,} parameters"
     with suppress(ShapeError):  # an input too small for the network has no count
         cost += f", {trace(bundle.model.plan, (config.in_chans, height, width))[0].macs:,} multiply-adds a picture"
     return (
-        f"A residual network for {answer}: {'-'.join(map(str, config.depths))} {config.block} blocks, {cost}.\n\n"
+        f"A network for {answer}: {'-'.join(map(str, config.depths))} {blocks}, {cost}.\n\n"
         f"Input: {contract.channels} at {height}x{width} ({contract.crop_mode} crop, crop_pct {contract.crop_pct:g}, "
         f"{contract.interpolation}), values in [{contract.value_range[0]:g}, {contract.value_range[1]:g}], "
         f"mean {_numbers(contract.mean)}, std {_numbers(contract.std)}."

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import FeatureExtractor, ResNet, build_model
+from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.bundle import read_folder
 from resnets.weights.load import import_weights
 from resnets.weights.reference import resolve
@@ -30,7 +30,7 @@ GEOMETRY = frozenset({"output_stride", "last_stride", "norm", "global_pool"})
 
 
 def create_model(
-    name_or_config: str | ResNetConfig,
+    name_or_config: str | NetworkConfig,
     *,
     pretrained: bool | str | Path | None = None,
     num_classes: int | None = None,
@@ -39,7 +39,7 @@ def create_model(
     out_indices: Sequence[int] | None = None,
     output_stride: int | None = None,
     **overrides: Any,
-) -> ResNet | FeatureExtractor:
+) -> Network | FeatureExtractor:
     """A network, in training mode as torch builds things.
 
     Args:
@@ -49,9 +49,9 @@ def create_model(
             number than the weights' gives a fresh classifier, which is logged.
         in_chans: channels of the input; `None` what the weights have, or else the description.
         features_only: answer a list of maps instead of logits.
-        out_indices: which maps (see `ResNet.forward_intermediates`), with `features_only`.
+        out_indices: which maps (see `Network.forward_intermediates`), with `features_only`.
         output_stride: input cells per cell of the last map; `None` what the description says.
-        **overrides: fields of `ResNetConfig`.
+        **overrides: fields of `NetworkConfig`.
 
     Raises:
         UnknownNameError: an unknown name or option; the nearest are offered.
@@ -77,16 +77,16 @@ def create_model(
     return FeatureExtractor(model, out_indices) if features_only else model
 
 
-def _said(name_or_config: str | ResNetConfig) -> frozenset[str]:
+def _said(name_or_config: str | NetworkConfig) -> frozenset[str]:
     """The fields that a caller stated: with a description, sizes, and whatever is not its default."""
     if isinstance(name_or_config, str):
         return frozenset()
-    default = ResNetConfig()
+    default = type(name_or_config)()
     changed = {f.name for f in fields(default) if getattr(name_or_config, f.name) != getattr(default, f.name)}
     return frozenset(changed) | {"num_classes", "in_chans"}
 
 
-def _with_weights(config: ResNetConfig, reference: str | Path, asked: frozenset[str]) -> ResNet:
+def _with_weights(config: NetworkConfig, reference: str | Path, asked: frozenset[str]) -> Network:
     found = resolve(reference)
     if found.path is None:
         raise WeightsError(
@@ -102,7 +102,7 @@ def _with_weights(config: ResNetConfig, reference: str | Path, asked: frozenset[
     wanted = replace(config, **sizes)
     _check_same(wanted, has, asked, found.text)
     pool = has.global_pool if wanted.global_pool == "none" else wanted.global_pool
-    model = _moved(source, replace(wanted, num_classes=has.num_classes, global_pool=pool), found.text)
+    model = _moved(source, wanted.with_overrides(num_classes=has.num_classes, global_pool=pool), found.text)
     if (wanted.num_classes, wanted.global_pool) != (model.num_classes, pool):
         model.reset_classifier(wanted.num_classes, wanted.global_pool)
         if wanted.num_classes:
@@ -115,7 +115,7 @@ def _with_weights(config: ResNetConfig, reference: str | Path, asked: frozenset[
     return model.train()
 
 
-def _check_same(wanted: ResNetConfig, has: ResNetConfig, asked: frozenset[str], reference: str) -> None:
+def _check_same(wanted: NetworkConfig, has: NetworkConfig, asked: frozenset[str], reference: str) -> None:
     """What the weights were made for is what is built, but for what may change."""
     may_change = TRAINING | {"num_classes"} | (GEOMETRY & asked)
     differing = [
@@ -130,7 +130,7 @@ def _check_same(wanted: ResNetConfig, has: ResNetConfig, asked: frozenset[str], 
         )
 
 
-def _moved(source: ResNet, config: ResNetConfig, reference: str) -> ResNet:
+def _moved(source: Network, config: NetworkConfig, reference: str) -> Network:
     """The tensors of `source` in a network of `config`, which has them all under the same names."""
     if config == source.config:
         return source

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnets.arch.networks import config_to_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.shapes import trace
 from resnets.errors import ShapeError, WeightsError
@@ -28,7 +29,7 @@ def to_config(bundle: Bundle) -> dict[str, Any]:
         "num_features": bundle.model.num_features,
         "global_pool": "" if config.global_pool == "none" else config.global_pool,  # timm's word for no pooling
         "label_names": list(bundle.classes),
-        "model_args": {} if config.output_stride is None else {"output_stride": config.output_stride},
+        "model_args": {"output_stride": stride} if (stride := getattr(config, "output_stride", None)) else {},
         "pretrained_cfg": {
             **timm_preprocessing(preprocessing),
             "num_classes": config.num_classes,
@@ -40,7 +41,7 @@ def to_config(bundle: Bundle) -> dict[str, Any]:
         "resnets": {
             "schema": SCHEMA,
             "version": __version__,
-            "config": config.to_dict(),
+            "config": config_to_dict(config),
             "preprocessing": preprocessing.to_dict(),
             "preprocessing_hash": preprocessing.hash,
             "provenance": bundle.provenance,

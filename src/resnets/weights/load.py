@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import get_config, name_of
+from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import ResNet, build_model
+from resnets.nn.model import Network, build_model
 from resnets.weights.checkpoints import Unwrapped, unwrap
 from resnets.weights.detect import detect
 from resnets.weights.dialects import Dialect, find_dialect, get_dialect
@@ -32,9 +34,9 @@ def import_weights(
     source: Path | str | Mapping[str, Any],
     *,
     dialect: str = "auto",
-    variant: str | ResNetConfig = "auto",
+    variant: str | NetworkConfig = "auto",
     **options: Any,
-) -> tuple[ResNet, LoadReport]:
+) -> tuple[Network, LoadReport]:
     """The network that a weights file holds, filled completely, in evaluation mode.
 
     Args:
@@ -43,7 +45,7 @@ def import_weights(
         variant: the network's name or description; `auto` reads it off the tensors. Classes and input channels
             come from the tensors either way.
         **options: what tensors cannot tell, in the dialect's own spelling (`replace_stride_with_dilation`) or as
-            fields of `ResNetConfig`. `num_classes=0` leaves the classifier out.
+            fields of `NetworkConfig`. `num_classes=0` leaves the classifier out.
 
     Raises:
         WeightsError: a file that cannot be used, a tensor that is missing, left over or of the wrong shape, or
@@ -77,7 +79,7 @@ def _tensor(name: str, array: np.ndarray[Any, Any]) -> Tensor:
 
 def _detected(
     shapes: Mapping[str, tuple[int, ...]], dialect: Dialect, changes: dict[str, Any], where: str
-) -> tuple[ResNetConfig, dict[str, Any]]:
+) -> tuple[NetworkConfig, dict[str, Any]]:
     """The description, and the part of it that the tensors left open and the dialect settles."""
     read = detect(shapes, where)
     fields, assumed = dict(read.fields), {}
@@ -112,8 +114,10 @@ def _ambiguous(fields: dict[str, Any], left: dict[str, tuple[Any, ...]], where: 
     return WeightsError(f"the tensors fit more than one network{fits}; in {where}; say variant=, or {asked}")
 
 
-def _named(variant: str | ResNetConfig, shapes: Mapping[str, tuple[int, ...]], changes: dict[str, Any]) -> ResNetConfig:
-    config = variant if isinstance(variant, ResNetConfig) else get_config(variant)
+def _named(
+    variant: str | NetworkConfig, shapes: Mapping[str, tuple[int, ...]], changes: dict[str, Any]
+) -> NetworkConfig:
+    config = variant if isinstance(variant, NetworkConfig) else get_config(variant)
     sizes = {}
     if len(shapes.get("conv1.weight", ())) == 4:
         sizes["in_chans"] = shapes["conv1.weight"][1]
@@ -122,8 +126,8 @@ def _named(variant: str | ResNetConfig, shapes: Mapping[str, tuple[int, ...]], c
 
 
 def _fill(
-    config: ResNetConfig, dialect: Dialect, found: Unwrapped, assumed: dict[str, Any], where: str
-) -> tuple[ResNet, LoadReport]:
+    config: NetworkConfig, dialect: Dialect, found: Unwrapped, assumed: dict[str, Any], where: str
+) -> tuple[Network, LoadReport]:
     if sum(config.depths) > len(found.tensors):  # before anything of that size is built
         raise WeightsError(f"{sum(config.depths)} blocks cannot come from {len(found.tensors)} tensors; in {where}")
     model = build_model(config, init=False)
@@ -168,6 +172,8 @@ def _is_stray_counter(name: str, ours: Mapping[str, str]) -> bool:
     return last == "num_batches_tracked" and f"{path}.running_mean" in ours
 
 
-def _plain(config: ResNetConfig) -> ResNetConfig:
+def _plain(config: NetworkConfig) -> NetworkConfig:
     """Without what no name is about: dilation, and how the head pools."""
+    if isinstance(config, VGGConfig):
+        return replace(config, global_pool="avg")
     return replace(config, output_stride=None, last_stride=None, global_pool="avg")

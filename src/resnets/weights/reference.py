@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.errors import UnknownNameError, WeightsError
@@ -120,7 +120,7 @@ def _from_file(path: Path) -> Bundle:
     )
 
 
-def _assumed_preprocessing(config: ResNetConfig, dialect: str, path: Path) -> Preprocessing:
+def _assumed_preprocessing(config: NetworkConfig, dialect: str, path: Path) -> Preprocessing:
     if config.in_chans not in (1, 3):
         raise WeightsError(
             f"a weights file does not tell how its input is made; {path} takes {config.in_chans} channels; "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from resnets.errors import WeightsError
-from resnets.nn.model import ResNet
+from resnets.nn.model import Network
 
 __all__ = ["fill", "listed"]
 
@@ -20,7 +20,7 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     return ", ".join(every[:most]) + more
 
 
-def fill(model: ResNet, tensors: Mapping[str, Tensor], where: str) -> None:
+def fill(model: Network, tensors: Mapping[str, Tensor], where: str) -> None:
     """Give a network on the meta device its tensors, without a copy where type and device are right.
 
     Args:
