@@ -98,7 +98,7 @@ def test_overrides() -> None:
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ("resnet18", ["resnet18"]),
+        ("plain34", ["plain34"]),
         ("wide", ["wide_resnet50_2", "wide_resnet101_2"]),
         ("resnet1?", ["resnet18"]),
         ("plain[13]?", ["plain18", "plain34"]),

@@ -22,6 +22,7 @@ from resnets.arch.nodes import (
     Residual,
     SplitNorm,
 )
+from resnets.errors import ConfigError
 
 __all__ = ["EXPANSION", "BlockMaker", "Place"]
 
@@ -155,6 +156,11 @@ class BlockMaker:
             return self._projection(place)
         if config.shortcut in ("A", "A_after"):
             missing = place.out_chans - place.in_chans
+            if missing < 0:
+                raise ConfigError(
+                    f"shortcut {config.shortcut} pads with channels of zeros, and cannot drop any; "
+                    f"got {place.in_chans} channels before a block of {place.out_chans}; use shortcut='B'"
+                )
             before = missing // 2 if config.shortcut == "A" else 0
             pad = PadChannels(name="0", stride=place.stride, before=before, after=missing - before)
             return (pad,) if missing or place.stride > 1 else ()
@@ -270,6 +276,11 @@ class BlockMaker:
     def norm(self, name: str, channels: int, zero_init: bool = False) -> Norm:
         """The description's norm."""
         config = self.config
+        if config.norm == "group" and channels % config.norm_groups:
+            raise ConfigError(
+                f"norm_groups must divide the channels of every norm; got {config.norm_groups} for {channels}; "
+                f"set norm_groups={math.gcd(channels, config.norm_groups)}"
+            )
         return Norm(
             name=name,
             kind=config.norm,

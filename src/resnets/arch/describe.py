@@ -26,6 +26,7 @@ from resnets.arch.nodes import (
     Pool,
     Residual,
     SplitNorm,
+    children,
 )
 from resnets.arch.plan import plan
 from resnets.arch.shapes import Record, trace
@@ -44,7 +45,7 @@ class Row:
 
     Args:
         name: the path in the module, such as `layer1.0.conv1`.
-        role: `stem`, `stage`, `block`, `head` or `layer`.
+        role: `stage`, `block`, `layer`, or `group`: several layers, such as attention. Layers add up to the whole.
         operations: what happens there, in a few words.
         output: (C, H, W), or (D,).
         stride: input cells from one output cell to the next.
@@ -97,7 +98,11 @@ class Description:
 
     def select(self, layers: bool = False) -> list[Row]:
         """The rows of stem, stages, blocks and head; or, with `layers`, every operation and place-keeper too."""
-        shown = [row for row in self.rows if layers or row.role != "layer" or "." not in row.name]
+        whole = ("features",)  # a VGG's stages stand inside it
+        parts = ("stage", "block")
+        shown = [
+            row for row in self.rows if layers or row.role in parts or ("." not in row.name and row.role not in whole)
+        ]
         return [row for row in shown if row.name and (layers or row.operations != NOTHING)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,7 +182,7 @@ def _warnings(records: list[Record], shape: tuple[int, int, int]) -> list[str]:
 
 def _row(record: Record) -> Row:
     node = record.node
-    role = node.role if isinstance(node, Chain) else "block" if isinstance(node, Residual) else "layer"
+    role = _role(node)
     return Row(
         name=node.kind if role == "stage" and not node.name and isinstance(node, Chain) else record.path,
         role=role,
@@ -188,6 +193,14 @@ def _row(record: Record) -> Row:
         params=record.params,
         macs=record.macs,
     )
+
+
+def _role(node: Node) -> str:
+    if isinstance(node, Chain):
+        return node.role
+    if isinstance(node, Residual):
+        return "block"
+    return "group" if children(node) else "layer"  # only what holds nothing else is a layer: layers add up
 
 
 def operations(node: Node) -> str:
@@ -237,6 +250,8 @@ def operations(node: Node) -> str:
             return f"{node.kind}: {_convs(node.nodes)}"
         case Chain(kind="CBAM"):
             return "CBAM"
+        case Chain(role="group" | "head"):
+            return ", ".join(operations(part) for part in node.nodes if isinstance(part, Conv | Linear | Pool | Blur))
         case Residual():
             shortcut = ", ".join(
                 _conv(part) if isinstance(part, Conv) else operations(part)

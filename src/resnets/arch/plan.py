@@ -10,6 +10,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Blur, Chain, Flatten, GlobalPool, Identity, Linear, Node, Pool
 from resnets.arch.shapes import trace
 from resnets.arch.vgg import VGGConfig, plan_vgg
+from resnets.errors import ConfigError
 
 __all__ = ["plan"]
 
@@ -98,7 +99,7 @@ def _stages(config: ResNetConfig, maker: BlockMaker) -> Iterator[Chain]:
                 first=position == 0,
                 last=position == depth - 1,
                 in_chans=in_chans,
-                width=int(width * config.group_width / 64) * config.groups,
+                width=_inner_width(config, width),
                 out_chans=width * EXPANSION[config.block],
                 stride=stride,
                 first_dilation=before if config.dilation_rule == "torchvision" else dilation,
@@ -108,6 +109,17 @@ def _stages(config: ResNetConfig, maker: BlockMaker) -> Iterator[Chain]:
             blocks.append(maker.block(place))
             in_chans, number = place.out_chans, number + 1
         yield Chain(name=f"layer{index + 1}", role="stage", nodes=tuple(blocks))
+
+
+def _inner_width(config: ResNetConfig, width: int) -> int:
+    """Channels of a block's 3x3 where the stage is `width` wide."""
+    one = int(width * config.group_width / 64)
+    if not one:
+        raise ConfigError(
+            "a stage's width x group_width / 64, the channels of one group, must be at least 1; "
+            f"got {width} x {config.group_width} / 64; widen the stage or its groups"
+        )
+    return one * config.groups
 
 
 def _natural_stride(config: ResNetConfig, stage: int, position: int) -> int:

@@ -6,7 +6,7 @@ picture; FLOPs are twice that. The receptive field counts input cells a side; `N
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnets.arch.nodes import (
     Act,
@@ -88,7 +88,6 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
             here = records[0].result
         return here
 
-    times = 1
     if isinstance(node, Chain):
         result = run(children(node), signal)
     elif isinstance(node, SplitNorm):
@@ -102,7 +101,8 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         field = signal.field if node.kind == "spatial" else None
         gate = run(children(node), Signal(squeezed, field, signal.stride))
         result = Signal(signal.shape, gate.field, signal.stride)
-        times = 2 if node.kind == "channel" else 1  # mean and maximum go the same way
+        if node.kind == "channel":  # mean and maximum go the same way, one after the other
+            inside = [replace(record, macs=2 * record.macs) for record in inside]
     else:
         parts = {id(child): name for name, child in children(node)}
 
@@ -118,7 +118,7 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         result = run(named(node.post), Signal(body.shape, _wider(body.field, shortcut.field), body.stride))
     own = [record for record in inside if record.level == level + 1]
     params, macs = sum(record.params for record in own), sum(record.macs for record in own)
-    return [Record(path, node, level, signal, result, params, times * macs), *inside]
+    return [Record(path, node, level, signal, result, params, macs), *inside]
 
 
 def _wider(one: int | None, other: int | None) -> int | None:

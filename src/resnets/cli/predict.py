@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 def run(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
     model: Annotated[
-        str, typer.Option("--model", help="starter, a weights file, a model folder or a run folder.")
+        str, typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder.")
     ] = "starter",
-    top_k: Annotated[int, typer.Option(min=1, help="Classes to answer for each picture.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that run through the network together.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Classes to answer for each picture.")] = 3,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures that run through the network together.")
+    ] = 32,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Exit with 0 although some pictures do not decode.")
     ] = False,

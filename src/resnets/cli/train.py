@@ -11,6 +11,11 @@ import typer
 from resnets.arch.parse import parse_overrides, parse_size
 from resnets.cli.output import print_json, print_text
 
+# The groups of the help page.
+NETWORK, RECIPE, PICTURES, MACHINE, RUN = (
+    {"rich_help_panel": title} for title in ("Network", "Recipe", "Pictures", "Machine", "Run folder")
+)
+
 
 def run(
     context: typer.Context,
@@ -18,52 +23,81 @@ def run(
         str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, Parquet shards, or 'digits'.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="A name from `resnets models`; by default one that fits the pictures.")
+        str | None,
+        typer.Option("--model", metavar="NAME", help="See `resnets models`; by default one that fits.", **NETWORK),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures; by default 30.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step; by default up to 128.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; by default 0.1 for a batch of 128.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of weights, not of norms and biases; 5e-4.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of SGD with Nesterov momentum; 0.9.")] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(help="Of rising learning rate; 2.")] = None,
-    sched: Annotated[str | None, typer.Option(help="After the warm-up: cosine (the default) or constant.")] = None,
-    smoothing: Annotated[float | None, typer.Option(help="Label smoothing; 0.1.")] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start from a model: starter, a file or a folder.", **NETWORK)
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A field of the network, as shortcut=B; repeatable.", **NETWORK
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the pictures; 30.", **RECIPE)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Pictures a step; up to 128, fewer for few or large ones.", **RECIPE)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="X", help="Peak learning rate; 0.1 for 128 pictures a step.", **RECIPE)
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(metavar="X", help="Of weights, not of norms and biases; 5e-4.", **RECIPE)
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(metavar="X", help="Nesterov's; 0.9.", **RECIPE)] = None,
+    warmup_epochs: Annotated[
+        float | None, typer.Option(metavar="N", help="Epochs of rising learning rate; 2.", **RECIPE)
+    ] = None,
+    sched: Annotated[
+        str | None, typer.Option(metavar="cosine|constant", help="After the warm-up; cosine.", **RECIPE)
+    ] = None,
+    smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing; 0.1.", **RECIPE)] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of weights, order, split and augmentation; 0.", **RECIPE)
+    ] = None,
     img_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH; by default what the pictures have, or 224."),
+        typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH; the pictures' own, or 224.", **PICTURES),
     ] = None,
     flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror pictures; by default all but digits.")
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of them; yes, but for digits.", **PICTURES)
     ] = None,
     pad: Annotated[
-        int | None, typer.Option(help="Padding before a random crop; by default an eighth of a side.")
+        int | None, typer.Option(metavar="N", help="Pixels of padding before a crop; an eighth of a side.", **PICTURES)
     ] = None,
-    cutout: Annotated[int | None, typer.Option(help="Side of a blanked-out square; none.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Start from a model: starter, a file, a folder.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="A model option, such as shortcut=B; repeatable.")
+    cutout: Annotated[
+        int | None, typer.Option(metavar="N", help="Side of a blanked-out square; 0.", **PICTURES)
     ] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="Held out where the data has no val split; 0.1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
-    amp: Annotated[str | None, typer.Option(help="Mixed precision: auto, bf16, fp16 or off.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Decoding processes for large pictures; by default one a core.")
+    val_fraction: Annotated[
+        float | None, typer.Option(metavar="X", help="Held out where there is no val split; 0.1.", **PICTURES)
     ] = None,
     skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave out pictures that do not decode, and list them.")
+        bool | None, typer.Option("--skip-bad", help="Leave out what does not decode, and list it.", **PICTURES)
     ] = None,
-    output: Annotated[str | None, typer.Option(help="The folder of runs; runs.")] = None,
-    name: Annotated[str | None, typer.Option(help="This run's folder in it.")] = None,
+    amp: Annotated[
+        str | None, typer.Option(metavar="auto|bf16|fp16|off", help="Mixed precision; auto.", **MACHINE)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps; auto.", **MACHINE)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Decoding processes for large pictures; one a core.", **MACHINE)
+    ] = None,
+    output: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where runs go; runs.", **RUN)] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="This run's folder; after data and model.", **RUN)
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run folder; it remembers all other options.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Go on with this run; it remembers data and options.", **RUN),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result, for programs.")] = False,
 ) -> int:
     """Train a network on pictures and leave a run folder: models, results, curves, a report.
 
-    With nothing else said, network, sizes and learning rate follow from the pictures. Ctrl-C leaves the best model so
-    far; --resume goes on after the last whole epoch.
+    With nothing else said, network, sizes and learning rate follow from the pictures; each line below ends with what
+    its option is by default. Ctrl-C leaves the best model so far; --resume goes on after the last whole epoch.
     """
     from resnets import api
 

@@ -20,23 +20,30 @@ COLUMNS = (
 
 def run(
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="As for `train`; by default the run's own.")
+        str | None, typer.Argument(metavar="DATA", help="As for `train`; by default the run's own.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="starter, a weights file, a model folder or a run folder.")
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test; by default val, or else test.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that run through the network together.")] = 128,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="train, val or test; by default val, or else test.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures that run through the network together.")
+    ] = 128,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes for large pictures; by default one a core.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="Decoding processes for large pictures; by default one a core."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that do not decode.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures, for programs.")] = False,
 ) -> None:
     """Measure a model on labelled pictures.
 
-    On a run's own data, the pictures are those it held out. Classes are matched by name.
+    `resnets val runs/NAME` takes the pictures that the run held out. With DATA and --model, classes are matched by
+    name.
     """
     from resnets import api
 

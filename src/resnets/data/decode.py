@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from resnets.errors import ImageError
 
@@ -207,7 +207,9 @@ def _orientation(image: Image.Image) -> int:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     with suppress(AttributeError, OSError):  # libtiff writes to stderr itself, a line for every tag that it doubts
-        ctypes.CDLL(Image.core.__file__).TIFFSetWarningHandler(None)
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        libtiff.TIFFSetWarningHandler(None)
+        libtiff.TIFFSetErrorHandler(None)  # what matters of it comes as an exception of Pillow's
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

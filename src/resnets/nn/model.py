@@ -72,7 +72,7 @@ class Network(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last map, (N, D, H/s, W/s)."""
-        self._check(x)
+        check_input(x, self.config.in_chans)
         for name in self._steps:
             x = self.get_submodule(name)(x)
         return x
@@ -107,7 +107,7 @@ class Network(nn.Module):
         """
         if stop_early and not intermediates_only:
             raise ConfigError("stop_early leaves no last map to answer; pass intermediates_only=True with it")
-        self._check(x)
+        check_input(x, self.config.in_chans)
         wanted, places = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
         for name in self._steps:
@@ -174,12 +174,14 @@ class Network(nn.Module):
         """The path of the layer that answers logits."""
         return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
 
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.config.in_chans:
-            raise ShapeError(
-                f"the network takes (N, {self.config.in_chans}, H, W); got {tuple(x.shape)}; "
-                "set in_chans or add the batch axis"
-            )
+
+@torch.fx.wrap
+def check_input(x: Tensor, in_chans: int) -> None:
+    """Raise ShapeError unless `x` is (N, in_chans, H, W). Wrapped, so that `torch.fx` can trace a network."""
+    if x.ndim != 4 or x.shape[1] != in_chans:
+        raise ShapeError(
+            f"the network takes (N, {in_chans}, H, W); got {tuple(x.shape)}; set in_chans or add the batch axis"
+        )
 
 
 class ResNet(Network):
