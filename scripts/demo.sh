@@ -4,14 +4,23 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-.venv/bin}
-run=runs/digits
+name=digits
+for ((number = 2; ; number++)); do  # an earlier run stays as it is
+    [[ -e runs/$name ]] || break
+    name=digits-$number
+done
+run=runs/$name
 
-rm -rf "$run"
-"$bin/resnets" train digits --model resnet20_cifar --output runs --name digits "${@:2}"
-echo
-"$bin/resnets" val digits --model "$run"
-echo
-"$bin/python" scripts/digit_pictures.py "$run/pictures"
+say() { printf '\n$ resnets %s\n' "$*"; }
+
+# The digits are 8x8: at twice that, the network's last maps have 4x4 cells and not 2x2. A fifth is held out.
+train=(train digits --model resnet20_cifar --img-size 16 --val-fraction 0.2 --output runs --name "$name" "${@:2}")
+say "${train[@]}"
+"$bin/resnets" "${train[@]}"
+say val "$run"
+"$bin/resnets" val "$run"
+"$bin/python" scripts/digit_pictures.py "$run"
+say predict "$run/pictures" --model "$run"
 "$bin/resnets" predict "$run/pictures" --model "$run"
 
 cat <<END
@@ -20,10 +29,10 @@ Everything is in $run:
   report.html   curves, confusion matrix and the worst mistakes; open it in a browser
   results.csv   a row an epoch
   best/         the model folder
-  pictures/     the held-out digits of the predictions above
+  pictures/     held-out digits as PNG files, each named after what it is
 
 Type next:
   $bin/resnets info $run
-  $bin/resnets train FOLDER --model resnet18    # your pictures, as FOLDER/train/CLASS/*.jpg
+  $bin/resnets train FOLDER    # your own pictures, as FOLDER/train/CLASS/*.jpg
   $bin/resnets --help
 END

@@ -1,24 +1,26 @@
-"""Saves a few held-out digits as PNG files, for `resnets predict`: scripts/digit_pictures.py FOLDER."""
+"""Saves digits that a run held out as PNG files, for `resnets predict`: scripts/digit_pictures.py RUN."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from resnets.data.sources import open_dataset
+from resnets.train.config import read_args
 
 
-def main(folder: Path, count: int = 5) -> None:
-    """One picture of each of the first `count` classes, from the split that training does not see."""
-    dataset = open_dataset("digits")
+def main(run: Path) -> None:
+    """`RUN/pictures/CLASS.png`: the first picture of each class among those that the run did not train on."""
+    args = read_args(run / "args.yaml")
+    dataset = open_dataset(args.data, val_fraction=args.val_fraction, seed=args.seed)
     held_out = dataset.splits["val"]
-    folder.mkdir(parents=True, exist_ok=True)
-    for label in range(count):
-        index = int((held_out.labels == label).argmax())
-        pixels = held_out.image(index, "L")[:, :, 0]
-        Image.fromarray(pixels).save(folder / f"a_{dataset.classes[label]}.png")
+    (run / "pictures").mkdir(exist_ok=True)
+    for label, name in enumerate(dataset.classes):
+        index = int(np.flatnonzero(held_out.labels == label)[0])
+        Image.fromarray(held_out.image(index, "L")[:, :, 0]).save(run / "pictures" / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Puts a finished CIFAR-10 run into the package as the starter model: scripts/package_starter.py RUN TEST_DATA.
+
+The run is chosen on its own held-out pictures; the test pictures are looked at here, once, for the model card.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from resnets.api import evaluate
+from resnets.evaluate.evaluation import Evaluation
+from resnets.weights.bundle import read_folder
+from resnets.weights.reference import STARTER
+
+COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr 0.2 --smoothing 0"
+
+
+def main(run: Path, test_data: Path) -> None:
+    """Save the run's best model as the starter, with its figures."""
+    bundle = read_folder(run / "best")
+    held_out, test = evaluate(run), evaluate(run, test_data, split="test")
+    provenance = bundle.provenance | {
+        "data": "CIFAR-10 (Krizhevsky 2009), training pictures: 45,000 to train on, 5,000 held out to choose by",
+        "recipe": {"command": COMMAND, **bundle.provenance["recipe"]},
+        "figures": bundle.provenance["figures"] | _figures("val", held_out) | _figures("test_sample", test),
+    }
+    print(replace(bundle, provenance=provenance, license="Apache-2.0").save(STARTER))
+
+
+def _figures(name: str, evaluation: Evaluation) -> dict[str, float]:
+    low, high = evaluation.interval
+    return {
+        f"{name}_top1": evaluation.top1,
+        f"{name}_top1_low": round(low, 4),
+        f"{name}_top1_high": round(high, 4),
+        f"{name}_images": len(evaluation),
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
