@@ -54,7 +54,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield new
         umask = os.umask(0)
         os.umask(umask)
-        new.chmod(0o777 & ~umask)  # mkdtemp makes folders that only their owner reads
+        new.chmod(0o777 & ~umask)  # mkdtemp and safetensors make what only its owner reads
+        for path in new.iterdir():
+            path.chmod(0o666 & ~umask)
         for path in (*new.iterdir(), new):
             _flush(path)
         if folder.exists():
