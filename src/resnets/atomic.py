@@ -18,6 +18,15 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: no permission, or no room on the disk; `path` is then what it was before.
     """
+    try:
+        with _replacing(path) as temporary:
+            yield temporary
+    except OSError as error:  # named after the file that is wanted: some name the temporary one, a full disk none
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -56,6 +56,22 @@ def test_receptive_fields(name: str, fields: list[int]) -> None:
     assert [row(table, f"layer{stage}").receptive_field for stage in (1, 2, 3, 4)] == fields
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        # slim's strides come last: Araujo et al. 2019 give 483 for its last map
+        ("resnet_v1_50", [35, 99, 291, 483]),
+        ("resnet_v2_50", [35, 99, 291, 483]),
+        # a gate scales what is there: its mean over the whole map does not count
+        ("seresnet50", [35, 91, 267, 427]),
+        ("resnet50_ibn_a", [35, 91, 267, 427]),
+    ],
+)
+def test_receptive_fields_of_dialects(name: str, fields: list[int]) -> None:
+    table = describe(name)
+    assert [row(table, f"layer{stage}").receptive_field for stage in (1, 2, 3, 4)] == fields
+
+
 def test_the_published_v1_stride_costs_less() -> None:
     assert describe("resnet50_v1").params == describe("resnet50").params
     assert round(describe("resnet50_v1").macs / 1e9, 1) == 3.9  # He et al. 2015, table 1: 3.8e9, downsampling excluded
@@ -115,6 +131,14 @@ def test_a_layout_without_padding_names_the_stage_and_the_least_size(monkeypatch
     assert describe(ResNetConfig(num_classes=0), (13, 40)).rows[0].output == (3, 1, 7)
 
 
+def test_what_needs_more_than_one_cell_says_so() -> None:
+    with pytest.raises(ShapeError, match=r"layer3\.1\.bn1\.IN is an instance norm.*; the least size is 17x17"):
+        describe("resnet50_ibn_a", 16)
+    with pytest.raises(ShapeError, match=r"maxpool\.1 reflects its edges and needs two cells a side; got 1x8"):
+        describe("resnetblur50", (2, 16))
+    assert describe("resnet50d", 16).rows[-1].output == (1000,)  # its rounded-up pools take a single cell
+
+
 def test_unknown_names_and_impossible_sizes() -> None:
     with pytest.raises(UnknownNameError, match="did you mean resnet50"):
         describe("resnet-50")
@@ -162,6 +186,29 @@ def test_operations_say_what_a_block_does() -> None:
     )
     assert of("resnet20_cifar", "layer2.0") == (
         "BasicBlock: 3x3 32 /2, 3x3 32; shortcut every 2nd cell, 8+8 zero channels"
+    )
+    assert of("resnet50d", "conv1") == ("3x3 32 /2 conv, batch norm, ReLU, 3x3 32 conv, batch norm, ReLU, 3x3 64 conv")
+    assert of("resnet50d", "layer2.0").endswith("; shortcut 2x2 avg pool /2 rounded up, 1x1 512")
+    assert of("se_resnet50", "maxpool") == "3x3 max pool /2 unpadded and rounded up"
+    assert of("keras_resnet50", "maxpool") == "3x3 max pool /2 zero-padded"
+    assert of("resnet_v2_50", "maxpool") == "3x3 max pool /2 SAME"
+    assert of("resnetblur50", "maxpool") == "3x3 max pool, 3x3 blur /2"
+    assert of("keras_resnet50", "conv1") == "7x7 64 /2 conv with bias"
+    assert of("resnetv2_50x1_bit", "conv1") == "7x7 64 /2 standardised conv"
+    assert of("resnet50_gn", "bn1") == "group norm of 32 groups"
+    assert of("resnetblur50", "layer2.0") == ("Bottleneck: 1x1 128, 3x3 128, 3x3 blur /2, 1x1 512; shortcut 1x1 512 /2")
+    assert of("se_resnet50", "layer1.1") == "Bottleneck: 1x1 64, 3x3 64, 1x1 256, SE 256-16-256; shortcut identity"
+    assert of("se_resnet50", "layer1.1.se") == "squeeze and excitation 256-16-256"
+    assert (
+        of("ecaresnet50t", "layer1.1") == "Bottleneck: 1x1 64, 3x3 64, 1x1 256, ECA over 5 channels; shortcut identity"
+    )
+    assert of("cbamresnet50", "layer1.1") == "Bottleneck: 1x1 64, 3x3 64, 1x1 256, CBAM 256-16-256; shortcut identity"
+    assert of("resnet50_ibn_a", "layer1.1") == "Bottleneck: 1x1 64, IBN, 3x3 64, 1x1 256; shortcut identity"
+    assert of("resnet50_ibn_a", "layer1.1.bn1") == "IBN: instance norm of 32, batch norm of 32"
+    assert of("resnet50_ibn_b", "layer1.2").endswith("; shortcut identity; then instance norm")
+    assert of("resnet_v2_50", "layer1.2").endswith("; shortcut every 2nd cell")
+    assert of("resnetv2_50x1_bit", "layer1.1") == (
+        "PreActBottleneck: 1x1 64, 3x3 64, 1x1 256, standardised; shortcut identity"
     )
     assert of("plain18", "layer1.0") == "PlainBasicBlock: 3x3 64, 3x3 64"
     assert of("resnetv2_50", "layer1.1") == "PreActBottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut identity"

@@ -40,6 +40,7 @@ def test_what_is_no_size(text: str) -> None:
         ("output_stride=none", {"output_stride": None}),
         ("shortcut=none", {"shortcut": "none"}),
         ("norm=group", {"norm": "group"}),
+        ("hidden=512", {"hidden": 512}),  # a VGG's
     ],
 )
 def test_fields(setting: str, value: dict[str, Any]) -> None:

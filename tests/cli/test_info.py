@@ -12,6 +12,7 @@ import pytest
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import describe
+from resnets.arch.networks import config_from_dict
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.cli import main, output
 from tests.conftest import Command
@@ -87,7 +88,7 @@ def test_a_changed_network_says_so(command: Command) -> None:
 def test_json_of_every_network(command: Command, name: str) -> None:
     data = json.loads(command("info", name, "--json").out)
     assert data["name"] == name
-    assert ResNetConfig.from_dict(data["config"]) == VARIANTS[name]
+    assert config_from_dict(data["config"]) == VARIANTS[name]
     assert sum(row["macs"] for row in data["rows"] if row["role"] == "layer") == data["macs"]
 
 

@@ -7,17 +7,24 @@ import copy
 import pytest
 import torch
 
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
+from tests.nn.tracing import thin
 
-NAMES = ("resnet20_cifar", "resnetv2_20_cifar", "plain20_cifar")
+CONFIGS: dict[str, NetworkConfig] = {name: get_config(name) for name in ("resnet8_cifar", "plain8_cifar")} | {
+    name: thin(get_config(name, depths=(1, 1, 1, 1)))
+    for name in ("resnetv2_18", "resnetv2_50x1_bit", "resnetblur50", "resnet50_ibn_b", "cbamresnet50")
+}
+CONFIGS["SAME"] = thin(get_config("resnet18", depths=(1, 1, 1, 1), padding="same", stem_pool="max_same"))
+CONFIGS["vgg"] = thin(get_config("vgg11"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_traced_exported_and_copied_networks_answer_the_same(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(get_config(name)).eval()
-    x = torch.randn(2, 3, 32, 32)
+    model = build_model(CONFIGS[name]).eval()
+    x = torch.randn(2, 3, 64, 64) if CONFIGS[name].img_size > 32 else torch.randn(2, 3, 32, 32)
     expected = model(x)
     assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
     assert torch.equal(copy.deepcopy(model)(x), expected)

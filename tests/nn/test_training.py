@@ -2,51 +2,96 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.nn.layers import FrozenBatchNorm2d
-from resnets.nn.model import ResNet, build_model
+from resnets.nn.model import Network, build_model
+from tests.nn.tracing import shallow, thin
 from tests.strategies import configs
 
-SHALLOW = {name: config for name, config in VARIANTS.items() if sum(config.depths) < 40}
+
+def tiny(config: NetworkConfig) -> ResNetConfig:
+    small = thin(shallow(config, 2))
+    assert isinstance(small, ResNetConfig)
+    return small
 
 
-def tiny(config: ResNetConfig) -> ResNetConfig:
-    """The same layout with an eighth of the channels and at most two blocks a stage."""
-    eighth = tuple(max(width // 8, 8) for width in config.widths)
-    depths = tuple(min(depth, 2) for depth in config.depths)
-    groups = min(config.groups, 2)
-    group_width = 32 if config.groups > 1 else config.group_width
-    return config.with_overrides(widths=eighth, depths=depths, stem_width=8, groups=groups, group_width=group_width)
+KINDS = {thin(shallow(config, 1)): name for name, config in reversed(VARIANTS.items())}  # depth and width apart
+
+# What no named network has, on the basic and the bottleneck block, post- and pre-activation.
+OPTIONS: list[dict[str, Any]] = [
+    {"shortcut": "C"},
+    {"shortcut": "A_after"},
+    {"shortcut": "first"},
+    {"shortcut": "B", "shortcut_norm": False},
+    {"shortcut": "B", "shortcut_kernel": 3},
+    {"kernel": 5},
+    {"stem_act": False},
+    *({"stem_pool": pool} for pool in ("max_same", "max_zero", "max_ceil", "max_valid", "max2", "none")),
+    {"stem": "tiered", "norm_groups": 1},
+    {"conv_bias": "all"},
+    {"padding": "same"},
+    {"standardised": True},
+    {"antialias": True},
+    {"attention": "se", "se_form": "linear", "attention_reduction": 2},  # one squeezed channel may be dead at first
+    {"attention": "eca"},
+    {"attention": "cbam", "attention_reduction": 2},
+    {"attention": "cbam", "attention_reduction": 2, "norm": "frozen_batch"},
+    {"ibn": ("a", "b", "b", "a")},
+    {"norm": "group"},
+    {"output_stride": 8, "dilation_rule": "detectron"},
+    {"output_stride": 8, "stride_unit": "last"},
+    {"global_pool": "gem"},
+    {"global_pool": "window", "pool_window": 2, "img_size": 96},
+]
+BASES = {
+    "basic": thin(get_config("resnet18", depths=(1, 1, 1, 1))),
+    "bottleneck": thin(get_config("resnet50", depths=(1, 1, 1, 1))),
+    "pre-activation": thin(get_config("resnetv2_50", depths=(1, 1, 1, 1))),
+}
+FORBIDDEN = {"ibn", "stem_act", "shortcut_norm"}  # before pre-activation blocks, by rule
+CASES = [(b, o) for b in BASES for o in OPTIONS if b != "pre-activation" or not o.keys() & FORBIDDEN]
 
 
-def backward(config: ResNetConfig) -> ResNet:
+def backward(config: NetworkConfig, side: int = 33) -> Network:
     """A network after one backward pass from a batch of two pictures."""
     torch.manual_seed(0)
     model = build_model(config).train()
-    side = 32 if config.stem == "7x7" else 16
     x = torch.randn(2, config.in_chans, side, side)
     out: Tensor = model(x)
     (out * torch.randn_like(out)).sum().backward()
     return model
 
 
-@pytest.mark.parametrize("name", SHALLOW)
-def test_every_parameter_gets_a_gradient(name: str) -> None:
-    for path, parameter in backward(tiny(SHALLOW[name])).named_parameters():
+def every_parameter_gets_one(model: Network) -> None:
+    for path, parameter in model.named_parameters():
         assert parameter.grad is not None, path
+        assert torch.isfinite(parameter.grad).all(), path
         assert parameter.grad.abs().sum() > 0, path
+
+
+@pytest.mark.parametrize("config", KINDS, ids=KINDS.get)
+def test_every_parameter_gets_a_gradient(config: NetworkConfig) -> None:
+    every_parameter_gets_one(backward(config))
+
+
+@pytest.mark.parametrize(("base", "options"), CASES, ids=str)
+def test_every_option_trains(base: str, options: dict[str, Any]) -> None:
+    every_parameter_gets_one(backward(BASES[base].with_overrides(**options), options.get("img_size", 65)))
 
 
 @given(configs(zero_init_last=False, drop_path_rate=0.0))
 @settings(max_examples=25)
 def test_any_network_gets_gradients(config: ResNetConfig) -> None:
-    model = backward(config)
+    model = backward(config, 32 if config.stem != "3x3" else 16)
     for path, parameter in model.named_parameters():
         assert parameter.grad is not None, path
         assert parameter.grad.shape == parameter.shape
@@ -105,7 +150,7 @@ def test_the_seed_decides_the_weights() -> None:
 
 
 def test_group_norm() -> None:
-    model = build_model(tiny(get_config("resnet18", norm="group", norm_groups=4)))
+    model = build_model(tiny(get_config("resnet18", norm="group")))
     norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
     assert len(norms) == 20
     assert {norm.num_groups for norm in norms} == {4}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from resnets.arch.config import ResNetConfig
-from resnets.nn.model import ResNet, build_model
+from resnets.arch.networks import NetworkConfig
+from resnets.nn.model import Network, build_model
 
 
-def traced(model: ResNet, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def traced(model: Network, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """What each module put out for one picture of `shape` (C, H, W), without the batch axis.
 
     A module that runs twice is an error: hooks and attribution need one place for one module.
@@ -33,11 +34,25 @@ def traced(model: ResNet, shape: tuple[int, int, int]) -> dict[str, tuple[int, .
     return outputs
 
 
-def weightless(config: ResNetConfig) -> ResNet:
+def weightless(config: NetworkConfig) -> Network:
     """The network on the meta device, made in milliseconds: for structure, and for shapes where it is wide."""
     return build_model(config, init=False).eval()
 
 
-def narrow(config: ResNetConfig) -> ResNet:
-    """The network with real weights: a narrow net of a thousand layers runs faster so than on the meta device."""
+def with_weights(config: NetworkConfig) -> Network:
+    """The network on the processor: a narrow one runs faster so than on the meta device."""
     return build_model(config).eval()
+
+
+def shallow(config: NetworkConfig, blocks: int = 3) -> NetworkConfig:
+    """At most so many blocks a stage: a first, a last, and one between that stands for all others."""
+    return config.with_overrides(depths=tuple(min(depth, blocks) for depth in config.depths))
+
+
+def thin(config: NetworkConfig) -> NetworkConfig:
+    """The same layout with an eighth of the channels, of the groups and of the sizes of groups."""
+    widths = tuple(max(width // 8, 8) for width in config.widths)
+    if not isinstance(config, ResNetConfig):
+        return config.with_overrides(widths=widths, hidden=16)
+    groups = {"groups": 2, "group_width": 32} if config.groups > 1 else {}
+    return config.with_overrides(widths=widths, stem_width=8, norm_groups=4 if config.stem != "tiered" else 1, **groups)

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from resnets.errors import DataError, TrainingError, UnknownNameError
-from resnets.evaluate.results import read_results
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.results import Row, read_results
 from resnets.train.config import TrainConfig, read_args
 from resnets.train.progress import Display
-from resnets.train.run import TrainResult, resume, train
+from resnets.train.run import TrainResult, _Run, resume, train
 from resnets.weights.bundle import read_folder
 from tests.pictures import write_pictures
 
@@ -99,11 +100,25 @@ def test_a_run_that_is_killed_leaves_a_model(pictures: Path, tmp_path: Path, num
     assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if number != signal.SIGKILL]
 
 
-def test_nan_stops_and_the_last_good_state_stays(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="must stay finite"):
+def test_nan_stops_and_the_last_good_state_stays(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was done$"):
         run(pictures, tmp_path, lr=1e30, name="wild")
-    run(pictures, tmp_path, epochs=1, name="tame")
-    assert read_folder(tmp_path / "tame" / "best").classes
+
+    def poison(self: _Run, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
+        record(self, row, evaluation, seconds)
+        with torch.no_grad():
+            self.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
+
+    record = _Run._record
+    monkeypatch.setattr(_Run, "_record", poison)
+    with pytest.raises(TrainingError, match=rf"the models and state after epoch 1 stay in {tmp_path}/later$"):
+        run(pictures, tmp_path, name="later")
+    for folder in ("best", "last"):
+        assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "later" / folder).values())
+    monkeypatch.undo()
+    assert resume(tmp_path / "later", display=QUIET).evaluation is not None
 
 
 def test_bad_pictures_stop_before_training_or_are_listed(tmp_path: Path) -> None:
@@ -142,23 +157,36 @@ def test_the_name_of_a_run_is_taken_once(pictures: Path, tmp_path: Path) -> None
         run(pictures, tmp_path, name="one")
 
 
-def test_no_room_on_the_disk_is_one_line_and_keeps_the_best(pictures: Path, tmp_path: Path) -> None:
-    """A limit on the size of files fails writes as a full disk does."""
+@pytest.mark.parametrize(
+    ("limit", "network", "message", "kept"),
+    [
+        (60_000, [], "cannot write the model folder", set()),
+        (500_000, [], "cannot write the checkpoint", {"best", "last"}),
+        (60_000, ["--set", "widths=8,8,8", "--set", "stem_width=8"], "File too large", {"best", "last"}),
+    ],
+)
+def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
+    pictures: Path, tmp_path: Path, limit: int, network: list[str], message: str, kept: set[str]
+) -> None:
+    """A limit on the size of files fails writes as a full disk does: of model, checkpoint, and plots."""
     program = (
         "import resource, signal, sys; from resnets.cli import main;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); sys.exit(main(sys.argv[1:]))"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(main(sys.argv[1:]))"
     )
     command = [
-        sys.executable, "-c", program, "train", str(pictures),
-        "--epochs", "1", "--output", str(tmp_path), "--name", "full",
+        sys.executable, "-c", program, "train", str(pictures), "--set", "depths=1,1,1",
+        "--epochs", "1", "--output", str(tmp_path), "--name", "full", *network,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: cannot write")
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert str(tmp_path / "full") in last
     assert not list((tmp_path / "full").rglob("*.tmp"))
-    assert not (tmp_path / "full" / "best").exists()
+    assert {name for name in ("best", "last") if (tmp_path / "full" / name).exists()} == kept
 
 
 def test_a_folder_that_cannot_be_made(pictures: Path, tmp_path: Path) -> None:

@@ -34,3 +34,10 @@ def bundle() -> Bundle:
         provenance={"data": "pets", "recipe": {"epochs": 2, "lr": 0.1}, "figures": {"top-1": 0.9125}, "seed": 3},
         calibration={"temperature": 1.25},
     )
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched, and nobody's own cache is looked into."""
+    monkeypatch.setenv("RESNETS_OFFLINE", "1")
+    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.plan import plan
-from resnets.arch.variants import VARIANTS, get_config
+from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import build_model
 from resnets.weights.dialects import DIALECTS
@@ -22,8 +22,6 @@ from resnets.weights.load import import_weights
 from resnets.weights.slots import slots
 
 from .conftest import lively
-
-SMALL = sorted(name for name, config in VARIANTS.items() if sum(config.depths) < 60)
 
 
 def meta_state(config: ResNetConfig) -> dict[str, Tensor]:
@@ -45,29 +43,6 @@ def test_slots_are_the_state_dict(name: str) -> None:
         config = get_config(name, norm=norm, norm_groups=8)
         state = build_model(config, init=False).state_dict()
         assert {slot.name: slot.shape for slot in slots(plan(config))} == {k: tuple(v.shape) for k, v in state.items()}
-
-
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
-def test_key_maps_are_two_way(dialect: Any) -> None:
-    for name in ("resnet50", "resnet20_cifar", "resnetv2_164_bottleneck_cifar"):
-        names = dialect.key_map(plan(get_config(name)))
-        assert len(set(names.values())) == len(names)
-        assert {dialect.read(theirs): theirs for theirs in names.values()} == names
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_every_variant_is_read_off_its_tensors(name: str) -> None:
-    config = get_config(name, num_classes=7, in_chans=5)
-    said: dict[str, Any] = {"stem_pool": "none"} if config.stem == "3x3" else {}
-    if config.shortcut in ("A", "none"):
-        said["shortcut"] = config.shortcut
-    if config.stride_in == "1x1":
-        said["stride_in"] = "1x1"  # the same tensors as v1.5
-    model, report = import_weights(meta_state(config), **said)
-    assert model.config == config
-    assert report.filled == 1
-    assert report.dialect == ("resnets" if config.pre_activation else "torchvision")
-    assert report.variant == name
 
 
 @pytest.mark.parametrize(
@@ -137,8 +112,8 @@ def test_missing_step_counters_are_reported_and_nothing_else_may_miss() -> None:
 
 def test_what_is_left_over_or_of_another_shape_is_listed() -> None:
     source = tensors_of(get_config("resnet18", num_classes=2))
-    with pytest.raises(WeightsError, match=r"unexpected: layer1\.0\.se\.fc1\.weight"):
-        import_weights(source | {"layer1.0.se.fc1.weight": torch.zeros(2)})
+    with pytest.raises(WeightsError, match=r"unexpected: layer1\.0\.extra\.weight"):
+        import_weights(source | {"layer1.0.extra.weight": torch.zeros(2)})
     with pytest.raises(WeightsError, match=r"1 mis-shaped: layer2\.1\.conv2\.weight \(128, 128, 1, 1\) for"):
         import_weights(source | {"layer2.1.conv2.weight": torch.zeros(128, 128, 1, 1)})
     with pytest.raises(WeightsError, match=r"80 missing: layer1\.2\.conv1\.weight"):
@@ -148,13 +123,26 @@ def test_what_is_left_over_or_of_another_shape_is_listed() -> None:
         import_weights(two)
 
 
+def test_a_network_beside_other_parts_is_taken_and_they_are_named() -> None:
+    source = tensors_of(get_config("resnet8_cifar"), "akamaster")
+    wrapped = {f"module.base.{key}": value for key, value in source.items()}
+    wrapped |= {"module.bottleneck.weight": torch.zeros(64), "module.classifier.weight": torch.zeros(5, 64)}
+    model, report = import_weights(wrapped)
+    assert report.dropped == ("bottleneck.weight", "classifier.weight")
+    assert "took what stands under 'base.'" in report.notes
+    assert torch.equal(model.state_dict()["fc.weight"], source["linear.weight"])
+    two = {f"{side}.{key}": value for key, value in source.items() for side in ("student", "teacher")}
+    with pytest.raises(WeightsError, match=r"one network is read from a file; .* has student\., teacher\."):
+        import_weights(two)
+
+
 def test_two_readings_are_asked_about() -> None:
     bare = meta_state(get_config("resnet20_cifar"))
     with pytest.raises(WeightsError) as caught:
         import_weights(bare)
     message = str(caught.value)
     assert "such as resnet20_cifar or plain20_cifar" in message
-    assert "shortcut= ('A' or 'none')" in message
+    assert "shortcut= ('A' or 'A_after' or 'none')" in message
     assert "stem_pool= ('none' or 'max')" in message
     with pytest.raises(WeightsError, match="stem_pool="):
         import_weights(bare, shortcut="A")
@@ -232,7 +220,12 @@ def test_no_classes_leaves_the_classifier_out_by_name() -> None:
         ({"conv1.weight": torch.zeros(64, 3)}, "conv1.weight must have 4 axes"),
         ({"layer9.0.conv1.weight": torch.zeros(1)}, "stages are numbered"),
         ({"layer4.999.conv1.weight": torch.zeros(1)}, "blocks are numbered"),
-        ({"layer2.1.downsample.0.weight": torch.zeros(1)}, "projections stand"),
+        ({"layer2.1.downsample.0.weight": torch.zeros(1)}, "must have 4 axes"),
+        ({"layer2.1.downsample.0.weight": torch.zeros(1, 1, 1, 1)}, "projections stand"),
+        ({"layer1.0.se.fc1.weight": torch.zeros(2)}, "attention squeezes all stages alike"),
+        ({"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 1)}, "square and not empty"),
+        ({"layer4.0.conv2.weight": torch.zeros(0, 64, 3, 3)}, "square and not empty"),
+        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, "one network is read"),
         ({"fc.weight": torch.zeros(3)}, "fc.weight must have 2 axes"),
     ],
 )

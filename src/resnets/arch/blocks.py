@@ -5,23 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from resnets.arch.attention import attention
 from resnets.arch.config import ResNetConfig
-from resnets.arch.nodes import (
-    Act,
-    Blur,
-    Chain,
-    ChannelConv,
-    Conv,
-    Gate,
-    Identity,
-    Linear,
-    Node,
-    Norm,
-    PadChannels,
-    Pool,
-    Residual,
-    SplitNorm,
-)
+from resnets.arch.nodes import Act, Blur, Chain, Conv, Identity, Node, Norm, PadChannels, Pool, Residual, SplitNorm
 from resnets.errors import ConfigError
 
 __all__ = ["EXPANSION", "BlockMaker", "Place"]
@@ -95,7 +81,7 @@ class BlockMaker:
             body += [conv, (self._ibn if split else self.norm)(f"bn{number}", conv.out_chans), self.act(f"act{number}")]
             if self._blurs(place) and self._blur_after(number):
                 body.append(Blur(name="aa", stride=place.stride))
-        body += self._attention(place)
+        body += attention(config, place.out_chans)
         post: list[Node] = [self.act(f"act{len(convs)}")]
         if config.ibn and config.ibn[place.stage] == "b" and place.last:
             post.insert(0, self._instance_norm("IN", place.out_chans))
@@ -123,7 +109,7 @@ class BlockMaker:
             if self._blurs(place) and self._blur_after(number - 1):
                 body.append(Blur(name="aa", stride=place.stride))
             body.append(conv)
-        body += self._attention(place)
+        body += attention(self.config, place.out_chans)
         projects = self._projects(place)
         return Residual(
             name=place.name,
@@ -189,58 +175,6 @@ class BlockMaker:
             return Pool(name="0", kind="avg", kernel=2, stride=1, padding="same")
         return Pool(name="0", kind="avg", kernel=2, stride=place.stride, ceil=True)
 
-    # Attention
-
-    def _attention(self, place: Place) -> list[Node]:
-        config, width = self.config, place.out_chans
-        if config.attention == "none":
-            return []
-        if config.attention == "eca":
-            reach = int(abs(math.log2(width) + 1) / 2)  # Wang et al. 2020: gamma 2, beta 1
-            kernel = max(reach if reach % 2 else reach + 1, 3)
-            return [Gate(name="se", kind="eca", nodes=(ChannelConv(name="conv", channels=width, kernel=kernel),))]
-        step = config.attention_round
-        hidden = (
-            max(step, int(width / config.attention_reduction + step / 2) // step * step)
-            if step > 1
-            else max(width // config.attention_reduction, 1)
-        )
-        if config.attention == "cbam":
-            return [self._cbam(width, hidden)]
-        act = self.act("1" if config.se_form == "linear" else "act")
-        if config.se_form == "linear":
-            layers = (
-                Linear(name="0", in_features=width, out_features=hidden, bias=False),
-                act,
-                Linear(name="2", in_features=hidden, out_features=width, bias=False),
-            )
-            return [Gate(name="se", kind="se", nodes=(Chain(name="fc", role="group", nodes=layers),))]
-        first = Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1, bias=True)
-        second = Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1, bias=True)
-        return [Gate(name="se", kind="se", nodes=(first, act, second))]
-
-    def _cbam(self, width: int, hidden: int) -> Chain:
-        """Channels first, then places; paths as timm's."""
-        channel = (
-            Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1),
-            self.act("act"),
-            Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1),
-        )
-        spatial = Chain(
-            name="conv",
-            role="group",
-            nodes=(Conv(name="conv", in_chans=2, out_chans=1, kernel=7, padding=3), self._batch_norm("bn", 1)),
-        )
-        return Chain(
-            name="se",
-            role="group",
-            kind="CBAM",
-            nodes=(
-                Gate(name="channel", kind="channel", nodes=channel),
-                Gate(name="spatial", kind="spatial", nodes=(spatial,)),
-            ),
-        )
-
     # Operations
 
     def conv(
@@ -298,9 +232,6 @@ class BlockMaker:
 
     def _instance_norm(self, name: str, channels: int) -> Norm:
         return Norm(name=name, kind="instance", channels=channels, eps=1e-5, momentum=0.1, groups=1)
-
-    def _batch_norm(self, name: str, channels: int) -> Norm:
-        return Norm(name=name, kind="batch", channels=channels, eps=1e-5, momentum=0.1, groups=1)
 
     def _ibn(self, name: str, channels: int) -> SplitNorm:
         """IBN-a (Pan et al. 2018): instance norm on the first half of the channels."""

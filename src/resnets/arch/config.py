@@ -35,7 +35,7 @@ class ResNetConfig:
         stem_pool: `max` (3x3, stride 2, padding 1), `max_same` (TensorFlow's SAME), `max_zero` (padded with zeros, not
             with minus infinity: Keras, BiT), `max_ceil` (unpadded, rounded up: Caffe), `max_valid` (unpadded),
             `max2` (2x2, unpadded) or `none`.
-        antialias: blur before every subsampling but a shortcut's (Zhang 2019).
+        antialias: blur before every subsampling but the stem convolution's and a shortcut's (Zhang 2019, as timm).
         shortcut: as in He et al. 2015: `A` (every other cell, zero channels on both sides), `B` (1x1 convolution where
             the shape changes), `C` (1x1 convolution everywhere), `none` (a plain network); and `A_after` (zero
             channels after), `D` (average pool, then 1x1: ResNet-D), `first` (1x1 in the first block of every stage:

@@ -5,38 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import (
-    Act,
-    AdaptivePool,
-    Blur,
-    Chain,
-    ChannelConv,
-    Conv,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalPool,
-    Identity,
-    Linear,
-    Node,
-    Norm,
-    PadChannels,
-    Padding,
-    Pool,
-    Residual,
-    SplitNorm,
-    children,
-)
+from resnets.arch.networks import NetworkConfig, config_to_dict
+from resnets.arch.nodes import Chain, Node, Residual, children
+from resnets.arch.origins import origin_of
 from resnets.arch.plan import plan
 from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
+from resnets.arch.words import NOTHING, operations
 from resnets.errors import ConfigError, ShapeError
 
 __all__ = ["Description", "Row", "describe"]
 
 HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
-NOTHING = "-"  # an identity, which only keeps a module's place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +24,7 @@ class Row:
     """A line of the table.
 
     Args:
-        name: the path in the module, such as `layer1.0.conv1`.
+        name: the path in the module, such as `layer1.0.conv1`; a VGG's stages, which have none, are `block1`...
         role: `stage`, `block`, `layer`, or `group`: several layers, such as attention. Layers add up to the whole.
         operations: what happens there, in a few words.
         output: (C, H, W), or (D,).
@@ -82,6 +62,7 @@ class Description:
 
     Args:
         name: the variant, or `None` where the options make a network without a name.
+        origin: whose network the name means, where codebases use it for different ones.
         input: (C, H, W).
         rows: the parts in order, every layer among them.
         params, macs: totals; FLOPs are twice the MACs.
@@ -89,6 +70,7 @@ class Description:
     """
 
     name: str | None
+    origin: str | None
     config: NetworkConfig
     input: tuple[int, int, int]
     rows: tuple[Row, ...]
@@ -109,7 +91,8 @@ class Description:
         """All of it, as JSON can hold it."""
         return {
             "name": self.name,
-            "config": self.config.to_dict(),
+            "origin": self.origin,
+            "config": config_to_dict(self.config),
             "input": list(self.input),
             "params": self.params,
             "macs": self.macs,
@@ -146,8 +129,10 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
         records = trace(tree, shape)
     except ShapeError as error:
         raise _too_small(tree, config, shape, error) from None
+    name = model if isinstance(model, str) else name_of(config)
     return Description(
-        name=model if isinstance(model, str) else name_of(config),
+        name=name,
+        origin=origin_of(name) if name else None,
         config=config,
         input=shape,
         rows=tuple(_row(record) for record in records),
@@ -201,87 +186,3 @@ def _role(node: Node) -> str:
     if isinstance(node, Residual):
         return "block"
     return "group" if children(node) else "layer"  # only what holds nothing else is a layer: layers add up
-
-
-def operations(node: Node) -> str:
-    """What `node` does, in a few words: `3x3 conv 64 /2`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`."""
-    match node:
-        case Conv():
-            return f"{_conv(node)} conv"
-        case Pool():
-            marks = [f" /{node.stride}" if node.stride > 1 else "", " rounded up" if node.ceil else ""]
-            if node.kernel == 1:
-                return f"every {node.stride}nd cell" if node.stride == 2 else f"every {node.stride}th cell"
-            return f"{node.kernel}x{node.kernel} {node.kind} pool" + "".join(marks) + _padding(node.padding)
-        case Blur():
-            return f"3x3 blur /{node.stride}"
-        case SplitNorm():
-            return " and ".join(f"{part.channels} {part.kind}" for part in node.parts) + " norm"
-        case Gate():
-            return {"se": "squeeze and excitation", "eca": "efficient channel attention"}.get(
-                node.kind, f"{node.kind} gate"
-            )
-        case ChannelConv():
-            return f"1-d conv over {node.kernel} channels"
-        case GlobalPool():
-            return f"global {node.kind} pool"
-        case AdaptivePool():
-            return f"avg pool to {node.size}x{node.size}"
-        case Dropout():
-            return f"dropout {node.rate:g}"
-        case Norm():
-            return f"{node.kind.replace('_', ' ')} norm"
-        case Act():
-            return {"relu": "ReLU"}[node.kind]
-        case Linear():
-            return f"linear {node.out_features}"
-        case PadChannels():
-            every = f"every {node.stride}nd cell, " if node.stride == 2 else ""
-            return f"{every}{node.before}+{node.after} zero channels"
-        case Flatten():
-            return "flatten"
-        case Identity():
-            return NOTHING
-        case Chain(role="stage", name=""):
-            return ", ".join(operations(part) for part in node.nodes if isinstance(part, Conv | Pool))
-        case Chain(role="stage"):
-            return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
-        case Chain(role="block"):
-            return f"{node.kind}: {_convs(node.nodes)}"
-        case Chain(kind="CBAM"):
-            return "CBAM"
-        case Chain(role="group" | "head"):
-            return ", ".join(operations(part) for part in node.nodes if isinstance(part, Conv | Linear | Pool | Blur))
-        case Residual():
-            shortcut = ", ".join(
-                _conv(part) if isinstance(part, Conv) else operations(part)
-                for part in node.shortcut
-                if not isinstance(part, Norm | Identity)
-            )
-            extras = [operations(part) for part in node.body if isinstance(part, Gate | Blur) or _is_cbam(part)]
-            extras += [operations(part) for part in node.post if isinstance(part, Norm)]
-            return f"{node.kind}: {', '.join([_convs(node.body), *extras])}; shortcut {shortcut or 'identity'}"
-        case _:
-            return ""
-
-
-def _is_cbam(node: Node) -> bool:
-    return isinstance(node, Chain) and node.kind == "CBAM"
-
-
-def _padding(padding: Padding) -> str:
-    return " SAME" if padding == "same" else ""
-
-
-def _convs(nodes: tuple[Node, ...]) -> str:
-    return ", ".join(_conv(node) for node in nodes if isinstance(node, Conv))
-
-
-def _conv(node: Conv) -> str:
-    marks = [
-        f"/{node.stride}" if node.stride > 1 else "",
-        _padding(node.padding).strip(),
-        f"dilation {node.dilation}" if node.dilation > 1 else "",
-        f"groups {node.groups}" if node.groups > 1 else "",
-    ]
-    return " ".join([f"{node.kernel}x{node.kernel} {node.out_chans}", *filter(None, marks)])

@@ -66,7 +66,7 @@ class Conv(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelConv(Node):
-    """A 1-d convolution along the channels of (N, C, 1, 1), one number out for each."""
+    """A 1-d convolution along the channels: (N, C, 1, 1) -> (N, 1, C)."""
 
     channels: int
     kernel: int
@@ -206,7 +206,8 @@ class Gate(Node):
 
     Args:
         kind: `se` (mean of each channel, through `nodes`), `eca` (the same), `channel` (mean and maximum of each
-            channel, both through `nodes`, added) or `spatial` (mean and maximum over the channels, as two channels).
+            channel, side by side as (C, 1, 2) through `nodes`, then added) or `spatial` (mean and maximum over the
+            channels, as two channels).
     """
 
     kind: Literal["se", "eca", "channel", "spatial"]

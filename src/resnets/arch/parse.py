@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import FAMILIES
 from resnets.errors import ConfigError, UnknownNameError
 
 __all__ = ["parse_overrides", "parse_size"]
@@ -29,13 +28,15 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
-    """Fields of `ResNetConfig` from `key=value` texts: `depths=3,4,6,3`, `zero_init_last=true`, `last_stride=none`.
+    """Fields of a description from `key=value` texts: `depths=3,4,6,3`, `zero_init_last=true`, `last_stride=none`.
 
     Raises:
         UnknownNameError: no such field.
         ConfigError: no `=`, or a value that is not of the field's type.
     """
-    hints = get_type_hints(ResNetConfig)
+    hints: dict[str, Any] = {}
+    for family in reversed(FAMILIES.values()):  # what two families share is of one type
+        hints |= get_type_hints(family)
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -43,7 +44,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"a setting is key=value; got {setting!r}; write, for example, stem_width=32")
         if name not in hints:
-            raise UnknownNameError("model option", name, [field.name for field in fields(ResNetConfig)])
+            raise UnknownNameError("model option", name, hints)
         try:
             values[name] = _value(hints[name], text.strip())
         except ValueError:

@@ -119,6 +119,10 @@ def _inner_width(config: ResNetConfig, width: int) -> int:
             "a stage's width x group_width / 64, the channels of one group, must be at least 1; "
             f"got {width} x {config.group_width} / 64; widen the stage or its groups"
         )
+    if one * config.groups % config.reduce_first:
+        raise ConfigError(
+            f"reduce_first must divide every block's 3x3; got {config.reduce_first} for {one * config.groups} channels"
+        )
     return one * config.groups
 
 

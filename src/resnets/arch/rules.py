@@ -11,7 +11,7 @@ from resnets.errors import ConfigError
 if TYPE_CHECKING:
     from resnets.arch.config import ResNetConfig
 
-__all__ = ["check_resnet", "check_types"]
+__all__ = ["check_norm", "check_resnet", "check_types"]
 
 
 def check_types(config: object, hints: Mapping[str, Any]) -> None:
@@ -56,6 +56,16 @@ def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def check_norm(eps: float, momentum: float) -> None:
+    """The rule of a batch norm's two numbers.
+
+    Raises:
+        ConfigError: one of them is outside it.
+    """
+    if not eps > 0 or not 0 <= momentum <= 1:
+        raise ConfigError(f"norm_eps must be above 0 and norm_momentum in [0, 1]; got {eps} and {momentum}")
+
+
 def check_resnet(config: ResNetConfig) -> None:
     """The rules between the fields of a residual network.
 
@@ -64,10 +74,39 @@ def check_resnet(config: ResNetConfig) -> None:
     """
     if len(config.depths) != len(config.widths):
         raise ConfigError(f"depths and widths name the same stages; got {len(config.depths)} and {len(config.widths)}")
-    if config.ibn and len(config.ibn) != len(config.depths):
-        raise ConfigError(f"ibn names every stage or none; got {len(config.ibn)} for {len(config.depths)} stages")
-    if config.ibn and config.pre_activation:
-        raise ConfigError("ibn belongs to post-activation blocks; got pre_activation; drop one of them")
+    for name in ("drop_path_rate", "drop_rate"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{name} is a probability in [0, 1); got {getattr(config, name)}")
+    check_norm(config.norm_eps, config.norm_momentum)
+    if config.global_pool == "none" and config.num_classes:
+        raise ConfigError(
+            f"a classifier needs pooled features; got global_pool='none' with num_classes={config.num_classes}; "
+            "pass num_classes=0 for maps"
+        )
+    _check_stem(config)
+    _check_blocks(config)
+    _check_shortcut(config)
+    _check_attention(config)
+    _check_group_norm(config)
+    _check_strides(config)
+
+
+def _check_stem(config: ResNetConfig) -> None:
+    part = {"deep": 2, "tiered": 8}.get(config.stem, 1)
+    if config.stem_width % part:
+        raise ConfigError(
+            f"a {config.stem} stem's stem_width must be a multiple of {part}; got {config.stem_width}; "
+            f"the nearest is {max(round(config.stem_width / part), 1) * part}"
+        )
+    if not config.stem_act and config.pre_activation:
+        raise ConfigError("stem_act belongs to a post-activation stem; got pre_activation; leave stem_act on")
+    if config.antialias and config.stem_pool not in ("max", "none"):
+        raise ConfigError(
+            f"antialias has a pool of its own in the stem; got stem_pool={config.stem_pool!r}; use 'max' or 'none'"
+        )
+
+
+def _check_blocks(config: ResNetConfig) -> None:
     for name in ("kernel", "shortcut_kernel"):
         if getattr(config, name) % 2 == 0:
             raise ConfigError(f"{name} must be odd; got {getattr(config, name)}")
@@ -78,26 +117,42 @@ def check_resnet(config: ResNetConfig) -> None:
         )
     if config.block == "basic" and config.stride_in == "1x1":
         raise ConfigError("stride_in='1x1' places a bottleneck's stride; got basic blocks; leave it '3x3'")
-    if config.shortcut == "none" and (config.pre_activation or config.drop_path_rate):
+    if config.ibn and len(config.ibn) != len(config.depths):
+        raise ConfigError(f"ibn names every stage or none; got {len(config.ibn)} for {len(config.depths)} stages")
+    if any(config.ibn) and config.pre_activation:
+        raise ConfigError("ibn belongs to post-activation blocks; got pre_activation; drop one of them")
+
+
+def _check_shortcut(config: ResNetConfig) -> None:
+    if config.shortcut == "none":
+        for name in ("pre_activation", "drop_path_rate", "zero_init_last"):
+            if getattr(config, name):
+                raise ConfigError(
+                    f"a plain network (shortcut='none') has no residual branch; got {name}={getattr(config, name)}; "
+                    "drop it"
+                )
+    if config.shortcut_kernel != 1 and config.shortcut in ("A", "A_after", "D", "none"):
         raise ConfigError(
-            "a plain network (shortcut='none') has no residual branch; got pre_activation or drop_path_rate; drop them"
+            f"shortcut_kernel is that of a projection that strides; got shortcut={config.shortcut!r}; drop it"
         )
-    if config.shortcut in ("A", "A_after", "none") and config.shortcut_kernel != 1:
-        raise ConfigError(f"shortcut_kernel is a projection's; got shortcut={config.shortcut!r}; drop it")
-    for name in ("drop_path_rate", "drop_rate"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(f"{name} is a probability in [0, 1); got {getattr(config, name)}")
-    if not config.norm_eps > 0 or not 0 <= config.norm_momentum <= 1:
+    if not config.shortcut_norm:
+        if config.pre_activation:
+            raise ConfigError("shortcut_norm is a post-activation network's; got pre_activation; leave it on")
+        if config.shortcut in ("A", "A_after", "none"):
+            raise ConfigError(f"shortcut_norm is a projection's; got shortcut={config.shortcut!r}; leave it on")
+
+
+def _check_attention(config: ResNetConfig) -> None:
+    if config.se_form != "conv" and config.attention != "se":
         raise ConfigError(
-            f"norm_eps must be above 0 and norm_momentum in [0, 1]; got {config.norm_eps} and {config.norm_momentum}"
+            f"se_form shapes squeeze and excitation; got attention={config.attention!r}; "
+            "pass attention='se' or leave se_form 'conv'"
         )
-    if config.global_pool == "none" and config.num_classes:
+    if config.attention_reduction != 16 and config.attention not in ("se", "cbam"):
         raise ConfigError(
-            f"a classifier needs pooled features; got global_pool='none' with num_classes={config.num_classes}; "
-            "pass num_classes=0 for maps"
+            f"attention_reduction is that of se and cbam; got attention={config.attention!r}; pass one of them or "
+            "leave it 16"
         )
-    _check_group_norm(config)
-    _check_strides(config)
 
 
 def _check_group_norm(config: ResNetConfig) -> None:

@@ -1,12 +1,14 @@
 """What a plan does to a picture's shape, and what it costs: one walk over the tree, in integers.
 
 Shape letters: C channels, H height, W width. MACs are multiply-adds of convolutions and linear layers, for one
-picture; FLOPs are twice that. The receptive field counts input cells a side; `None` is the whole picture.
+picture; FLOPs are twice that. The receptive field counts input cells a side that convolutions and pools reach; `None`
+is the whole picture, from a global pool on. Statistics of the whole map (a gate's, an instance or group norm's) scale
+what is there and do not count.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from resnets.arch.nodes import (
     Act,
@@ -97,12 +99,12 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
             run(((name, part),), Signal((part.channels, *signal.shape[1:]), signal.field, signal.stride))
         result = signal
     elif isinstance(node, Gate):
-        squeezed = (2, *signal.shape[1:]) if node.kind == "spatial" else (signal.shape[0], 1, 1)
-        field = signal.field if node.kind == "spatial" else None
-        gate = run(children(node), Signal(squeezed, field, signal.stride))
-        result = Signal(signal.shape, gate.field, signal.stride)
-        if node.kind == "channel":  # mean and maximum go the same way, one after the other
-            inside = [replace(record, macs=2 * record.macs) for record in inside]
+        squeezed = {"spatial": (2, *signal.shape[1:]), "channel": (signal.shape[0], 1, 2)}.get(
+            node.kind, (signal.shape[0], 1, 1)
+        )
+        places = node.kind == "spatial"
+        gate = run(children(node), Signal(squeezed, signal.field if places else None, signal.stride))
+        result = Signal(signal.shape, gate.field if places else signal.field, signal.stride)
     else:
         parts = {id(child): name for name, child in children(node)}
 
@@ -137,11 +139,13 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
             cells = (_window(size, node.kernel, node.stride, node.padding, node.ceil, path) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + (node.kernel - 1) * stride, stride * node.stride)
         case Blur():
+            if min(shape[1:]) < 2:
+                raise ShapeError(f"{path} reflects its edges and needs two cells a side; got {shape[1]}x{shape[2]}")
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + 2 * stride, stride * node.stride)
         case ChannelConv():
             _expect(shape, node.channels, path)
-            return signal
+            return Signal((1, node.channels), field, stride)
         case PadChannels():
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((node.before + shape[0] + node.after, *cells), field, stride * node.stride)
@@ -156,6 +160,8 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
             return Signal((node.out_features,), None, stride)
         case Norm():
             _expect(shape, node.channels, path)
+            if node.kind == "instance" and shape[1:] == (1, 1):
+                raise ShapeError(f"{path} is an instance norm, which needs more than one cell; got 1x1")
             return signal
         case Act() | Dropout() | Identity():
             return signal
@@ -177,7 +183,7 @@ def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, pa
     cells = (-(-room // stride) if ceil else room // stride) + 1
     if ceil and (cells - 1) * stride >= size + before:
         cells -= 1  # the last window must start inside the picture or the padding before it, as in torch
-    if room < 0 or cells < 1:
+    if cells < 1:
         raise ShapeError(f"{path} would be empty: a window of {reach} finds no place in {size} cells")
     return cells
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_type_hints
 
 from resnets.arch.nodes import Act, AdaptivePool, Chain, Conv, Dropout, Flatten, Identity, Linear, Node, Norm, Pool
-from resnets.arch.rules import check_types
+from resnets.arch.rules import check_norm, check_types
 from resnets.errors import ConfigError, UnknownNameError
 
 __all__ = ["VGGConfig", "plan_vgg"]
@@ -45,12 +45,14 @@ class VGGConfig:
 
     def __post_init__(self) -> None:
         for name in ("depths", "widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), list):  # as JSON has them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         check_types(self, _HINTS)
         if len(self.depths) != len(self.widths):
             raise ConfigError(f"depths and widths name the same blocks; got {len(self.depths)} and {len(self.widths)}")
         if not 0 <= self.drop_rate < 1:
             raise ConfigError(f"drop_rate is a probability in [0, 1); got {self.drop_rate}")
+        check_norm(self.norm_eps, self.norm_momentum)
         if self.global_pool == "none" and self.num_classes:
             raise ConfigError("a classifier needs pooled features; got global_pool='none'; pass num_classes=0 for maps")
 

@@ -120,7 +120,8 @@ def _title(model: str, table: Description, changed: bool) -> str:
 def _header(title: str, table: Description) -> str:
     size = "x".join(map(str, table.input))
     macs, flops = short(table.macs, "MACs"), short(2 * table.macs, "FLOPs")
-    return f"{title}: {table.params:,} parameters; {macs} ({flops}, which are twice the MACs) for an input of {size}"
+    line = f"{title}: {table.params:,} parameters; {macs} ({flops}, which are twice the MACs) for an input of {size}"
+    return f"{line}\n{table.name} is {table.origin}" if table.origin else line
 
 
 def _line(row: Row) -> Line:

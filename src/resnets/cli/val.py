@@ -77,10 +77,10 @@ def run(
         ],
     )
     low, high = (100 * bound for bound in evaluation.interval)
-    top = "top-1" if evaluation.k < 5 or len(evaluation.classes) == 5 else f"top-5 {100 * evaluation.topk:.2f} %, top-1"
+    top5 = f"; top-5 {100 * evaluation.topk:.2f} %" if evaluation.k < len(evaluation.classes) else ""
     print_text(
-        f"\n{evaluation.correct:,} of {len(evaluation):,} pictures right: {top} {100 * evaluation.top1:.2f} %"
-        f" (95 % interval {low:.2f} to {high:.2f})\n"
+        f"\n{evaluation.correct:,} of {len(evaluation):,} pictures right: top-1 {100 * evaluation.top1:.2f} %"
+        f" (95 % interval {low:.2f} to {high:.2f}){top5}\n"
         f"loss {evaluation.loss:.4f}, calibration error {100 * evaluation.ece:.2f} %,"
         f" balanced accuracy {100 * evaluation.balanced_accuracy:.2f} %, macro F1 {100 * evaluation.macro_f1:.2f} %"
     )

@@ -24,7 +24,7 @@ class SELayer(nn.Module):
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.fc = nn.Sequential(
-            nn.Linear(channels, squeezed, bias=False), nn.ReLU(inplace=True), nn.Linear(squeezed, channels, bias=False)
+            nn.Linear(channels, squeezed, bias=False), nn.ReLU(), nn.Linear(squeezed, channels, bias=False)
         )
         self.gate = nn.Sigmoid()
 
@@ -44,7 +44,7 @@ class SEModule(nn.Module):
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.act = nn.ReLU(inplace=True)
+        self.act = nn.ReLU()
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
         self.gate = nn.Sigmoid()
 
@@ -71,29 +71,36 @@ class ECA(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """CBAM's first half: mean and maximum of each channel through the same two layers. Shape kept."""
+    """CBAM's first half: mean and maximum of each channel through the same two layers. Shape kept.
+
+    They go through side by side, as two cells: each layer runs once, as hooks and attribution need it.
+    """
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, squeezed, 1, bias=False)
-        self.act = nn.ReLU(inplace=True)
+        self.act = nn.ReLU()
         self.fc2 = nn.Conv2d(squeezed, channels, 1, bias=False)
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True))))
-        most = self.fc2(self.act(self.fc1(x.amax((2, 3), keepdim=True))))
-        return x * cast(Tensor, self.gate(mean + most))
+        both = torch.cat((x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)), dim=3)  # (N, C, 1, 2)
+        y = self.fc2(self.act(self.fc1(both))).sum(3, keepdim=True)  # (N, C, 1, 1)
+        return x * cast(Tensor, self.gate(y))
 
 
 class SpatialGate(nn.Module):
-    """CBAM's second half: mean and maximum over the channels through a 7x7 and a norm. Shape kept."""
+    """CBAM's second half: mean and maximum over the channels through a 7x7 and a norm. Shape kept.
 
-    def __init__(self) -> None:
+    Args:
+        norm: of the one channel; `None` makes a batch norm.
+    """
+
+    def __init__(self, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.conv = nn.Sequential()
         self.conv.add_module("conv", nn.Conv2d(2, 1, 7, padding=3, bias=False))
-        self.conv.add_module("bn", nn.BatchNorm2d(1))
+        self.conv.add_module("bn", nn.BatchNorm2d(1) if norm is None else norm)
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,9 +114,10 @@ class CBAM(nn.Sequential):
     Args:
         channels: C.
         squeezed: R, usually C / 16.
+        norm: of the gate for places; `None` makes a batch norm.
     """
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, channels: int, squeezed: int, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.channel = ChannelGate(channels, squeezed)
-        self.spatial = SpatialGate()
+        self.spatial = SpatialGate(norm)

@@ -24,7 +24,7 @@ def build(node: nodes.Node) -> nn.Module:
         case nodes.SplitNorm():
             return layers.IBN(sum(part.channels for part in node.parts), _norm(node.parts[1]), node.parts[0].eps)
         case nodes.Act():
-            return nn.ReLU(inplace=True)
+            return nn.ReLU()
         case nodes.Pool():
             return _pool(node)
         case nodes.Blur():
@@ -47,9 +47,9 @@ def build(node: nodes.Node) -> nn.Module:
             downsample = nn.Sequential(named(node.shortcut)) if node.shortcut else None
             return BLOCKS[node.kind](named(node.pre), named(node.body), downsample, named(node.post), node.drop_path)
         case nodes.Chain(kind="CBAM"):
-            channel = node.nodes[0]
+            channel, spatial = node.nodes
             assert isinstance(channel, nodes.Gate)
-            return attention.CBAM(*_widths(channel))
+            return attention.CBAM(*_widths(channel), norm=_gate_norm(spatial))
         case nodes.Chain():
             return nn.Sequential(named(node.nodes))
         case _:
@@ -97,7 +97,11 @@ def _gate(node: nodes.Gate) -> nn.Module:
         case "channel":
             return attention.ChannelGate(*_widths(node))
         case "spatial":
-            return attention.SpatialGate()
+            return attention.SpatialGate(_gate_norm(node))
+
+
+def _gate_norm(gate: nodes.Node) -> nn.Module:
+    return next(_norm(node) for _, node in nodes.walk(gate) if isinstance(node, nodes.Norm))
 
 
 def _widths(node: nodes.Gate) -> tuple[int, int]:

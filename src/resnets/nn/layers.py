@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+@torch.fx.wrap  # what it pads depends on the size: to a tracer it is one step
 def pad_by_rule(x: Tensor, padding: Padding, reach: int, stride: int, value: float = 0.0) -> Tensor:
     """Pad (N, C, H, W) for a window of `reach` cells, where torch's own symmetric padding does not serve."""
     height, width = x.shape[-2:]

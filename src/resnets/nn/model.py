@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnets.arch.aliases import aliases, blocks
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
 from resnets.arch.plan import plan
@@ -122,14 +123,29 @@ class Network(nn.Module):
         return ordered if intermediates_only else (x, ordered)
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Every named map from one pass: `stem`, `layer1`.. (a VGG's `block1`..), `pre_logits` (N, D), `logits`."""
-        last, maps = self.forward_intermediates(x)
-        points = dict(zip(self._taps, maps, strict=True))
+        """Every named map from one pass: `stem`, `layer1` .. (a VGG's `block1` ..), `pre_logits` (N, D), `logits`.
+
+        Blocks stand under their paths (`layer1.0`), and all of it under slim's and Keras's names too, as the same
+        tensors (`resnet_v2_50/block1/unit_1/bottleneck_v2`, `conv2_block1_out`; see `arch/aliases.py`).
+        """
+        other = aliases(self.plan)
+        wanted, seen = {*self._taps.values(), *other.values()}, dict[str, Tensor]()
+        hooks = [
+            self.get_submodule(path).register_forward_hook(lambda _, __, out, path=path: seen.update({path: out}))
+            for path in wanted | blocks(self.plan)
+        ]
+        try:
+            last = self.forward_features(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        points = {name: seen[path] for name, path in self._taps.items()}
+        points |= {path: seen[path] for path in sorted(blocks(self.plan), key=list(seen).index)}
         if self.config.global_pool != "none":
             points["pre_logits"] = self.forward_head(last, pre_logits=True)
             if self.num_classes:
                 points["logits"] = self.forward_head(last)
-        return points
+        return points | {name: seen[path] for name, path in other.items()}
 
     def feature_indices(self, indices: int | Sequence[int] | None) -> list[int]:
         """`indices` as `forward_intermediates` takes them, counted from 0.
@@ -141,7 +157,7 @@ class Network(nn.Module):
         if indices is None:
             return list(range(count))
         chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
-        if not chosen or any(not -count <= index < count for index in chosen):
+        if not 0 < len(chosen) <= count or any(not -count <= index < count for index in chosen):
             raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}")
         return [index % count for index in chosen]
 
@@ -184,6 +200,16 @@ def check_input(x: Tensor, in_chans: int) -> None:
         )
 
 
+@torch.fx.wrap
+def check_windows(x: Tensor, features: int, size: int) -> None:
+    """Raise ShapeError unless the windows of a fixed-window head gave what its classifier reads."""
+    if x.shape[1] != features:
+        raise ShapeError(
+            f"a head of fixed windows takes pictures of one size, {size}x{size} here; got one whose windows give "
+            f"{x.shape[1]} features for {features}; set img_size or another global_pool"
+        )
+
+
 class ResNet(Network):
     """A residual network, as `ResNetConfig` describes it: conv1, bn1, act1, maxpool, layer1.., avgpool, fc."""
 
@@ -194,6 +220,8 @@ class ResNet(Network):
         if self.config.global_pool == "none":
             return x
         x = x.flatten(1)
+        if self.config.global_pool == "window":
+            check_windows(x, self.num_features, self.config.img_size)
         if pre_logits:
             return x
         if self.config.drop_rate:
@@ -205,6 +233,10 @@ class VGG(Network):
     """A VGG network, as `VGGConfig` describes it: features, avgpool, classifier."""
 
     config: VGGConfig
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        check_input(x, self.config.in_chans)
+        return self.get_submodule("features")(x)  # type: ignore[no-any-return]  # whole, for those who hook it
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if self.config.global_pool == "none":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -16,7 +18,7 @@ from resnets.data.check import check, quarantine, require_sound
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.loading import make_batches
 from resnets.data.sources import BUILT_IN, open_dataset
-from resnets.errors import TrainingError
+from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, add_result, keep_results, read_results
 from resnets.evaluate.run import evaluate_model
@@ -217,17 +219,18 @@ class _Run:
         epoch, started = self.progress.epoch, time.perf_counter()
         pictures = len(self.dataset.splits["train"])
         self.display.start(f"epoch {epoch + 1}/{self.config.epochs}", pictures)
-        trained = run_epoch(
-            self.stepper,
-            self.batches,
-            epoch,
-            on_step=lambda count, loss: self.display.advance(count, f"loss {loss:.3f}"),
-            stop=lambda: interrupts.caught is not None,
-        )
-        self.display.stop()
-        if trained is None:
-            return
-        evaluation = self._validate(self.model)
+        with self._naming_what_stays():
+            trained = run_epoch(
+                self.stepper,
+                self.batches,
+                epoch,
+                on_step=lambda count, loss: self.display.advance(count, f"loss {loss:.3f}"),
+                stop=lambda: interrupts.caught is not None,
+            )
+            self.display.stop()
+            if trained is None:
+                return
+            evaluation = self._validate(self.model)
         row: Row = {
             "epoch": epoch + 1,
             "lr": trained.lr,
@@ -240,6 +243,16 @@ class _Run:
             "seconds": time.perf_counter() - started,
         }
         self._record(row, evaluation, time.perf_counter() - started)
+
+    @contextmanager
+    def _naming_what_stays(self) -> Iterator[None]:
+        """What goes wrong within an epoch leaves the state after the one before it."""
+        try:
+            yield
+        except ResnetsError as error:
+            done = self.progress.epoch
+            stays = f"the models and state after epoch {done} stay in {self.run.path}" if done else "no epoch was done"
+            raise TrainingError(f"{error}; {stays}") from error
 
     def _record(self, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
         """Everything that an epoch leaves on the disk; the checkpoint last, so that it never promises too much."""
@@ -321,7 +334,7 @@ class _Run:
             f"train {100 * (row['train_top1'] or 0):.2f} %",
         ]
         if row["val_top1"] is not None:
-            parts.append(f"val {100 * row['val_top1']:.2f} %" + (" *" if best else "  "))
+            parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if best else "     "))
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(f"{duration(left)} left" if self.progress.epoch < self.config.epochs else "done")
         self.display.say("  ".join(parts))

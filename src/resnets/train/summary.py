@@ -48,12 +48,12 @@ def write_summary(
         run.report,
         title=f"{config.model} on {dataset.name}",
         facts={
-            "model": config.model,
-            "data": dataset.name,
-            "epochs": f"{progress.epoch} of {config.epochs}",
-            "best epoch": progress.best_epoch,
-            "time": duration(progress.seconds),
-            "images a second": f"{np.median(rates):,.0f}" if rates else "-",
+            "Model": config.model,
+            "Data": dataset.name,
+            "Epochs": f"{progress.epoch} of {config.epochs}",
+            "Best epoch": progress.best_epoch,
+            "Time": duration(progress.seconds),
+            "Images a second": f"{np.median(rates):,.0f}" if rates else "-",
         },
         settings=asdict(config) | {"preprocessing": settings.contract.to_dict()},
         splits={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ __all__ = ["Unwrapped", "unwrap"]
 EMA = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+FIRST_BLOCKS = ("layer1.0.conv1.weight", "stages.0.blocks.0.conv1.weight", "features.0.weight")
 COUNTERS = ("n_averaged",)  # torch.optim.swa_utils.AveragedModel counts its steps beside the network
 
 
@@ -27,11 +28,15 @@ class Unwrapped:
         tensors: by name, in the file's order, less the common prefixes.
         dropped: entries of the file that are not the network's, by name.
         notes: what was taken and which prefix was cut, a sentence each.
+        facts: fields of a description that the file says besides its tensors.
+        dialect: whose names a reader has given them; empty where they are the file's own.
     """
 
     tensors: dict[str, Tensor]
     dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    dialect: str = ""
 
 
 def unwrap(payload: object, where: str) -> Unwrapped:
@@ -57,7 +62,24 @@ def unwrap(payload: object, where: str) -> Unwrapped:
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         notes.append(f"cut the prefix {prefix!r}")
+    if root := _root(tensors, where):
+        dropped += [name for name in tensors if not name.startswith(root)]
+        notes.append(f"took what stands under {root!r}")
+        tensors = {name.removeprefix(root): value for name, value in tensors.items() if name.startswith(root)}
     return Unwrapped(tensors=tensors, dropped=tuple(dropped), notes=tuple(notes))
+
+
+def _root(tensors: Mapping[str, Tensor], where: str) -> str:
+    """The prefix of a network beside which other parts stand, such as a re-identification head; empty for none."""
+    roots = {name.removesuffix(first) for name in tensors for first in FIRST_BLOCKS if name.endswith(first)}
+    roots = {root for root in roots if not root or root.endswith(".")}
+    if "" in roots or not roots:
+        return ""
+    if len(roots) > 1:
+        raise WeightsError(
+            f"one network is read from a file; {where} has {listed(sorted(roots))}; save one of them alone"
+        )
+    return roots.pop()
 
 
 def _choose(payload: Mapping[Any, Any], where: str) -> str | None:

@@ -8,25 +8,22 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.variants import get_config
+from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
-from resnets.weights.bundle import read_folder
+from resnets.weights.adapt import ATTENTION, Inflate, adapt
 from resnets.weights.load import import_weights
-from resnets.weights.reference import resolve
-from resnets.weights.strict import fill
+from resnets.weights.named import best_weights
+from resnets.weights.reference import load_named, open_folder, resolve
 
 __all__ = ["create_model"]
 
 LOG = logging.getLogger("resnets.weights")
 
-# Fields that leave every tensor as it is and concern training alone.
-TRAINING = frozenset({"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum"})
 # Fields that change what the same tensors compute, and that people change on purpose: only when they say so.
-GEOMETRY = frozenset({"output_stride", "last_stride", "norm", "global_pool"})
+GEOMETRY = frozenset({"output_stride", "dilation_rule", "last_stride", "norm", "global_pool", "pool_window"})
 
 
 def create_model(
@@ -35,6 +32,7 @@ def create_model(
     pretrained: bool | str | Path | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    inflate: Inflate = "auto",
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     output_stride: int | None = None,
@@ -42,12 +40,18 @@ def create_model(
 ) -> Network | FeatureExtractor:
     """A network, in training mode as torch builds things.
 
+    Weights may be of a plainer network than the one that is built: other input channels, another head, instance
+    norms or attention on top. `adapt` has the rules; what was split, summed, started fresh or left out is logged.
+
     Args:
         name_or_config: a name that `list_models` knows, a CIFAR network of any depth, or a description.
-        pretrained: a model reference with weights: `starter`, a weights file, a model folder or a run folder.
+        pretrained: a model reference with weights: `starter`, named weights (`resnet50.tv_in1k`), a weights file, a
+            model folder or a run folder; `True` for the named weights of this network with the highest top-1.
         num_classes: logits; 0 answers embeddings; `None` what the weights have, or else the description. Another
-            number than the weights' gives a fresh classifier, which is logged.
+            number than the weights' gives a fresh classifier.
         in_chans: channels of the input; `None` what the weights have, or else the description.
+        inflate: how the first convolution takes another number of channels: `sum`, `repeat`, or `auto`, which sums
+            for one channel and repeats for more.
         features_only: answer a list of maps instead of logits.
         out_indices: which maps (see `Network.forward_intermediates`), with `features_only`.
         output_stride: input cells per cell of the last map; `None` what the description says.
@@ -64,16 +68,12 @@ def create_model(
     given = overrides | {name: value for name, value in options.items() if value is not None}
     base = get_config(name_or_config) if isinstance(name_or_config, str) else name_or_config
     config = base.with_overrides(**given)
-    if pretrained is True:
-        raise WeightsError(
-            f"pretrained names its weights; got True, and no weights are published for {name_or_config!r} here; "
-            "pass 'starter' (resnet20_cifar), a weights file or a model folder"
-        )
     if pretrained is None or pretrained is False:
         model = build_model(config)
     else:
         asked = frozenset(given) | _said(name_or_config)
-        model = _with_weights(config, pretrained, asked)
+        reference = _best(name_or_config) if pretrained is True else pretrained
+        model = _with_weights(config, reference, asked, inflate)
     return FeatureExtractor(model, out_indices) if features_only else model
 
 
@@ -86,58 +86,69 @@ def _said(name_or_config: str | NetworkConfig) -> frozenset[str]:
     return frozenset(changed) | {"num_classes", "in_chans"}
 
 
-def _with_weights(config: NetworkConfig, reference: str | Path, asked: frozenset[str]) -> Network:
-    found = resolve(reference)
-    if found.path is None:
+def _best(name_or_config: str | NetworkConfig) -> str:
+    """The named weights that `pretrained=True` stands for."""
+    name = name_or_config if isinstance(name_or_config, str) else name_of(name_or_config)
+    best = best_weights(name) if name else None
+    if best is None:
         raise WeightsError(
-            f"pretrained needs weights; {found.text} is a network's name; pass 'starter', a weights file or a folder"
+            f"pretrained names its weights; got True, and no weights are published for {name or 'this description'}; "
+            "pass 'starter' (resnet20_cifar), a weights file or a model folder"
         )
-    if found.kind == "file":
-        bare = replace(config, num_classes=0, global_pool="avg")  # classes are seen from the file's tensors
-        source, _ = import_weights(found.path, variant=bare)
+    LOG.info("pretrained=True: %s (top-1 %s %%, %s)", best.name, best.top1, best.license)
+    return best.name
+
+
+def _with_weights(
+    config: NetworkConfig, reference: str | Path, asked: frozenset[str], inflate: Inflate = "auto"
+) -> Network:
+    found = resolve(reference)
+    if found.kind == "variant":
+        raise WeightsError(
+            f"pretrained needs weights; {found.text} is a network's name; pass True for its published weights, "
+            "'starter', a weights file or a folder"
+        )
+    if found.kind == "named":
+        source = load_named(found.text)[0]
+    elif found.path is not None and found.kind == "file":
+        source = _of_file(found.path, config)
     else:
-        source = read_folder(found.path).model
+        assert found.path is not None
+        source = open_folder(found.path).model
     has = source.config
     sizes = {name: getattr(has, name) for name in ("num_classes", "in_chans") if name not in asked}
+    if config.global_pool == "none":  # maps: no classifier, whatever the weights have
+        sizes["num_classes"] = 0
     wanted = replace(config, **sizes)
-    _check_same(wanted, has, asked, found.text)
-    pool = has.global_pool if wanted.global_pool == "none" else wanted.global_pool
-    model = _moved(source, wanted.with_overrides(num_classes=has.num_classes, global_pool=pool), found.text)
-    if (wanted.num_classes, wanted.global_pool) != (model.num_classes, pool):
-        model.reset_classifier(wanted.num_classes, wanted.global_pool)
-        if wanted.num_classes:
-            LOG.info(
-                "%s has %d classes, %d are wanted: the classifier starts fresh",
-                found.text,
-                has.num_classes,
-                wanted.num_classes,
-            )
+    if wanted == has:
+        return source.train()
+    pool = frozenset({"global_pool"}) if wanted.global_pool == "none" else frozenset()
+    model, report = adapt(source, wanted, inflate=inflate, where=found.text, fixed=GEOMETRY - asked - pool)
+    if report.notes:
+        LOG.info("%s", report)
     return model.train()
 
 
-def _check_same(wanted: NetworkConfig, has: NetworkConfig, asked: frozenset[str], reference: str) -> None:
-    """What the weights were made for is what is built, but for what may change."""
-    may_change = TRAINING | {"num_classes"} | (GEOMETRY & asked)
-    differing = [
-        f"{f.name} {getattr(wanted, f.name)} for {getattr(has, f.name)}"
-        for f in fields(has)
-        if f.name not in may_change and getattr(wanted, f.name) != getattr(has, f.name)
-    ]
-    if differing:
-        raise WeightsError(
-            f"the weights must be of the network that is built; {reference} differs in {', '.join(differing)}; "
-            "name the network that they belong to, or pass what should change"
-        )
+def _of_file(path: Path, config: NetworkConfig) -> Network:
+    """The network in a file that is meant for `config`: that one, or the plain one that it stems from."""
+    bare = replace(config, num_classes=0, global_pool="avg")  # classes are seen from the file's tensors
+    try:
+        return import_weights(path, variant=bare)[0]
+    except WeightsError:
+        plain = _plain(bare)
+        if plain == bare:
+            raise
+        try:
+            return import_weights(path, variant=plain)[0]
+        except WeightsError:
+            pass
+        raise  # what was wrong with the network that was asked for says more
 
 
-def _moved(source: Network, config: NetworkConfig, reference: str) -> Network:
-    """The tensors of `source` in a network of `config`, which has them all under the same names."""
-    if config == source.config:
-        return source
-    model = build_model(config, init=False)
-    held, expected = source.state_dict(), model.state_dict()
-    counters = {name for name in {*held} ^ {*expected} if name.endswith(".num_batches_tracked")}
-    tensors = {name: tensor for name, tensor in held.items() if name not in counters}
-    tensors |= {name: torch.tensor(0) for name in counters if name in expected}  # frozen norms count no steps
-    fill(model, tensors, reference)
-    return model
+def _plain(config: NetworkConfig) -> NetworkConfig:
+    """Without instance norms, attention and frozen norms."""
+    if not isinstance(config, ResNetConfig):
+        return config
+    default = ResNetConfig()
+    fresh = {name: getattr(default, name) for name in (*ATTENTION, "ibn")}
+    return replace(config, **fresh, norm="batch" if config.norm == "frozen_batch" else config.norm)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 from resnets.errors import WeightsError
+from resnets.weights.dialects.axes import Shapes
 
 __all__ = ["Detected", "detect"]
 
-Shapes = Mapping[str, tuple[int, ...]]
+STAGE = re.compile(r"layer([1-9]\d{0,3})\.(\d{1,4})\.")
+FEATURE = re.compile(r"features\.(\d{1,4})\.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +22,16 @@ class Detected:
     """What tensors say of their network.
 
     Args:
-        fields: of `ResNetConfig`, as the tensors settle them.
+        family: of networks.
+        fields: of its description, as the tensors settle them.
         open: fields that they do not settle, each with the values that fit (none listed: any number).
+        likely: values that are taken unless a dialect says otherwise.
     """
 
+    family: Literal["resnet", "vgg"]
     fields: dict[str, Any]
     open: dict[str, tuple[Any, ...]]
+    likely: dict[str, Any]
 
 
 def detect(shapes: Shapes, where: str) -> Detected:
@@ -35,51 +42,84 @@ def detect(shapes: Shapes, where: str) -> Detected:
         where: the file, for messages.
 
     Raises:
-        WeightsError: tensors of no network that the configuration can say.
+        WeightsError: tensors of no network that a description can say.
     """
-    return _Reader(shapes, where).read()
+    residual, plain = any(map(STAGE.match, shapes)), any(map(FEATURE.match, shapes))
+    if residual and plain:
+        raise WeightsError(f"one network is read from a file; {where} has layer1 and features; save one of them alone")
+    return _VGGReader(shapes, where).read() if plain else _ResNetReader(shapes, where).read()
 
 
 class _Reader:
     def __init__(self, shapes: Shapes, where: str) -> None:
         self.shapes, self.where = shapes, where
 
+    def has(self, path: str, tensor: str = "weight") -> bool:
+        return f"{path}.{tensor}" in self.shapes
+
+    def kernel(self, path: str) -> tuple[int, ...]:
+        """(out, in / groups, k, k), each at least 1."""
+        shape = self.shape(f"{path}.weight", 4)
+        if min(shape) < 1 or shape[2] != shape[3]:
+            raise self.error(f"a convolution is square and not empty; {path} is {shape}")
+        return shape
+
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        shape = self.shapes.get(name)
+        if shape is None or len(shape) != axes:
+            raise self.error(f"{name} must have {axes} axes; got {'no such tensor' if shape is None else shape}")
+        return shape
+
+    def classes(self, path: str) -> int:
+        return self.shape(f"{path}.weight", 2)[0] if self.has(path) else 0
+
+    def error(self, rule: str) -> WeightsError:
+        return WeightsError(f"{rule}; in {self.where}; pass variant= if the tensors are right")
+
+
+class _ResNetReader(_Reader):
     def read(self) -> Detected:
         depths = self.depths()
-        bottleneck = "layer1.0.conv3.weight" in self.shapes
-        pre_activation = "norm.weight" in self.shapes and "bn1.weight" not in self.shapes
-        outs = [self.kernel(f"layer{i}.0.conv{3 if bottleneck else 2}")[0] for i in range(1, len(depths) + 1)]
-        stem_width, in_chans, kernel, _ = self.kernel("conv1")
-        if kernel not in (3, 7):
-            raise self.error(f"a stem is 7x7 or 3x3; conv1 is {kernel}x{kernel}")
+        last = 3 if self.has("layer1.0.conv3") else 2
+        expansion = 4 if last == 3 else 1
+        outs = [self.kernel(f"layer{i}.0.conv{last}")[0] for i in range(1, len(depths) + 1)]
+        if any(out % expansion for out in outs):
+            raise self.error(f"a bottleneck ends four times wider than its stage; got {outs} channels")
+        stem = self.stem()
         fields: dict[str, Any] = {
-            "block": "bottleneck" if bottleneck else "basic",
+            "block": "bottleneck" if last == 3 else "basic",
             "depths": depths,
-            "widths": tuple(out // (4 if bottleneck else 1) for out in outs),
-            "pre_activation": pre_activation,
-            "stem": f"{kernel}x{kernel}",
-            "stem_width": stem_width,
-            "in_chans": in_chans,
-            "num_classes": self.shape("fc.weight", 2)[0] if "fc.weight" in self.shapes else 0,
-            "img_size": 224 if kernel == 7 else 32,
+            "widths": tuple(out // expansion for out in outs),
+            "pre_activation": not self.has("bn1"),
+            **stem,
+            "num_classes": self.classes("fc"),
         }
-        if bottleneck:
-            fields |= self.cardinality(fields["widths"][0])
-        left: dict[str, tuple[Any, ...]] = {"stem_pool": ("none", "max")} if kernel == 3 else {"stem_pool": ("max",)}
-        readings = self.shortcut(depths, [stem_width, *outs], pre_activation)
-        if len(readings) == 1:
-            fields["shortcut"] = readings[0]
+        fields |= self.middle(fields["widths"][0], last == 3) | self.biases()
+        left: dict[str, tuple[Any, ...]] = {}
+        if stem["stem"] == "3x3":
+            left["stem_pool"] = ("none", "max")
+        if not self.has("layer1.0.bn2", "running_mean"):
+            fields["norm"], left["norm_groups"] = "group", ()
+        fields |= self.attention(depths, outs) | self.instance_norms(depths)
+        rounds = fields.pop("attention_round", (1,))
+        if self.has("avgpool", "p"):
+            fields["global_pool"] = "gem"
+        shortcuts, projection = self.shortcut(depths, [stem["stem_width"], *outs], fields["pre_activation"])
+        fields |= projection
+        likely: dict[str, Any] = {"img_size": 32 if stem["stem"] == "3x3" else 224}
+        likely |= {"shortcut": shortcuts[0]} if projection else {}
+        if fields["attention"] in ("se", "cbam"):
+            left["attention_round"], likely["attention_round"] = rounds, rounds[0]
+        if len(shortcuts) == 1:
+            fields["shortcut"] = shortcuts[0]
         else:
-            left["shortcut"] = readings
-        if "layer1.0.bn1.running_mean" not in self.shapes:
-            fields["norm"] = "group"
-            left["norm_groups"] = ()
-        return Detected(fields=fields, open=left)
+            left["shortcut"] = shortcuts
+        return Detected(family="resnet", fields=fields, open=left, likely=likely)
 
     def depths(self) -> tuple[int, ...]:
         stages: dict[int, set[int]] = {}
         for name in self.shapes:
-            if match := re.match(r"layer([1-9]\d{0,3})\.(\d{1,4})\.", name):
+            if match := STAGE.match(name):
                 stages.setdefault(int(match[1]), set()).add(int(match[2]))
         if not stages or max(stages) != len(stages):
             raise self.error(f"stages are numbered from layer1 on; found {sorted(stages) or 'none'}")
@@ -88,38 +128,142 @@ class _Reader:
                 raise self.error(f"blocks are numbered from 0 on; layer{stage} has {sorted(blocks)}")
         return tuple(len(blocks) for _, blocks in sorted(stages.items()))
 
-    def cardinality(self, width: int) -> dict[str, int]:
-        """Groups, and the width of one, from the 3x3 of the first block."""
-        inner, each, *_ = self.kernel("layer1.0.conv2")
-        groups = inner // max(each, 1)
+    def stem(self) -> dict[str, Any]:
+        if self.has("conv1.0"):
+            first, second, width = (self.kernel(f"conv1.{i}") for i in (0, 3, 6))
+            kind = "deep" if first[0] == second[0] else "tiered"
+            return {"stem": kind, "stem_width": width[0], "in_chans": first[1]}
+        width, in_chans, kernel, _ = self.kernel("conv1")  # type: ignore[assignment]
+        if kernel not in (3, 7):
+            raise self.error(f"a stem is 7x7 or 3x3; conv1 is {kernel}x{kernel}")
+        return {"stem": f"{kernel}x{kernel}", "stem_width": width, "in_chans": in_chans}
+
+    def middle(self, width: int, bottleneck: bool) -> dict[str, int]:
+        """The first block's convolutions: their kernel, groups, the width of one group, and the narrowing before."""
+        first = self.kernel("layer1.0.conv1")[0]
+        inner, each, kernel, _ = self.kernel("layer1.0.conv2")
+        if not bottleneck:
+            return {"kernel": kernel, "reduce_first": max(inner // first, 1)}
+        groups = first // each
         group_width, rest = divmod(inner * 64, max(groups * width, 1))
-        if not groups or groups * each != inner or rest or not group_width:
+        if not groups or groups * each != first or rest or not group_width:
             raise self.error(f"a bottleneck of width {width} has no 3x3 of {inner} channels in groups of {each}")
-        return {"groups": groups, "group_width": group_width}
-
-    def shortcut(self, depths: tuple[int, ...], outs: list[int], pre_activation: bool) -> tuple[str, ...]:
-        """The options that have their projections just where these are. `outs`: channels of stem and stages."""
-        every = {(stage, block) for stage, depth in enumerate(depths) for block in range(depth)}
-        changing = {(stage, 0) for stage in range(len(depths)) if stage or outs[0] != outs[1]}
-        projected = {
-            (stage, block) for stage, block in every if f"layer{stage + 1}.{block}.downsample.0.weight" in self.shapes
+        return {
+            "kernel": kernel,
+            "groups": groups,
+            "group_width": group_width,
+            "reduce_first": max(inner // first, 1),
         }
-        if projected == changing and changing:
-            return ("B",)
-        if projected == every:
-            return ("C",)
+
+    def biases(self) -> dict[str, str]:
+        """All convolutions have one, or some: those that no norm follows. Attention's own do not count."""
+        if self.has("layer1.0.conv1", "bias"):
+            return {"conv_bias": "all"}
+        kernels = (name.removesuffix(".weight") for name, shape in self.shapes.items() if len(shape) == 4)
+        some = any(self.has(path, "bias") for path in kernels if ".se." not in path)
+        return {"conv_bias": "unnormed" if some else "none"}
+
+    def attention(self, depths: tuple[int, ...], outs: list[int]) -> dict[str, Any]:
+        """The kind, and the squeezing that gives the widths of all stages."""
+        if self.has("layer1.0.se.conv"):
+            return {"attention": "eca"}
+        kinds = {"se.fc1": ("se", "conv"), "se.fc.0": ("se", "linear"), "se.channel.fc1": ("cbam", "conv")}
+        for path, (kind, form) in kinds.items():
+            if not self.has(f"layer1.0.{path}"):
+                continue
+            hidden = [self.shapes.get(f"layer{i}.0.{path}.weight", (0,))[0] for i in range(1, len(depths) + 1)]
+            fields: dict[str, Any] = {"attention": kind}
+            if kind == "se":
+                fields["se_form"] = form
+            return fields | self.squeezing(outs, hidden)
+        return {"attention": "none"}
+
+    def squeezing(self, outs: list[int], hidden: list[int]) -> dict[str, Any]:
+        """A reduction, 16 if it fits, with every rounding that gives the widths of all stages with it."""
+        pairs = list(zip(outs, hidden, strict=True))
+        for reduction in dict.fromkeys([16, *(out // max(few, 1) or 1 for out, few in pairs), 2, 4, 8, 32, 64]):
+            rounds = tuple(
+                step for step in (1, 4, 8, 16) if all(squeezed(out, reduction, step) == few for out, few in pairs)
+            )
+            if rounds:
+                return {"attention_reduction": reduction, "attention_round": rounds}
+        raise self.error(f"attention squeezes all stages alike; got {hidden} channels for {outs}")
+
+    def instance_norms(self, depths: tuple[int, ...]) -> dict[str, Any]:
+        kinds = tuple(
+            "a" if self.has(f"layer{stage}.0.bn1.IN") else "b" if self.has(f"layer{stage}.{depth - 1}.IN") else ""
+            for stage, depth in enumerate(depths, start=1)
+        )
+        return {"ibn": kinds if any(kinds) else ()}
+
+    def shortcut(self, depths: tuple[int, ...], outs: list[int], pre_activation: bool) -> tuple[Any, ...]:
+        """The options that have their projections just where these are, and the fields of a projection.
+
+        `outs`: channels of stem and stages.
+        """
+        paths = {
+            (stage, block): f"layer{stage + 1}.{block}.downsample"
+            for stage, depth in enumerate(depths)
+            for block in range(depth)
+        }
+        average = any(len(self.shapes.get(f"{path}.1.weight", ())) == 4 for path in paths.values())
+        at = 1 if average else 0
+        projected = {place for place, path in paths.items() if self.has(f"{path}.{at}")}
+        firsts = {(stage, 0) for stage in range(len(depths))}
+        widening = {(stage, 0) for stage in range(len(depths)) if outs[stage] != outs[stage + 1]}
+        changing = {place for place in firsts if place[0]} | widening
+        fields: dict[str, Any] = {}
         if projected:
+            kernels = [self.kernel(f"{paths[place]}.{at}")[2] for place in projected]
+            fields["shortcut_kernel"] = max(kernels)
+        if projected and not pre_activation:
+            fields["shortcut_norm"] = self.has(f"{paths[min(projected)]}.{at + 1}")
+        # Where only the stages' first blocks change the shape, the first three of these are one network.
+        options = {"B": changing, "subsample": widening, "first": firsts, "C": set(paths)}
+        if average:
+            options = {"D": changing}
+        found = [name for name, places in options.items() if places == projected]
+        if projected and not found:
             raise self.error("projections stand where the shape changes (option B) or everywhere (C); these do not")
-        return ("A",) if pre_activation else ("A", "none")
+        if not projected:
+            found += ["A", "A_after"] + ([] if pre_activation else ["none"])
+        return tuple(found), fields
 
-    def kernel(self, path: str) -> tuple[int, ...]:
-        return self.shape(f"{path}.weight", 4)
 
-    def shape(self, name: str, axes: int) -> tuple[int, ...]:
-        shape = self.shapes.get(name)
-        if shape is None or len(shape) != axes:
-            raise self.error(f"{name} must have {axes} axes; got {'no such tensor' if shape is None else shape}")
-        return shape
+class _VGGReader(_Reader):
+    def read(self) -> Detected:
+        places = sorted(int(match[1]) for name in self.shapes if (match := FEATURE.fullmatch(name)))
+        convs = [place for place in places if len(self.shapes[f"features.{place}.weight"]) == 4]
+        normed = self.has("features.1", "running_mean")
+        step = 3 if normed else 2  # conv, (norm,) act; a pool ends a block
+        if not convs or convs[0] != 0:
+            raise self.error("features begin with a convolution; features.0 is none")
+        depths, widths = [1], [self.kernel("features.0")[0]]
+        for before, place in pairwise(convs):
+            out = self.kernel(f"features.{place}")[0]
+            if place == before + step and out == widths[-1]:
+                depths[-1] += 1
+            elif place == before + step + 1:
+                depths.append(1)
+                widths.append(out)
+            else:
+                raise self.error(f"a block's convolutions have one width; features.{place} has {out}")
+        fields: dict[str, Any] = {
+            "depths": tuple(depths),
+            "widths": tuple(widths),
+            "norm": "batch" if normed else "none",
+            "in_chans": self.kernel("features.0")[1],
+            "num_classes": self.classes("classifier.6"),
+        }
+        if self.has("classifier.0"):
+            fields["hidden"] = self.classes("classifier.0")
+        else:
+            fields |= {"global_pool": "none"}
+        return Detected(family="vgg", fields=fields, open={}, likely={})
 
-    def error(self, rule: str) -> WeightsError:
-        return WeightsError(f"{rule}; in {self.where}; pass variant= if the tensors are right")
+
+def squeezed(width: int, reduction: int, step: int) -> int:
+    """Channels that attention squeezes `width` to: as `BlockMaker` has it, which the filling checks."""
+    if step > 1:
+        return max(step, int(width / reduction + step / 2) // step * step)
+    return max(math.floor(width / reduction), 1)

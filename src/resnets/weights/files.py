@@ -1,4 +1,4 @@
-"""Tensors from files that anyone may have written: safetensors, and what `torch.save` makes.
+"""Tensors from files that anyone may have written: safetensors, what `torch.save` makes, and `readers/` for the rest.
 
 Torch files are read with `weights_only=True`, and nothing turns that off. A torch file's size bounds what it can
 stand for: archives must be stored uncompressed, and no tensor may have more elements than its storage.
@@ -21,11 +21,16 @@ from torch import Tensor
 
 from resnets.errors import WeightsError
 from resnets.weights.checkpoints import Unwrapped, unwrap
+from resnets.weights.readers.keras import read_keras
+from resnets.weights.readers.npz import read_npz
+from resnets.weights.readers.onnx import read_onnx
+from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
 
 __all__ = ["SUFFIXES", "read_file", "read_safetensors", "read_tensors"]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
-SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".index")
 CODE = re.compile(
     r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)"
 )  # in what torch says on refusing a pickle
@@ -44,14 +49,25 @@ def read_file(path: Path | str) -> Unwrapped:
     """The network's tensors in a weights file or training checkpoint, and what was left out of it.
 
     Args:
-        path: `.safetensors`, or a torch file (`.pth .pt .th .ckpt .bin`); mapped from the disk where it can be.
+        path: `.safetensors`, or a torch file (`.pth .pt .th .ckpt .bin`), mapped from the disk where it can be; a
+            Keras file (`.h5 .keras`), `.npz`, `.onnx`; a TensorFlow checkpoint: its prefix or `.index`.
 
     Raises:
+        MissingExtraError: the file needs a library that is not installed.
         WeightsError: missing, truncated, of another kind, without tensors, two networks, or a pickle with code.
     """
     path = Path(path).expanduser()
+    if is_tensorflow(path):
+        return read_tensorflow(path)
     _check_file(path)
-    payload = read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    suffix = path.suffix.lower()
+    if suffix in KERAS_SUFFIXES:
+        return read_keras(path)
+    if suffix == ".onnx":
+        return read_onnx(path)
+    if suffix == ".npz":
+        return unwrap(read_npz(path), str(path))
+    payload = read_safetensors(path) if suffix == ".safetensors" else _read_torch(path)
     unwrapped = unwrap(payload, str(path))
     _check_tensors(unwrapped.tensors, path)
     return unwrapped

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import config_to_dict
+from resnets.arch.nodes import Conv, walk
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.shapes import trace
 from resnets.errors import ShapeError, WeightsError
@@ -15,7 +17,7 @@ from resnets.version import __version__
 if TYPE_CHECKING:
     from resnets.weights.bundle import Bundle
 
-__all__ = ["SCHEMA", "check_contract", "read_config", "timm_preprocessing", "to_config"]
+__all__ = ["SCHEMA", "check_contract", "read_config", "read_json", "timm_preprocessing", "to_config"]
 
 SCHEMA = 1
 
@@ -34,8 +36,8 @@ def to_config(bundle: Bundle) -> dict[str, Any]:
             **timm_preprocessing(preprocessing),
             "num_classes": config.num_classes,
             "pool_size": _pool_size(bundle),
-            "first_conv": "conv1",
-            "classifier": "fc",
+            "first_conv": next(path for path, node in walk(bundle.model.plan) if isinstance(node, Conv)),
+            "classifier": "fc" if isinstance(config, ResNetConfig) else "classifier.6",
             "license": bundle.license,
         },
         "resnets": {
@@ -63,7 +65,12 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What stands in a `config.json`.
+
+    Raises:
+        WeightsError: missing, unreadable, or no table.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,7 +79,19 @@ def read_config(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot read {path}; {error.strerror}; check its permissions") from None
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON; {error}; write the folder again") from None
-    ours = values.get("resnets") if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise WeightsError(f'{path} has no "resnets" part; it holds a {type(values).__name__}; write the folder again')
+    return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What we wrote to a `config.json`.
+
+    Raises:
+        WeightsError: as `read_json`; no part of ours, or one of a newer version.
+    """
+    values = read_json(path)
+    ours = values.get("resnets")
     if not isinstance(ours, dict):
         raise WeightsError(
             f'{path} has no "resnets" part; it was not written by resnets; give its weights file instead'
@@ -82,7 +101,7 @@ def read_config(path: Path) -> dict[str, Any]:
         newer = isinstance(schema, int) and schema > SCHEMA
         remedy = "update resnets" if newer else "write the folder again"
         raise WeightsError(f"a model folder of schema {SCHEMA} can be read; {path} has {schema!r}; {remedy}")
-    return values  # type: ignore[no-any-return]  # a dict: `ours` came from it
+    return values
 
 
 def check_contract(values: dict[str, Any], preprocessing: Preprocessing, path: Path) -> None:

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.variants import get_config, name_of
+from resnets.arch.plan import plan
+from resnets.arch.variants import name_of
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import Network, build_model
+from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.checkpoints import Unwrapped, unwrap
-from resnets.weights.detect import detect
-from resnets.weights.dialects import Dialect, find_dialect, get_dialect
+from resnets.weights.dialects import get_dialect
+from resnets.weights.dialects.axes import flattened_chans, to_torch
 from resnets.weights.files import read_file
+from resnets.weights.reading import Reading, find_reading
 from resnets.weights.report import LoadReport
-from resnets.weights.strict import fill
+from resnets.weights.slots import slots
+from resnets.weights.strict import check, fill
 
 __all__ = ["import_weights"]
 
-HEAD = ("fc.weight", "fc.bias")
+HEAD = ("fc", "classifier", "avgpool")
+COUNTER = "num_batches_tracked"
+
+
+@overload
+def import_weights(
+    source: Path | str | Mapping[str, Any],
+    *,
+    dialect: str = ...,
+    variant: str | NetworkConfig = ...,
+    features_only: Literal[False] = ...,
+    out_indices: None = ...,
+    **options: Any,
+) -> tuple[Network, LoadReport]: ...
+
+
+@overload
+def import_weights(
+    source: Path | str | Mapping[str, Any],
+    *,
+    dialect: str = ...,
+    variant: str | NetworkConfig = ...,
+    features_only: bool,
+    out_indices: Sequence[int] | None = ...,
+    **options: Any,
+) -> tuple[Network | FeatureExtractor, LoadReport]: ...
 
 
 def import_weights(
@@ -35,15 +61,20 @@ def import_weights(
     *,
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
     **options: Any,
-) -> tuple[Network, LoadReport]:
+) -> tuple[Network | FeatureExtractor, LoadReport]:
     """The network that a weights file holds, filled completely, in evaluation mode.
 
     Args:
         source: a file that `read_file` reads, or tensors (torch or numpy) by name.
-        dialect: whose naming it follows; `auto` tells from the names.
+        dialect: whose naming it follows, and whose habits the network has; `auto` tells from the names.
         variant: the network's name or description; `auto` reads it off the tensors. Classes and input channels
-            come from the tensors either way.
+            come from the tensors either way. A name that two codebases use means the one's that introduced it, but
+            with `dialect=` what that codebase means by it.
+        features_only: answer a list of maps, as timm does; the classifier is left out.
+        out_indices: which maps (see `Network.forward_intermediates`), with `features_only`.
         **options: what tensors cannot tell, in the dialect's own spelling (`replace_stride_with_dilation`) or as
             fields of `NetworkConfig`. `num_classes=0` leaves the classifier out.
 
@@ -52,16 +83,18 @@ def import_weights(
             tensors that fit two networks.
         ConfigError: an unknown dialect, variant or option, or options that contradict each other.
     """
+    if out_indices is not None and not features_only:
+        raise ConfigError(f"out_indices chooses among feature maps; got {list(out_indices)}; pass features_only=True")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
     found = unwrap(_as_tensors(source), where) if isinstance(source, Mapping) else read_file(source)
-    speech = find_dialect(found.tensors, where) if dialect == "auto" else get_dialect(dialect)
-    changes = speech.translate(options)
-    shapes = {speech.read(name): tuple(tensor.shape) for name, tensor in found.tensors.items()}
-    if variant == "auto":
-        config, assumed = _detected(shapes, speech, changes, where)
-    else:
-        config, assumed = _named(variant, shapes, changes), {}
-    return _fill(config, speech, found, assumed, where)
+    if features_only:
+        options = {"num_classes": 0} | options
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+    if dialect != "auto":
+        get_dialect(dialect)
+    reading = find_reading(shapes, found.dialect or dialect, variant, options, where, found.facts)
+    model, report = _fill(reading, found, where, headless=features_only)
+    return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 
 def _as_tensors(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,99 +110,81 @@ def _tensor(name: str, array: np.ndarray[Any, Any]) -> Tensor:
         raise WeightsError(f"weights are arrays of numbers; {name} holds {array.dtype}; convert it first") from None
 
 
-def _detected(
-    shapes: Mapping[str, tuple[int, ...]], dialect: Dialect, changes: dict[str, Any], where: str
-) -> tuple[NetworkConfig, dict[str, Any]]:
-    """The description, and the part of it that the tensors left open and the dialect settles."""
-    read = detect(shapes, where)
-    fields, assumed = dict(read.fields), {}
-    left = {name: values for name, values in read.open.items() if name not in changes}
-    for name, values in list(left.items()):
-        settled = dialect.settled.get(name, values[0] if len(values) == 1 else None)
-        if settled in values:
-            assumed[name] = settled
-            del left[name]
-    for name in ("norm_eps", *(("stride_in",) if fields["block"] == "bottleneck" else ())):
-        assumed.setdefault(name, dialect.settled[name])
-    assumed = {name: value for name, value in assumed.items() if name not in changes}
-    fields |= assumed | changes
-    if left:
-        raise _ambiguous(fields, left, where)
-    return ResNetConfig(**fields), assumed
-
-
-def _ambiguous(fields: dict[str, Any], left: dict[str, tuple[Any, ...]], where: str) -> WeightsError:
-    """The readings that remain, by name where they have one."""
-    choices = {name: values for name, values in left.items() if values}
-    names: list[str] = []
-    for values in product(*choices.values()):
-        reading = dict(zip(choices, values, strict=True))
-        try:
-            name = name_of(ResNetConfig(**fields | reading))
-        except ConfigError:
-            continue
-        names += [name] if name else []
-    asked = " and ".join(f"{name}= ({' or '.join(map(repr, v)) or 'a number'})" for name, v in left.items())
-    fits = f", such as {' or '.join(names)}" if names else ""
-    return WeightsError(f"the tensors fit more than one network{fits}; in {where}; say variant=, or {asked}")
-
-
-def _named(
-    variant: str | NetworkConfig, shapes: Mapping[str, tuple[int, ...]], changes: dict[str, Any]
-) -> NetworkConfig:
-    config = variant if isinstance(variant, NetworkConfig) else get_config(variant)
-    sizes = {}
-    if len(shapes.get("conv1.weight", ())) == 4:
-        sizes["in_chans"] = shapes["conv1.weight"][1]
-    sizes["num_classes"] = shapes["fc.weight"][0] if len(shapes.get("fc.weight", ())) == 2 else 0
-    return config.with_overrides(**sizes | changes)
-
-
-def _fill(
-    config: NetworkConfig, dialect: Dialect, found: Unwrapped, assumed: dict[str, Any], where: str
-) -> tuple[Network, LoadReport]:
+def _fill(reading: Reading, found: Unwrapped, where: str, *, headless: bool) -> tuple[Network, LoadReport]:
+    """`headless`: maps alone are wanted, and a pre-activation network may lack its last norm."""
+    config, dialect = reading.config, reading.dialect
     if sum(config.depths) > len(found.tensors):  # before anything of that size is built
         raise WeightsError(f"{sum(config.depths)} blocks cannot come from {len(found.tensors)} tensors; in {where}")
-    model = build_model(config, init=False)
-    theirs = dialect.key_map(model.plan)
-    ours = {name: key for key, name in theirs.items()}
+    tree = plan(config)
+    expected = {slot.name: slot for slot in slots(tree)}
+    theirs = dialect.key_map(tree)
+    # What TensorFlow's dialects rename is settled before the plan; layers may be numbered from anywhere on.
+    exact = {} if dialect.layout == "tensorflow" else {name: key for key, name in theirs.items()}
+    ours = {name: exact.get(name, reading.names.get(name, name)) for name in found.tensors}
+    shapes = {key: tuple(found.tensors[name].shape) for name, key in ours.items() if key}
+    chans = flattened_chans(shapes, dialect.layout)
     tensors: dict[str, Tensor] = {}
-    dropped, notes = list(found.dropped), list(found.notes)
+    dropped, notes, renames = list(found.dropped), list(found.notes), dict[str, str]()
     for name, tensor in found.tensors.items():
-        key = ours.get(name)
-        if key is not None:
-            tensors[key] = tensor
-        elif (dialect.read(name) in HEAD and not config.num_classes) or _is_stray_counter(name, ours):
+        key = ours[name]
+        if key in expected:
+            tensors[key] = to_torch(key, tensor, dialect.layout, chans)
+            renames |= {name: key} if name != key else {}
+        elif key is None or _is_left_out(key, config) or _is_stray_counter(key, expected):
             dropped.append(name)
         else:
-            tensors[name] = tensor  # `fill` reports it, under the file's own name
+            tensors[name] = tensor  # `check` reports it, under the file's own name
     given = frozenset(tensors)
-    counters = [key for key in theirs if key.endswith(".num_batches_tracked") and key not in tensors]
+    counters = [key for key in expected if key.endswith(COUNTER) and key not in tensors]
     for key in counters:  # torch counts steps only since 0.4.1, and evaluation never reads them
         tensors[key] = torch.tensor(0)
+    unused = _neutral_norm(tensors, expected) if headless else []
+    notes += [f"the file says {', '.join(f'{n}={v!r}' for n, v in found.facts.items())}"] if found.facts else []
+    notes += dialect.remarks(config)
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()} - {"float32"}
     notes += [f"converted from {', '.join(sorted(kinds))} to float32"] if kinds else []
     notes += [f"{len(counters)} step counters are missing and start at 0"] if counters else []
+    notes += ["the last norm is missing, and none of the maps passes it"] if unused else []
+    check({key: (slot.shape, slot.role != "count") for key, slot in expected.items()}, tensors, where)
+    if dialect.layout == "tensorflow":  # views in another order of axes
+        tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    model = build_model(config, init=False)
     fill(model, tensors, where)
-    sizes = {key: t.numel() for key, t in tensors.items() if not key.endswith(".num_batches_tracked")}
+    sizes = {key: t.numel() for key, t in tensors.items() if not key.endswith(COUNTER)}
     report = LoadReport(
         source=where,
         dialect=dialect.name,
         variant=name_of(_plain(config)) or "custom",
         filled=sum(size for key, size in sizes.items() if key in given) / sum(sizes.values()),
-        renames={name: key for key, name in theirs.items() if key != name and key not in counters},
-        missing=tuple(counters),
+        renames=renames,
+        missing=(*counters, *unused),
         dropped=tuple(dropped),
-        assumed=assumed,
+        assumed=reading.assumed,
         notes=tuple(notes),
     )
     return model.eval(), report
 
 
-def _is_stray_counter(name: str, ours: Mapping[str, str]) -> bool:
+def _is_left_out(key: str, config: NetworkConfig) -> bool:
+    """Whether a key is of a head, where the network has none."""
+    return config.num_classes == 0 and key.partition(".")[0] in HEAD
+
+
+def _neutral_norm(tensors: dict[str, Tensor], expected: Mapping[str, Any]) -> list[str]:
+    """Fill a last norm that no map passes through, if the file has none of it; its keys."""
+    keys = [key for key in expected if key.startswith("norm.") and not key.endswith(COUNTER)]
+    if any(key in tensors for key in keys):
+        return []
+    for key in keys:
+        one = key.endswith(("weight", "var"))
+        tensors[key] = torch.full(expected[key].shape, float(one))
+    return keys
+
+
+def _is_stray_counter(key: str, expected: Mapping[str, Any]) -> bool:
     """A step counter beside statistics that the network keeps frozen, without one."""
-    path, _, last = name.rpartition(".")
-    return last == "num_batches_tracked" and f"{path}.running_mean" in ours
+    path, _, last = key.rpartition(".")
+    return last == COUNTER and f"{path}.running_mean" in expected
 
 
 def _plain(config: NetworkConfig) -> NetworkConfig:

@@ -3,8 +3,8 @@
 A reference is, in this order:
 
 1. `starter`, the network that comes with the package;
-2. a network's name, such as `resnet50` (it has no weights);
-3. a model folder, or the `model.safetensors` in it;
+2. a network's name, such as `resnet50` (it has no weights), or named weights, such as `resnet50.tv_in1k`;
+3. a model folder of ours or of timm's, or the `model.safetensors` in it;
 4. a run folder: its best model, or the last where there is no best yet;
 5. a weights file.
 
@@ -22,13 +22,19 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.errors import UnknownNameError, WeightsError
+from resnets.nn.model import Network
 from resnets.weights.bundle import Bundle, read_folder
 from resnets.weights.dialects import get_dialect
 from resnets.weights.files import SUFFIXES
-from resnets.weights.folder import TENSORS, is_model_folder
+from resnets.weights.folder import CONFIG, TENSORS, is_model_folder, standing
+from resnets.weights.hub import cached, fetch
+from resnets.weights.layout import read_json
 from resnets.weights.load import import_weights
+from resnets.weights.named import NAMED, get_weights
+from resnets.weights.report import LoadReport
+from resnets.weights.timm_folder import read_timm_folder
 
-__all__ = ["STARTER", "Reference", "load_bundle", "resolve"]
+__all__ = ["STARTER", "Reference", "assumed_preprocessing", "load_bundle", "load_named", "open_folder", "resolve"]
 
 STARTER = Path(__file__).parent / "starter"
 RUN_MODELS = ("best", "last")
@@ -41,12 +47,13 @@ class Reference:
 
     Args:
         text: as it was given.
-        kind: `starter`, `variant`, `folder`, `run` or `file`.
-        path: the model folder to read (of a run: the one chosen), or the file; `None` for a variant.
+        kind: `starter`, `variant`, `named`, `folder`, `run` or `file`.
+        path: the model folder to read (of a run: the one chosen), or the file (of named weights: where it is in the
+            cache, or will be); `None` for a variant.
     """
 
     text: str
-    kind: Literal["starter", "variant", "folder", "run", "file"]
+    kind: Literal["starter", "variant", "named", "folder", "run", "file"]
     path: Path | None = None
 
 
@@ -67,6 +74,8 @@ def resolve(reference: str | Path) -> Reference:
             return _starter()
         if _is_variant(text):
             return Reference(text=text, kind="variant")
+        if text in NAMED:
+            return Reference(text=text, kind="named", path=cached(NAMED[text].url))
     path = Path(text).expanduser()
     if is_model_folder(path):
         return Reference(text=text, kind="folder", path=path)
@@ -81,7 +90,7 @@ def resolve(reference: str | Path) -> Reference:
         raise WeightsError(f"a model is needed; {path} is {what}; pass a model folder, run folder or weights file")
     if _is_path(text) or isinstance(reference, Path):
         raise WeightsError(f"a model is needed; {path} does not exist; check the path")
-    raise UnknownNameError("model: no network, file or folder has this name", text, ("starter", *VARIANTS))
+    raise UnknownNameError("model: no network, file or folder has this name", text, ("starter", *VARIANTS, *NAMED))
 
 
 def load_bundle(reference: str | Path) -> Bundle:
@@ -100,12 +109,52 @@ def load_bundle(reference: str | Path) -> Bundle:
             f"a model with weights is needed; {found.text} is a network without any{here}; "
             "train it, or pass `starter`, a weights file, a model folder or a run folder"
         )
-    return _from_file(found.path) if found.kind == "file" else read_folder(found.path)
+    if found.kind == "named":
+        return _from_named(found.text)
+    return _from_file(found.path) if found.kind == "file" else open_folder(found.path)
+
+
+def open_folder(folder: Path | str) -> Bundle:
+    """The bundle of a model folder, of ours or of timm's.
+
+    Raises:
+        WeightsError: as `read_folder` and `read_timm_folder`.
+    """
+    place = standing(Path(folder))
+    values = read_json(place / CONFIG)
+    return read_folder(folder) if "resnets" in values else read_timm_folder(place, values)[0]
+
+
+def load_named(name: str) -> tuple[Network, LoadReport]:
+    """The network of named weights, from the cache or else from where they are published.
+
+    Raises:
+        UnknownNameError: no such weights.
+        WeightsError: no connection, or a file that is not what it should be.
+    """
+    weights = get_weights(name)
+    return import_weights(fetch(weights.url, weights.sha256), variant=weights.variant)
+
+
+def _from_named(name: str) -> Bundle:
+    weights = get_weights(name)
+    model, report = load_named(name)
+    provenance = {"weights": name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
+    if weights.top1 is not None:
+        provenance["figures"] = {"imagenet top-1": weights.top1 / 100}
+    return Bundle(
+        model=model,
+        preprocessing=weights.preprocessing,
+        classes=tuple(map(str, range(model.num_classes))),
+        name=weights.variant,
+        license=weights.license,
+        provenance=provenance,
+    )
 
 
 def _from_file(path: Path) -> Bundle:
     model, report = import_weights(path)
-    contract = _assumed_preprocessing(model.config, report.dialect, path)
+    contract = assumed_preprocessing(model.config, report.dialect, path)
     return Bundle(
         model=model,
         preprocessing=contract,
@@ -120,7 +169,12 @@ def _from_file(path: Path) -> Bundle:
     )
 
 
-def _assumed_preprocessing(config: NetworkConfig, dialect: str, path: Path) -> Preprocessing:
+def assumed_preprocessing(config: NetworkConfig, dialect: str, path: Path) -> Preprocessing:
+    """What the networks of a dialect are trained with, for a file that does not say.
+
+    Raises:
+        WeightsError: input channels that are no picture's.
+    """
     if config.in_chans not in (1, 3):
         raise WeightsError(
             f"a weights file does not tell how its input is made; {path} takes {config.in_chans} channels; "
@@ -131,7 +185,7 @@ def _assumed_preprocessing(config: NetworkConfig, dialect: str, path: Path) -> P
     contract = Preprocessing(size=size, crop_pct=1.0) if small else Preprocessing(size=size)
     if config.in_chans == 1:
         return replace(contract, channels="L", mean=GREY_MEAN, std=GREY_STD)
-    return replace(contract, **get_dialect(dialect).preprocessing)
+    return replace(contract, **get_dialect(dialect).contract(config))
 
 
 def _starter() -> Reference:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from resnets.arch.nodes import Conv, Linear, Node, Norm, join, walk
+from resnets.arch.nodes import ChannelConv, Conv, GlobalPool, Linear, Node, Norm, join, walk
 
 __all__ = ["OURS", "Role", "Slot", "slots"]
 
-Role = Literal["kernel", "matrix", "bias", "gamma", "beta", "mean", "var", "count"]
+Role = Literal["kernel", "matrix", "bias", "gamma", "beta", "mean", "var", "count", "power"]
 
 OURS: dict[Role, str] = {
-    "kernel": "weight",  # of a convolution: out, in / groups, height, width
+    "kernel": "weight",  # of a convolution: out, in / groups, height, width; or out, in, cells
     "matrix": "weight",  # of a linear layer: out, in
     "bias": "bias",
     "gamma": "weight",
@@ -25,6 +25,7 @@ OURS: dict[Role, str] = {
     "mean": "running_mean",
     "var": "running_var",
     "count": "num_batches_tracked",
+    "power": "p",  # of a generalised mean
 }
 
 
@@ -56,17 +57,21 @@ def slots(plan: Node) -> Iterator[Slot]:
 
 
 def _tensors(node: Node) -> list[tuple[Role, tuple[int, ...]]]:
+    found: list[tuple[Role, tuple[int, ...]]] = []
     match node:
         case Conv():
-            kernel = (node.out_chans, node.in_chans // node.groups, node.kernel, node.kernel)
-            return [("kernel", kernel), *([("bias", (node.out_chans,))] if node.bias else [])]  # type: ignore[list-item]
+            found.append(("kernel", (node.out_chans, node.in_chans // node.groups, node.kernel, node.kernel)))
+            found += [("bias", (node.out_chans,))] if node.bias else []
+        case ChannelConv():
+            found.append(("kernel", (1, 1, node.kernel)))
         case Linear():
-            return [("matrix", (node.out_features, node.in_features)), ("bias", (node.out_features,))]
+            found.append(("matrix", (node.out_features, node.in_features)))
+            found += [("bias", (node.out_features,))] if node.bias else []
+        case GlobalPool(kind="gem"):
+            found.append(("power", (1,)))
         case Norm():
             each = (node.channels,)
-            found: list[tuple[Role, tuple[int, ...]]] = [("gamma", each), ("beta", each)]
-            if node.kind != "group":
-                found += [("mean", each), ("var", each)]
-            return [*found, ("count", ())] if node.kind == "batch" else found
-        case _:
-            return []
+            found += [("gamma", each), ("beta", each)]
+            found += [("mean", each), ("var", each)] if node.kind in ("batch", "frozen_batch") else []
+            found += [("count", ())] if node.kind == "batch" else []
+    return found

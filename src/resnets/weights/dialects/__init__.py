@@ -6,12 +6,39 @@ from collections.abc import Iterable
 
 from resnets.errors import UnknownNameError, WeightsError
 from resnets.weights.dialects.base import Dialect
+from resnets.weights.dialects.cadene import CADENE
+from resnets.weights.dialects.keras import KERAS
+from resnets.weights.dialects.kerastutorial import KERASTUTORIAL
+from resnets.weights.dialects.numbered import MLPERF, TFOFFICIAL
+from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
+from resnets.weights.dialects.slim import SLIM
+from resnets.weights.dialects.timm import TIMM
 from resnets.weights.dialects.torch_names import AKAMASTER, LAODAOGUIZHONG, RESNETS, TORCHVISION
 from resnets.weights.strict import listed
 
-__all__ = ["DIALECTS", "Dialect", "find_dialect", "get_dialect"]
+__all__ = ["DIALECTS", "Dialect", "find_dialects", "get_dialect"]
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (TORCHVISION, RESNETS, AKAMASTER, LAODAOGUIZHONG)}
+# Where several read the same keys as the same network, `auto` names the first.
+DIALECTS: dict[str, Dialect] = {
+    d.name: d
+    for d in (
+        TORCHVISION,
+        RESNETS,
+        TIMM,
+        IBNNET,
+        VOCREID,
+        TUTORIAL,
+        TORCHREID,
+        CADENE,
+        AKAMASTER,
+        LAODAOGUIZHONG,
+        KERAS,
+        KERASTUTORIAL,
+        SLIM,
+        TFOFFICIAL,
+        MLPERF,
+    )
+}
 
 
 def get_dialect(name: str) -> Dialect:
@@ -25,21 +52,17 @@ def get_dialect(name: str) -> Dialect:
     return DIALECTS[name]
 
 
-def find_dialect(names: Iterable[str], where: str) -> Dialect:
-    """The one dialect that spells keys as `names` are spelled.
+def find_dialects(names: Iterable[str], where: str) -> list[Dialect]:
+    """The dialects that spell keys as `names` are spelled, at least one.
 
     Raises:
-        WeightsError: none does, or several do.
+        WeightsError: none does.
     """
     keys = frozenset(names)
     found = [dialect for dialect in DIALECTS.values() if dialect.recognise(keys)]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if not found:
         raise WeightsError(
-            f"the keys must be of one dialect; {where} reads as {' or '.join(d.name for d in found)}; pass dialect="
+            f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {listed(sorted(keys))}; "
+            "pass dialect= if it is one of them"
         )
-    raise WeightsError(
-        f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {listed(sorted(keys))}; "
-        "pass dialect= if it is one of them"
-    )
+    return found

@@ -1,0 +1,179 @@
+"""What other codebases call the maps inside a network: their names to the paths of our modules.
+
+| codebase | a block's end | inside a block |
+|---|---|---|
+| TF-slim | `resnet_v2_50/block1/unit_1/bottleneck_v2` | `.../conv1`: behind its norm and activation |
+| Keras | `conv2_block1_out`, VGG's `block1_conv2` | `conv2_block1_1_relu` |
+| the Keras tutorial, Caffe | `out2a`, `res2a` | `res2a_branch2a` |
+| TensorFlow official | none; stages are `/block_layer1` | none |
+
+Slim and Keras strides stand where the network has them: the names say which block, not which resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resnets.arch.nodes import Act, Chain, Conv, Norm, Pool, Residual, join, walk
+
+__all__ = [
+    "Shape",
+    "aliases",
+    "block_letters",
+    "blocks",
+    "keras_points",
+    "official_points",
+    "shape_of",
+    "slim_points",
+    "tutorial_points",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What names depend on.
+
+    Args:
+        depths: blocks in each stage.
+        convs: convolutions in a block: 2 or 3.
+        pre_activation: whether norms stand before convolutions.
+    """
+
+    depths: tuple[int, ...]
+    convs: int
+    pre_activation: bool
+
+    @property
+    def layers(self) -> int:
+        """The number in the network's name."""
+        return sum(self.depths) * self.convs + 2
+
+    def blocks(self) -> Iterator[tuple[int, int, str]]:
+        """Stage from 1 on, block from 1 on, our path."""
+        for stage, depth in enumerate(self.depths, start=1):
+            for block in range(depth):
+                yield stage, block + 1, f"layer{stage}.{block}"
+
+
+def shape_of(plan: Chain) -> Shape | None:
+    """The shape of a residual network's plan; `None` for a VGG's."""
+    stages = [node for node in plan.nodes if isinstance(node, Chain) and node.role == "stage" and node.name]
+    if not stages:
+        return None
+    first = stages[0].nodes[0]
+    assert isinstance(first, Residual | Chain)
+    inside = (*first.pre, *first.body) if isinstance(first, Residual) else first.nodes
+    return Shape(
+        depths=tuple(len(stage.nodes) for stage in stages),
+        convs=sum(isinstance(node, Conv) for node in inside),
+        pre_activation=isinstance(inside[0], Norm),
+    )
+
+
+def blocks(plan: Chain) -> set[str]:
+    """The paths of a residual network's blocks; none of a VGG's."""
+    shape = shape_of(plan)
+    return {path for *_, path in shape.blocks()} if shape else set()
+
+
+def aliases(plan: Chain) -> dict[str, str]:
+    """The names by which `Network.end_points` answers stem, stages and blocks too: slim's and Keras's.
+
+    What stands inside a block has no alias there: a map is kept for each, and these would be most of a network's.
+    """
+    outer = blocks(plan)
+    every = slim_points(plan) | keras_points(plan)
+    return {
+        name: path for name, path in every.items() if not path.startswith("layer") or path in outer or "." not in path
+    }
+
+
+def slim_points(plan: Chain) -> dict[str, str]:
+    """TF-slim's `end_points`. A convolution's name stands for what follows its norm and activation, if they do."""
+    shape = shape_of(plan)
+    if shape is None or shape.convs != 3:
+        return {}
+    version = 2 if shape.pre_activation else 1
+    scope = f"resnet_v{version}_{shape.layers}"
+    points = {f"{scope}/conv1": "conv1" if shape.pre_activation else "act1"}
+    after = ("act2", "act3", "conv3") if shape.pre_activation else ("act1", "act2", "bn3")
+    held = dict(walk(plan))
+    for stage, block, path in shape.blocks():
+        unit = f"{scope}/block{stage}/unit_{block}/bottleneck_v{version}"
+        points |= {f"{unit}/conv{number}": f"{path}.{name}" for number, name in enumerate(after, start=1)}
+        shortcut = f"{path}.downsample.{0 if shape.pre_activation else 1}"
+        if shortcut in held:
+            points[f"{unit}/shortcut"] = shortcut
+        points[unit] = path
+        if block == shape.depths[stage - 1]:
+            points[f"{scope}/block{stage}"] = f"layer{stage}"
+    return points
+
+
+def keras_points(plan: Chain) -> dict[str, str]:
+    """The layers of keras.applications."""
+    shape = shape_of(plan)
+    if shape is None:
+        return _keras_vgg(plan)
+    points = {"conv1_conv": "conv1", "pool1_pool": "maxpool"}
+    points |= {"post_bn": "norm", "post_relu": "act"} if shape.pre_activation else {"conv1_bn": "bn1"}
+    points |= {} if shape.pre_activation else {"conv1_relu": "act1"}
+    for stage, block, path in shape.blocks():
+        name, shift = f"conv{stage + 1}_block{block}", 1 if shape.pre_activation else 0
+        for number in range(1, shape.convs + 1):
+            points[f"{name}_{number}_conv"] = f"{path}.conv{number}"
+            if number + shift <= shape.convs:
+                points[f"{name}_{number}_bn"] = f"{path}.bn{number + shift}"
+            if number < shape.convs:
+                points[f"{name}_{number}_relu"] = f"{path}.act{number + shift}"
+        if shape.pre_activation:
+            points |= {f"{name}_preact_bn": f"{path}.bn1", f"{name}_preact_relu": f"{path}.act1"}
+        points[f"{name}_out"] = path
+    return points
+
+
+def _keras_vgg(plan: Chain) -> dict[str, str]:
+    points: dict[str, str] = {}
+    features = plan.nodes[0]
+    assert isinstance(features, Chain)
+    for block in features.nodes:
+        assert isinstance(block, Chain)
+        acts = [node.name for node in block.nodes if isinstance(node, Act)]  # Keras's layers hold their activation
+        points |= {f"{block.kind}_conv{i}": join("features", name) for i, name in enumerate(acts, start=1)}
+        points |= {f"{block.kind}_pool": join("features", n.name) for n in block.nodes if isinstance(n, Pool)}
+    return points
+
+
+def tutorial_points(plan: Chain) -> dict[str, str]:
+    """The Keras tutorial's `out3d`, and Caffe's `res3d`."""
+    shape = shape_of(plan)
+    if shape is None:
+        return {}
+    points = {"conv1": "conv1", "bn_conv1": "bn1", "conv1_relu": "act1", "pool1": "maxpool"}
+    for stage, block, path in shape.blocks():
+        for letter in block_letters(shape, stage, block):
+            points |= {f"{word}{stage + 1}{letter}": path for word in ("out", "res")}
+    return points
+
+
+def block_letters(shape: Shape, stage: int, block: int) -> tuple[str, ...]:
+    """The spellings of a block's place: `a`..`z`, or Caffe's `a`, `b1`, `b2` ..., the codebase's own first.
+
+    Caffe counts so in the middle stages of networks that have a stage of more than six blocks.
+    """
+    counted = "a" if block == 1 else f"b{block - 1}"
+    if block > 26:
+        return (counted,)
+    lettered = chr(ord("a") + block - 1)
+    long = max(shape.depths) > 6 and 1 < stage < len(shape.depths)
+    return tuple(dict.fromkeys((counted, lettered) if long else (lettered, counted)))
+
+
+def official_points(plan: Chain) -> dict[str, str]:
+    """The names that TensorFlow's official network gives to its maps."""
+    shape = shape_of(plan)
+    if shape is None:
+        return {}
+    stages = {f"/block_layer{stage}": f"layer{stage}" for stage in range(1, len(shape.depths) + 1)}
+    return {"/initial_conv": "conv1", "/initial_max_pool": "maxpool", **stages}

@@ -1,0 +1,81 @@
+"""Attention at the end of a residual branch, as nodes of a plan."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.nodes import Act, Chain, ChannelConv, Conv, Gate, Linear, Node, Norm
+
+__all__ = ["attention"]
+
+
+def attention(config: ResNetConfig, width: int) -> list[Node]:
+    """What `config` has at the end of a branch of `width` channels: one node named `se`, as timm has it, or none."""
+    match config.attention:
+        case "se":
+            return [_squeeze_and_excitation(config, width)]
+        case "eca":
+            return [_eca(width)]
+        case "cbam":
+            return [_cbam(config, width)]
+        case "none":
+            return []
+
+
+def _squeezed(config: ResNetConfig, width: int) -> int:
+    """Channels between a gate's two layers."""
+    step = config.attention_round
+    if step == 1:
+        return max(width // config.attention_reduction, 1)
+    return max(step, int(width / config.attention_reduction + step / 2) // step * step)
+
+
+def _squeeze_and_excitation(config: ResNetConfig, width: int) -> Gate:
+    """Hu et al. 2018: mean, layer, act, layer, sigmoid; with 1x1 convolutions, or with linear layers as IBN-Net."""
+    hidden = _squeezed(config, width)
+    if config.se_form == "conv":
+        first = Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1, bias=True)
+        second = Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1, bias=True)
+        return Gate(name="se", kind="se", nodes=(first, Act(name="act", kind=config.act), second))
+    layers = (
+        Linear(name="0", in_features=width, out_features=hidden, bias=False),
+        Act(name="1", kind=config.act),
+        Linear(name="2", in_features=hidden, out_features=width, bias=False),
+    )
+    return Gate(name="se", kind="se", nodes=(Chain(name="fc", role="group", nodes=layers),))
+
+
+def _eca(width: int) -> Gate:
+    """Wang et al. 2020, with gamma 2 and beta 1: the odd number of neighbours grows as the logarithm of the width."""
+    reach = int(abs(math.log2(width) + 1) / 2)
+    kernel = max(reach if reach % 2 else reach + 1, 3)
+    return Gate(name="se", kind="eca", nodes=(ChannelConv(name="conv", channels=width, kernel=kernel),))
+
+
+def _cbam(config: ResNetConfig, width: int) -> Chain:
+    """Woo et al. 2018: channels first, then places; paths as timm's.
+
+    The norm of the one channel is a batch norm even among group norms, and frozen where all are.
+    """
+    hidden = _squeezed(config, width)
+    kind: Literal["batch", "frozen_batch"] = "frozen_batch" if config.norm == "frozen_batch" else "batch"
+    channel = (
+        Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1),
+        Act(name="act", kind=config.act),
+        Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1),
+    )
+    spatial = (
+        Conv(name="conv", in_chans=2, out_chans=1, kernel=7, padding=3),
+        Norm(name="bn", kind=kind, channels=1, eps=1e-5, momentum=0.1, groups=1),
+    )
+    return Chain(
+        name="se",
+        role="group",
+        kind="CBAM",
+        nodes=(
+            Gate(name="channel", kind="channel", nodes=channel),
+            Gate(name="spatial", kind="spatial", nodes=(Chain(name="conv", role="group", nodes=spatial),)),
+        ),
+    )

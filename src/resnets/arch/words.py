@@ -1,0 +1,167 @@
+"""What a node does, in a few words."""
+
+from __future__ import annotations
+
+from resnets.arch.nodes import (
+    Act,
+    AdaptivePool,
+    Blur,
+    Chain,
+    ChannelConv,
+    Conv,
+    Dropout,
+    Flatten,
+    Gate,
+    GlobalPool,
+    Identity,
+    Linear,
+    Node,
+    Norm,
+    PadChannels,
+    Pool,
+    Residual,
+    SplitNorm,
+    walk,
+)
+
+__all__ = ["NOTHING", "operations"]
+
+NOTHING = "-"  # an identity, which only keeps a module's place
+
+
+def operations(node: Node) -> str:
+    """What `node` does: `3x3 64 /2 conv`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`.
+
+    A number after a kernel is the channels that come out, `/2` a stride. Blocks leave out their norms and activations,
+    which their kind implies, but for IBN's.
+    """
+    match node:
+        case Conv():
+            return f"{_conv(node)} {'standardised ' * node.standardised}conv{' with bias' * node.bias}"
+        case Norm():
+            groups = f" of {node.groups} groups" if node.kind == "group" else ""
+            return f"{node.kind.replace('_', ' ')} norm{groups}"
+        case SplitNorm():
+            return "IBN: " + ", ".join(f"{part.kind.replace('_', ' ')} norm of {part.channels}" for part in node.parts)
+        case Act():
+            return {"relu": "ReLU"}[node.kind]
+        case Pool():
+            return _every(node.stride) if node.kernel == 1 else _pool(node)
+        case Blur():
+            return f"3x3 blur{_stride(node.stride)}"
+        case GlobalPool():
+            return f"global {node.kind} pool"
+        case AdaptivePool():
+            return f"avg pool to {node.size}x{node.size}"
+        case Linear():
+            return f"linear {node.out_features}"
+        case Dropout():
+            return f"dropout {node.rate:g}"
+        case Flatten():
+            return "flatten"
+        case Identity():
+            return NOTHING
+        case PadChannels():
+            every = f"{_every(node.stride)}, " if node.stride > 1 else ""
+            return f"{every}{node.before}+{node.after} zero channels"
+        case ChannelConv():
+            return f"1-d conv over {node.kernel} channels"
+        case Gate():
+            return _gate(node)
+        case Residual():
+            return _residual(node)
+        case Chain():
+            return _chain(node)
+        case _:
+            raise AssertionError(f"no words for {type(node).__name__}")
+
+
+def _every(stride: int) -> str:
+    return f"every {stride}{ {2: 'nd', 3: 'rd'}.get(stride, 'th') } cell"
+
+
+def _stride(stride: int) -> str:
+    return f" /{stride}" if stride > 1 else ""
+
+
+def _conv(node: Conv) -> str:
+    marks = [
+        "SAME" if node.padding == "same" else "",
+        f"dilation {node.dilation}" if node.dilation > 1 else "",
+        f"groups {node.groups}" if node.groups > 1 else "",
+    ]
+    return " ".join([f"{node.kernel}x{node.kernel} {node.out_chans}{_stride(node.stride)}", *filter(None, marks)])
+
+
+def _pool(node: Pool) -> str:
+    marks = [
+        "zero-padded" if node.zeros else "",
+        "SAME" if node.padding == "same" else "",
+        "unpadded" if node.padding == 0 and node.kernel > node.stride else "",
+        "rounded up" if node.ceil else "",
+    ]
+    said = " and ".join(filter(None, marks))
+    return f"{node.kernel}x{node.kernel} {node.kind} pool{_stride(node.stride)}" + (f" {said}" if said else "")
+
+
+def _gate(node: Gate) -> str:
+    if node.kind == "eca":
+        reach = next(layer.kernel for _, layer in walk(node) if isinstance(layer, ChannelConv))
+        return f"ECA over {reach} channels"
+    if node.kind == "spatial":
+        return "gate for places: mean and max over channels, 7x7 conv, batch norm"
+    if node.kind == "channel":
+        return f"gate for channels: mean and max, {_widths(node)}"
+    return f"squeeze and excitation {_widths(node)}"
+
+
+def _widths(gate: Node) -> str:
+    """Channels through a gate's two layers, such as `256-16-256`."""
+    for _, layer in walk(gate):
+        if isinstance(layer, Conv):
+            return f"{layer.in_chans}-{layer.out_chans}-{layer.in_chans}"
+        if isinstance(layer, Linear):
+            return f"{layer.in_features}-{layer.out_features}-{layer.in_features}"
+    raise AssertionError(f"no layer in {gate}")
+
+
+def _chain(node: Chain) -> str:
+    if node.kind == "CBAM":
+        return f"CBAM {_widths(node)}"
+    if node.role == "stage" and node.name:
+        return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
+    if node.role == "stage":  # a VGG's, whose layers stand side by side in `features`
+        convs = ", ".join(_conv(part) for part in node.nodes if isinstance(part, Conv))
+        norms = "batch norm and " if any(isinstance(part, Norm) for part in node.nodes) else ""
+        first, last = node.nodes[0].name, node.nodes[-1].name
+        return f"layers {first}-{last}: {convs}, each with {norms}ReLU, then {operations(node.nodes[-1])}"
+    if node.role == "block":
+        return f"{node.kind}: {_body(node.nodes)}"
+    return ", ".join(operations(part) for part in node.nodes if not isinstance(part, Identity))
+
+
+def _residual(node: Residual) -> str:
+    shortcut = ", ".join(
+        _conv(part) if isinstance(part, Conv) else operations(part)
+        for part in node.shortcut
+        if not isinstance(part, Norm | Identity)
+    )
+    after = "".join(f"; then {operations(part)}" for part in node.post if isinstance(part, Norm))
+    return f"{node.kind}: {_body(node.body)}; shortcut {shortcut or 'identity'}{after}"
+
+
+def _body(nodes: tuple[Node, ...]) -> str:
+    """Convolutions, IBN, blurs and attention in their order."""
+    words = list[str]()
+    for node in nodes:
+        match node:
+            case Conv():
+                words.append(_conv(node))
+            case SplitNorm():
+                words.append("IBN")
+            case Gate(kind="se"):
+                words.append(f"SE {_widths(node)}")
+            case Gate() | Blur() | Chain():
+                words.append(operations(node))
+    standardised = any(isinstance(node, Conv) and node.standardised for node in nodes)
+    return ", ".join(words) + ", standardised" * standardised

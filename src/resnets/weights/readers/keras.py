@@ -1,0 +1,168 @@
+"""Keras files: `.h5` (weights alone or the whole model), `.weights.h5` and `.keras` of Keras 3.
+
+Names come as `layer/variable`, whatever the generation: `conv1_conv/kernel`, `bn2a_branch2a/moving_mean`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from resnets.errors import MissingExtraError, WeightsError
+from resnets.weights.checkpoints import Unwrapped
+from resnets.weights.readers.keras_config import config_facts, layer_names
+from resnets.weights.readers.limits import as_tensor, check_sizes
+
+__all__ = ["read_keras"]
+
+CONFIG_BYTES = 2**25
+KERAS_1 = {
+    "W": "kernel",
+    "b": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",  # a variance, whatever it is called
+}
+ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError("a Keras file", "keras") from error
+    return h5py
+
+
+def read_keras(path: Path) -> Unwrapped:
+    """The tensors of a Keras file, and what its description says besides.
+
+    Raises:
+        MissingExtraError: h5py is not installed.
+        WeightsError: damaged, without weights, with links to other files, or larger than itself.
+    """
+    h5py = _h5py()
+    try:
+        if zipfile.is_zipfile(path):
+            weights, config = _unpack(path)
+            with h5py.File(io.BytesIO(weights), "r") as file:
+                return _read(file, config, path, h5py)
+        with h5py.File(path, "r") as file:
+            return _read(file, _model_config(file), path, h5py)
+    except WeightsError:
+        raise
+    except Exception as error:  # h5py raises anything at all on damaged files
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise WeightsError(f"{path} is damaged or no Keras file; {reason}; copy or download it again") from None
+
+
+def _unpack(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """`model.weights.h5` and `config.json` of a `.keras` archive."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        weights, config = entries.get("model.weights.h5"), entries.get("config.json")
+        if weights is None:
+            raise WeightsError(f"a .keras archive has model.weights.h5; {path} has none; save the model with Keras")
+        check_sizes([(weights.filename, (weights.file_size,), 1)], path, path.stat().st_size)
+        if config is not None and config.file_size > CONFIG_BYTES:
+            raise WeightsError(f"a model's description is small; {path} claims {config.file_size} bytes; do not use it")
+        return archive.read(weights), json.loads(archive.read(config)) if config else {}
+
+
+def _model_config(file: Any) -> dict[str, Any]:
+    text = file.attrs.get("model_config")
+    if text is None:
+        return {}
+    config = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    return config if isinstance(config, dict) else {}
+
+
+def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped:
+    root = file.get("model_weights", file)
+    arrays = _datasets(root, path, h5py)  # by path; no link is followed out of the file
+    dropped = tuple(name for name in file if name not in ("model_weights", "layers", "_layer_checkpoint_dependencies"))
+    if "layer_names" in root.attrs or "layer_names0" in root.attrs:
+        named = list(_legacy(root, arrays))
+        dropped = () if root is file else dropped
+    else:
+        named = list(_by_order(file, arrays, config))
+    tensors: dict[str, Tensor] = {}
+    for name, array in named:
+        if name in tensors:
+            raise WeightsError(f"a name stands for one tensor; {path} has {name} twice; save one network alone")
+        tensors[name] = as_tensor(name, array[()], path)
+    if not tensors:
+        raise WeightsError(f"weights are tensors by layer; {path} has none; save the model with Keras")
+    return Unwrapped(tensors=tensors, dropped=dropped, facts=config_facts(config, path))
+
+
+def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:  # h5py shows hard links alone, each object once
+        if not isinstance(item, h5py.Dataset) or "optimizer" in name.split("/")[0]:
+            return
+        if item.external or item.is_virtual:
+            raise WeightsError(f"weights stand in their own file; {path} has {name} in another; do not use it")
+        if item.dtype.kind in "biuf":
+            found[name] = item
+
+    root.visititems(visit)
+    check_sizes(((n, d.shape, d.dtype.itemsize) for n, d in found.items()), path, path.stat().st_size)
+    return found
+
+
+def _legacy(root: Any, arrays: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keras 1 and 2: attributes list the layers, and the weights of each."""
+    for layer in _strings(root, "layer_names"):
+        if layer not in root:
+            continue
+        for weight in _strings(root[layer], "weight_names"):
+            yield _legacy_name(layer, weight), arrays[f"{layer}/{weight}"]
+
+
+def _legacy_name(layer: str, weight: str) -> str:
+    weight = weight.removesuffix(":0")
+    if "/" in weight:
+        return "/".join(weight.split("/")[-2:])
+    if match := re.fullmatch(rf"{re.escape(layer)}_({'|'.join(KERAS_1)})(?:_\d+)?", weight):
+        return f"{layer}/{KERAS_1[match[1]]}"
+    return f"{layer}/{weight}"
+
+
+def _strings(group: Any, name: str) -> list[str]:
+    """An attribute that is a list of strings, in one piece or, where it is long, in several."""
+    pieces = [group.attrs[name]] if name in group.attrs else []
+    while name not in group.attrs and f"{name}{len(pieces)}" in group.attrs:
+        pieces.append(group.attrs[f"{name}{len(pieces)}"])
+    return [item.decode() if isinstance(item, bytes) else str(item) for piece in pieces for item in np.ravel(piece)]
+
+
+def _by_order(file: Any, arrays: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keras 3: `layers/conv2d_1/vars/0`, classes counted through; `vars` says the layer's own name, if it is new."""
+    names = layer_names(config)
+    groups: dict[str, dict[int, Any]] = {}
+    for name, array in arrays.items():
+        group, _, number = name.rpartition("/")
+        if group.endswith("/vars") and number.isdecimal() and not group.startswith("optimizer"):
+            groups.setdefault(group, {})[int(number)] = array
+    for group, variables in groups.items():
+        counted = group.removesuffix("/vars").rpartition("/")[2]
+        own = file[group].attrs.get("name")
+        layer = (own.decode() if isinstance(own, bytes) else str(own)) if own else names.get(counted, counted)
+        roles = ORDER.get(len(variables), ())
+        if len(variables) == 2 and variables[0].ndim == 1:
+            roles = ("gamma", "beta")
+        if sorted(variables) != list(range(len(roles))):
+            continue  # counters of random layers and such
+        for place, role in enumerate(roles):
+            yield f"{layer}/{role}", variables[place]

@@ -1,0 +1,60 @@
+"""Numpy's `.npz`: a zip of arrays, read without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from torch import Tensor
+
+from resnets.errors import WeightsError
+from resnets.weights.readers.limits import as_tensor, check_sizes
+
+__all__ = ["read_npz"]
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """The arrays of an archive by name. Headers are read first: no array is made that the file cannot hold.
+
+    Raises:
+        WeightsError: damaged, not a zip of arrays, arrays of objects (they are pickles), or larger than the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            headers = {entry.filename: _header(archive, entry, path) for entry in entries}
+            if len(headers) != len(entries):
+                raise WeightsError(f"a name stands for one array; {path} has some twice; save it again")
+            sizes = [(name, shape, dtype.itemsize) for name, (shape, dtype, _) in headers.items()]
+            check_sizes(sizes, path, path.stat().st_size)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: as_tensor(name, arrays[name], path) for name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+        raise WeightsError(
+            f"{path} is damaged or no .npz of arrays; {_first(error)}; copy or download it again"
+        ) from None
+
+
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape and type that an entry claims, and where its numbers begin."""
+    with archive.open(entry) as file:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise WeightsError(
+            f"{path} would run code to be read (its {entry.filename} is a pickle), and that is never done; "
+            "save arrays of numbers alone"
+        )
+    if start + int(np.prod(shape, dtype=object)) * dtype.itemsize != entry.file_size:
+        raise ValueError(f"{entry.filename} is not of the size that it claims, {shape}")
+    return shape, dtype, start
+
+
+def _first(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"

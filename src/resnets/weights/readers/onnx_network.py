@@ -1,0 +1,305 @@
+"""From a graph to a network under our names: stem, blocks (each ends in a sum), stages, head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
+
+__all__ = ["Network", "network_of"]
+
+BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # places among the inputs
+PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
+
+
+@dataclass(kw_only=True)
+class Network:
+    """What a graph is: tensors by our names, fields of `ResNetConfig`, and how many norms were folded."""
+
+    tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    folded: int = 0
+    dialect: str = "torchvision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A sum of two paths from one value."""
+
+    pre: list[Op]
+    body: list[Op]
+    shortcut: list[Op]
+
+    def convs(self) -> list[Op]:
+        return [op for op in self.body if op.kind == "Conv"]
+
+
+def network_of(graph: Graph) -> Network:
+    """Read a graph.
+
+    Raises:
+        UnknownGraphError: it is no plain residual network.
+    """
+    return _Reader(graph).read()
+
+
+class _Reader:
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.found = graph, Network()
+        self.epsilons: set[float] = set()
+
+    def read(self) -> Network:
+        graph = self.graph
+        sums = [op for op in graph.ops if op.kind == "Add" and len(graph.sources(op)) == 2]
+        if not sums:
+            raise UnknownGraphError("no two paths are added anywhere: no residual network")
+        pre_activation = self._is_pre_activation(sums[0])
+        blocks, before = list[Block](), list[Op]()
+        value = ""
+        for number, total in enumerate(sums):
+            block, fork = self._block(total)
+            start, ops = graph.path_to(fork)
+            if number == 0:
+                before = ops
+            elif start != value:
+                raise UnknownGraphError("blocks do not follow each other")
+            tail = ops if pre_activation and number else []
+            if pre_activation and number == 0 and block.shortcut and any(o.kind == "Conv" for o in block.shortcut):
+                cut = max(i for i, op in enumerate(before) if op.kind == "BatchNormalization")
+                before, tail = before[:cut], before[cut:]
+            blocks.append(Block(pre=tail, body=block.body, shortcut=block.shortcut))
+            value = graph.value(total.out)
+            if not pre_activation:
+                if [op.kind for op in graph.readers.get(value, [])] != ["Relu"]:
+                    raise UnknownGraphError("a sum is not followed by ReLU alone")
+                value = graph.value(graph.readers[value][0].out) if number + 1 < len(sums) else value
+            if not pre_activation and number + 1 < len(sums):
+                value = graph.value(total.out)  # `path_to` reads back over the ReLU
+        self._stem(before, pre_activation)
+        self._stages(blocks, pre_activation)
+        self._head(graph.value(sums[-1].out), pre_activation)
+        if len(self.epsilons) > 1:
+            raise UnknownGraphError(f"norms of several epsilons, {sorted(self.epsilons)}")
+        self.found.facts["norm_eps"] = self.epsilons.pop() if self.epsilons else 1e-5
+        self._unfold()
+        return self.found
+
+    def _is_pre_activation(self, total: Op) -> bool:
+        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] != ["Relu"]
+
+    def _block(self, total: Op) -> tuple[Block, str]:
+        paths = [self._side(value) for value in self.graph.sources(total)]
+        paths.sort(key=lambda path: sum(op.kind == "Conv" for op in path[1]))
+        (one, shortcut), (other, body) = paths
+        if one != other:
+            raise UnknownGraphError("two paths are added that do not begin at one place")
+        strange = {op.kind for op in (*body, *shortcut)} - PLAIN
+        if strange or not 2 <= sum(op.kind == "Conv" for op in body) <= 3:
+            raise UnknownGraphError(
+                f"a block holds {', '.join(sorted(strange)) or 'neither two nor three convolutions'}"
+            )
+        return Block(pre=[], body=body, shortcut=shortcut), one
+
+    def _side(self, value: str) -> tuple[str, list[Op]]:
+        """One side of a sum: empty where it is the fork itself."""
+        return (value, []) if len(self.graph.readers.get(value, ())) > 1 else self.graph.path_to(value)
+
+    # Parts
+
+    def _stem(self, ops: list[Op], pre_activation: bool) -> None:
+        convs = [op for op in ops if op.kind == "Conv"]
+        kinds = [op.kind for op in ops]
+        if len(convs) != 1 or set(kinds) - PLAIN or self.graph.sources(ops[0]) != [self.graph.input]:
+            raise UnknownGraphError(f"a stem of {', '.join(kinds)}")
+        self._conv("conv1", convs[0])
+        norms = [op for op in ops if op.kind == "BatchNormalization"]
+        if norms and not pre_activation:
+            self._norm("bn1", norms[0])
+        elif norms:
+            raise UnknownGraphError("a pre-activation network with a norm in its stem")
+        if not pre_activation and "Relu" not in kinds:
+            self.found.facts["stem_act"] = False
+        if kinds[0] == "Conv" and _same(convs[0]):
+            self.found.facts["padding"] = "same"
+        pools = [place for place, op in enumerate(ops) if op.kind == "MaxPool"]
+        padded = bool(pools) and kinds[pools[0] - 1] == "Pad"
+        self.found.facts["stem_pool"] = _pool(ops[pools[0]], padded) if pools else "none"
+
+    def _stages(self, blocks: list[Block], pre_activation: bool) -> None:
+        stage, number, channels = 0, -1, 0
+        strides: list[tuple[int, bool]] = []  # of each block, and whether it is its stage's first
+        for block in blocks:
+            convs = block.convs()
+            out = int(self.kernel(convs[-1]).shape[0])
+            stage, number = (stage + 1, 0) if out != channels else (stage, number + 1)
+            channels = out
+            path = f"layer{stage}.{number}"
+            self._body(path, block, pre_activation)
+            self._projection(path, block.shortcut)
+            steps = [_pair(conv, "strides", 1) for conv in convs]
+            strides.append((int(np.prod(steps)), number == 0))
+            for conv, step in zip(convs, steps, strict=True):
+                wide = self.kernel(conv).shape[2] > 1
+                if step > 1 and len(convs) == 3:
+                    self._fact("stride_in", "3x3" if wide else "1x1")
+                if _same(conv) and wide:
+                    self._fact("padding", "same")
+                if _pair(conv, "dilations", 1) > 1:
+                    raise UnknownGraphError("dilated convolutions")
+        places = {first for stride, first in strides if stride > 1}
+        if len(places) == 1:
+            self.found.facts["stride_unit"] = "first" if places.pop() else "last"
+
+    def _body(self, path: str, block: Block, pre_activation: bool) -> None:
+        number = 0
+        for op in (*block.pre, *block.body):
+            if op.kind == "Conv":
+                number += 1
+                self._conv(f"{path}.conv{number}", op)
+            elif op.kind == "BatchNormalization":
+                self._norm(f"{path}.bn{number + pre_activation}", op)
+
+    def _projection(self, path: str, ops: list[Op]) -> None:
+        kinds = [op.kind for op in ops if op.kind != "Pad"]
+        place = 0
+        if kinds[:1] == ["AveragePool"]:
+            self._fact("shortcut", "D")
+            place, kinds = 1, kinds[1:]
+        if kinds[:1] == ["MaxPool"] and len(kinds) == 1:
+            self.found.facts["shortcut"] = "subsample"
+            return
+        if kinds not in ([], ["Conv"], ["Conv", "BatchNormalization"]):
+            raise UnknownGraphError(f"a shortcut of {', '.join(kinds)}")
+        for op in ops:
+            if op.kind == "Conv":
+                self._conv(f"{path}.downsample.{place}", op)
+            elif op.kind == "BatchNormalization":
+                self._norm(f"{path}.downsample.{place + 1}", op)
+
+    def _head(self, value: str, pre_activation: bool) -> None:
+        graph, ops = self.graph, list[Op]()
+        while value != graph.output and graph.readers.get(value):
+            ops.append(graph.readers[value][0])
+            value = graph.value(ops[-1].out)
+        for op in ops:
+            if op.kind == "BatchNormalization" and pre_activation:
+                self._norm("norm", op)
+            elif op.kind in ("Gemm", "MatMul"):
+                weight = graph.constant(op, 1)
+                if weight is None:
+                    raise UnknownGraphError("a classifier without weights")
+                turned = op.kind == "Gemm" and op.attributes.get("transB", 0)
+                self.found.tensors["fc.weight"] = weight if turned else weight.T
+                bias = graph.constant(op, 2)
+                self.found.tensors["fc.bias"] = np.zeros(self.found.tensors["fc.weight"].shape[0], np.float32)
+                if bias is not None:
+                    self.found.tensors["fc.bias"] = bias
+            elif op.kind == "Add" and "fc.bias" in self.found.tensors:
+                found = [c for place in (0, 1) if (c := graph.constant(op, place)) is not None]
+                self.found.tensors["fc.bias"] = found[0].reshape(-1)
+            elif op.kind in ("GlobalMaxPool", "ReduceMax"):
+                self.found.facts["global_pool"] = "max"
+            elif op.kind not in ("Relu", "GlobalAveragePool", "ReduceMean", "AveragePool"):
+                raise UnknownGraphError(f"a head with {op.kind}")
+        if pre_activation and "norm.weight" not in self.found.tensors:
+            raise UnknownGraphError("a pre-activation network without a norm at its end")
+
+    # Tensors
+
+    def kernel(self, op: Op) -> np.ndarray[Any, Any]:
+        kernel = self.graph.constant(op, 1)
+        if kernel is None or kernel.ndim != 4:
+            raise UnknownGraphError("a convolution without a constant kernel")
+        return kernel
+
+    def _conv(self, path: str, op: Op) -> None:
+        self.found.tensors[f"{path}.weight"] = self.kernel(op)
+        if (bias := self.graph.constant(op, 2)) is not None:
+            self.found.tensors[f"{path}.bias"] = bias
+
+    def _norm(self, path: str, op: Op) -> None:
+        for name, place in BATCH_NORM.items():
+            array = self.graph.constant(op, place)
+            if array is None:
+                raise UnknownGraphError("a norm without constants")
+            self.found.tensors[f"{path}.{name}"] = array
+        epsilon = float(np.float32(op.attributes.get("epsilon", 1e-5)))
+        self.epsilons.add(float(f"{epsilon:.6g}"))  # 1e-5 again, from its nearest float32
+
+    def _fact(self, name: str, value: Any) -> None:
+        if self.found.facts.setdefault(name, value) != value:
+            raise UnknownGraphError(f"{name} is {self.found.facts[name]} here and {value} there")
+
+    def _unfold(self) -> None:
+        """A norm for each that was folded: it adds the convolution's bias and changes nothing else.
+
+        (x - 0) / sqrt((1 - eps) + eps) * 1 + bias is x + bias to float rounding.
+        """
+        tensors, eps = self.found.tensors, self.found.facts["norm_eps"]
+        pre_activation = "norm.weight" in tensors
+        biased = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias") and _is_conv(name)]
+        for path in biased:
+            norm = _norm_after(path, pre_activation, tensors)
+            if norm is None or f"{norm}.weight" in tensors:
+                continue
+            bias = tensors.pop(f"{path}.bias")
+            one = np.ones_like(bias)
+            tensors |= {f"{norm}.weight": one, f"{norm}.bias": bias}
+            tensors |= {f"{norm}.running_mean": 0 * one, f"{norm}.running_var": (one - np.float32(eps))}
+            self.found.folded += 1
+        if pre_activation:
+            self.found.dialect = "resnets"
+
+
+def _is_conv(name: str) -> bool:
+    path = name.removesuffix(".bias")
+    return path.rpartition(".")[2].startswith("conv") or (".downsample." in path and not path.endswith(".1"))
+
+
+def _norm_after(path: str, pre_activation: bool, tensors: dict[str, Any]) -> str | None:
+    """Our name of the norm that follows a convolution of ours, if one does."""
+    head, _, last = path.rpartition(".")
+    if ".downsample" in path:
+        return None if pre_activation else f"{head}.{int(last) + 1}"
+    if pre_activation:
+        following = int(last[-1]) + 1 if head else 0
+        return f"{head}.bn{following}" if f"{head}.conv{following}.weight" in tensors and head else None
+    return f"{head}.bn{last[-1]}".removeprefix(".")
+
+
+def _pair(op: Op, name: str, default: int) -> int:
+    values = list(op.attributes.get(name, [default]))
+    if len(set(values)) > 1:
+        raise UnknownGraphError(f"{name} of {values}")
+    return int(values[0])
+
+
+def _pads(op: Op) -> list[int]:
+    return [int(value) for value in op.attributes.get("pads", [0])]
+
+
+def _same(op: Op) -> bool:
+    """TensorFlow's SAME padding where it differs from symmetric padding."""
+    if str(op.attributes.get("auto_pad", "NOTSET")) == "SAME_UPPER":
+        return _pair(op, "strides", 1) > 1
+    return len(set(_pads(op))) > 1
+
+
+def _pool(op: Op, padded: bool) -> str:
+    kernel, stride = _pair(op, "kernel_shape", 1), _pair(op, "strides", 1)
+    pads, ceil = set(_pads(op)), op.attributes.get("ceil_mode", 0)
+    if (kernel, stride) == (3, 2):
+        if padded:
+            return "max_zero"
+        if _same(op):
+            return "max_same"
+        if pads == {1} and not ceil:
+            return "max"
+        if pads == {0}:
+            return "max_ceil" if ceil else "max_valid"
+    if (kernel, stride, pads) == (2, 2, {0}) and not ceil:
+        return "max2"
+    raise UnknownGraphError(f"a pool of {kernel}x{kernel}, stride {stride}, padding {sorted(pads)}")

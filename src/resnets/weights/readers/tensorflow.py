@@ -1,0 +1,103 @@
+"""TensorFlow checkpoints, read by TensorFlow itself: `model.ckpt-100.index` beside `.data-...`, or one old file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnets.errors import MissingExtraError, WeightsError
+from resnets.weights.checkpoints import Unwrapped
+from resnets.weights.readers.limits import as_tensor, check_sizes
+
+__all__ = ["is_tensorflow", "read_tensorflow"]
+
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # ends LevelDB's tables, which checkpoints are
+AVERAGE = "/ExponentialMovingAverage"
+OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+SLOT = re.compile(
+    r"(^|/)(Momentum|Adam(_\d+)?|RMSProp(_\d+)?|Adagrad|Ftrl(_\d+)?|\.OPTIMIZER_SLOT)(/|$)", re.IGNORECASE
+)
+COUNTER = re.compile(r"(^|/)(global_step|save_counter|iter|beta[12]_power|learning_rate|optimizer|_optimizer)(/|$)")
+
+
+def is_tensorflow(path: Path) -> bool:
+    """Whether `path` is a checkpoint's index, its prefix, or one in a single file, as TF-slim's first ones."""
+    if path.suffix.lower() == ".index" or path.with_name(f"{path.name}.index").is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(-8, 2)
+            return file.read() == TABLE_MAGIC
+    except OSError:
+        return False
+
+
+def read_tensorflow(path: Path) -> Unwrapped:
+    """The variables of a checkpoint; moving averages first, without optimizer slots and counters.
+
+    Args:
+        path: the `.index`, the prefix that it shares with its data, or a file of the old format.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+        WeightsError: damaged, a part is missing, or no variables.
+    """
+    try:
+        from tensorflow import train
+    except ImportError as error:
+        raise MissingExtraError("a TensorFlow checkpoint", "tensorflow") from error
+    prefix = path.with_suffix("") if path.suffix.lower() == ".index" else path
+    parts = [part for part in prefix.parent.glob(f"{prefix.name}*") if part.is_file()]
+    try:
+        reader = train.load_checkpoint(str(prefix))
+        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+        names = _names(reader, shapes)
+        kept, dropped = _chosen(names)
+        check_sizes(((name, shapes[name], 4) for name in kept), path, sum(part.stat().st_size for part in parts))
+        tensors: dict[str, Tensor] = {ours: as_tensor(ours, reader.get_tensor(n), path) for n, ours in kept.items()}
+    except (WeightsError, MissingExtraError):
+        raise
+    except Exception as error:  # TensorFlow's errors have no common base but this
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise WeightsError(
+            f"{path} is damaged or no TensorFlow checkpoint; {reason}; its .index and .data files belong together"
+        ) from None
+    if not tensors:
+        raise WeightsError(f"weights are variables by name; {path} has none; save the network's")
+    averaged = any(name.endswith(AVERAGE) for name in kept)
+    return Unwrapped(
+        tensors=tensors,
+        dropped=dropped,
+        notes=("took the moving averages of the weights",) if averaged else (),
+    )
+
+
+def _names(reader: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """The file's keys to variables' names; TensorFlow 2 keeps these in a graph of objects beside the tensors."""
+    names = {name: name for name in shapes if name != GRAPH}
+    if GRAPH not in shapes:
+        return names
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    graph = TrackableObjectGraph.FromString(reader.get_tensor(GRAPH))
+    for node in graph.nodes:
+        for attribute in node.attributes:
+            if attribute.full_name and attribute.checkpoint_key in names:
+                slot = "/.OPTIMIZER_SLOT/" in attribute.checkpoint_key
+                names[attribute.checkpoint_key] = f"{attribute.full_name}{'/.OPTIMIZER_SLOT' if slot else ''}"
+    return {key: name.removesuffix(OBJECT) for key, name in names.items()}
+
+
+def _chosen(names: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The file's keys that are the network's to their names, and what is left out."""
+    averages = {name.removesuffix(AVERAGE) for name in names.values() if name.endswith(AVERAGE)}
+    kept: dict[str, str] = {}
+    for key, name in sorted(names.items()):
+        if SLOT.search(name) or COUNTER.search(name) or SLOT.search(key) or COUNTER.search(key) or name in averages:
+            continue
+        kept[key] = name.removesuffix(AVERAGE)
+    return kept, tuple(sorted(set(names) - set(kept)))

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from resnets.atomic import replacing, write_atomic
+
+
+def test_the_new_content_or_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_atomic(path, "größe")
+    assert path.read_text(encoding="utf-8") == "größe"
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half of")
+        raise KeyboardInterrupt
+    assert path.read_text(encoding="utf-8") == "größe"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("")
+    write_atomic(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_errors_name_the_file_that_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with pytest.raises(OSError, match="No space left") as caught, replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write to a full disk does
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError) as missing:
+        write_atomic(tmp_path / "no" / "report.html", "")
+    assert missing.value.filename == str(tmp_path / "no" / "report.html")

@@ -1,0 +1,93 @@
+"""Networks with the weights of related ones: what `create_model` takes, says in its log, and refuses."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.variants import get_config
+from resnets.errors import ConfigError, WeightsError
+from resnets.nn.model import Network, build_model
+from resnets.weights.bundle import Bundle
+from resnets.weights.create import create_model
+
+from .conftest import lively
+
+
+@pytest.fixture
+def source() -> Network:
+    return lively(build_model(get_config("resnet18", num_classes=4)))
+
+
+@pytest.fixture
+def plain(source: Network, tmp_path: Path) -> Path:
+    """Weights of a plain ResNet-18 of four classes."""
+    torch.save(source.state_dict(), tmp_path / "plain.pth")
+    return tmp_path / "plain.pth"
+
+
+def test_plain_weights_in_ibn_and_se(plain: Path, source: Network, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "resnets")
+    model = create_model("resnet18_ibn_a", pretrained=plain, in_chans=1, num_classes=7)
+    assert model.config == get_config("resnet18_ibn_a", in_chans=1, num_classes=7)
+    assert model.training
+    new, old = model.state_dict(), source.state_dict()
+    torch.testing.assert_close(new["conv1.weight"], old["conv1.weight"].sum(1, keepdim=True))
+    assert torch.equal(new["layer1.0.bn1.IN.weight"], old["layer1.0.bn1.weight"][:32])
+    for part in ("plain.pth: ", "takes 1 channels instead of 3: sum of 3", "IBN-a", "7 are wanted", "fresh (2)"):
+        assert part in caplog.text
+    gates = create_model("seresnet18", pretrained=plain, in_chans=4, inflate="repeat")
+    assert gates.num_classes == 4
+    torch.testing.assert_close(gates.state_dict()["conv1.weight"][:, 3], old["conv1.weight"][:, 0] * 0.75)
+    both = create_model("resnet18_ibn_b", pretrained=plain, attention="se", se_form="linear")
+    assert both(torch.rand(2, 3, 64, 64)).shape == (2, 4)
+
+
+def test_what_is_wrong_is_said_of_the_network_that_was_asked_for(plain: Path) -> None:
+    with pytest.raises(WeightsError, match="missing: "):
+        create_model("resnet34_ibn_a", pretrained=plain)
+    with pytest.raises(WeightsError, match="missing: "):
+        create_model("resnet34", pretrained=plain)
+    with pytest.raises(ConfigError, match="inflate is one of"):
+        create_model("resnet18", pretrained=plain, in_chans=1, inflate="mean")  # type: ignore[arg-type]
+
+
+def test_grey_weights_in_colour_and_back(source: Network, plain: Path, tmp_path: Path) -> None:
+    grey = create_model("resnet18", pretrained=plain, in_chans=1).eval()
+    contract = Preprocessing(channels="L", mean=(0.449,), std=(0.226,))
+    folder = Bundle(model=grey, preprocessing=contract, classes=tuple("abcd")).save(tmp_path / "grey")
+    colour = create_model("resnet18", pretrained=folder, in_chans=3).eval()
+    x = torch.rand(1, 1, 64, 64)
+
+    def agree(answer: Tensor) -> None:
+        torch.testing.assert_close(answer, source.eval()(x.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
+
+    agree(grey(x))
+    agree(colour(x.expand(-1, 3, -1, -1)))
+
+
+def test_frozen_norms_of_plain_weights(plain: Path, source: Network) -> None:
+    frozen = create_model("resnet18", pretrained=plain, norm="frozen_batch")
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(frozen(x), source.eval()(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_deep_stem(tmp_path: Path) -> None:
+    source = lively(build_model(get_config("resnet18d", num_classes=4)))
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    model = create_model("resnet18d", pretrained=tmp_path / "w.pth", in_chans=4)
+    assert model.state_dict()["conv1.0.weight"].shape == (32, 4, 3, 3)
+    assert create_model("resnet18d", pretrained=tmp_path / "w.pth").config.in_chans == 3
+
+
+def test_only_what_starts_fresh_draws_random_numbers(plain: Path) -> None:
+    torch.manual_seed(3)
+    create_model("resnet18", pretrained=plain, in_chans=1)
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), after)
