@@ -89,7 +89,7 @@ def main() -> None:
         }
         for path in raw:
             model, report = import_weights(path)
-            assert report.variant == NAME and report.filled == 1, report
+            assert (report.variant, report.filled) == (NAME, 1), report
             assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
         print(f"{'opening ' + NAME + ', median of ' + str(rounds):40}{'ours, s':>9}{'other, s':>10}{'ratio':>8}")
         for path, load in raw.items():

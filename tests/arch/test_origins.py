@@ -50,6 +50,11 @@ def test_every_pattern_has_a_network_and_every_network_one_pattern() -> None:
     assert {pattern for found in matches.values() for pattern in found} == {pattern for pattern, _ in ORIGINS}
 
 
+def test_a_note_is_one_line() -> None:
+    for name in VARIANTS:
+        assert len(f"{name} is {origin_of(name) or ''}") <= 140
+
+
 def test_networks_that_are_named_exist() -> None:
     """A note sends people to another name of ours, or to an option."""
     words = {word for _, text in ORIGINS for word in re.findall(r"\b[a-z]+_?[a-z0-9]*net[a-z0-9_]*\b", text)}

@@ -21,7 +21,8 @@ from tests.conftest import Command
 def test_the_table(command: Command) -> None:
     answer = command("info", "resnet50", "--img-size", "352")
     assert (answer.code, answer.err) == (0, "")
-    header, blank, head, rule, *rows, rule_again, total = answer.out.splitlines()
+    header, whose, blank, head, rule, *rows, rule_again, total = answer.out.splitlines()
+    assert whose.startswith("resnet50 is torchvision's and timm's (v1.5, stride in the 3x3); ")
     assert header == (
         "resnet50: 25,557,032 parameters; 10.1 GMACs (20.2 GFLOPs, which are twice the MACs) for an input of 3x352x352"
     )

@@ -63,6 +63,16 @@ def test_curves_need_a_row():
         plots.curves([])
 
 
+def test_the_best_epoch_is_the_one_that_training_keeps():
+    axes = plots._figure(style.LIGHT, 4, 3).subplots()
+    rows = [
+        {"epoch": e, "val_top1": top1, "val_loss": loss}
+        for e, top1, loss in ((1, 0.9, 0.5), (2, 0.9, 0.4), (3, 0.9, 0.4))
+    ]
+    plots._best(axes, rows, style.LIGHT)
+    assert axes.get_xlabel() == "epoch (best: 90.0% at 2)"
+
+
 def test_confusion_is_blue_where_right_and_orange_where_wrong():
     right = pixels(plots.confusion(np.diag([5, 5]), ["cat", "dog"]))
     wrong = pixels(plots.confusion(np.diag([5, 5])[::-1], ["cat", "dog"]))

@@ -1,13 +1,12 @@
 """Parity with other implementations: `tests/golden` holds what they answered for weights that names alone rebuild.
 
 Every file goes through the one documented call, from its foreign tensors, in its own axis order. A new source needs a
-dialect of its name; taps that are not our module paths need a line in `TAPS`.
+dialect of its name, and taps that are not our module paths stand in that dialect's `points`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnets.arch.variants import list_models
+from resnets.nn.model import Network
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.load import import_weights
 from tests.golden import rule
-from tests.parity.taps import TAPS
 
 FOLDER = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-4  # of an array's largest magnitude
 
-LATER: tuple[str, ...] = ("keras", "kerastutorial", "slim", "tfofficial")  # sources whose dialect is not here yet
 FILES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
@@ -47,9 +45,9 @@ def imported(meta: dict[str, Any]) -> tuple[nn.Module, Any]:
 def answers(model: nn.Module, x: Tensor, source: str, layers: list[str]) -> dict[str, NDArray[Any]]:
     """What a network answers (`logits` and `map` are the same thing, `out0`..), and its inner maps by foreign name."""
     maps: dict[str, Tensor] = {}
-    path: Callable[[str, nn.Module], str] = TAPS.get(source, lambda layer, model: layer)
+    places = DIALECTS[source].points(model.plan) if isinstance(model, Network) else {}
     for layer in layers:
-        module = model.get_submodule(path(layer, model))
+        module = model.get_submodule(places.get(layer, layer))
         module.register_forward_hook(lambda module, args, out, layer=layer: maps.update({layer: out.clone()}))
     with torch.no_grad():
         out = model(x)
@@ -65,16 +63,13 @@ def test_no_file_is_forgotten() -> None:
     collection = FOLDER.parents[2] / "shared" / "golden"
     for path in collection.glob("*.npz"):
         assert (FOLDER / path.name).read_bytes() == path.read_bytes()
-    assert not set(LATER) & set(DIALECTS)
-    assert {name.partition("__")[0] for name in FILES} <= {*DIALECTS, *LATER}
+    assert {name.partition("__")[0] for name in FILES} <= {*DIALECTS}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_answers(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything in the file: answers and inner maps to 1e-4, shapes exactly. `-v` prints the largest error."""
     meta, expected = golden(name)
-    if meta["source"] in LATER:
-        pytest.skip(f"there is no dialect {meta['source']} yet")
     model, report = imported(meta)
     layers = [key.removeprefix("tap:") for key in expected if key.startswith("tap:")]
     ours = answers(model, torch.from_numpy(rule.image(tuple(meta["input"]))), meta["source"], layers)

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import config_from_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
@@ -102,7 +102,7 @@ def test_the_layout_is_timms(bundle: Bundle, tmp_path: Path) -> None:
     assert (cfg["first_conv"], cfg["classifier"], cfg["license"]) == ("conv1", "fc", "Apache-2.0")
     assert (cfg["interpolation"], cfg["crop_pct"], cfg["crop_mode"], cfg["num_classes"]) == ("bilinear", 1, "center", 3)
     assert ours["schema"] == 1
-    assert ResNetConfig.from_dict(ours["config"]) == bundle.config
+    assert config_from_dict(ours["config"]) == bundle.config
     assert ours["preprocessing_hash"] == bundle.preprocessing.hash
     assert sorted(load_file(folder / "model.safetensors")) == sorted(bundle.model.state_dict())
 

@@ -200,7 +200,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, archive: bool, left: float)
         ("w.safetensors", b"\xff" * 100, "no safetensors file"),
         ("w.safetensors", (10**15).to_bytes(8, "little") + b"{}", "no safetensors file"),
         ("w.safetensors", (2).to_bytes(8, "little") + b"{}", "has none"),
-        ("w.h5", b"\x89HDF", "weights come as .safetensors .pth"),
+        ("w.msgpack", b"\x89HDF", "weights come as .safetensors .pth"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:

@@ -21,11 +21,11 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.variants import get_config
 from resnets.errors import MissingExtraError, WeightsError
 from resnets.nn.model import Network, build_model
-from resnets.weights.files import read_file, read_tensors
+from resnets.weights.files import read_file
 from resnets.weights.load import import_weights
 
 from .conftest import lively
-from .test_dialects_tf import NARROW, NETWORKS, foreign, same
+from .test_dialects_tf import DEEPER, NARROW, NETWORKS, foreign, same
 
 
 def arrays_of(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -231,15 +231,15 @@ def exported(model: Network, path: Path, *, folded: bool, size: int = 64) -> Ten
 
 ONNX = {
     "resnet18": get_config("resnet18", **NARROW),
-    "resnet50": get_config("resnet50", num_classes=3, **NARROW),
-    "resnet50, stride in the 1x1": get_config("resnet50_v1", **NARROW),
-    "resnet50d": ResNetConfig(shortcut="D", **NARROW),
-    "resnext": ResNetConfig(groups=2, widths=(8, 16, 32, 64), stem_width=4),
-    "resnet20": get_config("resnet20_cifar", shortcut="B"),
-    "v2": get_config("resnetv2_50", **NARROW),
-    "slim v2": get_config("resnet_v2_50", **NARROW),
-    "slim v1": get_config("resnet_v1_50", **NARROW),
-    "keras": get_config("keras_resnet50", stem_pool="max", **NARROW),
+    "bottlenecks": get_config("resnet50", num_classes=3, **DEEPER),
+    "stride in the 1x1": get_config("resnet50_v1", **DEEPER),
+    "average before a projection": ResNetConfig(shortcut="D", **DEEPER),
+    "resnext": ResNetConfig(groups=2, depths=(2, 1, 1, 1), widths=(8, 16, 32, 64), stem_width=4),
+    "resnet20": get_config("resnet8_cifar", shortcut="B"),
+    "v2": get_config("resnetv2_50", **DEEPER),
+    "slim v2": get_config("resnet_v2_50", **DEEPER),
+    "slim v1": get_config("resnet_v1_50", **DEEPER),
+    "keras": get_config("keras_resnet50", stem_pool="max", **DEEPER),
 }
 
 
@@ -256,9 +256,10 @@ def test_onnx(tmp_path: Path, name: str, folded: bool) -> None:
         assert tensor.isfinite().all(), key
     expected = exported(model, tmp_path / "w.onnx", folded=folded)
     found, report = import_weights(tmp_path / "w.onnx")
-    assert found.config.with_overrides(img_size=model.config.img_size, conv_bias=model.config.conv_bias) == (
-        model.config.with_overrides(shortcut=found.config.shortcut)
-    )
+    free = {"img_size": 224, "conv_bias": "none", "shortcut": "B"} | ({"norm_eps": 1e-5} if folded else {})
+    assert found.config.with_overrides(**free) == model.config.with_overrides(**free)
+    if not folded:
+        assert found.config.conv_bias == model.config.conv_bias
     with torch.no_grad():
         picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
         answer = found(picture)
@@ -271,7 +272,7 @@ def test_onnx_by_names(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     model = lively(build_model(get_config("seresnet50", **NARROW)))  # type: ignore[arg-type]
     exported(model, tmp_path / "w.onnx", folded=False)
-    found, report = import_weights(tmp_path / "w.onnx", dialect="torchvision")
+    found, report = import_weights(tmp_path / "w.onnx", variant="seresnet50", **NARROW)
     assert same(found.state_dict(), model.state_dict())
     assert any("taken by name" in note for note in report.notes)
     exported(model, tmp_path / "w.onnx", folded=True)
@@ -295,18 +296,6 @@ def test_hostile_onnx(tmp_path: Path) -> None:
     tensor.external_data.add(key="location", value="../../etc/passwd")
     (tmp_path / "w.onnx").write_bytes(model.SerializeToString())
     refused(tmp_path / "w.onnx", "damaged or no ONNX file")
-    model = onnx.load_from_string(data)
-    model.graph.node[1].op_type = "LayerNormalization"
-    (tmp_path / "w.onnx").write_bytes(model.SerializeToString())
-    read_tensors_or_refuse(tmp_path / "w.onnx")
-
-
-def read_tensors_or_refuse(path: Path) -> None:
-    """An operation that is not understood leaves the names, or a refusal; never half a network."""
-    try:
-        read_tensors(path)
-    except WeightsError as error:
-        assert "\n" not in str(error)
 
 
 # TensorFlow, by a module that stands for it

@@ -57,7 +57,7 @@ class ResNetConfig:
         zero_init_last: start each residual branch at zero (last norm, or last convolution if pre-activation).
         output_stride: input cells per output cell, 32 by nature (CIFAR networks 4); less replaces the strides of
             the last stages with dilation. `None`: by nature.
-        dilation_rule: `torchvision`: the block that would have strode keeps the dilation before it; `detectron`: it
+        dilation_rule: `torchvision`: the block that would stride keeps the dilation before it; `detectron`: it
             has the new one already.
         last_stride: stride of the last stage, 1 or 2; 1 keeps re-identification maps twice as fine, undilated.
         drop_path_rate: stochastic depth, rising linearly over the blocks from 0 to this probability.

@@ -13,62 +13,81 @@ __all__ = ["ORIGINS", "origin_of"]
 
 ORIGINS: tuple[tuple[str, str], ...] = (
     (
-        r"resnet(18|34)",
-        "torchvision's and timm's, and the 2015 paper's with option B; TensorFlow official's basic networks project "
-        "in the first block of every stage (shortcut=first)",
-    ),
-    (
         r"resnet(50|101|152)",
-        "torchvision's and timm's (v1.5: a bottleneck strides in its 3x3); the paper's and Caffe's stride in the first "
-        "1x1 (resnet50_v1), Keras's too, with biases (keras_resnet50); TF-slim's is resnet_v1_50",
+        "torchvision's and timm's (v1.5, stride in the 3x3); the paper's is resnet50_v1, Keras's keras_resnet50, "
+        "TF-slim's resnet_v1_50",
     ),
     (
         r"resnet(50|101|152)_v1",
-        "the 2015 paper's and Caffe's stride place with torchvision's padding; TF-slim's is resnet_v1_50, Keras's "
-        "keras_resnet50",
+        "the 2015 paper's and Caffe's (stride in the first 1x1); Keras's is keras_resnet50, TF-slim's resnet_v1_50",
     ),
     (
         r"resnet_v1_\d+",
-        "TF-slim's: the last unit of a stage strides; the paper's and Caffe's is resnet50_v1, torchvision's resnet50",
+        "TF-slim's (the last unit of a stage strides); the paper's and Caffe's is resnet50_v1, torchvision's resnet50",
     ),
     (
         r"resnet_v2_\d+",
-        "TF-slim's: the last unit of a stage strides, 1001 classes; timm's is resnetv2_50, Keras's keras_resnet50v2",
+        "TF-slim's (the last unit of a stage strides); timm's is resnetv2_50, Keras's keras_resnet50v2",
     ),
     (
         r"resnetv2_(18|34|50|101|152)",
-        "timm's: the first block of a stage strides, in its 3x3; TF-slim's is resnet_v2_50, Keras's keras_resnet50v2; "
-        "Google's BiT is resnetv2_50x1_bit",
+        "timm's (the first block of a stage strides); TF-slim's is resnet_v2_50, Keras's keras_resnet50v2",
     ),
-    (r"resnetv2_\d+x\d_bit", "Google's BiT, named as timm names it; plain pre-activation is resnetv2_50"),
-    (r"keras_resnet\d+", "Keras's (keras.applications): biases, stride in the first 1x1, epsilon 1.001e-5; torchvision's is resnet50"),
-    (r"keras_resnet\d+v2", "Keras's V2 (keras.applications): epsilon 1.001e-5, a pool padded with zeros; TF-slim's is resnet_v2_50, timm's resnetv2_50"),
+    (
+        r"resnetv2_\d+x\d_bit",
+        "Google's BiT, named as timm names it; without its norms and filters it is resnetv2_50",
+    ),
+    (
+        r"keras_resnet\d+",
+        "Keras's (biases, stride in the first 1x1, epsilon 1.001e-5); torchvision's is resnet50",
+    ),
+    (
+        r"keras_resnet\d+v2",
+        "Keras's V2 (epsilon 1.001e-5, a pool padded with zeros); TF-slim's is resnet_v2_50, timm's resnetv2_50",
+    ),
     (
         r"seresnet\d+",
-        "timm's: stride in the 3x3, padded pool; Caffe's (Cadene's) is se_resnet50; with linear SE, se_resnet50_ibn_a",
+        "timm's (stride in the 3x3, padded pool); Caffe's is se_resnet50, one with linear SE se_resnet50_ibn_a",
     ),
     (
         r"se_resnet\d+",
-        "Caffe's, as Cadene's: stride in the first 1x1, unpadded pool rounded up; timm's seresnet50 strides in the 3x3 "
-        "and pads its pool",
+        "Caffe's, as Cadene's (stride in the first 1x1, unpadded pool rounded up); timm's is seresnet50",
     ),
-    (r"seresnext\d+_32x\dd", "timm's: padded pool; Caffe's (Cadene's), whose pool rounds up, is se_resnext50_32x4d"),
+    (
+        r"seresnext\d+_32x\dd",
+        "timm's (padded pool); Caffe's, whose pool rounds up, is se_resnext50_32x4d",
+    ),
     (
         r"se_resnext\d+_32x\dd",
-        "Caffe's, as Cadene's: unpadded pool rounded up; timm's seresnext50_32x4d pads its pool",
+        "Caffe's, as Cadene's (unpadded pool rounded up); timm's is seresnext50_32x4d",
     ),
-    (r"senet154", "Caffe's, as Cadene's: unpadded pool rounded up; timm's senet154 pads its pool (stem_pool=max)"),
-    (r"resnet\d+_ibn_[ab]", "IBN-Net's, at torchvision's strides; re-identification uses last_stride=1"),
-    (r"resnext(50|101)_ibn_a", "IBN-Net's, with 32 groups of 4; torchvision's resnext101 has 32 groups of 8"),
+    (
+        r"senet154",
+        "Caffe's, as Cadene's (unpadded pool rounded up); timm's pads its pool: stem_pool=max",
+    ),
+    (
+        r"resnet\d+_ibn_[ab]",
+        "IBN-Net's, at torchvision's strides; re-identification uses last_stride=1",
+    ),
+    (
+        r"resnext(50|101)_ibn_a",
+        "IBN-Net's, with 32 groups of 4; torchvision's resnext101 has 32 groups of 8",
+    ),
     (
         r"se_resnet\d+_ibn_a",
-        "IBN-Net's and re-identification's: SE with linear layers, stride in the 3x3; Caffe's se_resnet50 has neither",
+        "IBN-Net's and re-identification's (linear SE, stride in the 3x3); Caffe's se_resnet50 has neither",
     ),
-    (r"cbamresnet50", "CBAM as timm has it, without biases in the gate for channels; the authors' code has them"),
-    (r"resnet\d+_cifar", "the 2015 paper's: option A, zero channels on both sides; pytorchcv's have option B"),
     (
-        r"vgg\d+(_bn)?",
-        "torchvision's; Keras's VGG16 reads its last map with channels last, so its first linear differs",
+        r"cbamresnet50",
+        "timm's CBAM, without biases in the gate for channels; the authors' code has them",
+    ),
+    (
+        r"resnet\d+_cifar",
+        "the 2015 paper's (option A, zero channels on both sides); pytorchcv's have shortcut=B",
+    ),
+    (
+        r"vgg(16|19)",
+        "torchvision's; Keras's flattens its last map with channels last, so its first linear differs",
     ),
 )
 

@@ -208,10 +208,11 @@ def _line(
 
 
 def _best(axes: Axes, results: Sequence[Mapping[str, float | None]], theme: Theme) -> None:
-    points = _points(results, "val_top1")
+    points, losses = _points(results, "val_top1"), dict(_points(results, "val_loss"))
     if not points:
         return
-    epoch, value = max(points, key=lambda point: point[1])  # the first of equals
+    # As training chooses: of equals the lower loss, then the first.
+    epoch, value = max(points, key=lambda point: (point[1], -losses.get(point[0], 0.0)))
     axes.plot([epoch], [value * 100], "o", color=theme.first, markersize=7, markeredgecolor=theme.page)
     # Below the axis, where no curve can cross it.
     axes.set_xlabel(f"epoch (best: {value:.1%} at {epoch:g})")

@@ -145,14 +145,14 @@ def _why(error: Exception, path: Path) -> str:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    total = 0
+    total, limit = 0, 4 * path.stat().st_size
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
             kind = f"{tensor.layout} {tensor.dtype}".replace("torch.", "")
             raise WeightsError(f"weights are plain dense real tensors; {path} has {name} as {kind}; convert it first")
         size = tensor.numel() * tensor.element_size()
         total += size
-        if size > tensor.untyped_storage().nbytes() or total > 4 * path.stat().st_size:
+        if size > tensor.untyped_storage().nbytes() or total > limit:
             raise WeightsError(
                 f"tensors cannot be larger than their file; {path} claims {tuple(tensor.shape)} for {name}; "
                 "it is damaged or hostile; do not use it"

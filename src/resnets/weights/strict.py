@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from resnets.arch.nodes import join
@@ -63,15 +63,12 @@ def fill(model: Network, tensors: Mapping[str, Tensor], where: str) -> None:
     Raises:
         WeightsError: as `check`.
     """
-    expected = model.state_dict()
-    check({name: (tuple(slot.shape), slot.is_floating_point()) for name, slot in expected.items()}, tensors, where)
-    for path, module in model.named_modules():  # `load_state_dict(assign=True)` does the same in five times the time
-        for name, slot in module._parameters.items():
-            if slot is not None:
-                tensor = tensors[join(path, name)].detach().to(slot.dtype)
-                module._parameters[name] = nn.Parameter(tensor, requires_grad=slot.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name not in module._non_persistent_buffers_set:
-                module._buffers[name] = tensors[join(path, name)].detach().to(buffer.dtype)
-    assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    assert all(p.dtype == torch.float32 for p in model.parameters())
+    # As `load_state_dict(assign=True)` does it, in a fifth of the time; every tensor of ours is in a network's state.
+    places: dict[str, tuple[dict[str, Any], str, Tensor]] = {}
+    for path, module in model.named_modules():
+        for held in (module._parameters, module._buffers):
+            places |= {join(path, name): (held, name, slot) for name, slot in held.items() if slot is not None}
+    check({key: (tuple(slot.shape), slot.is_floating_point()) for key, (_, _, slot) in places.items()}, tensors, where)
+    for key, (held, name, slot) in places.items():
+        tensor = tensors[key].detach().to(device="cpu", dtype=slot.dtype)
+        held[name] = nn.Parameter(tensor, slot.requires_grad) if isinstance(slot, nn.Parameter) else tensor

@@ -10,6 +10,7 @@ from resnets.weights.dialects.cadene import CADENE
 from resnets.weights.dialects.keras import KERAS
 from resnets.weights.dialects.kerastutorial import KERASTUTORIAL
 from resnets.weights.dialects.numbered import MLPERF, TFOFFICIAL
+from resnets.weights.dialects.onnx import ONNX
 from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
 from resnets.weights.dialects.slim import SLIM
 from resnets.weights.dialects.timm import TIMM
@@ -37,6 +38,7 @@ DIALECTS: dict[str, Dialect] = {
         SLIM,
         TFOFFICIAL,
         MLPERF,
+        ONNX,
     )
 }
 

@@ -56,7 +56,7 @@ def torch_shape(key: str, shape: Shape, layout: Layout) -> Shape:
         shape = tuple(shape[axis] for axis in ORDER[len(shape)]) if len(shape) in ORDER else shape
         if len(shape) == 2:
             shape = shape[::-1]
-    if is_matrix(key) and len(shape) == 4:
+    if len(shape) == 4 and is_matrix(key):
         return (shape[0], math.prod(shape[1:]))
     return shape
 
@@ -76,7 +76,7 @@ def to_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0) -> Tensor
         elif tensor.ndim == 2:
             side = _side(key, tensor.shape[0], chans)
             tensor = tensor.reshape(side, side, chans, -1).permute(3, 2, 0, 1) if side > 1 else tensor.t()
-    if is_matrix(key) and tensor.ndim == 4:
+    if tensor.ndim == 4 and is_matrix(key):
         return tensor.flatten(1)
     return tensor
 

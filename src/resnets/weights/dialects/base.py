@@ -138,4 +138,4 @@ def renamed(field: str) -> Option:
 
 def has_part(names: Iterable[str], part: str) -> bool:
     """Whether some key has `part` as a component of its path."""
-    return any(part in name.split(".") for name in names)
+    return any(part in name and part in name.split(".") for name in names)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import Node
+from resnets.arch.nodes import Chain, Node
 from resnets.arch.vgg import VGGConfig
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, has_part
@@ -128,6 +128,12 @@ def _of_timm(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return settled
 
 
+def _points(plan: Chain) -> dict[str, str]:
+    """resnetv2's stages; all else is named as ours."""
+    stages = [node for node in plan.nodes if isinstance(node, Chain) and node.role == "stage"]
+    return {f"stages.{number}": stage.name for number, stage in enumerate(stages)}
+
+
 def _remarks(config: NetworkConfig) -> tuple[str, ...]:
     if not isinstance(config, VGGConfig) or not config.num_classes:
         return ()
@@ -148,5 +154,6 @@ TIMM = Dialect(
     by_network=_of_timm,
     names=r"(?!se_|keras|resnet_v|.*_ibn|.*_v1|.*cifar|plain).*",
     options=OPTIONS,
+    points=_points,
     remarks=_remarks,
 )

@@ -22,7 +22,7 @@ class Network:
     tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     folded: int = 0
-    dialect: str = "torchvision"
+    dialect: str = "onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,8 @@ class _Reader:
 
     def _stages(self, blocks: list[Block], pre_activation: bool) -> None:
         stage, number, channels = 0, -1, 0
-        strides: list[tuple[int, bool]] = []  # of each block, and whether it is its stage's first
+        strides: dict[tuple[int, int], int] = {}
+        average = any(op.kind == "AveragePool" for block in blocks for op in block.shortcut)
         for block in blocks:
             convs = block.convs()
             out = int(self.kernel(convs[-1]).shape[0])
@@ -138,9 +139,9 @@ class _Reader:
             channels = out
             path = f"layer{stage}.{number}"
             self._body(path, block, pre_activation)
-            self._projection(path, block.shortcut)
+            self._projection(path, block.shortcut, 1 if average else 0)
             steps = [_pair(conv, "strides", 1) for conv in convs]
-            strides.append((int(np.prod(steps)), number == 0))
+            strides[stage, number] = int(np.prod(steps))
             for conv, step in zip(convs, steps, strict=True):
                 wide = self.kernel(conv).shape[2] > 1
                 if step > 1 and len(convs) == 3:
@@ -149,9 +150,22 @@ class _Reader:
                     self._fact("padding", "same")
                 if _pair(conv, "dilations", 1) > 1:
                     raise UnknownGraphError("dilated convolutions")
-        places = {first for stride, first in strides if stride > 1}
-        if len(places) == 1:
-            self.found.facts["stride_unit"] = "first" if places.pop() else "last"
+        self._strides(strides)
+
+    def _strides(self, strides: dict[tuple[int, int], int]) -> None:
+        """Which block of a stage strides, from the strides of all by stage and number."""
+        depths = {stage: number + 1 for stage, number in strides}
+        stages = sorted(depths)
+        strided = {place for place, stride in strides.items() if stride > 1}
+        firsts = [(stage, 0) for stage in stages[1:]]
+        lasts = [(stage, depths[stage] - 1) for stage in stages[:-1]]
+        if {strides[place] for place in strided} <= {2}:
+            for unit, places in (("first", firsts), ("last", lasts)):
+                if strided == set(places) or strided == set(places[:-1]):
+                    self.found.facts["stride_unit"] = unit
+                    self.found.facts |= {} if strided == set(places) else {"last_stride": 1}
+                    return
+        raise UnknownGraphError(f"strides in blocks {sorted(strided)}")
 
     def _body(self, path: str, block: Block, pre_activation: bool) -> None:
         number = 0
@@ -162,12 +176,11 @@ class _Reader:
             elif op.kind == "BatchNormalization":
                 self._norm(f"{path}.bn{number + pre_activation}", op)
 
-    def _projection(self, path: str, ops: list[Op]) -> None:
+    def _projection(self, path: str, ops: list[Op], place: int) -> None:
         kinds = [op.kind for op in ops if op.kind != "Pad"]
-        place = 0
         if kinds[:1] == ["AveragePool"]:
             self._fact("shortcut", "D")
-            place, kinds = 1, kinds[1:]
+            kinds = kinds[1:]
         if kinds[:1] == ["MaxPool"] and len(kinds) == 1:
             self.found.facts["shortcut"] = "subsample"
             return
@@ -240,7 +253,7 @@ class _Reader:
         """
         tensors, eps = self.found.tensors, self.found.facts["norm_eps"]
         pre_activation = "norm.weight" in tensors
-        biased = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias") and _is_conv(name)]
+        biased = [path for path in _paths(tensors) if tensors[f"{path}.weight"].ndim == 4 and f"{path}.bias" in tensors]
         for path in biased:
             norm = _norm_after(path, pre_activation, tensors)
             if norm is None or f"{norm}.weight" in tensors:
@@ -250,13 +263,10 @@ class _Reader:
             tensors |= {f"{norm}.weight": one, f"{norm}.bias": bias}
             tensors |= {f"{norm}.running_mean": 0 * one, f"{norm}.running_var": (one - np.float32(eps))}
             self.found.folded += 1
-        if pre_activation:
-            self.found.dialect = "resnets"
 
 
-def _is_conv(name: str) -> bool:
-    path = name.removesuffix(".bias")
-    return path.rpartition(".")[2].startswith("conv") or (".downsample." in path and not path.endswith(".1"))
+def _paths(tensors: dict[str, Any]) -> list[str]:
+    return [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
 
 
 def _norm_after(path: str, pre_activation: bool, tensors: dict[str, Any]) -> str | None:

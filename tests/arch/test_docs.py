@@ -1,0 +1,50 @@
+"""The pages about architecture hold: what they run prints what they show, and the fields they name exist."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.variants import VARIANTS, get_config
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_example_prints_what_the_page_shows() -> None:
+    pairs = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", (DOCS / "architecture.md").read_text(), re.DOTALL)
+    assert len(pairs) == 3
+    scope: dict[str, Any] = {}
+    for code, expected in pairs:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(code, scope)
+        assert out.getvalue() == expected
+
+
+def test_fields_in_the_page_of_dialects_exist() -> None:
+    text = (DOCS / "dialects.md").read_text()
+    headings = re.findall(r"^\*\*[^*]+\*\* \(([^)]*)\)\.", text, re.MULTILINE)
+    named = {field for heading in headings for field in re.findall(r"`(\w+)`", heading)}
+    assert len(named) > 15
+    assert named <= set(vars(ResNetConfig()))
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_files_that_a_page_names_exist(path: Path) -> None:
+    for name in re.findall(r"`((?:tests|arch|nn|resnets)/[\w/]+(?:\.py)?)`", path.read_text()):
+        source = DOCS.parent / "src"
+        places = (DOCS.parent / name, source / name, source / "resnets" / name)
+        assert any(place.exists() for place in places), name
+
+
+@pytest.mark.parametrize(("side", "expected"), [("resnet50_v1", 3.86), ("keras_resnet50", 3.86), ("resnet50", 4.09)])
+def test_numbers_of_the_page(side: str, expected: float) -> None:
+    from resnets.arch.totals import totals
+
+    assert side in VARIANTS
+    assert round(totals(get_config(side))[1] / 1e9, 2) == expected
