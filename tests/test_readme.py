@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import resnets
 from resnets.cli.app import VERBS
 from tests.conftest import Command
 
@@ -94,8 +93,3 @@ def test_options_in_the_docs_exist(command: Command) -> None:
 def test_pictures_are_small() -> None:
     for picture in (ROOT / "docs" / "images").iterdir():
         assert picture.stat().st_size < 200_000, picture
-
-
-def test_all_public_names_are_there() -> None:
-    for name in resnets.__all__:
-        assert getattr(resnets, name) is not None

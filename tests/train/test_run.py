@@ -193,3 +193,29 @@ def test_a_folder_that_cannot_be_made(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot make the run's folder"):
         run(pictures, tmp_path / "file" / "runs")
+
+
+def test_a_run_that_started_from_a_model_and_stopped_at_once(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its first epoch it starts again from the model's contract and network; later it needs neither."""
+    base = run(pictures, tmp_path, name="base", img_size=(16, 12), epochs=1).folder
+    options = {"pretrained": str(base), "model_args": {}, "epochs": 2}
+    whole = run(pictures, tmp_path, name="whole", **options)
+
+    def stop(self: Display, text: str, *rest: object) -> None:
+        if text.startswith("epoch 1/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for moment, epochs in (("start", 0), ("say", 1)):  # before the first step; after the first epoch
+        with monkeypatch.context() as patch:
+            patch.setattr(Display, moment, stop)
+            half = run(pictures, tmp_path, name=moment, **options)
+        assert half.stopped == signal.SIGTERM
+        assert len(half.results) == epochs
+        if epochs:
+            base.rename(tmp_path / "gone")
+        rest = resume(half.folder, display=QUIET)
+        assert read_folder(rest.best).preprocessing.size == (16, 12)
+        for name, tensor in tensors(whole.folder / "last").items():
+            assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name

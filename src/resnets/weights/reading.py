@@ -215,7 +215,10 @@ def _config(family: str, known: Mapping[str, Any]) -> NetworkConfig:
 
 def _meant(dialect: Dialect, variant: str, config: NetworkConfig, ours: Shapes, where: str) -> dict[str, Any]:
     """What a dialect means by a name: fields that it settles, and details that its tensors show."""
-    read = detect(ours, where)
+    try:
+        read = detect(ours, where)
+    except WeightsError:  # what is wrong with the tensors is said against the named network
+        return {}
     own = {field.name for field in fields(config)}
     if FAMILIES[read.family] is not type(config):
         return {}

@@ -57,7 +57,10 @@ ATTENTION = _choice(
 
 # Ours are understood as well: `none` is timm's empty string.
 POOLS = {"": {"global_pool": "none"}, **{pool: {"global_pool": pool} for pool in ("none", "avg", "max", "gem")}}
-OUTPUT_STRIDES = {32: {"output_stride": None}, **{stride: {"output_stride": stride} for stride in (None, 4, 8, 16)}}
+OUTPUT_STRIDES: dict[Any, dict[str, Any]] = {
+    32: {"output_stride": None},
+    **{stride: {"output_stride": stride} for stride in (None, 4, 8, 16)},
+}
 
 OPTIONS: dict[str, Option] = {
     "layers": _tuple("depths"),
