@@ -17,9 +17,14 @@ from tests.pictures import write_pictures
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on pictures without a val split."""
-    data = write_pictures(tmp_path_factory.mktemp("data") / "colours", {"train": 20})
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures without a val split."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "colours", {"train": 20})
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on them."""
     config = TrainConfig(
         data=str(data), epochs=3, lr=0.05, amp="off", val_fraction=0.2, seed=5, warmup_epochs=0.5,
         model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8},
@@ -37,12 +42,10 @@ def test_train_says_what_it_needs() -> None:
         resnets.train("digits", epoch=3)
 
 
-def test_a_run_is_measured_on_what_it_held_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_measured_on_what_it_held_out(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = resnets.evaluate(run, quiet=True)
     assert len(kept) == 12
     assert kept.top1 == pytest.approx(resnets.load(run).provenance["figures"]["val_top1"])
-    data = Path(resnets.load(run).provenance["data"])
-    data = next(path for path in run.parent.parent.rglob(data.name) if path.is_dir())
     monkeypatch.chdir(data.parent)
     for same in (data, f"{data}/", data.name, f"./{data.name}/."):  # the same data, however it is written
         again = resnets.evaluate(run, same, quiet=True)
@@ -51,19 +54,19 @@ def test_a_run_is_measured_on_what_it_held_out(run: Path, monkeypatch: pytest.Mo
 
 
 def test_other_data_is_taken_as_it_is(run: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "colours", {"train": 4, "val": 2, "test": 3}, seed=9)
+    other = write_pictures(tmp_path / "colours", {"train": 4, "val": 2, "test": 3}, seed=9)
     bundle = resnets.load(run)
-    assert len(resnets.evaluate(bundle, data, quiet=True)) == 6
-    assert len(resnets.evaluate(run, data, split="test", quiet=True)) == 9
-    assert len(resnets.evaluate(run, data, split="train", quiet=True)) == 12
+    assert len(resnets.evaluate(bundle, other, quiet=True)) == 6
+    assert len(resnets.evaluate(run, other, split="test", quiet=True)) == 9
+    assert len(resnets.evaluate(run, other, split="train", quiet=True)) == 12
     with pytest.raises(ConfigError, match="measuring needs data; got a bundle"):
         resnets.evaluate(bundle)
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
-        resnets.evaluate(bundle, data, batch_size=0, quiet=True)
-    (data / "val" / "red" / "x.png").write_bytes(b"no picture")
+        resnets.evaluate(bundle, other, batch_size=0, quiet=True)
+    (other / "val" / "red" / "x.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"x\.png"):
-        resnets.evaluate(bundle, data, quiet=True)
-    assert len(resnets.evaluate(bundle, data, skip_bad=True, quiet=True)) == 6
+        resnets.evaluate(bundle, other, quiet=True)
+    assert len(resnets.evaluate(bundle, other, skip_bad=True, quiet=True)) == 6
 
 
 def test_a_bundle_predicts_and_embeds(run: Path, tmp_path: Path) -> None:

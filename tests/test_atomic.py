@@ -13,9 +13,14 @@ def test_the_new_content_or_the_old(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     write_atomic(path, "größe")
     assert path.read_text(encoding="utf-8") == "größe"
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        temporary.write_text("half of")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text(encoding="utf-8") == "größe"
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.csv"]
 
