@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check format bench golden clean
+.PHONY: run test check format bench peers golden clean
 
 run: $(READY)
 	@scripts/demo.sh $(BIN)
@@ -25,6 +25,13 @@ format: $(READY)
 
 bench: $(READY)
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Other libraries to measure against, in an environment of their own: see bench/. torchvision and timm never go into .venv.
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet "torch>=2.9,<2.14"
+	.venv-peers/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
+	.venv-peers/bin/python -m pip install --quiet huggingface_hub safetensors pyyaml pillow numpy
 
 golden: $(READY)
 	$(BIN)/python -m tests.arch.regenerate

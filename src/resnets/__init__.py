@@ -23,19 +23,30 @@ if TYPE_CHECKING:
     from resnets.arch.plan import plan
     from resnets.arch.preprocessing import Preprocessing
     from resnets.arch.variants import get_config, list_models
+    from resnets.arch.vgg import VGGConfig
     from resnets.errors import ResnetsError
-    from resnets.nn.model import ResNet
+    from resnets.nn.model import VGG, FeatureExtractor, ResNet
+    from resnets.weights.convert import convert
+    from resnets.weights.export import save_weights
+    from resnets.weights.load import import_weights
 
 __all__ = [
     # what a network is
     "ResNetConfig",
+    "VGGConfig",
     "get_config",
     "list_models",
     "plan",
     "describe",
     # the network
     "ResNet",
+    "VGG",
+    "FeatureExtractor",
     "create_model",
+    # other codebases' weights
+    "import_weights",
+    "save_weights",
+    "convert",
     # from pictures to a trained model and back
     "Preprocessing",
     "Bundle",
@@ -54,7 +65,13 @@ _HOMES = {
     "list_models": "resnets.arch.variants",
     "plan": "resnets.arch.plan",
     "describe": "resnets.arch.describe",
+    "VGGConfig": "resnets.arch.vgg",
     "ResNet": "resnets.nn.model",
+    "VGG": "resnets.nn.model",
+    "FeatureExtractor": "resnets.nn.model",
+    "import_weights": "resnets.weights.load",
+    "save_weights": "resnets.weights.export",
+    "convert": "resnets.weights.convert",
     "create_model": "resnets.api",
     "Preprocessing": "resnets.arch.preprocessing",
     "Bundle": "resnets.api",

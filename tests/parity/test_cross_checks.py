@@ -84,7 +84,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("dialect", "fields", "options", "habits"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("dialect", "fields", "options", "habits"), CASES, ids=[f"{case[0]}-{number}" for number, case in enumerate(CASES)]
+)
 def test_cross_check(dialect: str, fields: dict[str, Any], options: dict[str, Any], habits: Habits | int) -> None:
     config = ResNetConfig(**{**SMALL, **fields})
     tensors = drawn(config, dialect)
