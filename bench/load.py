@@ -9,6 +9,7 @@ turn, A B B A, and the ratio is taken pair by pair. Answers are compared before 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import tempfile
@@ -25,11 +26,18 @@ from resnets.weights.load import import_weights
 
 LIMIT = 1.5
 NAME = "resnet152"
-PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / ".venv-peers" / "bin" / "python"  # `make peers`
+STUB = ROOT.parent / "shared" / "peers"  # lets torchvision import where torch is a CPU build
 
 # What a peer's process runs: one line of seconds a round. The arguments are the file and how many rounds.
 TIMM = """
-import sys, time, torch, timm
+import sys, time, torch
+try:
+    import torchvision_stub
+except ImportError:
+    pass
+import timm
 from safetensors.torch import load_file
 torch.set_num_threads(1)
 for _ in range(int(sys.argv[2]) + 1):
@@ -65,7 +73,8 @@ def timm_seconds(path: Path, rounds: int) -> float | None:
     if not PEERS.is_file():
         return None
     command = [str(PEERS), "-c", TIMM, str(path), str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(STUB)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return None
     return statistics.median([float(line) for line in done.stdout.split()][1:])

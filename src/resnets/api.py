@@ -21,9 +21,9 @@ from resnets.train.config import TrainConfig, read_args
 from resnets.train.folder import RunFolder
 from resnets.train.loop import pick_device
 from resnets.train.progress import Display
-from resnets.train.run import TrainResult
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
+from resnets.train.session import TrainResult
 from resnets.weights.bundle import Bundle as StoredBundle
 from resnets.weights.create import create_model
 from resnets.weights.reference import load_bundle

@@ -17,7 +17,8 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, read_results
 from resnets.train.config import TrainConfig, read_args
 from resnets.train.progress import Display
-from resnets.train.run import TrainResult, _Run, resume, train
+from resnets.train.run import resume, train
+from resnets.train.session import Session, TrainResult
 from resnets.weights.bundle import read_folder
 from tests.pictures import write_pictures
 
@@ -106,13 +107,13 @@ def test_nan_stops_and_the_last_good_state_stays(
     with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was done$"):
         run(pictures, tmp_path, lr=1e30, name="wild")
 
-    def poison(self: _Run, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
+    def poison(self: Session, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
         record(self, row, evaluation, seconds)
         with torch.no_grad():
             self.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
 
-    record = _Run._record
-    monkeypatch.setattr(_Run, "_record", poison)
+    record = Session._record
+    monkeypatch.setattr(Session, "_record", poison)
     with pytest.raises(TrainingError, match=rf"the models and state after epoch 1 stay in {tmp_path}/later$"):
         run(pictures, tmp_path, name="later")
     for folder in ("best", "last"):

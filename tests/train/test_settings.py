@@ -8,10 +8,10 @@ import pytest
 from resnets.arch.preprocessing import IMAGENET_MEAN, Preprocessing
 from resnets.arch.variants import get_config
 from resnets.data.sources import open_dataset
-from resnets.errors import ConfigError
+from resnets.errors import ConfigError, ShapeError
 from resnets.nn.model import build_model
 from resnets.train.config import TrainConfig
-from resnets.train.settings import settle
+from resnets.train.settings import Settings, settle
 from resnets.weights.bundle import Bundle
 from tests.pictures import write_pictures
 
@@ -86,6 +86,23 @@ def test_settling_twice_changes_nothing(pictures: Path) -> None:
     dataset = open_dataset(pictures)
     first = settle(TrainConfig(data=str(pictures)), dataset)
     assert settle(first.config, dataset) == first
+
+
+def test_pictures_too_small_for_the_network(pictures: Path) -> None:
+    dataset = open_dataset(pictures)
+
+    def settled(model: str, size: int, batch_size: int = 8) -> Settings:
+        return settle(TrainConfig(data="x", model=model, img_size=size, batch_size=batch_size), dataset)
+
+    with pytest.raises(ShapeError, match="the least size is 32x32"):
+        settled("vgg11_bn", 16)
+    assert "layer4 has shrunk to 1x1" in settled("resnet18", 24).notes[0]
+    assert not settled("resnet18", 64).notes
+    with pytest.raises(ConfigError, match=r"batch normalisation needs more .*; layer4\.0\.bn1 has one"):
+        settled("resnet18", 32, batch_size=1)
+    settled("resnet18", 64, batch_size=1)
+    with pytest.raises(ShapeError, match="instance norm"):
+        settled("resnet18_ibn_a", 16)
 
 
 def test_options_that_contradict_the_data(pictures: Path) -> None:

@@ -29,7 +29,7 @@ VERBS = {
     "train": "Train a network on a folder of pictures.",
     "val": "Measure a trained model on labelled pictures.",
     "predict": "Say what is in pictures.",
-    "convert": "Open weights from anywhere; write a model folder, or another codebase's names.",
+    "convert": "Open weights of any codebase as a model folder.",
 }
 
 EXAMPLES = """

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
+from resnets.arch.nodes import Norm
+from resnets.arch.plan import plan
 from resnets.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnets.arch.shapes import trace
 from resnets.arch.variants import get_config
 from resnets.data.augment import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
@@ -32,12 +37,14 @@ class Settings:
         network: what is built.
         contract: from a decoded picture to its input.
         augment: what training does to pictures.
+        notes: what is odd about the network for pictures of this size, if anything.
     """
 
     config: TrainConfig
     network: NetworkConfig
     contract: Preprocessing
     augment: AugmentConfig
+    notes: tuple[str, ...] = ()
 
 
 def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -> Settings:
@@ -49,6 +56,7 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
 
     Raises:
         ConfigError: options that contradict each other or the data.
+        ShapeError: pictures too small for the network; the message names the stage and the least size.
     """
     if "train" not in dataset.splits:
         raise ConfigError(
@@ -90,7 +98,23 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
     augment = AugmentConfig(
         pad=pad, pad_mode="reflect", flip=flip, cutout=config.cutout, scale=None if small else (0.25, 1.0)
     )
-    return Settings(config=config, network=network, contract=contract, augment=augment)
+    notes = describe(network, contract.size).warnings
+    _check_norms(network, contract, batch_size)
+    return Settings(config=config, network=network, contract=contract, augment=augment, notes=notes)
+
+
+def _check_norms(network: NetworkConfig, contract: Preprocessing, batch_size: int) -> None:
+    """Batch normalisation cannot train on a single value a channel: a batch of one whose maps are one cell."""
+    if batch_size > 1:
+        return
+    height, width = contract.size
+    for record in trace(plan(network), (network.in_chans, height, width)):
+        one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
+        if one:
+            raise ConfigError(
+                f"batch normalisation needs more than one value a channel; {record.path} has one, with pictures of "
+                f"{height}x{width} and a batch of 1; use larger pictures or batches"
+            )
 
 
 def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
