@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
-from resnets.arch.rules import check_resnet, check_types
-from resnets.errors import UnknownNameError
+from resnets.arch.description import Description
+from resnets.arch.rules import check_resnet
 
 __all__ = ["ResNetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class ResNetConfig(Description):
     """A residual network.
 
     Args:
@@ -116,33 +116,10 @@ class ResNetConfig:
     num_classes: int = 1000
     img_size: int = 224
 
-    def __post_init__(self) -> None:
-        for name in ("depths", "widths", "ibn"):
-            if isinstance(getattr(self, name), list):  # as JSON has them
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_types(self, _HINTS)
+    def check_rules(self) -> None:
         check_resnet(self)
 
     @property
     def stem_reduction(self) -> int:
         """Input cells per cell where the first stage begins."""
         return (1 if self.stem == "3x3" else 2) * (1 if self.stem_pool == "none" else 2)
-
-    def with_overrides(self, **overrides: Any) -> ResNetConfig:
-        """The same network with some fields changed; an unknown field is an error that names the nearest."""
-        for name in overrides:
-            if name not in _HINTS:
-                raise UnknownNameError("model option", name, _HINTS)
-        return replace(self, **overrides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON can hold them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ResNetConfig:
-        """What `to_dict` wrote; fields that an older version did not know keep their defaults."""
-        return cls().with_overrides(**values)
-
-
-_HINTS = {field.name: get_type_hints(ResNetConfig)[field.name] for field in fields(ResNetConfig)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
+from resnets.arch.description import Description
 from resnets.arch.nodes import Act, AdaptivePool, Chain, Conv, Dropout, Flatten, Identity, Linear, Node, Norm, Pool
-from resnets.arch.rules import check_norm, check_types
-from resnets.errors import ConfigError, UnknownNameError
+from resnets.arch.rules import check_norm
+from resnets.errors import ConfigError
 
 __all__ = ["VGGConfig", "plan_vgg"]
 
@@ -15,7 +16,7 @@ WINDOW = 7  # the map that the classifier reads has this many cells a side
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGGConfig:
+class VGGConfig(Description):
     """A VGG network.
 
     Args:
@@ -43,11 +44,7 @@ class VGGConfig:
     num_classes: int = 1000
     img_size: int = 224
 
-    def __post_init__(self) -> None:
-        for name in ("depths", "widths"):
-            if isinstance(getattr(self, name), list):  # as JSON has them
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_types(self, _HINTS)
+    def check_rules(self) -> None:
         if len(self.depths) != len(self.widths):
             raise ConfigError(f"depths and widths name the same blocks; got {len(self.depths)} and {len(self.widths)}")
         if not 0 <= self.drop_rate < 1:
@@ -55,20 +52,6 @@ class VGGConfig:
         check_norm(self.norm_eps, self.norm_momentum)
         if self.global_pool == "none" and self.num_classes:
             raise ConfigError("a classifier needs pooled features; got global_pool='none'; pass num_classes=0 for maps")
-
-    def with_overrides(self, **overrides: Any) -> VGGConfig:
-        """The same network with some fields changed; an unknown field is an error that names the nearest."""
-        for name in overrides:
-            if name not in _HINTS:
-                raise UnknownNameError("model option", name, _HINTS)
-        return replace(self, **overrides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON can hold them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-
-_HINTS = {field.name: get_type_hints(VGGConfig)[field.name] for field in fields(VGGConfig)}
 
 
 def plan_vgg(config: VGGConfig) -> Chain:

@@ -254,8 +254,8 @@ class Session:
         config = self.config
         self.display.say(
             f"{config.model} on {self.dataset.name}: {len(self.dataset.classes)} classes, {splits}; {size} pixels\n"
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batch {config.batch_size}, peak learning rate {config.lr:g}, "
-            f"{precision} on {self.device}; run folder {self.run.path}"
+            f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batch {config.batch_size}, "
+            f"peak learning rate {config.lr:g}, {precision} on {self.device}; run folder {self.run.path}"
         )
         for note in self.settings.notes:
             self.display.say(f"note: {note}")
