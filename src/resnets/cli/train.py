@@ -136,9 +136,12 @@ def _print(result: Any, as_json: bool) -> None:
         )
         return
     if result.stopped:
+        from resnets.train.progress import counted
+
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
-            f"stopped by {how} after {len(result.results)} epochs; go on: resnets train --resume {result.folder}"
+            f"stopped by {how} after {counted(len(result.results), 'epoch')}; go on:"
+            f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
         low, high = evaluation.interval

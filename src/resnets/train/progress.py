@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["Display"]
+__all__ = ["Display", "counted", "duration"]
 
 
 class Display:
@@ -77,6 +77,11 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None
+
+
+def counted(number: int, what: str) -> str:
+    """`1 epoch`, `30 epochs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

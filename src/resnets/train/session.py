@@ -27,7 +27,7 @@ from resnets.train.interrupt import Interrupts
 from resnets.train.layout import pick_layout
 from resnets.train.loop import Stepper, pick_amp, pick_device, run_epoch
 from resnets.train.optim import Schedule, build_optimizer
-from resnets.train.progress import Display, duration
+from resnets.train.progress import Display, counted, duration
 from resnets.train.settings import Settings
 from resnets.train.summary import write_summary
 from resnets.version import __version__
@@ -132,8 +132,8 @@ class Session:
         self.progress = load_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer)
         if self.progress.epoch >= self.config.epochs:
             raise TrainingError(
-                f"only an unfinished run can be resumed; {self.run.path} has done its {self.config.epochs} epochs; "
-                "train anew with more --epochs"
+                f"only an unfinished run can be resumed; {self.run.path} has done its "
+                f"{counted(self.config.epochs, 'epoch')}; train anew with more --epochs"
             )
         self.stepper.step = self.progress.step
         keep_results(self.run.results, self.progress.epoch)
@@ -254,7 +254,7 @@ class Session:
         config = self.config
         self.display.say(
             f"{config.model} on {self.dataset.name}: {len(self.dataset.classes)} classes, {splits}; {size} pixels\n"
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batch {config.batch_size}, "
+            f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, "
             f"peak learning rate {config.lr:g}, {precision} on {self.device}; run folder {self.run.path}"
         )
         for note in self.settings.notes:
