@@ -30,8 +30,12 @@ from resnets.data.digits import ArraySource
 from resnets.data.loading import make_batches
 from resnets.nn.model import ResNet, build_model
 from resnets.train.layout import pick_layout
-from resnets.train.loop import Stepper, pick_amp, run_epoch
-from resnets.train.optim import Schedule, build_optimizer
+from resnets.train.loop import pick_amp, run_epoch
+from resnets.train.losses import Loss
+from resnets.train.optim import build_optimizer
+from resnets.train.options import LossConfig, OptimConfig
+from resnets.train.schedule import Schedule
+from resnets.train.step import Stepper
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 CPU = torch.device("cpu")
@@ -84,7 +88,7 @@ def our_network() -> ResNet:
 def our_step(batch: int, amp: torch.dtype | None = None) -> Callable[[], float]:
     """The bare step: forward, loss, backward, update on one batch, as our loop has it set up."""
     model = our_network()
-    optimizer = build_optimizer(model, momentum=MOMENTUM, weight_decay=DECAY)
+    optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
     for group in optimizer.param_groups:
         group["lr"] = LR
     x, y = fixed_batch(batch)
@@ -132,8 +136,10 @@ def our_loop(batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], in
     batches = make_batches(split, contract, batch_size=batch, augment=augment)
     model = our_network()
     schedule = Schedule(kind="cosine", peak=LR, warmup_steps=0, total_steps=10**6)
-    optimizer = build_optimizer(model, momentum=MOMENTUM, weight_decay=DECAY)
-    stepper = Stepper(model, optimizer, schedule, smoothing=0.1, amp=amp, layout=pick_layout(model, CPU, True))
+    optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
+    stepper = Stepper(
+        model, optimizer, schedule, Loss(LossConfig(smoothing=0.1)), amp=amp, layout=pick_layout(model, CPU, True)
+    )
     epochs: Iterator[int] = iter(range(10**6))
 
     def epoch() -> int:

@@ -18,6 +18,7 @@ from torch import nn
 from _pairs import HEAD, compare, machine
 from resnets.nn.model import ResNet
 from resnets.train.optim import build_optimizer
+from resnets.train.options import OptimConfig
 from train_step import DECAY, LR, MOMENTUM, bare_step, fixed_batch, our_network, our_step, repeated
 
 Step = Callable[[], float]
@@ -25,7 +26,7 @@ Step = Callable[[], float]
 
 def step_of(model: nn.Module, batch: int, *, layout: torch.memory_format = torch.channels_last, **sgd: bool) -> Step:
     """A step of `model`, by default with our optimiser and layout."""
-    groups = build_optimizer(model, momentum=MOMENTUM, weight_decay=DECAY).param_groups
+    groups = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY)).param_groups
     kinds = {"fused": True} | ({"fused": False} | sgd if sgd else {})
     optimizer = torch.optim.SGD(
         [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in groups],
@@ -85,7 +86,7 @@ def not_in_place() -> ResNet:
 
 def keeping_gradients(batch: int) -> Step:
     model = our_network()
-    optimizer = build_optimizer(model, momentum=MOMENTUM, weight_decay=DECAY)
+    optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
     zero = optimizer.zero_grad
     optimizer.zero_grad = lambda set_to_none=True: zero(set_to_none=False)  # type: ignore[method-assign]
     x, y = fixed_batch(batch)

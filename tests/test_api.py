@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on them."""
-    config = TrainConfig(
+    config = TrainConfig.from_options(
         data=str(data), epochs=3, lr=0.05, amp="off", val_fraction=0.2, seed=5, warmup_epochs=0.5,
         model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8},
         output=str(tmp_path_factory.mktemp("runs")), name="r",

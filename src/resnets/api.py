@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,33 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
 from resnets.evaluate.split import choose_split, evaluate_split
 from resnets.train.config import TrainConfig, read_args
+from resnets.train.distributed import World, joined
 from resnets.train.folder import RunFolder
 from resnets.train.loop import pick_device
 from resnets.train.progress import Display
+from resnets.train.recipes import load_recipe
+from resnets.train.run import TrainPlan, open_data, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
+from resnets.train.run import verify as verify_run
 from resnets.train.session import TrainResult
+from resnets.train.verify import Verdict
 from resnets.weights.bundle import Bundle as StoredBundle
 from resnets.weights.create import create_model
 from resnets.weights.reference import load_bundle
 
-__all__ = ["Bundle", "Prediction", "TrainResult", "create_model", "evaluate", "load", "predict", "train"]
+__all__ = [
+    "Bundle",
+    "Prediction",
+    "TrainResult",
+    "create_model",
+    "evaluate",
+    "load",
+    "plan_training",
+    "predict",
+    "train",
+    "verify",
+]
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -73,9 +89,10 @@ def train(
 
     Args:
         data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
-        resume: a run folder to go on with, after its last whole epoch, in place of data and options.
+        resume: a run folder to go on with, from its last state, in place of data and options.
         quiet: print nothing to stderr.
-        **options: fields of `TrainConfig`: `model`, `epochs`, `batch_size`, `lr`, `seed`, `name`, ...
+        **options: `recipe`, and options of `TrainConfig` by bare or full name: `model`, `epochs`, `lr`, `mixup`,
+            `"optim.lr"`, ...
 
     Returns:
         The run folder, the evaluation of the best model and a row of results an epoch.
@@ -93,7 +110,37 @@ def train(
         return resume_run(Path(resume), display=display)
     if data is None:
         raise ConfigError("training needs data; got none; pass a data set, such as digits, or resume=RUN")
-    return train_run(TrainConfig.from_options(data=str(data), **options), display=display)
+    return train_run(_config(data, options), display=display)
+
+
+def plan_training(data: str | Path, **options: Any) -> TrainPlan:
+    """What `train` would do with the same arguments, without doing it; what `resnets train --dry-run` shows.
+
+    Raises:
+        ResnetsError: bad data, or options that contradict each other.
+    """
+    return plan_run(_config(data, options))
+
+
+def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict:
+    """Make the last steps of a run again from its state before them, and compare every bit.
+
+    Args:
+        run: its folder, which stays as it is.
+        steps: how many at most; the run's last two states bound them.
+
+    Raises:
+        TrainingError: no run, or one with fewer than two states.
+    """
+    return verify_run(Path(run), steps=steps, display=Display(quiet))
+
+
+def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
+    """Defaults, then the recipe that `options` name, then the options."""
+    recipe = options.get("recipe")
+    if recipe is None:
+        return TrainConfig.from_options({"data": str(data), **options})
+    return TrainConfig.from_options(load_recipe(recipe).settings, {"data": str(data), **options, "recipe": str(recipe)})
 
 
 def evaluate(
@@ -109,6 +156,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on labelled pictures; what `resnets val` does.
 
+    Under `torchrun`, every process calls it, measures some of the batches and is answered all.
+
     Args:
         model: a model reference, or a bundle.
         data: as for `train`; `None` takes a run's own data, with the very pictures it held out.
@@ -119,10 +168,25 @@ def evaluate(
     Raises:
         ResnetsError: no such model, data or split, or classes that the model does not know.
     """
+    with joined(device) as world:
+        return _evaluate(world, model, data, split, batch_size, device, workers, skip_bad, quiet)
+
+
+def _evaluate(
+    world: World,
+    model: str | Path | StoredBundle,
+    data: str | Path | None,
+    split: str | None,
+    batch_size: int,
+    device: str,
+    workers: int | None,
+    skip_bad: bool,
+    quiet: bool,
+) -> Evaluation:
     bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
     own = None if isinstance(model, StoredBundle) else _own_run(Path(model))
     if own is not None and (data is None or _same(data, own.data)):
-        dataset = open_dataset(own.data, val_fraction=own.val_fraction, seed=own.seed)
+        dataset = open_data(own)
         skip_bad = skip_bad or own.skip_bad
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)
@@ -130,10 +194,10 @@ def evaluate(
         where = "a bundle" if isinstance(model, StoredBundle) else f"{model}, which is no run with data of its own"
         raise ConfigError(f"measuring needs data; got {where}; pass the data")
     name, images = choose_split(dataset, split)
-    display = Display(quiet)
+    display = Display(quiet) if world.first else Display(quiet=True, silent=True)
     if skip_bad:
         dataset = replace(dataset, splits={name: images})
-        bad = check(dataset, workers=workers)
+        bad = world.from_first(lambda: check(dataset, workers=workers))
         for problem in bad:
             display.say(f"left out: {problem}")
         images = dataset.without(bad).splits[name]
@@ -144,9 +208,11 @@ def evaluate(
             dataset,
             images,
             batch_size=batch_size,
-            device=pick_device(device),
+            device=pick_device(world.device(device)),
             workers=workers,
-            on_batch=display.advance,
+            on_batch=lambda count: display.advance(count * world.size),  # as many as here, about, elsewhere
+            shard=world.shard,
+            gather=world.gather,
         )
     finally:
         display.stop()

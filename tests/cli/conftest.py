@@ -19,7 +19,7 @@ TINY_ARGS = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 @pytest.fixture(scope="session")
 def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a network that knows blue from green from red. Not to be changed: see `own_run`."""
-    config = TrainConfig(
+    config = TrainConfig.from_options(
         data=str(pictures), epochs=3, lr=0.05, model_args=TINY_ARGS, amp="off", warmup_epochs=0.5,
         output=str(tmp_path_factory.mktemp("runs")), name="colours",
     )  # fmt: skip

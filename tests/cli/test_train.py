@@ -50,8 +50,20 @@ def test_options_reach_the_run(command: Command, pictures: Path, tmp_path: Path)
     code, _, err = command("train", pictures, "--output", tmp_path, "--name", "r", *options, *more, *TINY)
     assert code == 0, err
     args = read_args(tmp_path / "r" / "args.yaml")
-    assert (args.model, args.batch_size, args.seed, args.size, args.flip) == ("plain20_cifar", 16, 7, (16, 12), False)
-    assert (args.pad, args.cutout, args.sched, args.smoothing, args.momentum) == (0, 3, "constant", 0.0, 0.8)
+    assert (args.model, args.batch_size, args.seed, args.size, args.augment["flip"]) == (
+        "plain20_cifar",
+        16,
+        7,
+        (16, 12),
+        False,
+    )
+    assert (
+        args.augment["pad"],
+        args.augment["cutout"],
+        args.schedule.sched,
+        args.loss.smoothing,
+        args.optim.momentum,
+    ) == (0, 3, "constant", 0.0, 0.8)
     assert args.model_args["widths"] == [8, 8, 8] or args.model_args["widths"] == (8, 8, 8)
     assert args.data == str(pictures.resolve())  # the run can be validated and resumed from anywhere
 
@@ -74,10 +86,10 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
         (["digits", "--epochs", "0"], 1, "epochs must be at least 1; got 0"),
         (["digits", "--model", "resnt50"], 1, "unknown model; got 'resnt50'; did you mean resnet50"),
         (["digits", "--model", "resnet21_cifar"], 1, "21"),
-        (["digits", "--set", "shortcuts=B"], 1, "unknown model option; got 'shortcuts'; did you mean shortcut"),
+        (["digits", "--set", "shortcuts=B"], 1, "unknown training option; got 'shortcuts'; did you mean shortcut"),
         (["digits", "--set", "shortcut"], 1, "a setting is key=value"),
         (["digits", "--img-size", "big"], 1, "a size is one number or HEIGHTxWIDTH"),
-        (["digits", "--sched", "step"], 1, "sched must be cosine or constant; got 'step'"),
+        (["digits", "--sched", "step"], 1, "sched=step and milestones go together"),
         (["digits", "--device", "tpu"], 1, "device must be one that is here; got 'tpu'"),
         (["digits", "--pretrained", "nowhere.pth"], 1, "nowhere.pth does not exist"),
         (["digits", "--pretrained", "resnet50"], 1, "resnet50 is a network without any"),
@@ -225,11 +237,11 @@ def test_a_finished_run_and_a_taken_name(command: Command, trained: Path, pictur
 
 
 def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> None:
-    state = own_run / "state" / "checkpoint.safetensors"
-    state.write_bytes(state.read_bytes()[:1000])
+    for state in (own_run / "state").glob("step-*.safetensors"):
+        state.write_bytes(state.read_bytes()[:1000])
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")
-    assert "resuming needs a whole checkpoint" in err
+    assert "resuming needs a whole state" in err
     (own_run / "args.yaml").write_text("epochs: many\n")
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")

@@ -21,6 +21,8 @@ CONFIGS = [
     AugmentConfig(pad=3, pad_mode="reflect", cutout=5),
     AugmentConfig(pad=2, pad_mode="mean", flip=False),
     AugmentConfig(cutout=4),
+    AugmentConfig(vflip=True),
+    AugmentConfig(vflip=True, flip=False, pad=2, pad_mode="reflect"),
 ]
 
 
@@ -43,6 +45,8 @@ def by_hand(image: np.ndarray[Any, Any], config: AugmentConfig, draw: np.ndarray
     out = padded[top : top + height, left : left + width].copy()
     if config.flip and draw[2] < 0.5:
         out = out[:, ::-1].copy()
+    if config.vflip and draw[3] < 0.5:
+        out = out[::-1].copy()
     if config.cutout:
         y, x = int(draw[4] * height) - config.cutout // 2, int(draw[5] * width) - config.cutout // 2
         out[max(0, y) : max(0, y + config.cutout), max(0, x) : max(0, x + config.cutout)] = FILL
@@ -75,8 +79,16 @@ def test_alone_is_as_in_a_batch(seed: int, epoch: int, index: list[int], config:
 
 def test_flips_come_half_of_the_time_and_every_shift_comes() -> None:
     draws = augment_draws(0, 0, np.arange(2000))
-    assert abs((draws[:, 2] < 0.5).mean() - 0.5) < 0.05
+    assert (abs((draws[:, 2:4] < 0.5).mean(0) - 0.5) < 0.05).all()
     assert set(np.floor(draws[:, 0] * 9)) == set(range(9))
+
+
+def test_views_of_a_sample_have_draws_of_their_own() -> None:
+    for draws in (augment_draws, crop_draws):
+        several = draws(3, 1, [5, 5, 6], np.array([0, 2, 2]))
+        assert np.array_equal(several[0], draws(3, 1, [5])[0])
+        assert np.array_equal(several[1], draws(3, 1, [5], view=2)[0])
+        assert not (several[0] == several[1]).any()
 
 
 def test_the_table_is_left_alone() -> None:
@@ -97,11 +109,30 @@ def test_the_table_is_left_alone() -> None:
         {"scale": (0.0, 1.0)},
         {"scale": (0.5, 0.2)},
         {"ratio": (2.0, 1.0)},
+        {"policy": "randaugmnt"},
+        {"policy_set": "svhn"},
+        {"policy_filter": "box"},
+        {"policy_ops": 0},
+        {"policy_magnitude": 10.5},
+        {"policy_std": -1},
+        {"policy_prob": 1.1},
+        {"jitter": (0.4, 0.4, 0.4)},
+        {"jitter": (0.4, -0.4, 0.4, 0)},
+        {"jitter": (0.4, 0.4, 0.4, 0.6)},
+        {"grey": -0.1},
+        {"erase": 2},
+        {"erase_scale": (0.0, 0.5)},
+        {"erase_ratio": (0.0, 0.5)},
+        {"erase_fill": "pixel"},
+        {"erase_count": 0},
     ],
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(options))):
+    with pytest.raises(ConfigError, match=f"^{next(iter(options))} ") as error:
         AugmentConfig(**options)
+    assert "\n" not in str(error.value)
+    if options == {"policy": "randaugmnt"}:
+        assert "did you mean randaugment?" in str(error.value)
 
 
 @settings(max_examples=200, deadline=None)

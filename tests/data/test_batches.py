@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnets.data.batches import batch_bounds
+from resnets.data.sampling import batch_bounds
 from resnets.errors import ConfigError
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnets.data.dataset import Dataset, ImageSet, Problem, split_rows
+from resnets.data.dataset import Dataset, ImageSet, Problem
 from resnets.data.digits import ArraySource
+from resnets.data.splitting import split_rows
 from resnets.errors import DataError
 
 

@@ -63,6 +63,17 @@ def test_val_is_split_off_train(make_folder: MakeFolder, prefix: str) -> None:
     assert list(open_dataset(root, val_fraction=0).splits) == ["train"]
 
 
+def test_folds_of_folders(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/a": 8, "train/b": 7, "val/a": 2, "val/b": 3, "test/a": 1, "test/b": 1})
+    held: list[str] = []
+    for fold in range(5):
+        splits = open_dataset(root, folds=5, fold=fold).splits
+        assert {split: len(images) for split, images in splits.items()} == {"train": 16, "val": 4, "test": 2}
+        assert np.bincount(splits["val"].labels).tolist() == [2, 2]
+        held += [splits["val"].name(i) for i in range(4)]
+    assert len(set(held)) == 20
+
+
 def test_test_is_left_alone_where_val_is_missing(make_folder: MakeFolder) -> None:
     dataset = open_dataset(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3}))
     assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 18, "val": 2, "test": 6}
@@ -98,13 +109,13 @@ def test_clutter_is_neither_class_nor_picture(make_folder: MakeFolder) -> None:
 
 def test_files_of_other_kinds_are_ignored_and_counted(make_folder: MakeFolder) -> None:
     root = make_folder({"train/a": 3, "train/b": 3, "masks": 0})
-    for name in ("a/note.txt", "a/list.txt", "b/raw.npy"):
+    for name in ("a/note.txt", "a/list.txt", "b/raw.npz"):
         (root / "train" / name).write_text("x")
     (root / "train" / "loose.PNG").write_bytes((root / "train" / "a" / "0.png").read_bytes())
     dataset = open_dataset(root)
     assert len(dataset) == 6
     reasons = [p.reason for p in dataset.problems if p.kind == "ignored"]
-    assert any("3 files have no picture's extension (2 .txt, 1 .npy)" in reason for reason in reasons)
+    assert any("3 files have no picture's extension (2 .txt, 1 .npz)" in reason for reason in reasons)
     assert any("1 pictures lie in no class folder" in reason for reason in reasons)
     assert any(p.where == str(root / "masks") for p in dataset.problems)
     assert not any(p.fatal for p in dataset.problems)

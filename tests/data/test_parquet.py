@@ -127,6 +127,24 @@ def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_a_column_of_groups(tmp_path: Path) -> None:
+    for split, groups in (("train", ["a", "b", "a", None, "b", None]), ("test", ["b", "c", "c", "c", "c", "d"])):
+        table = pa.table({"image": [png(i) for i in range(6)], "label": [0, 1] * 3, "group": groups})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    train, test = dataset.splits["train"].groups, dataset.splits["test"].groups
+    assert train is not None
+    assert test is not None
+    assert (train[0], train[1]) == (train[2], train[4])
+    assert len(set(train)) == 4
+    assert test[0] == train[1]
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.where.split("/")[1]) == ("shared-groups", "test")
+    assert problem.reason.startswith("1 of 3 groups (1 pictures)")
+    held = open_dataset(tmp_path, val_fraction=0.3)
+    assert not set(held.splits["train"].groups) & set(held.splits["val"].groups)  # type: ignore[arg-type]
+
+
 def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.parquet", [0, 1])
     monkeypatch.setitem(sys.modules, "pyarrow", None)

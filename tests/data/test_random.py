@@ -12,6 +12,7 @@ from resnets.data.random import (
     batch_permutation,
     batch_uniform,
     integers,
+    octets,
     permutation,
     philox4x32,
     uniform,
@@ -69,6 +70,32 @@ def test_every_part_of_the_key_matters() -> None:
         uniform(1, 1, [1], Stream.AUGMENT, 4, view=2),
     ]
     assert all((base != other).all() for other in others)
+
+
+def test_views_may_differ_by_sample() -> None:
+    views = np.array([0, 3, 1, 65535])
+    together = uniform(7, 3, [4, 4, 5, 6], Stream.AUGMENT, 5, view=views)
+    alone = [
+        uniform(7, 3, [i], Stream.AUGMENT, 5, view=int(view))[0] for i, view in zip([4, 4, 5, 6], views, strict=True)
+    ]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(
+        uniform(7, 3, [4, 5], Stream.AUGMENT, 5, view=2), uniform(7, 3, [4, 5], Stream.AUGMENT, 5, view=[2, 2])
+    )
+    whole = integers(7, 3, [4, 4], Stream.AUGMENT, 5, high=1000, view=views[:2])
+    assert np.array_equal(whole[1], integers(7, 3, [4], Stream.AUGMENT, 5, high=1000, view=3)[0])
+
+
+def test_octets_are_the_words_least_byte_first() -> None:
+    found = octets(7, 3, [4, 9], Stream.ERASE_NOISE, 6, view=[0, 2])
+    assert found.shape == (2, 6)
+    assert found.dtype == np.uint8
+    words = (uniform(7, 3, [4, 9], Stream.ERASE_NOISE, 2, view=[0, 2]) * 2**32).astype(int)
+    assert [list(row) for row in found] == [
+        [*int(a).to_bytes(4, "little"), *int(b).to_bytes(4, "little")[:2]] for a, b in words
+    ]
+    counts = np.bincount(octets(0, 0, np.arange(100), Stream.ERASE_NOISE, 999).ravel(), minlength=256)
+    assert abs(counts - 99_900 / 256).max() < 100
 
 
 def test_uniform_is_uniform() -> None:

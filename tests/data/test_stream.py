@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import memory, stream
-from resnets.data.augment import AugmentConfig, crop_box, crop_draws
+from resnets.data.augment import AugmentConfig
 from resnets.data.dataset import ImageSet
-from resnets.data.decode import decode
 from resnets.data.loading import fits_in_memory, make_batches
 from resnets.data.sources import open_dataset
 from resnets.errors import ImageError
@@ -78,40 +75,6 @@ def test_an_epoch_may_be_left_early(pictures: ImageSet) -> None:
     batches = stream.EvalBatches(pictures, CONTRACT, 4, workers=1)
     next(batches.epoch())
     assert torch.cat([batch.indices for batch in batches.epoch()]).tolist() == list(range(13))
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> ImageSet:
-    """One smooth JPEG, 200 x 160 pixels upright, stored lying on its side."""
-    for name in ("a", "b"):
-        (tmp_path / "photo" / name).mkdir(parents=True)
-        y, x = np.mgrid[:160, :200]
-        pixels = np.stack((x, y, (x + y) // 2), axis=-1).astype(np.uint8)
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        Image.fromarray(pixels).save(tmp_path / "photo" / name / "0.jpg", quality=98, subsampling=0, exif=exif)
-    return open_dataset(tmp_path / "photo", val_fraction=0).splits["train"]
-
-
-def test_reduced_decoding_shows_the_same_place(photo: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def spy(content: bytes, channels: str, *, where: str, reduce: int) -> np.ndarray:
-        asked.append(reduce)
-        return decode(content, channels, where=where, reduce=reduce)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(stream, "decode", spy)
-    contract = Preprocessing(size=(16, 16))
-    for index, draws in enumerate(crop_draws(0, 0, np.arange(40))):
-        out = stream.random_resized_crop(photo, 0, contract, CROP, draws)
-        top, left, height, width = crop_box(200, 160, CROP, draws)
-        assert min(height, width) // asked[-1] >= 16 or asked[-1] == 1, index
-        upright = Image.fromarray(photo.image(0, "RGB"))
-        box = (left, top, left + width, top + height)
-        full = upright.resize((16, 16), Image.Resampling.BILINEAR, box=box)
-        # A picture of gradients looks alike at any resolution: only a shift would show.
-        assert np.abs(out.astype(int) - np.asarray(full)).max() <= 4, index
-    assert set(asked) == {2, 4, 8}
 
 
 def test_choosing_memory_or_files(pictures: ImageSet) -> None:

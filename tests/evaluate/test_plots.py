@@ -8,10 +8,6 @@ from PIL import Image
 from resnets.errors import DataError, ShapeError
 from resnets.evaluate import plots, style
 
-ROWS = [
-    {"epoch": e, "lr": 0.1 / e, "train_loss": 2 / e, "val_loss": 2.5 / e, "val_top1": 1 - 1 / e} for e in range(1, 6)
-]
-
 
 def pixels(png):
     image = Image.open(io.BytesIO(png))
@@ -34,43 +30,6 @@ def only_dejavu(monkeypatch):
     yield
     for cached in (style.font_families, style._letters):
         cached.cache_clear()
-
-
-@pytest.mark.parametrize("theme", [style.LIGHT, style.DARK])
-def test_curves_are_wide_and_hold_both_lines(theme):
-    picture = pixels(plots.curves(ROWS, dark=theme is style.DARK))
-    assert picture.shape[1] == 1800
-    assert has(picture[:5, :5], theme.page, tolerance=0) == 25
-    assert has(picture, theme.first) > 1000
-    assert has(picture, theme.second) > 1000
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        ROWS[:1],
-        [{"epoch": 3}],
-        [{"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "val_top1": None}, {"epoch": 1, "train_loss": 1.0}],
-        [{"epoch": e, "lr": 1e-6, "val_top1": 1.0, "val_loss": 1e-9} for e in range(300)],
-    ],
-)
-def test_curves_take_runs_that_are_short_or_odd(rows):
-    assert pixels(plots.curves(rows)).shape[1] == 1800
-
-
-def test_curves_need_a_row():
-    with pytest.raises(DataError):
-        plots.curves([])
-
-
-def test_the_best_epoch_is_the_one_that_training_keeps():
-    axes = plots._figure(style.LIGHT, 4, 3).subplots()
-    rows = [
-        {"epoch": e, "val_top1": top1, "val_loss": loss}
-        for e, top1, loss in ((1, 0.9, 0.5), (2, 0.9, 0.4), (3, 0.9, 0.4))
-    ]
-    plots._best(axes, rows, style.LIGHT)
-    assert axes.get_xlabel() == "epoch (best: 90.0% at 2)"
 
 
 def test_confusion_is_blue_where_right_and_orange_where_wrong():
@@ -137,6 +96,6 @@ def test_contact_sheet_refuses():
 
 def test_plots_leave_no_global_state():
     before = dict(matplotlib.rcParams)
-    first = plots.curves(ROWS)
+    first = plots.confusion(np.eye(3), ["a", "b", "c"])
     assert dict(matplotlib.rcParams) == before
-    assert plots.curves(ROWS) == first  # and are the same bytes each time
+    assert plots.confusion(np.eye(3), ["a", "b", "c"]) == first  # and are the same bytes each time

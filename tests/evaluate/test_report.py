@@ -9,8 +9,9 @@ from PIL import Image
 
 from resnets.errors import ShapeError
 from resnets.evaluate import page
+from resnets.evaluate.curves import Span
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.report import render_report, write_report
+from resnets.evaluate.report import Report, render_report, write_report
 
 EVIL = "<script>alert('1')</script>"
 CLASSES = (EVIL, "狗 & $title", "cow")
@@ -48,7 +49,7 @@ def evaluation():
 
 @pytest.fixture(scope="module")
 def html(evaluation):
-    return render_report(
+    report = Report(
         title=f"run {EVIL}",
         facts={"Model": "resnet18", "Time": EVIL},
         settings={"seed": 0, "amp": None, EVIL: {"lr": 0.1, "deep": {"er": [1, 2]}, "name": EVIL}},
@@ -58,13 +59,23 @@ def html(evaluation):
         images={4: np.zeros((8, 8, 3), np.uint8), 8: np.full((400, 300), 9, np.uint8)},
         names={4: EVIL},
         next_command="resnets predict 'a b' < list && echo done",
+        recipe={"Recipe": EVIL, "Optimiser": "SGD, momentum 0.9"},
+        about=f"About {EVIL}.",
+        phases=[
+            {"epochs": "1 to 3", "frozen": "up to layer3", "peak learning rate": 0.1},
+            {"epochs": "4", "frozen": EVIL, "peak learning rate": 0.01},
+        ],
+        spans=[Span(first=1, last=3, names=("frozen",), shaded=True), Span(first=4, last=4, names=("all",))],
+        events=[f"2026-01-01T00:00:00  {EVIL}"],
+        data={"Network input": EVIL},
     )
+    return render_report(report)
 
 
 def test_is_whole_and_needs_no_script_and_no_network(html):
     found = Page(html)
     assert "script" not in found.tags
-    assert found.tags.count("h2") == 7
+    assert found.tags.count("h2") == 9
     assert all(url.startswith("data:image/") for url in found.urls)
     assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+", "", html)
     assert "prefers-color-scheme: dark" in html
@@ -72,7 +83,7 @@ def test_is_whole_and_needs_no_script_and_no_network(html):
 
 def test_shows_names_as_they_are(html):
     text = "\n".join(Page(html).text)
-    assert text.count(EVIL) >= 8
+    assert text.count(EVIL) >= 13
     assert "狗 & $title" in text
     assert "resnets predict 'a b' < list && echo done" in text
 
@@ -108,10 +119,27 @@ def test_data_and_settings_are_tables(html):
     assert "<tr><th>amp</th><td>–</td></tr>" in html
 
 
+def test_recipe_phases_and_events_are_told(html):
+    text = "\n".join(Page(html).text)
+    assert "SGD, momentum 0.9" in text
+    assert "up to layer3" in text
+    assert "In the shaded epochs a part of the network is frozen." in text
+    assert f"2026-01-01T00:00:00  {EVIL}" in text
+    assert html.index("<h2>Events</h2>") < html.index("<h2>Recipe</h2>") < html.index("<h2>All settings</h2>")
+    assert "shaded" not in render_report(Report(title="t", results=[{"epoch": 1, "lr": 0.1}]))
+
+
+def test_many_events_fold():
+    html = page.lines([f"event {i}" for i in range(25)])
+    assert html.count("<li>") == 25
+    assert "5 more" in html
+    assert page.lines([]) == page.folded("all", "") == page.settings({}) == ""
+
+
 def test_every_part_may_be_missing(evaluation):
-    assert Page(render_report(title="nothing")).tags.count("h2") == 0
-    assert "Most confident mistakes" not in render_report(title="t", evaluation=evaluation)
-    assert "resnet18" in render_report(title="t", facts={"Model": "resnet18"})
+    assert Page(render_report(Report(title="nothing"))).tags.count("h2") == 0
+    assert "Most confident mistakes" not in render_report(Report(title="t", evaluation=evaluation))
+    assert "resnet18" in render_report(Report(title="t", facts={"Model": "resnet18"}))
 
 
 def test_long_tables_fold():
@@ -126,8 +154,8 @@ def test_long_tables_fold():
 
 def test_counts_must_fit_the_classes(evaluation):
     with pytest.raises(ShapeError, match="3 classes"):
-        render_report(title="t", splits={"train": [1, 2]}, evaluation=evaluation)
-    assert "class 1" in render_report(title="t", splits={"train": [1, 2]})
+        render_report(Report(title="t", splits={"train": [1, 2]}, evaluation=evaluation))
+    assert "class 1" in render_report(Report(title="t", splits={"train": [1, 2]}))
 
 
 def embedded(html):
@@ -154,12 +182,12 @@ def test_plain_values():
 
 def test_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write_report(path, title="first \udcff")  # a folder name that is no UTF-8
+    write_report(path, Report(title="first \udcff"))  # a folder name that is no UTF-8
     assert "first ?" in path.read_text(encoding="utf-8")
     with pytest.raises(ShapeError):
-        write_report(path, title="second", splits={"a": [1], "b": [1, 2]})
+        write_report(path, Report(title="second", splits={"a": [1], "b": [1, 2]}))
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_report(path, title="third")
+        write_report(path, Report(title="third"))
     assert "first" in path.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

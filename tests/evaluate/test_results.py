@@ -21,8 +21,8 @@ def test_rows_come_back_with_gaps_and_own_columns(tmp_path):
     add_result(path, {"epoch": 1, "lr": np.float32(0.5), "val_top1": None, "ema_top1": 0.25})
     lines = path.read_text().splitlines()
     assert lines[0] == ",".join([*COLUMNS, "ema_top1"])
-    assert lines[1] == "0,0.1,2.5,,,,,,,"
-    assert lines[2] == "1,0.5,,,,,,,,0.25"
+    assert lines[1] == "0,0.1,2.5,,,,,,,,"
+    assert lines[2] == "1,0.5,,,,,,,,,0.25"
     first, second = read_results(path)
     assert (first["train_loss"], first["ema_top1"], second["val_top1"]) == (2.5, None, None)
     assert isinstance(first["epoch"], int)

@@ -7,8 +7,11 @@ from torch.nn import functional as F
 from resnets.arch.variants import get_config, list_models
 from resnets.nn.model import build_model
 from resnets.train.layout import pick_layout
-from resnets.train.loop import Stepper
-from resnets.train.optim import Schedule, build_optimizer
+from resnets.train.losses import Loss
+from resnets.train.optim import build_optimizer
+from resnets.train.options import LossConfig, OptimConfig
+from resnets.train.schedule import Schedule
+from resnets.train.step import Stepper
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NARROW = get_config("resnet18", depths=(1, 1, 1), widths=(8, 8, 8), stem_width=8, num_classes=3)
@@ -33,7 +36,13 @@ def test_the_gradient_of_narrow_networks_is_right() -> None:
     model = build_model(NARROW)
     layout = pick_layout(model, CPU, True)
     schedule = Schedule(kind="constant", peak=0.0, warmup_steps=0, total_steps=1)
-    stepper = Stepper(model, build_optimizer(model, momentum=0.9, weight_decay=0.0), schedule, layout=layout)
+    stepper = Stepper(
+        model,
+        build_optimizer(model, OptimConfig(weight_decay=0.0)),
+        schedule,
+        Loss(LossConfig(smoothing=0.0)),
+        layout=layout,
+    )
     x = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     stepper(x.contiguous(memory_format=torch.channels_last), torch.zeros(8, dtype=torch.long))
     weight = model.layer2[0].downsample[0].weight

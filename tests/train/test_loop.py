@@ -9,8 +9,12 @@ from resnets.arch.variants import get_config
 from resnets.data.batches import Batch
 from resnets.errors import TrainingError
 from resnets.nn.model import build_model
-from resnets.train.loop import Stepper, pick_amp, pick_device, run_epoch
-from resnets.train.optim import Schedule, build_optimizer
+from resnets.train.loop import pick_amp, pick_device, run_epoch
+from resnets.train.losses import Loss
+from resnets.train.optim import build_optimizer
+from resnets.train.options import LossConfig, OptimConfig
+from resnets.train.schedule import Schedule
+from resnets.train.step import Stepper
 
 
 class Fixed:
@@ -22,7 +26,12 @@ class Fixed:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        ends = [sum(len(batch.y) for batch in self.batches[: number + 1]) for number in range(len(self.batches))]
+        return list(zip([0, *ends], ends, strict=False))
+
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
         yield from self.batches[start:]
 
 
@@ -39,9 +48,9 @@ def batches(count: int, size: int = 4, value: float = 1.0) -> Fixed:
 def stepper(lr: float = 0.1, **options: object) -> Stepper:
     torch.manual_seed(0)
     model = build_model(get_config("resnet20_cifar", depths=(1, 1, 1), drop_path_rate=0.3))
-    optimizer = build_optimizer(model, momentum=0.9, weight_decay=0.0)
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.0))
     schedule = Schedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
-    return Stepper(model, optimizer, schedule, **options)  # type: ignore[arg-type]
+    return Stepper(model, optimizer, schedule, Loss(LossConfig(smoothing=0.0)), **options)  # type: ignore[arg-type]
 
 
 def test_figures_of_an_epoch_are_means_over_pictures() -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from resnets.errors import DataError, TrainingError, UnknownNameError
-from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.results import Row, read_results
+from resnets.evaluate.results import read_results
 from resnets.train.config import TrainConfig, read_args
+from resnets.train.loop import EpochResult
 from resnets.train.progress import Display
 from resnets.train.run import resume, train
 from resnets.train.session import Session, TrainResult
@@ -24,11 +24,12 @@ from tests.pictures import write_pictures
 
 SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 QUIET = Display(quiet=True)
+UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 
 def run(data: Path | str, output: Path, **options: object) -> TrainResult:
     settings = {"epochs": 3, "lr": 0.05, "model_args": SMALL, "amp": "off", "warmup_epochs": 0.5} | options
-    return train(TrainConfig(data=str(data), output=str(output), **settings), display=QUIET)  # type: ignore[arg-type]
+    return train(TrainConfig.from_options(data=str(data), output=str(output), **settings), display=QUIET)  # type: ignore[arg-type]
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -45,7 +46,7 @@ def test_a_run_learns_and_leaves_everything(pictures: Path, tmp_path: Path) -> N
     assert {entry.name for entry in folder.iterdir()} == {
         "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html",
     }  # fmt: skip
-    assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "confusion.png"}
+    assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "rates.png", "confusion.png"}
     assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]
     bundle = read_folder(result.best)
     assert bundle.classes == ("blue", "green", "red")
@@ -72,8 +73,8 @@ def test_a_run_in_two_sessions_is_the_run_in_one(
     rest = resume(half.folder, display=QUIET)
     for name, tensor in tensors(whole.folder / "last").items():
         assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
-    timeless = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in whole.results]
-    again = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rest.results]
+    timeless = [{k: v for k, v in row.items() if k not in UNSTEADY} for row in whole.results]
+    again = [{k: v for k, v in row.items() if k not in UNSTEADY} for row in rest.results]
     assert again == timeless
     with pytest.raises(TrainingError, match="only an unfinished run"):
         resume(rest.folder, display=QUIET)
@@ -107,13 +108,14 @@ def test_nan_stops_and_the_last_good_state_stays(
     with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was done$"):
         run(pictures, tmp_path, lr=1e30, name="wild")
 
-    def poison(self: Session, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
-        record(self, row, evaluation, seconds)
-        with torch.no_grad():
-            self.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
+    def poison(self: Session, epoch: int) -> EpochResult | None:
+        if epoch:
+            with torch.no_grad():
+                self.engine.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
+        return healthy(self, epoch)
 
-    record = Session._record
-    monkeypatch.setattr(Session, "_record", poison)
+    healthy = Session._train
+    monkeypatch.setattr(Session, "_train", poison)
     with pytest.raises(TrainingError, match=rf"the models and state after epoch 1 stay in {tmp_path}/later$"):
         run(pictures, tmp_path, name="later")
     for folder in ("best", "last"):
@@ -161,8 +163,8 @@ def test_the_name_of_a_run_is_taken_once(pictures: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("limit", "network", "message", "kept"),
     [
-        (60_000, [], "cannot write the model folder", set()),
-        (500_000, [], "cannot write the checkpoint", {"best", "last"}),
+        (60_000, [], "cannot write the run's state", set()),
+        (500_000, [], "cannot write the run's state", {"best", "last"}),
         (60_000, ["--set", "widths=8,8,8", "--set", "stem_width=8"], "File too large", {"best", "last"}),
     ],
 )

@@ -17,7 +17,7 @@ from tests.pictures import write_pictures
 
 
 def test_small_pictures_get_a_small_network_and_their_own_mean(pictures: Path) -> None:
-    settings = settle(TrainConfig(data=str(pictures)), open_dataset(pictures))
+    settings = settle(TrainConfig.from_options(data=str(pictures)), open_dataset(pictures))
     assert settings.config.model == "resnet20_cifar"
     assert settings.network.num_classes == 3
     assert settings.contract.size == (12, 12)
@@ -28,11 +28,11 @@ def test_small_pictures_get_a_small_network_and_their_own_mean(pictures: Path) -
     assert settings.augment.pad == 1
     assert settings.augment.scale is None
     assert settings.config.batch_size == 8  # 72 pictures: as many steps as there can be
-    assert settings.config.lr == pytest.approx(0.1 * 8 / 128)
+    assert settings.config.optim.lr == pytest.approx(0.1 * 8 / 128)
 
 
 def test_digits_are_grey_and_never_mirrored() -> None:
-    settings = settle(TrainConfig(data="digits"), open_dataset("digits"))
+    settings = settle(TrainConfig.from_options(data="digits"), open_dataset("digits"))
     assert settings.contract.channels == "L"
     assert settings.network.in_chans == 1
     assert not settings.augment.flip
@@ -40,7 +40,7 @@ def test_digits_are_grey_and_never_mirrored() -> None:
 
 def test_large_pictures_get_imagenet_s_contract(tmp_path: Path) -> None:
     root = write_pictures(tmp_path / "big", {"train": 3, "val": 1}, size=300)
-    settings = settle(TrainConfig(data=str(root)), open_dataset(root))
+    settings = settle(TrainConfig.from_options(data=str(root)), open_dataset(root))
     assert settings.config.model == "resnet18"
     assert settings.contract == Preprocessing(size=(224, 224), mean=IMAGENET_MEAN)
     assert settings.augment.scale is not None
@@ -56,13 +56,13 @@ def test_what_training_starts_from_keeps_its_contract_and_network(pictures: Path
         name="mine",
     )
     dataset = open_dataset(pictures)
-    settings = settle(TrainConfig(data=str(pictures)), dataset, start)
+    settings = settle(TrainConfig.from_options(data=str(pictures)), dataset, start)
     assert settings.contract == start.preprocessing
     assert settings.config.model == "mine"
     assert settings.config.img_size == (32, 24)
     assert settings.network == replace(config, num_classes=3)
-    assert settle(TrainConfig(data=str(pictures), img_size=24), dataset, start).contract.size == (24, 24)
-    other = settle(TrainConfig(data=str(pictures), model="resnet32_cifar"), dataset, start)
+    assert settle(TrainConfig.from_options(data=str(pictures), img_size=24), dataset, start).contract.size == (24, 24)
+    other = settle(TrainConfig.from_options(data=str(pictures), model="resnet32_cifar"), dataset, start)
     assert other.network.depths == (5, 5, 5)
     again = Bundle(
         model=build_model(settings.network), preprocessing=settings.contract, classes=tuple("abc"), name="mine"
@@ -71,9 +71,11 @@ def test_what_training_starts_from_keeps_its_contract_and_network(pictures: Path
 
 
 def test_what_is_asked_for_stays(pictures: Path) -> None:
-    config = TrainConfig(data=str(pictures), model="plain20_cifar", batch_size=5, lr=0.3, flip=False, pad=0)
+    config = TrainConfig.from_options(
+        data=str(pictures), model="plain20_cifar", batch_size=5, lr=0.3, flip=False, pad=0
+    )
     settled = settle(config, open_dataset(pictures)).config
-    assert (settled.model, settled.batch_size, settled.lr, settled.flip, settled.pad) == (
+    assert (settled.model, settled.batch_size, settled.optim.lr, settled.augment["flip"], settled.augment["pad"]) == (
         "plain20_cifar",
         5,
         0.3,
@@ -84,7 +86,7 @@ def test_what_is_asked_for_stays(pictures: Path) -> None:
 
 def test_settling_twice_changes_nothing(pictures: Path) -> None:
     dataset = open_dataset(pictures)
-    first = settle(TrainConfig(data=str(pictures)), dataset)
+    first = settle(TrainConfig.from_options(data=str(pictures)), dataset)
     assert settle(first.config, dataset) == first
 
 
@@ -92,7 +94,7 @@ def test_pictures_too_small_for_the_network(pictures: Path) -> None:
     dataset = open_dataset(pictures)
 
     def settled(model: str, size: int, batch_size: int = 8) -> Settings:
-        return settle(TrainConfig(data="x", model=model, img_size=size, batch_size=batch_size), dataset)
+        return settle(TrainConfig.from_options(data="x", model=model, img_size=size, batch_size=batch_size), dataset)
 
     with pytest.raises(ShapeError, match="the least size is 32x32"):
         settled("vgg11_bn", 16)
@@ -108,6 +110,6 @@ def test_pictures_too_small_for_the_network(pictures: Path) -> None:
 def test_options_that_contradict_the_data(pictures: Path) -> None:
     dataset = open_dataset(pictures)
     with pytest.raises(ConfigError, match="num_classes is the data's"):
-        settle(TrainConfig(data="x", model_args={"num_classes": 7}), dataset)
+        settle(TrainConfig.from_options(data="x", model_args={"num_classes": 7}), dataset)
     with pytest.raises(ConfigError, match="in_chans is the pictures'"):
-        settle(TrainConfig(data="x", model_args={"in_chans": 1}), dataset)
+        settle(TrainConfig.from_options(data="x", model_args={"in_chans": 1}), dataset)

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_the_card_says_what_it_is(bundle: Bundle, tmp_path: Path) -> None:
     assert "- **recipe**: epochs 2, lr 0.1" in text
     assert "cat, dög, a|b" in text
     assert "resnets predict --model 'my model' picture.jpg" in text
+
+
+def test_the_card_tells_in_words_how_it_was_trained(bundle: Bundle, tmp_path: Path) -> None:
+    told = {
+        "training": {"Optimiser": "SGD, momentum 0.9", "Averaging": "EMA | decay 0.999"},
+        "phases": [
+            {"epochs": "1 to 3", "frozen": "up to layer3", "lr": 0.1},
+            {"epochs": "4", "frozen": "no|", "lr": 1e-3},
+        ],
+    }
+    own = replace(bundle, provenance=bundle.provenance | told)
+    text = (own.save(tmp_path / "m") / "README.md").read_text()
+    section = text.partition("## How it was trained\n\n")[2].partition("\n\n## ")[0]
+    assert section == (
+        "- **Optimiser**: SGD, momentum 0.9\n- **Averaging**: EMA \\| decay 0.999\n\n"
+        "| epochs | frozen | lr |\n| --- | --- | --- |\n| 1 to 3 | up to layer3 | 0.1 |\n| 4 | no\\| | 0.001 |"
+    )
+    assert "**recipe**" not in text  # the same in options
+    assert read_folder(tmp_path / "m").provenance["recipe"] == bundle.provenance["recipe"]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,26 @@ from typing import Any, Literal, get_args
 
 from resnets.errors import ConfigError
 
-__all__ = ["Preprocessing", "CropMode", "Interpolation", "Channels", "IMAGENET_MEAN", "IMAGENET_STD"]
+__all__ = [
+    "Preprocessing",
+    "CropMode",
+    "Interpolation",
+    "Channels",
+    "ChannelOrder",
+    "Depth",
+    "FULL_SCALE",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+]
 
 CropMode = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "lanczos"]
-Channels = Literal["RGB", "BGR", "L"]
+ChannelOrder = Literal["RGB", "BGR", "L"]
+Channels = ChannelOrder | int
+Depth = Literal["uint8", "uint16", "float32"]
+
+# The stored value that stands for full brightness, by depth.
+FULL_SCALE: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,8 +42,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocessing:
     """How a picture becomes the network's input.
 
-    A picture is decoded to 8 bits with `channels`, resized and cropped to `size`, scaled so that 255 becomes
-    `value_range[1]` and 0 becomes `value_range[0]`, then normalised per channel: `(x - mean) / std`.
+    A picture is decoded to `channels` of `dtype`, resized and cropped to `size`, scaled so that full brightness (255
+    of uint8, 65535 of uint16, 1 of float32) becomes `value_range[1]` and 0 becomes `value_range[0]`, then normalised
+    per channel: `(x - mean) / std`. With `float32` and (0, 1) the values are taken as they are.
 
     Args:
         size: (H, W) of the network's input, in pixels.
@@ -37,9 +53,10 @@ class Preprocessing:
             keeping it, then cut; `border`: resized to fit inside and padded with the mean colour.
         crop_pct: share of the resized picture that the crop keeps, in (0, 1].
         interpolation: the resampling filter (antialiased, as Pillow's).
-        channels: what a pixel holds, and in which order.
-        value_range: what 0 and 255 become before mean and std: (0, 1), (0, 255), (-1, 1).
+        channels: what a pixel holds, and in which order; or how many bands, taken as they are stored.
+        value_range: what 0 and full brightness become before mean and std: (0, 1), (0, 255), (-1, 1).
         mean, std: one value a channel, in units of `value_range`.
+        dtype: the depth that pictures are decoded to. Those of another depth are scaled: full brightness stays full.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -50,6 +67,7 @@ class Preprocessing:
     value_range: tuple[float, float] = (0.0, 1.0)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    dtype: Depth = "uint8"
 
     def __post_init__(self) -> None:
         # Lists (from JSON) become tuples, so that equality and the hash do not depend on where it came from.
@@ -61,10 +79,14 @@ class Preprocessing:
         for name, allowed in (
             ("crop_mode", CropMode),
             ("interpolation", Interpolation),
-            ("channels", Channels),
+            ("dtype", Depth),
         ):
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}")
+        bands = type(self.channels) is int and self.channels >= 1
+        if not bands and self.channels not in get_args(ChannelOrder):
+            orders = ", ".join(get_args(ChannelOrder))
+            raise ConfigError(f"channels must be one of {orders} or a number of bands; got {self.channels!r}")
         if not 0 < self.crop_pct <= 1:
             raise ConfigError(f"crop_pct must be in (0, 1]; got {self.crop_pct}")
         if self.value_range[0] >= self.value_range[1]:
@@ -80,7 +102,7 @@ class Preprocessing:
     @property
     def num_channels(self) -> int:
         """How many channels the network sees."""
-        return len(self.channels)
+        return self.channels if isinstance(self.channels, int) else len(self.channels)
 
     @property
     def resized(self) -> tuple[int, int]:
@@ -89,13 +111,14 @@ class Preprocessing:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that stand for exactly these fields."""
+        """16 hexadecimal digits that stand for exactly the fields of `to_dict`."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """The fields as JSON can hold them; those of `_LATER` only where they are not as always."""
+        fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in fields.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
@@ -105,9 +128,14 @@ class Preprocessing:
             ConfigError: an unknown or missing field, or a value that breaks a rule.
         """
         known = set(cls.__dataclass_fields__)
-        if set(fields) != known:
+        missing = known - set(fields) - set(_LATER)
+        if missing or set(fields) - known:
             raise ConfigError(
                 f"a preprocessing contract has the fields {', '.join(sorted(known))}; "
-                f"missing {sorted(known - set(fields))}, unknown {sorted(set(fields) - known)}"
+                f"missing {sorted(missing)}, unknown {sorted(set(fields) - known)}"
             )
         return cls(**fields)
+
+
+# Fields that contracts saved by version 0.1 lack, and what they mean there: their hashes must stay what they are.
+_LATER = {"dtype": "uint8"}

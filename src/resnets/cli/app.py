@@ -2,7 +2,8 @@
 
 To add a verb: write `cli/NAME.py` with a function `run` (typer's annotations; its docstring is the help) that
 imports what is heavy inside itself, and add a line to `VERBS`. Only the verb that was asked for is imported.
-`run` answers nothing or an exit code. A verb in `VERBS` whose file is not there yet is left out.
+`run` answers nothing or an exit code. A verb with verbs of its own (`resnets data pack`) has a typer `app` instead of
+`run`. A verb in `VERBS` whose file is not there yet is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ VERBS = {
     "train": "Train a network on a folder of pictures.",
     "val": "Measure a trained model on labelled pictures.",
     "predict": "Say what is in pictures.",
+    "data": "Pack pictures for fast training, or check them.",
     "convert": "Open weights of any codebase as a model folder.",
+    "recipes": "List the training recipes, or show one.",
 }
 
 EXAMPLES = """
@@ -106,7 +109,11 @@ def _app(verbs: dict[str, str], wanted: str | None) -> typer.Typer:
     )
     app.callback()(_top)
     for verb, line in verbs.items():
-        function: Callable[..., Any] = import_module(f"resnets.cli.{verb}").run if verb == wanted else _absent
+        module: Any = import_module(f"resnets.cli.{verb}") if verb == wanted else None
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb, short_help=line)
+            continue
+        function: Callable[..., Any] = _absent if module is None else module.run
         app.command(verb, cls=VerbHelp, short_help=line)(function)
     return app
 
@@ -133,6 +140,11 @@ def _top(
 
 
 def _complain(message: str, *hints: str) -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # started by torchrun: one of the processes says it
+        from resnets.train.distributed import speaks
+
+        if not speaks():
+            return
     message = " ".join(message.split())
     print(*(f"error: {message}", *filter(None, hints)), sep="\n", file=sys.stderr, flush=True)
 

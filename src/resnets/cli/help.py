@@ -10,6 +10,8 @@ from typer.core import TyperCommand, TyperGroup
 
 __all__ = ["VerbHelp", "VerbListHelp"]
 
+WIDEST = 100  # columns of a help page, where the terminal has them
+
 
 def bold(text: str) -> str:
     """`text` in bold where a person reads it in a terminal (NO_COLOR obeyed)."""
@@ -18,6 +20,10 @@ def bold(text: str) -> str:
 
 class VerbHelp(TyperCommand):
     """A verb whose options are listed in groups, by their `rich_help_panel`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """With help pages as wide as the terminal, up to `WIDEST`."""
+        return super().make_context(info_name, args, parent, max_content_width=WIDEST, **extra)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Without the braces that typer puts around what is required."""

@@ -8,6 +8,7 @@ wider than the terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """A result, to stdout."""
-    print(text)
+    """A result, to stdout; of several processes under torchrun, the first one's."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
 
 
 def warn(message: str) -> None:

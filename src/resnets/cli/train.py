@@ -8,32 +8,34 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.parse import parse_overrides, parse_size
+from resnets.arch.parse import parse_size
 from resnets.cli.output import print_json, print_text
 
-# The groups of the help page.
-NETWORK, RECIPE, PICTURES, MACHINE, RUN = (
-    {"rich_help_panel": title} for title in ("Network", "Recipe", "Pictures", "Machine", "Run folder")
-)
+# The groups of the help page, which fits on a screen: all other options are reached through --set.
+NETWORK, RECIPE, DATA, RUN = ({"rich_help_panel": title} for title in ("Network", "Recipe", "Pictures", "Run"))
+HIDDEN: Any = {"hidden": True}
+ASIDE = ("data", "setting", "recipe", "resume", "dry_run", "verify", "as_json", "img_size")
 
 
 def run(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, Parquet shards, or 'digits'.")
+        str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, a CSV, shards, or 'digits'.")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME", help="See `resnets models`; by default one that fits.", **NETWORK),
+        str | None, typer.Option(metavar="NAME", help="See `resnets models`; by default one that fits.", **NETWORK)
     ] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Start from a model: starter, a file or a folder.", **NETWORK)
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A field of the network, as shortcut=B; repeatable.", **NETWORK
-        ),
+    freeze: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Freeze up to: stem, layer1.., backbone.", **NETWORK)
+    ] = None,
+    freeze_epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Thaw after so many epochs; never.", **NETWORK)
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="See `resnets recipes`, or a YAML file.", **RECIPE)
     ] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the pictures; 30.", **RECIPE)] = None,
     batch_size: Annotated[
@@ -42,83 +44,104 @@ def run(
     lr: Annotated[
         float | None, typer.Option(metavar="X", help="Peak learning rate; 0.1 for 128 pictures a step.", **RECIPE)
     ] = None,
+    opt: Annotated[str | None, typer.Option(metavar="sgd|adamw|lamb", help="Optimiser; sgd.", **RECIPE)] = None,
+    sched: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cosine, linear, step, onecycle, constant; cosine.", **RECIPE)
+    ] = None,
     weight_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Of weights, not of norms and biases; 5e-4.", **RECIPE)
     ] = None,
-    momentum: Annotated[float | None, typer.Option(metavar="X", help="Nesterov's; 0.9.", **RECIPE)] = None,
-    warmup_epochs: Annotated[
-        float | None, typer.Option(metavar="N", help="Epochs of rising learning rate; 2.", **RECIPE)
-    ] = None,
-    sched: Annotated[
-        str | None, typer.Option(metavar="cosine|constant", help="After the warm-up; cosine.", **RECIPE)
-    ] = None,
     smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing; 0.1.", **RECIPE)] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Of weights, order, split and augmentation; 0.", **RECIPE)
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="All that has no flag: --set mixup=0.2 --set shortcut=B. Lists: `resnets recipes NAME`, "
+            "docs/training.md.",
+            **RECIPE,
+        ),
     ] = None,
+    momentum: Annotated[float | None, typer.Option(**HIDDEN)] = None,
+    warmup_epochs: Annotated[float | None, typer.Option(**HIDDEN)] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", **HIDDEN)] = None,
+    pad: Annotated[int | None, typer.Option(**HIDDEN)] = None,
+    cutout: Annotated[int | None, typer.Option(**HIDDEN)] = None,
     img_size: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH; the pictures' own, or 224.", **PICTURES),
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of them; yes, but for digits.", **PICTURES)
-    ] = None,
-    pad: Annotated[
-        int | None, typer.Option(metavar="N", help="Pixels of padding before a crop; an eighth of a side.", **PICTURES)
-    ] = None,
-    cutout: Annotated[
-        int | None, typer.Option(metavar="N", help="Side of a blanked-out square; 0.", **PICTURES)
+        str | None, typer.Option(metavar="SIZE", help="Pixels a side, or HxW; the pictures' own, or 224.", **DATA)
     ] = None,
     val_fraction: Annotated[
-        float | None, typer.Option(metavar="X", help="Held out where there is no val split; 0.1.", **PICTURES)
+        float | None, typer.Option(metavar="X", help="Held out where there is no val split; 0.1.", **DATA)
     ] = None,
     skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave out what does not decode, and list it.", **PICTURES)
-    ] = None,
-    amp: Annotated[
-        str | None, typer.Option(metavar="auto|bf16|fp16|off", help="Mixed precision; auto.", **MACHINE)
+        bool | None, typer.Option("--skip-bad", help="Leave out what does not decode, and list it.", **DATA)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps; auto.", **MACHINE)
+        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps; auto.", **RUN)
     ] = None,
+    amp: Annotated[str | None, typer.Option(metavar="auto|bf16|fp16|off", help="Mixed precision; auto.", **RUN)] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Decoding processes for large pictures; one a core.", **MACHINE)
+        int | None, typer.Option(metavar="N", help="Decoding processes for large pictures; one a core.", **RUN)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of weights, order, split and augmentation; 0.", **RUN)
     ] = None,
     output: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where runs go; runs.", **RUN)] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="This run's folder; after data and model.", **RUN)
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Go on with this run; it remembers data and options.", **RUN),
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, at that step.", **RUN)
     ] = None,
+    verify: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="With --resume: replay steps and compare.", **RUN)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would train when, at which rate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result, for programs.")] = False,
 ) -> int:
-    """Train a network on pictures and leave a run folder: models, results, curves, a report.
-
-    With nothing else said, network, sizes and learning rate follow from the pictures; each line below ends with what
-    its option is by default. Ctrl-C leaves the best model so far; --resume goes on after the last whole epoch.
+    """Train a network on pictures and leave a run folder: models, results, curves, a report. What is not said follows
+    from the pictures, or is the default behind the semicolon.
     """
     from resnets import api
+    from resnets.train.config import parse_settings
 
     # What stands on the command line; the rest is the recipe's own, so that its defaults live in one place.
-    chosen = {
-        key: value
-        for key, value in context.params.items()
-        if value is not None and key not in ("data", "option", "resume", "as_json")
-    }
+    chosen = {key: value for key, value in context.params.items() if value is not None and key not in ASIDE}
     if img_size is not None:
         chosen["img_size"] = parse_size(img_size)
-    if option:
-        chosen["model_args"] = parse_overrides(option)
-    if resume is not None:
-        result = api.train(data, resume=resume, **chosen)
-    elif data is None:
+    if recipe is not None:
+        chosen["recipe"] = recipe
+    if freeze is not None:
+        chosen["freeze.freeze"] = chosen.pop("freeze")  # beside a --set of the group that has the same name
+    chosen |= parse_settings(setting or ())
+    if verify is not None:
+        if resume is None:
+            raise typer.BadParameter("replays the steps of a run; pass --resume RUN", param_hint="--verify")
+        return _print_verdict(api.verify(resume, steps=verify), as_json)
+    if resume is None and data is None:
         raise typer.BadParameter("pass a folder of pictures, digits, or --resume RUN", param_hint="DATA")
-    else:
-        result = api.train(data, **chosen)
+    if dry_run and data is not None:
+        return _print_plan(api.plan_training(data, **chosen), as_json)
+    result = api.train(data, resume=resume, **chosen)
     _print(result, as_json)
     return 0 if result.stopped is None else 128 + int(result.stopped)
+
+
+def _print_plan(plan: Any, as_json: bool) -> int:
+    if as_json:
+        print_json({"args": plan.args, "plan": plan.rows})
+        return 0
+    print_text(f"{plan.args['model']}, {plan.args['epochs']} epochs, batch {plan.args['batch_size']}\n")
+    print_text("\n".join(plan.lines))
+    return 0
+
+
+def _print_verdict(verdict: Any, as_json: bool) -> int:
+    if as_json:
+        print_json({"same": verdict.same, "steps": verdict.steps, "what": verdict.what})
+    else:
+        print_text(verdict.what)
+    return 0 if verdict.same else 1
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What training does to pictures, a batch at a time, on whatever device the batch lies.
+"""Where the pixels of training pictures come from, a batch at a time, on whatever device the batch lies.
 
 Crop with padding, flip and cutout are one computation: where does every output pixel come from? Then one gather
 fetches them. Draws come from `data.random`, keyed by sample, so a picture comes out the same alone or in a batch.
@@ -11,54 +11,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from resnets.data import random
-from resnets.errors import ConfigError
+from resnets.data.augment_config import AugmentConfig
+from resnets.data.vary import vary
 
-__all__ = ["AugmentConfig", "PixelTable", "augment", "augment_draws", "crop_box", "crop_draws"]
+__all__ = ["FLIP", "AugmentConfig", "PixelTable", "augment", "augment_draws", "crop_box", "crop_draws", "vary"]
 
-PadMode = Literal["zero", "reflect", "mean"]
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop
+FLIP, _VFLIP = 2, 3  # places in a row of draws
 Draws = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training pictures are varied.
-
-    Args:
-        pad: pixels added on every side before a crop of the original size (4 for CIFAR); 0 for none.
-        pad_mode: what the added pixels show: `zero` (black), `reflect`, or `mean` (the mean colour).
-        flip: mirror left and right with probability 1/2.
-        cutout: side of a square, in pixels, filled with the mean colour at a random place; 0 for none.
-        scale: share of the picture's area that a random resized crop takes, (least, most) in (0, 1]; None for no
-            such crop (the contract's own resize and crop is used then). ImageNet's is (0.08, 1).
-        ratio: width / height of that crop, (least, most).
-    """
-
-    pad: int = 0
-    pad_mode: PadMode = "zero"
-    flip: bool = True
-    cutout: int = 0
-    scale: tuple[float, float] | None = None
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-
-    def __post_init__(self) -> None:
-        for name in ("pad", "cutout"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more pixels; got {getattr(self, name)}; use 0 for none")
-        if self.pad_mode not in ("zero", "reflect", "mean"):
-            raise ConfigError(f"pad_mode must be zero, reflect or mean; got {self.pad_mode!r}; choose one of them")
-        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ConfigError(f"scale must be 0 < least <= most <= 1; got {self.scale}; ImageNet's is (0.08, 1)")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"ratio must be 0 < least <= most; got {self.ratio}; ImageNet's is (3/4, 4/3)")
 
 
 class PixelTable:
@@ -66,27 +32,28 @@ class PixelTable:
 
     Args:
         shape: (M, H, W, C) of the pictures, which are black until `images` is written to.
-        fill: C bytes, the mean colour.
+        fill: C values, the mean colour.
+        dtype: of the values.
     """
 
     MEAN, BLACK, FIRST = 0, 1, 2  # rows of `pixels`
 
-    def __init__(self, shape: Sequence[int], fill: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], fill: Sequence[float], dtype: torch.dtype = torch.uint8) -> None:
         self.count, self.height, self.width, self.channels = shape
         size = self.FIRST + self.count * self.height * self.width
-        self.pixels = torch.zeros(size, self.channels, dtype=torch.uint8)  # (2 + M * H * W, C)
-        self.pixels[self.MEAN] = torch.tensor(fill, dtype=torch.uint8)
+        self.pixels = torch.zeros(size, self.channels, dtype=dtype)  # (2 + M * H * W, C)
+        self.pixels[self.MEAN] = torch.tensor(fill, dtype=dtype)
 
     @classmethod
-    def of(cls, images: torch.Tensor, fill: Sequence[int]) -> PixelTable:
-        """A table of a copy of `images`, (M, H, W, C) uint8."""
-        table = cls(images.shape, fill)
+    def of(cls, images: torch.Tensor, fill: Sequence[float]) -> PixelTable:
+        """A table of a copy of `images`, (M, H, W, C)."""
+        table = cls(images.shape, fill, images.dtype)
         table.images.copy_(images)
         return table
 
     @property
     def images(self) -> torch.Tensor:
-        """(M, H, W, C) uint8, a view."""
+        """(M, H, W, C), a view."""
         return self.pixels[self.FIRST :].view(self.count, self.height, self.width, self.channels)
 
     def to(self, device: torch.device | str) -> PixelTable:
@@ -105,17 +72,19 @@ def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws:
         draws: (N, 8) uniform numbers in [0, 1), from `augment_draws`.
 
     Returns:
-        (N, H, W, C) uint8 on the table's device.
+        (N, H, W, C) of the table's type, on its device.
     """
     device, height, width = rows.device, table.height, table.width
     if not (config.pad or config.cutout):  # nothing moves but whole rows: cheaper than a pixel at a time
         images = table.images.index_select(0, rows)
-        mirrored = torch.from_numpy(np.flatnonzero(config.flip & (draws[:, 2] < 0.5))).to(device)
-        images[mirrored] = images[mirrored].flip(2)
+        for wanted, place, axis in ((config.flip, FLIP, 2), (config.vflip, _VFLIP, 1)):
+            if wanted:
+                mirrored = torch.from_numpy(np.flatnonzero(draws[:, place] < 0.5)).to(device)
+                images[mirrored] = images[mirrored].flip(axis)
         return images
-    top, left, flip, cut_y, cut_x = _places(config, draws, height, width).to(device)[:, :, None]  # (N, 1) each
-    y = torch.arange(height, device=device) + top  # (N, H) source row of every output row
-    column = torch.arange(width, device=device)
+    top, left, flip, vflip, cut_y, cut_x = _places(config, draws, height, width).to(device)[:, :, None]  # (N, 1) each
+    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
+    y = (torch.where(vflip.bool(), height - 1 - row, row) if config.vflip else row) + top  # (N, H) source rows
     x = (torch.where(flip.bool(), width - 1 - column, column) if config.flip else column) + left  # (N, W)
     outside = 0
     if config.pad and config.pad_mode == "reflect":
@@ -137,21 +106,25 @@ def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws:
 
 
 def _places(config: AugmentConfig, draws: Draws, height: int, width: int) -> torch.Tensor:
-    """(5, N) int64: shift down, shift right, whether to flip, row and column of the cutout's centre."""
+    """(6, N) int64: shift down, shift right, whether to flip and vflip, row and column of the cutout's centre."""
     span = 2 * config.pad + 1
     down, right = np.floor(draws[:, :2].T * span) - config.pad
-    columns = (down, right, draws[:, 2] < 0.5, np.floor(draws[:, 4] * height), np.floor(draws[:, 5] * width))
-    return torch.from_numpy(np.stack(columns).astype(np.int64))
+    flips = draws[:, FLIP] < 0.5, draws[:, _VFLIP] < 0.5
+    centre = np.floor(draws[:, 4] * height), np.floor(draws[:, 5] * width)
+    return torch.from_numpy(np.stack((down, right, *flips, *centre)).astype(np.int64))
 
 
-def augment_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
-    """(N, 8) numbers for `augment`: each option has places of its own, so that one does not disturb another."""
-    return random.uniform(seed, epoch, index, random.Stream.AUGMENT, 8)
+def augment_draws(seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
+    """(N, 8) numbers for `augment`: each option has places of its own, so that one does not disturb another.
+
+    `view` says which of several views of the same sample it is: one for all, or (N,).
+    """
+    return random.uniform(seed, epoch, index, random.Stream.AUGMENT, 8, view)
 
 
-def crop_draws(seed: int, epoch: int, index: npt.ArrayLike) -> Draws:
-    """(N, 24) numbers, a row of which `crop_box` takes."""
-    return random.uniform(seed, epoch, index, random.Stream.RESIZED_CROP, 2 * _ATTEMPTS + 4)
+def crop_draws(seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
+    """(N, 24) numbers, a row of which `crop_box` takes; `view` as for `augment_draws`."""
+    return random.uniform(seed, epoch, index, random.Stream.RESIZED_CROP, 2 * _ATTEMPTS + 4, view)
 
 
 def _inside(position: torch.Tensor, size: int) -> torch.Tensor:

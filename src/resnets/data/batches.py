@@ -10,9 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from resnets.errors import ConfigError
-
-__all__ = ["Batch", "Batches", "batch_bounds"]
+__all__ = ["Batch", "Batches"]
 
 
 class Batch(NamedTuple):
@@ -30,32 +28,22 @@ class Batch(NamedTuple):
 
 
 class Batches(Protocol):
-    """Batches of a split, epoch by epoch."""
+    """Batches of a split, epoch by epoch.
+
+    Attributes:
+        bounds: (first, past the last) place in the epoch of each batch, over all processes that share it.
+    """
+
+    bounds: list[tuple[int, int]]
 
     def __len__(self) -> int:
         """Batches an epoch."""
         ...
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on (to resume within an epoch)."""
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on (to resume within an epoch).
+
+        Args:
+            size: (H, W) in pixels in place of the contract's, for training that begins with small pictures.
+        """
         ...
-
-
-def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> list[tuple[int, int]]:
-    """(first, past the last) of every training batch.
-
-    Batch normalisation cannot train on one picture, so a single picture left over joins the batch before it.
-
-    Args:
-        count: pictures.
-        batch_size: 1 or more.
-        drop_last: leave out a batch that is not full, unless it is the only one.
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be 1 or more; got {batch_size}; 128 is usual")
-    bounds = [(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
-    if len(bounds) > 1 and count % batch_size and drop_last:
-        bounds.pop()
-    elif len(bounds) > 1 and batch_size > 1 and count % batch_size == 1:
-        bounds[-2:] = [(bounds[-2][0], count)]
-    return bounds

@@ -8,25 +8,34 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from resnets.arch.preprocessing import Depth, Preprocessing
 from resnets.data.cores import available_cores
 from resnets.data.dataset import Dataset, ImageSet, Problem
+from resnets.data.decode import PixelChannels
+from resnets.data.transform import decode_channels
 from resnets.errors import DataError, ImageError
 
 __all__ = ["check", "quarantine", "require_sound"]
 
 
 def check(
-    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset,
+    *,
+    contract: Preprocessing | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
     """Decodes every picture and says which do not.
 
     Args:
+        contract: what pictures are decoded to; by default what their headers hint at.
         workers: threads; the decoders run outside Python's lock. By default one for every core.
         progress: called with (done, total), from any thread but never twice at once.
 
     Returns:
         One fatal problem a picture that does not decode, in the order of the splits.
     """
+    channels, depth = _wanted(dataset, contract)
     todo = [
         (images, range(start, min(start + 32, len(images))))
         for images in dataset.splits.values()
@@ -40,7 +49,7 @@ def check(
         found = []
         for i in places:
             try:
-                images.image(i, "RGB")
+                images.image(i, channels, depth)
             except ImageError as error:
                 found.append(Problem(kind="undecodable", where=error.where, reason=error.reason, fatal=True))
         with lock:
@@ -51,6 +60,16 @@ def check(
 
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         return [problem for found in pool.map(work, todo) for problem in found]
+
+
+def _wanted(dataset: Dataset, contract: Preprocessing | None) -> tuple[PixelChannels, Depth]:
+    if contract is not None:
+        return decode_channels(contract), contract.dtype
+    try:
+        hint = dataset.contract_hint
+    except DataError:  # not one header can be read
+        return "RGB", "uint8"
+    return hint.channels if isinstance(hint.channels, int) else "RGB", hint.dtype
 
 
 def require_sound(problems: Sequence[Problem]) -> None:

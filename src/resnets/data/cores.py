@@ -8,7 +8,7 @@ __all__ = ["available_cores"]
 
 
 def available_cores() -> int:
-    """Cores that the scheduler gives this process, 1 or more."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that the scheduler gives this process, 1 or more; its part of them where `torchrun` started several."""
+    here = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    cores = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -5,6 +5,7 @@ Legend: N pictures, H height, W width, C channels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,8 +14,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from resnets.data import random
-from resnets.data.decode import PixelChannels, Pixels, decode, header, to_luma
+from resnets.arch.preprocessing import Depth
+from resnets.data.bands import convert_array
+from resnets.data.decode import Header, PixelChannels, Pixels, decode, header
 from resnets.errors import DataError, ImageError
 
 __all__ = [
@@ -24,7 +26,6 @@ __all__ = [
     "ImageSet",
     "Problem",
     "Source",
-    "split_rows",
 ]
 
 Labels = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ class Source(Protocol):
         ...
 
     def read(self, row: int) -> bytes | Pixels:
-        """Its encoded bytes, or (H, W, C) pixels; raises ImageError."""
+        """Its encoded bytes, or (H, W, C) uint8, uint16 or float32 pixels; raises ImageError."""
         ...
 
 
@@ -51,14 +52,18 @@ class ImageSet:
         source: where the pictures lie.
         rows: (N,) int64, which of the source's pictures these are.
         labels: (N,) int64 class indices.
+        groups: (N,) int64, or None; pictures of one number (of one person, plant, film) belong together, and are
+            never divided between training and validation. The numbers hold over all splits of a data set.
     """
 
     source: Source
     rows: Labels
     labels: Labels
+    groups: Labels | None = None
 
     def __post_init__(self) -> None:
         assert len(self.rows) == len(self.labels)
+        assert self.groups is None or len(self.groups) == len(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,26 +73,28 @@ class ImageSet:
         return self.source.name(int(self.rows[i]))
 
     def read(self, i: int) -> bytes | Pixels:
-        """Picture `i` as it is stored: encoded bytes, or (H, W, C) uint8 pixels."""
+        """Picture `i` as it is stored: encoded bytes, or (H, W, C) pixels."""
         return self.source.read(int(self.rows[i]))
 
-    def image(self, i: int, channels: PixelChannels) -> Pixels:
-        """Picture `i` decoded, (H, W, C) uint8.
+    def image(self, i: int, channels: PixelChannels, depth: Depth = "uint8") -> Pixels:
+        """Picture `i` decoded, (H, W, C) of dtype `depth`; see `decode`.
 
         Raises:
             ImageError: it cannot be read or decoded.
         """
         content = self.read(i)
         if isinstance(content, bytes):
-            return decode(content, channels, where=self.name(i))
-        if channels == "RGB":
-            return content if content.shape[2] == 3 else np.repeat(content, 3, axis=2)
-        return content if content.shape[2] == 1 else to_luma(content)
+            return decode(content, channels, where=self.name(i), depth=depth)
+        try:
+            return convert_array(content, channels, depth)
+        except ValueError as error:
+            raise ImageError(self.name(i), str(error)) from error
 
     def subset(self, indices: npt.ArrayLike) -> ImageSet:
         """The pictures at these places, in this order."""
         at = np.asarray(indices, np.int64)
-        return replace(self, rows=self.rows[at], labels=self.labels[at])
+        groups = None if self.groups is None else self.groups[at]
+        return replace(self, rows=self.rows[at], labels=self.labels[at], groups=groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,7 @@ class Problem:
 
     Args:
         kind: `undecodable`, `empty-class`, `untrained-class`, `missing-class`, `missing-shard`, `ignored`,
-            `unlabelled` or `mixed-files`.
+            `unlabelled`, `mixed-files` or `shared-groups` (between training and another split).
         where: the path, or `shard#row`, it is about.
         reason: what is wrong and what to do, in a few words.
         fatal: whether training must not start with it.
@@ -111,6 +118,7 @@ class Problem:
         "ignored",
         "unlabelled",
         "mixed-files",
+        "shared-groups",
     ]
     where: str
     reason: str
@@ -125,10 +133,12 @@ class ContractHint:
     """What a sample of the headers says, for choosing a preprocessing contract.
 
     Args:
-        channels: `L` when every sampled picture is stored grey, else `RGB`.
+        channels: `L` when every sampled picture is stored grey, else `RGB`; where some are bands that are no
+            colours, how many most of those have.
         size: (H, W) medians, in pixels.
         smallest, largest: (H, W), each the least and the greatest of its axis.
         sampled: how many headers were read.
+        dtype: `uint16` or `float32` when every sampled picture is stored so deep, else `uint8`.
     """
 
     channels: PixelChannels
@@ -136,6 +146,7 @@ class ContractHint:
     smallest: tuple[int, int]
     largest: tuple[int, int]
     sampled: int
+    dtype: Depth = "uint8"
 
     @property
     def uniform(self) -> bool:
@@ -165,31 +176,35 @@ class Dataset:
 
     @cached_property
     def contract_hint(self) -> ContractHint:
-        """Sizes and channels of up to 64 pictures, evenly spaced over the training split.
+        """Sizes, channels and depth of up to 64 pictures, evenly spaced over the training split.
 
         Raises:
             DataError: not one of their headers could be read.
         """
         images = self.splits.get("train") or next(iter(self.splits.values()))
-        seen = []
+        seen: list[Header] = []
         for i in np.unique(np.linspace(0, len(images) - 1, 64).astype(int)):
             try:
                 content = images.read(i)
                 if isinstance(content, bytes):
                     seen.append(header(content, where=images.name(i)))
                 else:
-                    seen.append((content.shape[0], content.shape[1], content.shape[2] == 1))
+                    seen.append(_of_array(content))
             except ImageError:  # `check` reports it
                 continue
         if not seen:
             raise DataError(f"pictures must decode; none of those sampled in {self.name} does; run resnets data check")
-        sizes = np.array([(height, width) for height, width, _ in seen])
+        sizes = np.array([(found.height, found.width) for found in seen])
+        bands = Counter(found.channels for found in seen if isinstance(found.channels, int))
+        grey = all(found.channels == "L" for found in seen)
+        dtypes = {found.dtype for found in seen}
         return ContractHint(
-            channels="L" if all(grey for *_, grey in seen) else "RGB",
+            channels=bands.most_common(1)[0][0] if bands else "L" if grey else "RGB",
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
             largest=_pair(sizes.max(axis=0)),
             sampled=len(seen),
+            dtype="uint8" if "uint8" in dtypes else "float32" if "float32" in dtypes else "uint16",
         )
 
     def without(self, problems: Iterable[Problem]) -> Dataset:
@@ -212,22 +227,8 @@ def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def split_rows(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
-    """A seeded stratified split: of every class with two pictures or more, `fraction` and at least one go to val.
-
-    Args:
-        labels: (N,) class indices.
-        fraction: in (0, 1).
-
-    Returns:
-        Places of training and of validation pictures, each sorted; together all, in common none.
-    """
-    if not 0 < fraction < 1:
-        raise DataError(f"val_fraction must be between 0 and 1; got {fraction}; 0.1 is usual")
-    held = []
-    for label in np.unique(labels):
-        places = np.flatnonzero(labels == label)
-        count = min(len(places) - 1, max(1, round(len(places) * fraction)))
-        held.append(places[random.permutation(len(places), seed, int(label), random.Stream.SPLIT)[:count]])
-    val = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
-    return np.setdiff1d(np.arange(len(labels)), val), val
+def _of_array(pixels: Pixels) -> Header:
+    count, kind = pixels.shape[2], pixels.dtype
+    channels: PixelChannels = "L" if count == 1 else "RGB" if count == 3 else count
+    dtype: Depth = "uint8" if kind == np.uint8 else "uint16" if kind == np.uint16 else "float32"
+    return Header(pixels.shape[0], pixels.shape[1], channels, dtype)

@@ -1,11 +1,14 @@
-"""From a file's bytes to 8-bit pixels, or to one clear error.
+"""From a file's bytes to pixels, of 8 bits or deeper, or to one clear error.
 
 Decisions, so that training and prediction see what a person sees in a viewer:
 - EXIF (and XMP) orientation is obeyed.
-- Transparent pixels are laid over white; a 16-bit grey picture's transparent value is not looked at.
+- Transparent pixels are laid over white; the one transparent value of a PNG of 16 bits is not looked at (but for
+  colour that is asked for as 8 bits).
 - Of animations and multi-page files the first frame is taken.
 - 16-bit grey is divided by 257 and rounded (12-bit TIFF by 4095 / 255), never clipped. Floating-point pixels
   must lie in 0..1 and 32-bit integers in 0..65535, since nothing in a file says what another range would mean.
+- 16 bits of colour are kept where they are asked for: of PNG, TIFF, PPM and .npy. Asked for as 8 bits, colour loses
+  its lower byte (as Pillow does it). Of JPEG 2000 and AVIF colour 8 bits are all there is.
 - Damage is an error: a picture cut short is never filled up with grey.
 
 Legend: H height, W width, C channels.
@@ -13,52 +16,61 @@ Legend: H height, W width, C channels.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import io
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
-from PIL import Image, UnidentifiedImageError, _imaging
+from PIL import Image
 
+from resnets.arch.preprocessing import Depth
+from resnets.data.bands import ColourOrder, PixelChannels, Pixels, convert, is_array, read_bands, read_layout, to_depth
+from resnets.data.jpeg import decode_jpeg, read_jpeg
+from resnets.data.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Pixels", "PixelChannels", "decode", "header", "jpeg_size", "to_luma"]
+__all__ = ["MAX_PIXELS", "Header", "Pixels", "PixelChannels", "decode", "header", "to_luma"]
 
-Pixels = npt.NDArray[np.uint8]
-PixelChannels = Literal["RGB", "L"]
-
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
-
-# Pillow's other formats run programs (EPS), or hold no pictures that people classify.
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
-_ORIENTATION = 0x0112
 _TIFF_BITS = 258
-# What libjpeg says when picture data is missing or wrong; Pillow would show grey there without a word.
-_DAMAGE = ("premature end of data segment", "huffman", "instead of rst", "arithmetic", "bogus", "corrupt progressive")
+
+
+class Header(NamedTuple):
+    """What a picture's header says.
+
+    Attributes:
+        height, width: in pixels, upright.
+        channels: `L` or `RGB` as a viewer would show it, or the number of bands where it could not.
+        dtype: of the stored values; deeper integers count as `uint16`.
+    """
+
+    height: int
+    width: int
+    channels: PixelChannels
+    dtype: Depth
 
 
 def decode(
-    content: bytes | Path | str, channels: PixelChannels, *, where: str | None = None, reduce: int = 1
+    content: bytes | Path | str,
+    channels: PixelChannels,
+    *,
+    where: str | None = None,
+    reduce: int = 1,
+    depth: Depth = "uint8",
 ) -> Pixels:
-    """The picture in `content` as 8-bit pixels.
+    """The picture in `content` as pixels.
 
     Args:
         content: the file's bytes, or its path.
-        channels: `RGB` (grey is replicated) or `L` (colour becomes luma, ITU-R 601).
+        channels: `RGB` (grey is replicated), `L` (colour becomes luma, ITU-R 601) or a number of bands, which are
+            taken as they are stored: nothing is laid over white, and a picture of another number is an error.
         where: what to call the picture in errors; by default its path.
         reduce: 1, 2, 4 or 8; a JPEG may be decoded at this fraction of its size (it need not be: look at the
             shape), which is several times faster.
+        depth: of the values; those stored with another depth are scaled, full brightness to full brightness (255,
+            65535, 1.0). Floating-point values asked for as such are taken as they are, but must be finite.
 
     Returns:
-        (H, W, C) uint8, contiguous.
+        (H, W, C) of dtype `depth`, contiguous.
 
     Raises:
         ImageError: whatever is wrong with it.
@@ -69,37 +81,45 @@ def decode(
     where = where or "picture"
     if not content:
         raise ImageError(where, "the file is empty")
-    pixels = _simplejpeg(content, channels, where, reduce) if content[:3] == b"\xff\xd8\xff" else None
-    if pixels is None:
+    if isinstance(channels, int) or depth != "uint8" or is_array(content):
+        with pillow_errors(where):
+            bands = read_bands(content, channels, depth)
+            if bands is not None:
+                return convert(bands, channels, depth)
+    # Eight bits of grey or RGB; bands of such a picture are read here only when they are what the file has.
+    order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
+    return to_depth(_eight(content, order, where, reduce), depth)
+
+
+def _eight(content: bytes, channels: ColourOrder, where: str, reduce: int) -> Pixels:
+    jpeg = read_jpeg(content)
+    pixels = decode_jpeg(content, jpeg, grey=channels == "L", where=where, reduce=reduce) if jpeg else None
+    if jpeg is None or pixels is None:
         return _pillow(content, channels, where)
-    return _orient(pixels, _jpeg_orientation(content))
+    if channels == "L" and pixels.shape[2] == 3:
+        # Luma from RGB, as Pillow and torchvision take it; the file's own Y differs by up to 20 in saturated colours.
+        pixels = to_luma(pixels)
+    return orient(pixels, jpeg.orientation)
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(H, W) that `decode` will give of a JPEG, upright; None of what is no JPEG that can be decoded reduced."""
-    if content[:3] != b"\xff\xd8\xff":
-        return None
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-    except ValueError:
-        return None
-    if space not in ("YCbCr", "Gray", "RGB"):
-        return None
-    return (width, height) if _jpeg_orientation(content) >= 5 else (height, width)
-
-
-def header(content: bytes, *, where: str = "picture") -> tuple[int, int, bool]:
-    """(H, W, whether grey) of a picture, upright, read from its header alone.
+def header(content: bytes, *, where: str = "picture") -> Header:
+    """What a picture is, read from its header alone.
 
     Raises:
         ImageError: the header cannot be read.
     """
-    with _pillow_errors(where), _open(content) as image:
-        width, height = image.size
-        grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
-        # The TIFF reader has turned the size already.
-        lying = image.format != "TIFF" and _orientation(image) >= 5
-        return (width, height, grey) if lying else (height, width, grey)
+    with pillow_errors(where):
+        layout = read_layout(content)
+        if layout is not None:
+            return Header(*layout)
+        with open_image(content) as image:
+            width, height = image.size
+            deep = image.mode == "I" or image.mode.startswith("I;16")
+            channels: PixelChannels = "L" if deep or image.mode in ("1", "L", "LA", "La", "F") else "RGB"
+            dtype: Depth = "uint16" if deep else "float32" if image.mode == "F" else "uint8"
+            # The TIFF reader has turned the size already.
+            lying = image.format != "TIFF" and orientation(image) >= 5
+            return Header(*((width, height) if lying else (height, width)), channels, dtype)
 
 
 def _read(path: Path) -> bytes:
@@ -109,40 +129,21 @@ def _read(path: Path) -> bytes:
         raise ImageError(str(path), error.strerror or type(error).__name__) from error
 
 
-def _simplejpeg(content: bytes, channels: PixelChannels, where: str, reduce: int) -> Pixels | None:
-    """The pixels by libjpeg-turbo without Pillow's overhead; None where Pillow should have a look."""
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        if space not in ("YCbCr", "Gray", "RGB"):  # CMYK: Pillow knows Adobe's inversion
-            return None
-        if height * width > MAX_PIXELS:
-            raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
-        least = (-(-height // reduce), -(-width // reduce))
-        wanted = "GRAY" if channels == "L" and space == "Gray" else "RGB"
-        pixels: Pixels = simplejpeg.decode_jpeg(content, wanted, min_height=least[0], min_width=least[1])
-    except ValueError as error:
-        if any(sign in str(error).lower() for sign in _DAMAGE):
-            raise ImageError(where, _reason(error)) from error
-        return None  # stray bytes between markers and the like: Pillow decodes them, and is strict about the end
-    # Luma from RGB, as Pillow and torchvision take it; the file's own Y differs by up to 20 in saturated colours.
-    return pixels if wanted == "GRAY" or channels == "RGB" else to_luma(pixels)
-
-
-def to_luma(pixels: Pixels) -> Pixels:
+def to_luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """(H, W, 1) luma (ITU-R 601, as Pillow rounds it) of (H, W, 3) RGB."""
-    luma: Pixels = np.array(Image.fromarray(pixels).convert("L"))  # (H, W)
+    luma: npt.NDArray[np.uint8] = np.array(Image.fromarray(pixels).convert("L"))  # (H, W)
     return luma.reshape(*luma.shape, 1)
 
 
-def _pillow(content: bytes, channels: PixelChannels, where: str) -> Pixels:
-    with _pillow_errors(where), _open(content) as image:
+def _pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
+    with pillow_errors(where), open_image(content) as image:
         bits = image.tag_v2.get(_TIFF_BITS, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
         image.load()
         pixels = _eight_bits(image, channels, bits)
-        return _orient(pixels, _orientation(image))  # after load: the TIFF reader turns the picture itself
+        return orient(pixels, orientation(image))  # after load: the TIFF reader turns the picture itself
 
 
-def _eight_bits(image: Image.Image, channels: PixelChannels, bits: int) -> Pixels:
+def _eight_bits(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
     """(H, W, C) uint8 of a loaded picture in any of Pillow's modes."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         grey = _scale_down(np.asarray(image), bits)[:, :, None]  # (H, W, 1)
@@ -172,95 +173,3 @@ def _scale_down(grey: npt.NDArray[np.generic], bits: int) -> Pixels:
         raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
     scaled: Pixels = ((deep * 255 + top // 2) // top).astype(np.uint8)
     return scaled
-
-
-def _orient(pixels: Pixels, orientation: int) -> Pixels:
-    """(H, W, C) turned upright by EXIF's orientation, 1 to 8."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _jpeg_orientation(content: bytes) -> int:
-    # Metadata stands before the picture; most files have no orientation, and Pillow's parser costs 0.1 ms.
-    if content.find(b"Exif\0\0", 0, 2**17) < 0 and content.find(b"tiff:Orientation", 0, 2**18) < 0:
-        return 1
-    try:
-        with _pillow_errors(""), _open(content) as image:
-            return _orientation(image)
-    except ImageError:
-        return 1
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not make the picture wrong
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    with suppress(AttributeError, OSError):  # libtiff writes to stderr itself, a line for every tag that it doubts
-        libtiff = ctypes.CDLL(_imaging.__file__)
-        libtiff.TIFFSetWarningHandler(None)
-        libtiff.TIFFSetErrorHandler(None)  # what matters of it comes as an exception of Pillow's
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _open(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=_formats())
-
-
-@contextmanager
-def _pillow_errors(where: str) -> Iterator[None]:
-    """Every way in which Pillow fails becomes an ImageError, and its warnings are not shown."""
-    with _quiet:
-        try:
-            yield
-        except ImageError:
-            raise
-        except Exception as error:  # SyntaxError, struct.error, OSError, ValueError, DecompressionBombError, ...
-            raise ImageError(where, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture in a known format, or its header is damaged"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {MAX_PIXELS} pixels (a decompression bomb?)"
-    if str(error).startswith("decoder error"):
-        return f"its data is damaged ({error})"
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
-
-
-class _Quiet:
-    """Silences Pillow's warnings while any thread is inside (`warnings.catch_warnings` alone is for one thread)."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._catch = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._catch = warnings.catch_warnings()
-                self._catch.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.|resnets\.data\.decode")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._catch.__exit__(None, None, None)
-
-
-_quiet = _Quiet()

@@ -12,11 +12,11 @@ __all__ = ["ArraySource", "open_digits"]
 
 
 class ArraySource:
-    """Pictures of one size in memory: `images` is (N, H, W, C) uint8, C 1 or 3."""
+    """Pictures of one size in memory: `images` is (N, H, W, C) uint8, uint16 or float32."""
 
     def __init__(self, name: str, images: Pixels) -> None:
         assert images.ndim == 4
-        assert images.dtype == np.uint8
+        assert images.dtype in (np.uint8, np.uint16, np.float32)
         self._name, self._images = name, images
 
     def name(self, row: int) -> str:
@@ -24,7 +24,7 @@ class ArraySource:
         return f"{self._name}#{row}"
 
     def read(self, row: int) -> bytes | Pixels:
-        """(H, W, C) uint8."""
+        """(H, W, C) pixels."""
         image: Pixels = self._images[row]
         return image
 

@@ -10,17 +10,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
 from resnets.data.decode import Pixels
+from resnets.data.names import Names
 from resnets.errors import DataError, ImageError
 
-__all__ = ["EXTENSIONS", "FolderSource", "hidden", "open_folder", "split_of", "walk"]
+__all__ = ["EXTENSIONS", "FolderSource", "folders", "hidden", "open_folder", "split_of", "walk"]
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif",
     ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".tga", ".ico",
+    ".npy",
 })  # fmt: skip
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"))
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -28,17 +29,15 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "v
 
 
 class FolderSource:
-    """Files below a root; names are one buffer, since a million Python strings are dear to hold and to pickle."""
+    """Files below a root."""
 
     def __init__(self, root: Path, names: list[str]) -> None:
         self.root = str(root)
-        encoded = [os.fsencode(name) for name in names]
-        self._ends: npt.NDArray[np.int64] = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        self._names = b"".join(encoded)
+        self._names = Names(map(os.fsencode, names))
 
     def name(self, row: int) -> str:
         """The root as it was given, and the path below it."""
-        return os.path.join(self.root, os.fsdecode(self._names[self._ends[row] : self._ends[row + 1]]))
+        return os.path.join(self.root, os.fsdecode(self._names[row]))
 
     def read(self, row: int) -> bytes | Pixels:
         """The file's bytes; raises ImageError."""

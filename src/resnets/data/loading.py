@@ -11,6 +11,8 @@ from resnets.data import memory, stream
 from resnets.data.augment import AugmentConfig
 from resnets.data.batches import Batches
 from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.sampling import Sampling, Shard
+from resnets.data.transform import pixel_dtype
 
 __all__ = ["MEMORY_LIMIT", "fits_in_memory", "make_batches"]
 
@@ -20,7 +22,7 @@ MEMORY_LIMIT = 2**30
 def fits_in_memory(images: Dataset | ImageSet, contract: Preprocessing, *, limit_bytes: int = MEMORY_LIMIT) -> bool:
     """Whether all pictures, prepared and uncompressed, take `limit_bytes` or less."""
     height, width = contract.size
-    return len(images) * height * width * contract.num_channels <= limit_bytes
+    return len(images) * height * width * contract.num_channels * pixel_dtype(contract).itemsize <= limit_bytes
 
 
 def make_batches(
@@ -32,6 +34,8 @@ def make_batches(
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int | None = None,
+    sampling: Sampling | None = None,
+    shard: Shard | None = None,
     drop_last: bool = False,
     limit_bytes: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
@@ -46,6 +50,8 @@ def make_batches(
         seed: of shuffling and variation.
         device: where batches are made.
         workers: decoding threads (memory) or processes (stream).
+        sampling: how the pictures of a training epoch are drawn.
+        shard: what this process takes of each training batch, or which of the batches that are not varied.
         drop_last: leave out a last training batch that is not full.
         limit_bytes: what the split may take in memory.
         progress: called with (done, total) while a split is decoded into memory.
@@ -57,10 +63,21 @@ def make_batches(
     if not cropped and fits_in_memory(images, contract, limit_bytes=limit_bytes):
         kept = memory.MemorySet(images, contract, workers=workers, progress=progress)
         if augment is None:
-            return memory.EvalBatches(kept, contract, batch_size, device)
-        return memory.TrainBatches(kept, contract, augment, batch_size, seed, device, drop_last=drop_last)
+            return memory.EvalBatches(kept, contract, batch_size, device, shard=shard)
+        return memory.TrainBatches(
+            kept, contract, augment, batch_size, seed, device, sampling=sampling, shard=shard, drop_last=drop_last
+        )
     if augment is None:
-        return stream.EvalBatches(images, contract, batch_size, device, workers=workers)
+        return stream.EvalBatches(images, contract, batch_size, device, workers=workers, shard=shard)
     return stream.TrainBatches(
-        images, contract, augment, batch_size, seed, device, workers=workers, drop_last=drop_last
+        images,
+        contract,
+        augment,
+        batch_size,
+        seed,
+        device,
+        workers=workers,
+        sampling=sampling,
+        shard=shard,
+        drop_last=drop_last,
     )

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import AugmentConfig, PixelTable, augment, augment_draws
-from resnets.data.batches import Batch, batch_bounds
+from resnets.data.batches import Batch
 from resnets.data.cores import available_cores
 from resnets.data.dataset import ImageSet
-from resnets.data.random import permutation
-from resnets.data.transform import decode_channels, fill_bytes, normalise, prepare
+from resnets.data.sampling import Epochs, Order, Sampling, Shard, eval_bounds
+from resnets.data.transform import decode_channels, fill_values, normalise, prepare
+from resnets.data.varied import vary_batch
 from resnets.errors import ConfigError
 
 __all__ = ["EvalBatches", "MemorySet", "TrainBatches"]
@@ -45,13 +48,14 @@ class MemorySet:
     ) -> None:
         self.contract = contract
         self.labels = torch.from_numpy(images.labels.copy())  # (M,)
-        self.table = PixelTable((len(images), *contract.size, contract.num_channels), fill_bytes(contract))
+        shape, kind = (len(images), *contract.size, contract.num_channels), getattr(torch, contract.dtype)
+        self.table = PixelTable(shape, fill_values(contract), kind)
         out, channels = self.table.images.numpy(), decode_channels(contract)
 
         def work(first: int) -> int:
             last = min(first + 64, len(images))
             for i in range(first, last):
-                out[i] = prepare(images.image(i, channels), contract)
+                out[i] = prepare(images.image(i, channels, contract.dtype), contract)
             return last
 
         with ThreadPoolExecutor(workers or available_cores()) as pool:
@@ -70,9 +74,11 @@ class TrainBatches:
         images: the split in memory.
         contract: the one the split was prepared with.
         augment: how pictures are varied; random resized crops need files, see `data.stream`.
-        batch_size: pictures a batch; the last batch may be smaller, or larger by one.
+        batch_size: pictures a batch over all processes; the last batch may be smaller, or a little larger.
         seed: 0 to 2**64 - 1.
         device: where batches are made; the pictures move there as a whole.
+        sampling: how the pictures of an epoch are drawn.
+        shard: which part of each batch is made.
         drop_last: leave out a last batch that is not full.
     """
 
@@ -85,46 +91,74 @@ class TrainBatches:
         seed: int,
         device: torch.device | str = "cpu",
         *,
+        sampling: Sampling | None = None,
+        shard: Shard | None = None,
         drop_last: bool = False,
     ) -> None:
         if augment.scale is not None:
             raise ConfigError("random resized crops need the whole pictures; got pictures in memory; stream them")
         assert contract == images.contract
-        self._table, self._labels = images.table.to(device), images.labels.to(device)
-        self._contract, self._augment, self._seed, self._device = contract, augment, seed, torch.device(device)
-        self._bounds = batch_bounds(len(images), batch_size, drop_last=drop_last)
+        # Pictures that are varied one by one are varied where the processor is.
+        place = "cpu" if augment.varies else device
+        self._table, self._labels = images.table.to(place), images.labels.to(device)
+        self._contract, self._augment, self._device = contract, augment, torch.device(device)
+        self._epochs = Epochs(
+            images.labels.numpy(), batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last
+        )
+        self.bounds = self._epochs.bounds
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self.bounds)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on."""
-        order = permutation(len(self._labels), self._seed, epoch)
-        for first, last in self._bounds[start:]:
-            indices = order[first:last]
-            rows = torch.from_numpy(indices).to(self._device)
-            draws = augment_draws(self._seed, epoch, indices)
-            pixels = augment(self._table, rows, self._augment, draws)  # (N, H, W, C)
-            yield Batch(normalise(pixels, self._contract), self._labels[rows], torch.from_numpy(indices))
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on; of another `size`, they are resized last."""
+        seed = self._epochs.seed
+        for places, views in self._epochs.batches(epoch, start):
+            indices = torch.from_numpy(places)
+            draws = augment_draws(seed, epoch, places, views)
+            pixels = augment(self._table, indices.to(self._table.pixels.device), self._augment, draws)  # (N, H, W, C)
+            if self._augment.varies:
+                order = Order(places, views)
+                varied = vary_batch(pixels.numpy(), self._augment, self._contract, seed=seed, epoch=epoch, order=order)
+                pixels = torch.from_numpy(varied)
+            x = resized(normalise(pixels, self._contract, device=self._device), size)
+            yield Batch(x, self._labels[indices.to(self._device)], indices)
+
+
+def resized(x: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """(N, C, H, W) in another size, antialiased; itself where there is nothing to do."""
+    if size is None or x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", antialias=True)
 
 
 class EvalBatches:
-    """All pictures in order, none varied; every epoch is the same."""
+    """All pictures in order, none varied; every epoch is the same.
+
+    Args:
+        shard: of several processes, each takes whole batches, in turn: what a batch is does not depend on them.
+    """
 
     def __init__(
-        self, images: MemorySet, contract: Preprocessing, batch_size: int, device: torch.device | str = "cpu"
+        self,
+        images: MemorySet,
+        contract: Preprocessing,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        *,
+        shard: Shard | None = None,
     ) -> None:
         assert contract == images.contract
-        self._images, self._contract, self._batch_size = images, contract, batch_size
-        self._device = torch.device(device)
+        self._images, self._contract, self._device = images, contract, torch.device(device)
+        self.bounds = eval_bounds(len(images), batch_size, shard)
 
     def __len__(self) -> int:
-        return -(-len(self._images) // self._batch_size)
+        return len(self.bounds)
 
-    def epoch(self, epoch: int = 0, *, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
         """All batches, from batch `start` on."""
-        for first in range(start * self._batch_size, len(self._images), self._batch_size):
-            indices = torch.arange(first, min(first + self._batch_size, len(self._images)))
-            pixels = self._images.table.images[first : first + self._batch_size]  # (N, H, W, C)
-            x = normalise(pixels, self._contract, device=self._device)
+        for first, last in self.bounds[start:]:
+            indices = torch.arange(first, last)
+            pixels = self._images.table.images[first:last]  # (N, H, W, C)
+            x = resized(normalise(pixels, self._contract, device=self._device), size)
             yield Batch(x, self._images.labels[indices].to(self._device), indices)

@@ -1,4 +1,4 @@
-"""Parquet shards in the Hugging Face layout: a column of encoded pictures and one of labels.
+"""Parquet shards in the Hugging Face layout: a column of encoded pictures, one of labels, and `group` if there is one.
 
 Row groups are read when a picture of theirs is asked for, and the latest are kept; training that shuffles over
 shards larger than `CACHE_BYTES` reads whole row groups for single pictures, so keep row groups small (100 rows).
@@ -20,10 +20,11 @@ from resnets.data.decode import Pixels
 from resnets.data.folder import hidden, split_of
 from resnets.errors import DataError, ImageError, MissingExtraError
 
-__all__ = ["CACHE_BYTES", "ParquetSource", "open_parquet", "shards_in"]
+__all__ = ["CACHE_BYTES", "ParquetSource", "open_parquet", "shards_in", "split_of_shard"]
 
 CACHE_BYTES = 512 * 2**20
 _IMAGE_COLUMNS = ("image", "img", "images", "picture")
+_GROUP_COLUMN = "group"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
 
@@ -112,7 +113,8 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     parquet = _pyarrow()
     groups: list[list[int]] = []
     labels: list[Any] = []
-    columns: tuple[str, str] | None = None
+    of_group: list[Any] = []
+    columns: tuple[str, str, str | None] | None = None
     names: list[str] | None = None
     for shard in shards:
         try:
@@ -126,6 +128,8 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
                 meta = file.metadata
                 groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
                 labels += file.read(columns=[found[1]], use_threads=False).column(0).to_pylist()
+                if found[2] is not None:
+                    of_group += file.read(columns=[found[2]], use_threads=False).column(0).to_pylist()
         except (OSError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
@@ -136,7 +140,8 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
         raise DataError(f"a data set needs pictures; the shards of {root} have no rows; fetch them again")
     classes, indices = _labels(labels, names, root)
     source = ParquetSource(shards, groups, _leaf(parquet, shards[0], columns[0]))
-    of_row = np.repeat([_split(shard, root) for shard in shards], [sum(counts) for counts in groups])
+    together = _groups(of_group) if columns[2] is not None else None
+    of_row = np.repeat([split_of_shard(shard, root) for shard in shards], [sum(counts) for counts in groups])
     problems = _missing_shards(shards)
     if (indices < 0).any():
         count = int((indices < 0).sum())
@@ -145,15 +150,16 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     for split in SPLITS:
         rows = np.flatnonzero((of_row == split) & (indices >= 0))
         if len(rows):
-            splits[split] = ImageSet(source=source, rows=rows, labels=indices[rows])
+            own = None if together is None else together[rows]
+            splits[split] = ImageSet(source=source, rows=rows, labels=indices[rows], groups=own)
     if not splits:
         raise DataError(f"a data set needs labels; no row of {root} has one; look at its {columns[1]} column")
     name = root.stem if root.is_file() else root.resolve().name
     return Dataset(name=name, classes=classes, splits=splits, problems=tuple(problems))
 
 
-def _columns(schema: Any, shard: Path) -> tuple[str, str]:
-    """Names of the picture and of the label column."""
+def _columns(schema: Any, shard: Path) -> tuple[str, str, str | None]:
+    """Names of the picture, of the label and of the group column, if there is one."""
     features = _features(schema)
     image = [n for n, f in features.items() if f.get("_type") == "Image"] + [
         n for n in _IMAGE_COLUMNS if n in schema.names
@@ -163,7 +169,7 @@ def _columns(schema: Any, shard: Path) -> tuple[str, str]:
     if not image or not label:
         what = "picture column (image)" if not image else "label column (label)"
         raise DataError(f"a Parquet data set needs a {what}; {shard} has {', '.join(schema.names)}; rename one")
-    return image[0], label[0]
+    return image[0], label[0], _GROUP_COLUMN if _GROUP_COLUMN in schema.names else None
 
 
 def _leaf(parquet: Any, shard: Path, image: str) -> str:
@@ -205,7 +211,15 @@ def _labels(values: list[Any], names: list[str] | None, root: Path) -> tuple[tup
     return tuple(names), np.array([index.get(value, -1) for value in values], np.int64)
 
 
-def _split(shard: Path, root: Path) -> str:
+def _groups(values: list[Any]) -> np.ndarray[Any, Any]:
+    """(N,) int64 numbers of the values; a row without a group is one by itself."""
+    numbers: dict[Any, int] = {}
+    found = [-1 if value is None else numbers.setdefault(value, len(numbers)) for value in values]
+    ids = np.array(found, np.int64)
+    return np.where(ids < 0, len(numbers) + np.arange(len(ids)), ids)
+
+
+def split_of_shard(shard: Path, root: Path) -> str:
     """The split a shard belongs to: by its name's first word, else by a folder above it, else train."""
     first = re.split(r"[-_.]", shard.stem)[0]
     above = [] if root.is_file() else list(reversed(shard.relative_to(root).parts[:-1]))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from resnets.errors import ConfigError
 
-__all__ = ["Stream", "batch_permutation", "batch_uniform", "integers", "permutation", "philox4x32", "uniform"]
+__all__ = ["Stream", "batch_permutation", "batch_uniform", "integers", "octets", "permutation", "philox4x32", "uniform"]
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -34,6 +34,10 @@ class Stream(IntEnum):
     MIXUP = 4  # batch-wide, keyed by step
     DROP_PATH = 5  # batch-wide, keyed by step
     SAMPLER = 6
+    POLICY = 7  # RandAugment and its kin
+    JITTER = 8  # colour jitter and greyscale
+    ERASE = 9  # random erasing: whether and where
+    ERASE_NOISE = 10  # random erasing: what with
 
 
 def philox4x32(counter: npt.NDArray[np.uint32], key: tuple[int, int]) -> npt.NDArray[np.uint32]:
@@ -60,26 +64,30 @@ def philox4x32(counter: npt.NDArray[np.uint32], key: tuple[int, int]) -> npt.NDA
     return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
 
-def _words(seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: int) -> npt.NDArray[np.uint32]:
+def _words(
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: npt.ArrayLike
+) -> npt.NDArray[np.uint32]:
     """(N, count) uint32 words for the samples `index`."""
     rows = np.atleast_1d(np.asarray(index))
     if not 0 <= seed < 2**64:
         raise ConfigError(f"seed must be between 0 and 2**64 - 1; got {seed}; choose another")
     assert 0 <= epoch < 2**32
-    assert 0 <= stream < 2**16 > view >= 0
+    seen = np.asarray(view)
+    assert 0 <= stream < 2**16
+    assert seen.size == 0 or (seen.min() >= 0 and seen.max() < 2**16)
     assert rows.size == 0 or (rows.min() >= 0 and rows.max() < 2**32)
     blocks = -(-count // 4)
     counter = np.empty((len(rows), blocks, 4), np.uint32)
     counter[..., 0] = np.arange(blocks)
     counter[..., 1] = rows[:, None]
     counter[..., 2] = epoch
-    counter[..., 3] = stream << 16 | view
+    counter[..., 3] = (stream << 16 | seen).reshape(-1, 1)
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))  # (N, blocks, 4)
     return words.reshape(len(rows), blocks * 4)[:, :count]
 
 
 def uniform(
-    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: int = 0
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: npt.ArrayLike = 0
 ) -> npt.NDArray[np.float64]:
     """Uniform numbers in [0, 1) with 32 bits each.
 
@@ -89,7 +97,7 @@ def uniform(
         index: (N,) sample indices in the data set (not in the batch).
         stream: what for, see `Stream`.
         count: draws a sample, K.
-        view: which of several views of the same sample.
+        view: which of several views of the same sample; one number, or (N,).
 
     Returns:
         (N, K) float64.
@@ -98,12 +106,20 @@ def uniform(
 
 
 def integers(
-    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, *, high: int, view: int = 0
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, *, high: int, view: npt.ArrayLike = 0
 ) -> npt.NDArray[np.int64]:
     """Uniform integers in [0, high), `high` up to 2**32; arguments as for `uniform`. Returns (N, K) int64."""
     assert 0 < high <= 2**32
     words = _words(seed, epoch, index, stream, count, view).astype(np.uint64)
     return ((words * np.uint64(high)) >> _SHIFT).astype(np.int64)
+
+
+def octets(
+    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: npt.ArrayLike = 0
+) -> npt.NDArray[np.uint8]:
+    """Uniform bytes, four to a word; arguments as for `uniform`. Returns (N, K) uint8."""
+    words = _words(seed, epoch, index, stream, -(-count // 4), view)
+    return np.ascontiguousarray(words, "<u4").view(np.uint8)[:, :count]
 
 
 def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE) -> npt.NDArray[np.int64]:

@@ -1,16 +1,22 @@
-"""Opening a data set, whatever it is: folders of pictures, Parquet shards, or a built-in name."""
+"""Opening a data set, whatever it is: folders, tables, WebDataset or Parquet shards, or a built-in name."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from resnets.data.dataset import Dataset, ImageSet, Problem, split_rows
+from resnets.data.csv_source import open_csv, tables_in
+from resnets.data.dataset import Dataset, ImageSet, Problem
 from resnets.data.digits import open_digits
 from resnets.data.folder import open_folder
+from resnets.data.packed import is_packed, open_packed
 from resnets.data.parquet import open_parquet, shards_in
+from resnets.data.splitting import hold_out, kfold
+from resnets.data.webdataset import expand, is_compressed, open_tars, tars_in
 from resnets.errors import DataError, nearest
 
 __all__ = ["BUILT_IN", "open_dataset"]
@@ -18,17 +24,24 @@ __all__ = ["BUILT_IN", "open_dataset"]
 BUILT_IN = ("digits",)
 
 
-def open_dataset(data: str | Path, *, val_fraction: float = 0.1, seed: int = 0) -> Dataset:
+def open_dataset(
+    data: str | Path, *, val_fraction: float = 0.1, seed: int = 0, folds: int | None = None, fold: int = 0
+) -> Dataset:
     """The data set that `data` names.
 
-    Accepted are `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a Parquet
-    file or a folder of shards in the Hugging Face layout. Where there is a training split and none for
-    validation, a seeded stratified part of the training split becomes it; a test split is never touched.
+    Accepted are `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a table
+    `path,label[,group][,split]`, or a folder with `train.csv`; WebDataset shards (a `.tar`, a folder of them, or a
+    pattern `shards-{000..009}.tar`); a Parquet file or a folder of shards in the Hugging Face layout. Where there is
+    a training split and none for validation, a seeded stratified part of the training split becomes it, and takes
+    whole groups where the data has groups; a test split is never touched.
 
     Args:
-        data: a built-in name (a folder called so is `./digits`) or a path.
+        data: a built-in name (a folder called so is `./digits`), a path or a pattern.
         val_fraction: share of training pictures for validation, in [0, 1); 0 makes no such split.
         seed: of that split.
+        folds: instead, training pictures (and validation pictures, if the data has such a split) are divided into so
+            many parts, alike in their classes and, of data with groups, along them.
+        fold: 0 to `folds` - 1, which part validates; the others train.
 
     Raises:
         DataError: no such data, not readable, laid out otherwise, or with one class only.
@@ -40,32 +53,82 @@ def open_dataset(data: str | Path, *, val_fraction: float = 0.1, seed: int = 0) 
     if len(dataset.classes) < 2:
         only = dataset.classes[0]
         raise DataError(f"a classifier needs 2 classes or more; {data} has only {only!r}; add another class")
-    if val_fraction and "train" in dataset.splits and "val" not in dataset.splits:
-        train, rest = dataset.splits["train"], dict(dataset.splits)
-        kept, held = split_rows(train.labels, val_fraction, seed)
-        rest["train"] = train.subset(kept)
-        ordered = {"train": rest.pop("train"), **({"val": train.subset(held)} if len(held) else {}), **rest}
-        dataset = replace(dataset, splits=ordered)
-    return replace(dataset, problems=dataset.problems + tuple(_uneven(dataset)))
+    if folds is not None:
+        images = _together(dataset)
+        dataset = _divided(dataset, images, kfold(images.labels, folds, fold, seed, images.groups))
+    elif val_fraction and "train" in dataset.splits and "val" not in dataset.splits:
+        images = dataset.splits["train"]
+        dataset = _divided(dataset, images, hold_out(images.labels, val_fraction, seed, images.groups))
+    return replace(dataset, problems=dataset.problems + tuple(_uneven(dataset)) + tuple(_shared_groups(dataset)))
+
+
+def _together(dataset: Dataset) -> ImageSet:
+    """Training and validation pictures as one set."""
+    parts = [dataset.splits[split] for split in ("train", "val") if split in dataset.splits]
+    if not parts:
+        raise DataError(f"folds are made of training pictures; {dataset.name} has none; name a split train")
+    assert all(part.source is parts[0].source for part in parts)
+    groups = [part.groups for part in parts if part.groups is not None]
+    return ImageSet(
+        source=parts[0].source,
+        rows=np.concatenate([part.rows for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+    )
+
+
+def _divided(dataset: Dataset, images: ImageSet, places: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> Dataset:
+    splits = {split: images.subset(at) for split, at in zip(("train", "val"), places, strict=True) if len(at)}
+    return replace(dataset, splits=splits | {k: v for k, v in dataset.splits.items() if k not in ("train", "val")})
+
+
+def _shared_groups(dataset: Dataset) -> list[Problem]:
+    """Groups that stand in training and in another split: accuracy there is too good to be true."""
+    train, problems = dataset.splits.get("train"), []
+    for split, images in dataset.splits.items():
+        if split == "train" or train is None or train.groups is None or images.groups is None:
+            continue
+        shared = np.isin(images.groups, train.groups)
+        if shared.any():
+            count, total = len(np.unique(images.groups[shared])), len(np.unique(images.groups))
+            reason = f"{count} of {total} groups ({int(shared.sum())} pictures) are in training too, which flatters it"
+            problems.append(Problem(kind="shared-groups", where=f"{dataset.name}/{split}", reason=reason))
+    return problems
 
 
 def _open_path(path: Path) -> Dataset:
+    if "{" in str(path) and path.suffix == ".tar" and not os.path.exists(path):
+        return open_tars(next(parent for parent in path.parents if "{" not in str(parent)), expand(path))
     try:
         exists, is_file = path.exists(), path.is_file()
     except OSError as error:
         raise DataError(f"data must be readable; {path}: {error.strerror}; check its permissions") from error
     if not exists:
         raise DataError(
-            f"data must be a folder, a .parquet file or {', '.join(BUILT_IN)}; {path} does not exist; {_hint(path)}"
+            f"data must be a folder, a .csv, .tar or .parquet file, or {', '.join(BUILT_IN)}; {path} does not exist; "
+            f"{_hint(path)}"
         )
+    if is_file and is_compressed(path):
+        raise DataError(f"shards must be uncompressed, to be read in any order; {path} is not; unpack it to .tar")
     try:
+        if is_packed(path):
+            return open_packed(path)
         shards = shards_in(path)
+        tables = {} if shards else tables_in(path)
+        tars = [] if shards or tables else tars_in(path)
     except OSError as error:
         raise DataError(f"a data folder must be readable; {path}: {error.strerror}; check its permissions") from error
     if shards:
         return open_parquet(path, shards)
+    if tables:
+        return open_csv(path, tables)
+    if tars:
+        return open_tars(path, tars)
     if is_file:
-        raise DataError(f"data must be a folder or a .parquet file; {path} is a file; pass the folder of class folders")
+        raise DataError(
+            f"data must be a folder, or a .csv, .tar or .parquet file; {path} is a file; "
+            "pass the folder of class folders"
+        )
     return open_folder(path)
 
 

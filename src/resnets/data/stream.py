@@ -1,38 +1,39 @@
 """Larger pictures: read, decoded and cropped by worker processes, normalised a batch at a time on the device.
 
-A JPEG of which a large crop is wanted small is decoded at 1/2, 1/4 or 1/8, as far as the crop still has more
-pixels than the network sees. Draws are keyed by seed, epoch and sample, so any number of workers gives the same.
+Draws are keyed by seed, epoch and sample, so any number of workers gives the same.
 
 Legend: N batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment import AugmentConfig, Draws, PixelTable, augment, augment_draws, crop_box, crop_draws
-from resnets.data.batches import Batch, batch_bounds
+from resnets.data.augment import FLIP, AugmentConfig, PixelTable, augment, augment_draws, crop_draws
+from resnets.data.batches import Batch
 from resnets.data.cores import available_cores
+from resnets.data.crop import random_resized_crop
 from resnets.data.dataset import ImageSet
-from resnets.data.decode import Pixels, decode, jpeg_size
-from resnets.data.random import permutation
-from resnets.data.transform import decode_channels, fill_bytes, normalise, prepare, resize, to_channels
+from resnets.data.decode import Pixels
+from resnets.data.sampling import Epochs, Order, Sampling, Shard, eval_bounds
+from resnets.data.transform import decode_channels, fill_values, normalise, pixel_dtype, prepare
+from resnets.data.varied import vary_batch
 from resnets.errors import ImageError
 
-__all__ = ["EvalBatches", "TrainBatches", "default_workers", "random_resized_crop"]
-
-Indices = npt.NDArray[np.int64]
+__all__ = ["EvalBatches", "TrainBatches", "default_workers"]
 
 
 class _Failure(NamedTuple):
@@ -47,71 +48,64 @@ def default_workers() -> int:
     return min(8, available_cores())
 
 
-def random_resized_crop(
-    images: ImageSet, i: int, contract: Preprocessing, config: AugmentConfig, draws: Draws
-) -> Pixels:
-    """Picture `i`, cropped at random and resized to the contract's size.
+class _Key(NamedTuple):
+    """What a worker is told of a batch."""
 
-    Args:
-        draws: (24,), a row of `crop_draws`.
-
-    Returns:
-        (H, W, C) uint8.
-
-    Raises:
-        ImageError: it cannot be read or decoded.
-    """
-    content, channels, factor = images.read(i), decode_channels(contract), 1
-    full = jpeg_size(content) if isinstance(content, bytes) else None
-    if full is not None and isinstance(content, bytes):
-        top, left, height, width = crop_box(*full, config, draws)
-        spare = min(height // contract.size[0], width // contract.size[1])
-        reduce = next((factor for factor in (8, 4, 2) if factor <= spare), 1)
-        image = decode(content, channels, where=images.name(i), reduce=reduce)
-        factor = reduce if image.shape[0] < full[0] else 1
-    else:
-        image = images.image(i, channels)
-        top, left, height, width = crop_box(image.shape[0], image.shape[1], config, draws)
-    right, bottom = min(image.shape[1], (left + width) / factor), min(image.shape[0], (top + height) / factor)
-    image = resize(image, contract.size, contract, (left / factor, top / factor, right, bottom))
-    return to_channels(image, contract)
+    epoch: int
+    order: Order
+    size: tuple[int, int]
 
 
 class _Reader(TorchDataset[Any]):
-    """What runs in the workers: (epoch, places) -> a batch of bytes."""
+    """What runs in the workers: a key -> a batch of pixels."""
 
     def __init__(self, images: ImageSet, contract: Preprocessing, config: AugmentConfig | None, seed: int) -> None:
         self.images, self.contract, self.config, self.seed = images, contract, config, seed
 
-    def __getitem__(self, key: tuple[int, Indices]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | _Failure:
-        epoch, places = key
-        config, contract = self.config, self.contract
-        pixels = np.empty((len(places), *contract.size, contract.num_channels), np.uint8)
+    def __getitem__(self, key: _Key) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | _Failure:
+        places = key.order.places
+        contract = self.contract if key.size == self.contract.size else replace(self.contract, size=key.size)
         try:
-            if config is not None and config.scale is not None:
-                draws = crop_draws(self.seed, epoch, places)
-                for row, place in enumerate(places):
-                    pixels[row] = random_resized_crop(self.images, int(place), contract, config, draws[row])
-            else:
-                for row, place in enumerate(places):
-                    image = self.images.image(int(place), decode_channels(contract))
-                    pixels[row] = prepare(image, contract)
+            pixels = self._pixels(key, contract)
         except ImageError as error:
             return _Failure(error.where, error.reason)
-        batch = torch.from_numpy(pixels)  # (N, H, W, C)
-        if config is not None and (config.pad or config.flip or config.cutout):
-            table = PixelTable.of(batch, fill_bytes(contract))
-            batch = augment(table, torch.arange(len(places)), config, augment_draws(self.seed, epoch, places))
-        return batch, torch.from_numpy(self.images.labels[places]), torch.from_numpy(places)
+        return torch.from_numpy(pixels), torch.from_numpy(self.images.labels[places]), torch.from_numpy(places)
+
+    def _pixels(self, key: _Key, contract: Preprocessing) -> Pixels:
+        """(N, H, W, C), varied."""
+        config, seed, epoch, (places, views) = self.config, self.seed, key.epoch, key.order
+        pixels = np.empty((len(places), *contract.size, contract.num_channels), pixel_dtype(contract))
+        moves = config is not None and (config.pad or config.cutout or config.vflip)
+        if config is not None and config.scale is not None:
+            crops = crop_draws(seed, epoch, places, views)
+            mirrored = config.flip & (augment_draws(seed, epoch, places, views)[:, FLIP] < 0.5)
+            for row, place in enumerate(places):
+                mirror = bool(mirrored[row]) and not moves
+                random_resized_crop(self.images, int(place), contract, config, crops[row], pixels[row], mirror=mirror)
+        else:
+            moves = moves or (config is not None and config.flip)
+            for row, place in enumerate(places):
+                pixels[row] = prepare(
+                    self.images.image(int(place), decode_channels(contract), contract.dtype), contract
+                )
+        if config is None:
+            return pixels
+        if moves:
+            table = PixelTable.of(torch.from_numpy(pixels), fill_values(contract))
+            draws = augment_draws(seed, epoch, places, views)
+            pixels = augment(table, torch.arange(len(places)), config, draws).numpy()
+        if config.varies:
+            pixels = vary_batch(pixels, config, contract, seed=seed, epoch=epoch, order=key.order)
+        return pixels
 
 
 class _Order:
     """The sampler: a batch's key after another. Persistent workers read it anew each epoch."""
 
     def __init__(self) -> None:
-        self.keys: list[tuple[int, Indices]] = []
+        self.keys: list[_Key] = []
 
-    def __iter__(self) -> Iterator[tuple[int, Indices]]:
+    def __iter__(self) -> Iterator[_Key]:
         return iter(self.keys)
 
     def __len__(self) -> int:
@@ -129,6 +123,18 @@ def _no_advice() -> Iterator[None]:
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         yield
+
+
+def _until_told(worker: int) -> None:
+    """Ctrl-C and torchrun's SIGTERM reach the workers too; they are to read on while the run writes its state."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers(loader: DataLoader[Any]) -> None:
+    """Tell them to end, at the latest as Python ends, which would wait for them."""
+    if loader._iterator is not None and hasattr(loader._iterator, "_shutdown_workers"):
+        loader._iterator._shutdown_workers()
 
 
 class _Stream:
@@ -149,10 +155,12 @@ class _Stream:
                 persistent_workers=workers > 0,
                 pin_memory=self._device.type == "cuda",
                 multiprocessing_context=context if workers else None,
+                worker_init_fn=_until_told,
                 generator=torch.Generator(),  # else every epoch would draw from torch's global generator
             )
+        weakref.finalize(self, _end_workers, self._loader)
 
-    def run(self, keys: list[tuple[int, Indices]]) -> Iterator[Batch]:
+    def run(self, keys: list[_Key]) -> Iterator[Batch]:
         self._order.keys = keys
         with _no_advice():
             batches = iter(self._loader)
@@ -171,10 +179,12 @@ class TrainBatches:
         images: the split.
         contract: size, filter, channels, normalisation; with `augment.scale` its crop rule is not used.
         augment: how pictures are varied.
-        batch_size: pictures a batch; the last batch may be smaller, or larger by one.
+        batch_size: pictures a batch over all processes; the last batch may be smaller, or a little larger.
         seed: 0 to 2**64 - 1.
         device: where batches are normalised.
         workers: processes; 0 reads in this process; by default `default_workers()`.
+        sampling: how the pictures of an epoch are drawn.
+        shard: which part of each batch is made.
         drop_last: leave out a last batch that is not full.
     """
 
@@ -188,27 +198,34 @@ class TrainBatches:
         device: torch.device | str = "cpu",
         *,
         workers: int | None = None,
+        sampling: Sampling | None = None,
+        shard: Shard | None = None,
         drop_last: bool = False,
     ) -> None:
-        self._count, self._seed = len(images), seed
-        self._bounds = batch_bounds(len(images), batch_size, drop_last=drop_last)
+        self._epochs = Epochs(images.labels, batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last)
+        self.bounds, self._size = self._epochs.bounds, contract.size
         self._stream = _Stream(_Reader(images, contract, augment, seed), workers, device)
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self.bounds)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on; finish or drop one epoch before the next.
 
         Raises:
             ImageError: a picture does not decode.
         """
-        order = permutation(self._count, self._seed, epoch)
-        return self._stream.run([(epoch, order[first:last]) for first, last in self._bounds[start:]])
+        return self._stream.run(
+            [_Key(epoch, order, size or self._size) for order in self._epochs.batches(epoch, start)]
+        )
 
 
 class EvalBatches:
-    """All pictures in order, prepared by the contract; every epoch is the same."""
+    """All pictures in order, prepared by the contract; every epoch is the same.
+
+    Args:
+        shard: of several processes, each takes whole batches, in turn: what a batch is does not depend on them.
+    """
 
     def __init__(
         self,
@@ -218,15 +235,15 @@ class EvalBatches:
         device: torch.device | str = "cpu",
         *,
         workers: int | None = None,
+        shard: Shard | None = None,
     ) -> None:
-        self._count, self._batch_size = len(images), batch_size
+        self.bounds, self._size = eval_bounds(len(images), batch_size, shard), contract.size
         self._stream = _Stream(_Reader(images, contract, None, 0), workers, device)
 
     def __len__(self) -> int:
-        return -(-self._count // self._batch_size)
+        return len(self.bounds)
 
-    def epoch(self, epoch: int = 0, *, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
         """All batches, from batch `start` on; raises ImageError."""
-        order = np.arange(self._count)
-        starts = range(start * self._batch_size, self._count, self._batch_size)
-        return self._stream.run([(0, order[first : first + self._batch_size]) for first in starts])
+        orders = (Order(np.arange(*bound), np.zeros(bound[1] - bound[0], np.int64)) for bound in self.bounds[start:])
+        return self._stream.run([_Key(0, order, size or self._size) for order in orders])

@@ -1,7 +1,8 @@
 """Running the preprocessing contract: decoded pixels -> the network's input size -> normalised batch.
 
-`prepare` works on one 8-bit picture with Pillow's antialiased filters and rounds where timm and torchvision
-round; `normalise` is one multiply-add over a batch, on the batch's device.
+`prepare` works on one picture with Pillow's antialiased filters and rounds where timm and torchvision round (deeper
+pictures and bands are filtered one by one in floating point); `normalise` is one multiply-add over a batch, on the
+batch's device.
 
 Legend: N batch, C channels, H height, W width.
 """
@@ -11,14 +12,26 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
-from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.preprocessing import FULL_SCALE, Preprocessing
+from resnets.data.bands import convert_array, to_depth
 from resnets.data.decode import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
-__all__ = ["decode_channels", "fill_bytes", "normalise", "prepare", "resize", "to_channels"]
+__all__ = [
+    "decode_channels",
+    "fill_bytes",
+    "fill_values",
+    "normalise",
+    "pixel_dtype",
+    "prepare",
+    "resize",
+    "to_channels",
+    "to_view",
+]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -29,44 +42,89 @@ _FILTERS = {
 }
 Box = tuple[float, float, float, float]
 
+# What a batch may be, by depth: torch has little arithmetic for uint16, so int32 stands for it as well.
+_BATCHES = {"uint8": (torch.uint8,), "uint16": (torch.uint16, torch.int32), "float32": (torch.float32,)}
+
 
 def decode_channels(contract: Preprocessing) -> PixelChannels:
-    """What to ask `decode` for: `prepare` turns RGB into BGR itself."""
+    """What to ask `decode` for: `prepare` turns RGB into BGR itself. The depth to ask for is `contract.dtype`."""
+    if isinstance(contract.channels, int):
+        return contract.channels
     return "L" if contract.channels == "L" else "RGB"
 
 
-def fill_bytes(contract: Preprocessing) -> tuple[int, ...]:
-    """The mean colour as C values of 0..255: what borders and cutouts are filled with."""
+def pixel_dtype(contract: Preprocessing) -> np.dtype[np.uint8 | np.uint16 | np.float32]:
+    """What buffers of the contract's pixels hold."""
+    return np.dtype(contract.dtype)
+
+
+def fill_values(contract: Preprocessing) -> tuple[float, ...]:
+    """The mean colour as C stored values of the contract's depth: what borders and cutouts are filled with."""
     low, high = contract.value_range
-    return tuple(min(255, max(0, round((mean - low) / (high - low) * 255))) for mean in contract.mean)
+    full = FULL_SCALE[contract.dtype]
+    values = tuple((mean - low) / (high - low) * full for mean in contract.mean)
+    return values if contract.dtype == "float32" else tuple(min(full, max(0, round(value))) for value in values)
+
+
+def fill_bytes(contract: Preprocessing) -> tuple[int, ...]:
+    """`fill_values` of a contract of 8 bits: C whole numbers of 0..255."""
+    return tuple(int(value) for value in fill_values(contract))
 
 
 def to_channels(image: Pixels, contract: Preprocessing) -> Pixels:
-    """(H, W, 1 or 3) grey or RGB pixels in the contract's channels and their order."""
+    """(H, W, 1 or 3) grey or RGB pixels in the contract's channels and their order; bands as they are.
+
+    Raises:
+        DataError: of another depth than the contract's, or other bands.
+    """
+    if image.dtype != contract.dtype:
+        raise DataError(f"a picture must be {contract.dtype}; got {image.dtype}; decode it with that depth")
+    if isinstance(contract.channels, int):
+        if image.ndim != 3 or image.shape[2] != contract.channels:
+            raise DataError(
+                f"a picture must be (H, W, {contract.channels}); got {image.shape}; decode it with so many channels"
+            )
+        return image
     if image.ndim != 3 or image.shape[2] not in (1, 3):
         raise DataError(f"a picture must be (H, W, 1) or (H, W, 3); got {image.shape}; decode it as L or RGB")
     if contract.channels == "L":
-        return image if image.shape[2] == 1 else to_luma(np.ascontiguousarray(image))
+        if image.shape[2] == 1:
+            return image
+        if image.dtype != np.uint8:
+            return convert_array(image, "L", contract.dtype)
+        return to_luma(np.ascontiguousarray(image).view(np.uint8))
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
     return image if contract.channels == "RGB" else image[:, :, ::-1]
+
+
+def to_view(image: Pixels) -> npt.NDArray[np.uint8]:
+    """A picture that a person can look at, (H, W, 1 or 3) uint8, of any that `decode` gives.
+
+    Of bands the first three are taken for red, green and blue, of two the first; floating-point values outside 0..1
+    are spread from the least to the greatest.
+    """
+    view = image[:, :, :1] if image.shape[2] < 3 else image[:, :, :3]
+    if view.dtype == np.float32 and not (view.min() >= 0 and view.max() <= 1):
+        view = (view - view.min()) / max(float(view.max() - view.min()), 1e-12)
+    return np.ascontiguousarray(to_depth(view, "uint8")).view(np.uint8)
 
 
 def prepare(image: Pixels, contract: Preprocessing) -> Pixels:
     """One picture resized and cropped as the contract says.
 
     Args:
-        image: (H, W, 1) grey or (H, W, 3) RGB, uint8, as `decode` gives it.
+        image: (H, W, 1) grey, (H, W, 3) RGB or (H, W, C) bands of `contract.dtype`, as `decode` gives it.
         contract: its `size`, `crop_mode`, `crop_pct`, `interpolation` and `channels` are carried out.
 
     Returns:
-        (H, W, C) uint8 of `contract.size`; the very same array where nothing had to change.
+        (H, W, C) of `contract.size` and `contract.dtype`; the very same array where nothing had to change.
     """
     image = to_channels(image, contract)
     if image.shape[:2] == contract.size == contract.resized:
         return image
     image = resize(image, _resized(image.shape[0], image.shape[1], contract), contract)
-    fill = fill_bytes(contract) if contract.crop_mode == "border" else (0,) * contract.num_channels
+    fill = fill_values(contract) if contract.crop_mode == "border" else (0,) * contract.num_channels
     return _centre(image, contract.size, fill)
 
 
@@ -78,9 +136,22 @@ def resize(image: Pixels, size: tuple[int, int], contract: Preprocessing, box: B
     """
     if box is None and image.shape[:2] == size:
         return image
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
+        return _resize_bands(image, size, _FILTERS[contract.interpolation], box)
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
     picture = picture.resize((size[1], size[0]), _FILTERS[contract.interpolation], box=box)
     return np.array(picture).reshape(*size, image.shape[2])
+
+
+def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, box: Box | None) -> Pixels:
+    """Band by band, since Pillow would weigh a fourth one as opacity; integers are rounded and stay in their range."""
+    out = np.empty((*size, image.shape[2]), image.dtype)
+    for band in range(image.shape[2]):
+        plane = np.ascontiguousarray(image[:, :, band])
+        picture = Image.fromarray(plane if plane.dtype == np.uint8 else plane.astype(np.float32))
+        resized = np.asarray(picture.resize((size[1], size[0]), kind, box=box))
+        out[:, :, band] = np.clip(np.rint(resized), 0, 65535) if image.dtype == np.uint16 else resized
+    return out
 
 
 def _resized(height: int, width: int, contract: Preprocessing) -> tuple[int, int]:
@@ -98,14 +169,14 @@ def _resized(height: int, width: int, contract: Preprocessing) -> tuple[int, int
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _centre(image: Pixels, size: tuple[int, int], fill: tuple[int, ...]) -> Pixels:
+def _centre(image: Pixels, size: tuple[int, int], fill: tuple[float, ...]) -> Pixels:
     """The centre of (h, w, C) cut out, or laid on `fill`, so that it has `size`."""
     for axis in (0, 1):
         missing = size[axis] - image.shape[axis]
         if missing > 0:
             shape = list(image.shape)
             shape[axis] = size[axis]
-            padded = np.empty(shape, np.uint8)
+            padded = np.empty(shape, image.dtype)
             padded[:] = fill
             start = missing // 2
             padded[(slice(None),) * axis + (slice(start, start + image.shape[axis]),)] = image
@@ -116,6 +187,9 @@ def _centre(image: Pixels, size: tuple[int, int], fill: tuple[int, ...]) -> Pixe
     return np.ascontiguousarray(image)
 
 
+_CACHED = 2**18  # numbers: 1 MiB of float32
+
+
 def normalise(
     batch: torch.Tensor,
     contract: Preprocessing,
@@ -123,10 +197,10 @@ def normalise(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """A batch of bytes as the network's input: scaled to `value_range`, then `(x - mean) / std`.
+    """A batch of stored values as the network's input: scaled to `value_range`, then `(x - mean) / std`.
 
     Args:
-        batch: (N, H, W, C) or (N, C, H, W) uint8, already of the contract's channels.
+        batch: (N, H, W, C) or (N, C, H, W), already of the contract's channels and depth; uint16 may come as int32.
         device: where to compute, and where the result lies; by default where the batch is.
         dtype: of the result; the arithmetic is in float32.
 
@@ -134,9 +208,13 @@ def normalise(
         (N, C, H, W) in channels_last memory.
     """
     channels = contract.num_channels
-    if batch.dtype != torch.uint8 or batch.ndim != 4 or channels not in (batch.shape[1], batch.shape[3]):
+    if (
+        batch.dtype not in _BATCHES[contract.dtype]
+        or batch.ndim != 4
+        or channels not in (batch.shape[1], batch.shape[3])
+    ):
         raise DataError(
-            f"a batch must be uint8 with {channels} channels, (N, H, W, C) or (N, C, H, W); "
+            f"a batch must be {contract.dtype} with {channels} channels, (N, H, W, C) or (N, C, H, W); "
             f"got {batch.dtype} {tuple(batch.shape)}; decode and prepare the pictures first"
         )
     if batch.shape[3] != channels:
@@ -147,15 +225,22 @@ def normalise(
     scale, shift = _affine(contract)
     # Rows of W * C numbers, so that the inner loop is long and contiguous (C alone is too short to vectorise).
     rows = batch.contiguous().view(n, height, width * channels)
-    rows = torch.mul(rows, torch.tensor(scale * width, device=rows.device))  # float32, without a pass to convert
-    rows.add_(torch.tensor(shift * width, device=rows.device))
-    return rows.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
+    if rows.dtype not in (torch.uint8, torch.float32):
+        rows = rows.to(torch.float32)
+    scales, shifts = (torch.tensor(values * width, device=rows.device) for values in (scale, shift))
+    out = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+    # On a processor, as much at a time as its cache holds: the second operation finds what the first one wrote.
+    pictures = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
+    for piece, part in zip(torch.split(out, pictures), torch.split(rows, pictures), strict=True):
+        torch.mul(part, scales, out=piece)  # float32, without a pass to convert
+        piece.add_(shifts)
+    return out.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _affine(contract: Preprocessing) -> tuple[list[float], list[float]]:
-    """Scale and shift by channel: byte * scale + shift is what the network sees."""
+    """Scale and shift by channel: stored value * scale + shift is what the network sees."""
     low, high = contract.value_range
     assert math.isfinite(high - low)
-    scale = [(high - low) / 255 / std for std in contract.std]
+    scale = [(high - low) / FULL_SCALE[contract.dtype] / std for std in contract.std]
     shift = [(low - mean) / std for mean, std in zip(contract.mean, contract.std, strict=True)]
     return scale, shift

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnets.errors import ShapeError
 
-__all__ = ["Bar", "Cell", "facts", "picture", "plain", "plot", "section", "settings", "table"]
+__all__ = ["Bar", "Cell", "facts", "folded", "lines", "picture", "plain", "plot", "section", "settings", "table"]
 
 FIRST_ROWS = 20  # rows that stand open; the rest folds
 SHOWN = 280  # pixels of a picture's longer side: shown at 140 on screens of double density
@@ -40,6 +40,8 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items()) or "–"
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value) or "–"
     return str(value)
@@ -59,14 +61,28 @@ def facts(values: Mapping[str, Any]) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
-def settings(values: Mapping[str, Any]) -> str:
-    """Named values below each other; mappings inside become headed tables of their own."""
+def settings(values: Mapping[str, Any], *, columns: Literal[1, 2] = 2) -> str:
+    """Named values below each other; mappings inside become headed tables of their own. Nothing if there are none."""
     own = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     parts = [f"<div>{_pairs(own)}</div>"] if own else []
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             parts.append(f"<div><h3>{escape(name)}</h3>{_pairs(_flat(value))}</div>")
-    return f'<div class="settings">{"".join(parts)}</div>' if parts else ""
+    kind = "settings" if columns == 2 else "words"
+    return f'<div class="{kind}">{"".join(parts)}</div>' if parts else ""
+
+
+def lines(texts: Sequence[str]) -> str:
+    """Texts below each other; the first twenty stand open."""
+    items = [f"<li>{escape(text)}</li>" for text in texts]
+    html = f"<ul>{''.join(items[:FIRST_ROWS])}</ul>" if items else ""
+    rest = items[FIRST_ROWS:]
+    return html + (folded(f"{len(rest)} more", f"<ul>{''.join(rest)}</ul>") if rest else "")
+
+
+def folded(summary: str, content: str) -> str:
+    """HTML that opens when `summary` is clicked; nothing if there is none."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>" if content else ""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, more: str = "rows") -> str:
@@ -74,7 +90,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, more: str = 
     first, rest = rows[:FIRST_ROWS], rows[FIRST_ROWS:]
     html = _table(header, first)
     if rest:
-        html += f"<details><summary>{len(rest)} more {escape(more)}</summary>{_table(header, rest)}</details>"
+        html += folded(f"{len(rest)} more {more}", _table(header, rest))
     return html
 
 

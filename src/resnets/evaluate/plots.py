@@ -1,81 +1,22 @@
-"""Plots of a run as PNG bytes, 900 pixels wide on the page and drawn at twice that.
-
-Drawn through matplotlib's object interface: no pyplot, no global state, no window.
-"""
+"""Plots of what a network answers, as PNG bytes: the confusion matrix, and pictures in a grid."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from resnets.errors import DataError, ShapeError
-from resnets.evaluate.style import DARK, LIGHT, Theme, drawable, font_families
+from resnets.evaluate.style import DARK, LIGHT, WIDTH, Theme, as_png, drawable, new_figure
 
-__all__ = ["confusion", "contact_sheet", "curves"]
+__all__ = ["confusion", "contact_sheet"]
 
-WIDTH = 9.0  # inches; at 200 dpi 1800 pixels, shown as 900: 10 points are 14 pixels on the page
-DPI = 200
 NAMED = 40  # classes whose names still fit along the side of a matrix
 LABEL = 18  # letters of a name along the side
 COUNTED = 20  # classes whose counts still fit into the cells
-
-
-def curves(results: Sequence[Mapping[str, float | None]], *, dark: bool = False) -> bytes:
-    """Loss, accuracy and learning rate over the epochs, side by side.
-
-    Args:
-        results: rows as `read_results` gives them; what a row lacks is left out.
-        dark: for a dark page.
-
-    Raises:
-        DataError: no rows.
-    """
-    if not results:
-        raise DataError("curves need at least one epoch; got none; plot after the first epoch")
-    theme = DARK if dark else LIGHT
-    figure = _figure(theme, WIDTH, 2.9)
-    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[1, 1, 0.55])
-    for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
-        _panel(axes, title, theme)
-
-    _line(loss, results, "train_loss", "train", theme.second, theme)
-    _line(loss, results, "val_loss", "val", theme.first, theme)
-    _line(accuracy, results, "train_top1", "train", theme.second, theme, scale=100)
-    _line(accuracy, results, "val_top1", "val", theme.first, theme, scale=100)
-    _line(rate, results, "lr", "", theme.muted, theme)
-    _best(accuracy, results, theme)
-    low, high = accuracy.get_ylim()
-    accuracy.set_ylim(min(low, (low + high) / 2 - 1), max(high, (low + high) / 2 + 1))  # at least two points
-    accuracy.yaxis.set_major_formatter(PercentFormatter(decimals=None))
-    rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    rate.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
-    rate.set_ylim(bottom=0)
-    if len(results) == 1:
-        epoch = results[0].get("epoch") or 0
-        for axes in (loss, accuracy, rate):
-            axes.set_xlim(epoch - 0.5, epoch + 0.5)
-    for axes in (loss, accuracy):
-        if len(axes.lines) and axes.get_legend_handles_labels()[0]:
-            axes.legend(
-                loc="lower right",
-                bbox_to_anchor=(1.02, 0.98),
-                ncols=2,
-                frameon=False,
-                labelcolor=theme.ink,
-                fontsize=9,
-                handlelength=1.2,
-                columnspacing=1.2,
-            )
-    return _png(figure)
 
 
 def confusion(matrix: NDArray[Any], classes: Sequence[str], *, dark: bool = False) -> bytes:
@@ -98,7 +39,7 @@ def confusion(matrix: NDArray[Any], classes: Sequence[str], *, dark: bool = Fals
         raise ShapeError(f"a confusion matrix must be (C, C) for C classes; got {matrix.shape} for {count}")
     theme = DARK if dark else LIGHT
     side = WIDTH if count > COUNTED else min(WIDTH, 3.4 + 0.42 * count)
-    figure = _figure(theme, WIDTH, side * 0.92)
+    figure = new_figure(theme, WIDTH, side * 0.92)
     axes = figure.subplots()
     axes.imshow(_cells(matrix, theme), interpolation="nearest" if count <= 200 else "antialiased")
     axes.spines[:].set_visible(False)
@@ -121,7 +62,7 @@ def confusion(matrix: NDArray[Any], classes: Sequence[str], *, dark: bool = Fals
         axes.tick_params(which="minor", length=0)
     if count <= COUNTED:
         _counts(axes, matrix, theme)
-    return _png(figure)
+    return as_png(figure)
 
 
 def contact_sheet(
@@ -146,7 +87,7 @@ def contact_sheet(
     theme = DARK if dark else LIGHT
     rows = -(-len(images) // columns)
     lines = max(caption.count("\n") + 1 for caption in captions)
-    figure = _figure(theme, WIDTH, rows * (WIDTH / columns + 0.19 * lines))
+    figure = new_figure(theme, WIDTH, rows * (WIDTH / columns + 0.19 * lines))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -161,66 +102,7 @@ def contact_sheet(
                 xytext=(0, -11 - 13 * place), textcoords="offset points", ha="center", va="baseline",
                 fontsize=8.5, color=theme.ink if place == 0 else theme.muted, parse_math=False,
             )  # fmt: skip
-    return _png(figure)
-
-
-def _figure(theme: Theme, width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.page, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    for text in figure.findobj(Text):  # set here and not by rcParams, which all threads share
-        if text.get_fontweight() != "bold":  # bold is our English; few Chinese fonts have it, and findfont warns
-            text.set_fontfamily(font_families())
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _panel(axes: Axes, title: str, theme: Theme) -> None:
-    axes.set_facecolor(theme.page)
-    axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold", pad=10)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(theme.grid)
-    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=theme.muted, labelsize=9, pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xlabel("epoch", color=theme.muted, fontsize=9)
-
-
-def _line(
-    axes: Axes, results: Sequence[Mapping[str, float | None]], column: str, label: str, colour: str, theme: Theme,
-    scale: float = 1,
-) -> None:  # fmt: skip
-    points = _points(results, column)
-    if not points:
-        return
-    epochs, values = zip(*points, strict=True)
-    marker = "o" if len(points) <= 12 else ""
-    axes.plot(
-        epochs, np.multiply(values, scale), color=colour, linewidth=2, label=label or "_", marker=marker,
-        markersize=4.5, markeredgecolor=theme.page, solid_capstyle="round", solid_joinstyle="round",
-    )  # fmt: skip
-
-
-def _best(axes: Axes, results: Sequence[Mapping[str, float | None]], theme: Theme) -> None:
-    points, losses = _points(results, "val_top1"), dict(_points(results, "val_loss"))
-    if not points:
-        return
-    # As training chooses: of equals the lower loss, then the first.
-    epoch, value = max(points, key=lambda point: (point[1], -losses.get(point[0], 0.0)))
-    axes.plot([epoch], [value * 100], "o", color=theme.first, markersize=7, markeredgecolor=theme.page)
-    # Below the axis, where no curve can cross it.
-    axes.set_xlabel(f"epoch (best: {value:.1%} at {epoch:g})")
-
-
-def _points(results: Sequence[Mapping[str, float | None]], column: str) -> list[tuple[float, float]]:
-    pairs = [(row.get("epoch"), row.get(column)) for row in results]
-    return [(x, y) for x, y in pairs if x is not None and y is not None and np.isfinite(y)]
+    return as_png(figure)
 
 
 def _cells(matrix: NDArray[Any], theme: Theme) -> NDArray[np.float64]:

@@ -139,7 +139,7 @@ def _reader(bundle: Bundle) -> Callable[[Path], Pixels | ImageError]:
 
     def read(path: Path) -> Pixels | ImageError:
         try:
-            return prepare(decode(path, channels), bundle.preprocessing)
+            return prepare(decode(path, channels, depth=bundle.preprocessing.dtype), bundle.preprocessing)
         except ImageError as error:
             return error
 

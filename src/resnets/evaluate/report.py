@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -16,87 +16,83 @@ from numpy.typing import NDArray
 from resnets.atomic import write_atomic
 from resnets.errors import ShapeError
 from resnets.evaluate import metrics, page, plots
+from resnets.evaluate.curves import Results, Span, curves, rates
 from resnets.evaluate.evaluation import Evaluation, Mistake
 from resnets.version import __version__
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["Report", "render_report", "write_report"]
 
-Splits = Mapping[str, Sequence[int]]
 PAIRS = 10  # of classes most often confused
 
 
-def write_report(
-    path: Path,
-    *,
-    title: str,
-    facts: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    splits: Splits | None = None,
-    results: Sequence[Mapping[str, float | None]] = (),
-    evaluation: Evaluation | None = None,
-    images: Mapping[int, NDArray[np.uint8]] | None = None,
-    names: Mapping[int, str] | None = None,
-    next_command: str = "",
-) -> None:
-    """Writes the report, or leaves the earlier one if that fails. What is not given has no section.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report says. Plain text, all of it: it is escaped here. What is not given has no section.
 
     Args:
-        path: where to, such as `runs/NAME/report.html`.
-        title: the headline; plain text, as all that follows: it is escaped here.
+        title: the headline.
         facts: what stands beside the accuracy: model, data, epochs, time, images a second.
+        recipe: how it was trained, in words: `{"Loss": "cross-entropy", ..}`.
+        about: what the recipe is, in a line.
+        phases: what trained when, a row a phase; every row has the same names.
+        events: what went otherwise than planned, oldest first.
         settings: all options of the run; mappings inside become tables of their own.
+        data: what is to be known of the pictures: their size, channels, how classes are balanced.
         splits: pictures of each class, by split: `{"train": (C counts), "val": (C counts)}`.
         results: rows as `read_results` gives them.
+        spans: the phases as the curves mark them.
         evaluation: what the figures, the confusion matrix and the table of classes come from.
         images: pictures of the mistakes by their place in the data set, each (H, W), (H, W, 1) or
             (H, W, 3) uint8: those of `evaluation.worst()`.
         names: what to call these pictures, such as their paths.
         next_command: what to type next.
+    """
+
+    title: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    phases: Sequence[Mapping[str, Any]] = ()
+    events: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    results: Results = ()
+    spans: Sequence[Span] = ()
+    evaluation: Evaluation | None = None
+    images: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    next_command: str = ""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes the report, or leaves the earlier one if that fails.
+
+    Args:
+        path: where to, such as `runs/NAME/report.html`.
 
     Raises:
         ShapeError: counts or pictures that do not fit.
         OSError: no permission, or no room on the disk.
     """
-    text = render_report(
-        title=title,
-        facts=facts,
-        settings=settings,
-        splits=splits,
-        results=results,
-        evaluation=evaluation,
-        images=images,
-        names=names,
-        next_command=next_command,
-    )
     # A folder name that is no UTF-8 comes as lone surrogates, which no file can hold.
-    write_atomic(path, text.encode("utf-8", errors="replace"))
+    write_atomic(path, render_report(report).encode("utf-8", errors="replace"))
 
 
-def render_report(
-    *,
-    title: str,
-    facts: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    splits: Splits | None = None,
-    results: Sequence[Mapping[str, float | None]] = (),
-    evaluation: Evaluation | None = None,
-    images: Mapping[int, NDArray[np.uint8]] | None = None,
-    names: Mapping[int, str] | None = None,
-    next_command: str = "",
-) -> str:
-    """The text of the page that `write_report` writes, with the same arguments."""
-    body = _headline(evaluation, facts or {})
-    if results:
-        body += page.section("Training", page.plot(partial(_curves, results), "loss and accuracy by epoch"))
+def render_report(report: Report) -> str:
+    """The text of the page that `write_report` writes."""
+    evaluation = report.evaluation
+    body = _headline(evaluation, report.facts) + _training(report)
+    body += page.section("Events", page.lines(report.events), "What went otherwise than planned.")
     if evaluation is not None:
-        body += _mistakes(evaluation, images or {}, names or {}) + _confusion(evaluation) + _classes(evaluation)
-    if splits:
-        body += _data(splits, evaluation.classes if evaluation is not None else None)
-    body += page.section("Settings", page.settings(settings or {}))
-    if next_command:
-        body += page.section("Next", f"<pre>{escape(next_command)}</pre>")
+        body += _mistakes(evaluation, report.images, report.names) + _confusion(evaluation) + _classes(evaluation)
+    body += _recipe(report)
+    body += _data(report)
+    body += page.section("All settings", page.folded("every option of the run", page.settings(report.settings)))
+    if report.next_command:
+        body += page.section("Next", f"<pre>{escape(report.next_command)}</pre>")
     template = Template(files("resnets.evaluate").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escape(title), body=body, footer=f"resnets {escape(__version__)}")
+    return template.substitute(title=escape(report.title), body=body, footer=f"resnets {escape(__version__)}")
 
 
 def _headline(evaluation: Evaluation | None, facts: Mapping[str, Any]) -> str:
@@ -121,8 +117,26 @@ def _headline(evaluation: Evaluation | None, facts: Mapping[str, Any]) -> str:
     return f'<div class="head">{hero}{page.facts(figures)}</div>\n'
 
 
-def _curves(results: Sequence[Mapping[str, float | None]], dark: bool) -> bytes:
-    return plots.curves(results, dark=dark)
+def _training(report: Report) -> str:
+    if not report.results:
+        return ""
+    plots = ((curves, "loss and accuracy by epoch"), (rates, "learning rate and images a second by epoch"))
+    images = [page.plot(_drawn(draw, report), words) for draw, words in plots]
+    note = "In the shaded epochs a part of the network is frozen." if len(report.spans) > 1 else ""
+    return page.section("Training", "\n".join(images), note)
+
+
+def _drawn(draw: Callable[..., bytes], report: Report) -> Callable[[bool], bytes]:
+    return lambda dark: draw(report.results, spans=report.spans, dark=dark)
+
+
+def _recipe(report: Report) -> str:
+    content = page.settings(report.recipe, columns=1)
+    if report.phases:
+        header = tuple(report.phases[0])
+        rows = [tuple(page.plain(value) for value in phase.values()) for phase in report.phases]
+        content += f"<h3>Phases</h3>{page.table(header, rows, more='phases')}"
+    return page.section("Recipe", content, report.about)
 
 
 def _mistakes(evaluation: Evaluation, images: Mapping[int, Any], names: Mapping[int, str]) -> str:
@@ -182,17 +196,22 @@ def _classes(evaluation: Evaluation) -> str:
     return page.section("Classes", page.table(header, rows, more="classes"), note)
 
 
-def _data(splits: Splits, classes: Sequence[str] | None) -> str:
-    sizes = {len(counts) for counts in splits.values()}
-    if len(sizes) != 1 or (classes is not None and sizes != {len(classes)}):
-        raise ShapeError(
-            f"splits need a count for each class; got {sorted(sizes)} counts for "
-            f"{len(classes) if classes is not None else 'unknown'} classes"
-        )
-    names = classes if classes is not None else [f"class {i}" for i in range(sizes.pop())]
-    note = "; ".join(f"{split}: {sum(counts):,} pictures, {_range(counts)} a class" for split, counts in splits.items())
-    rows = [(name, *map(int, counts)) for name, *counts in zip(names, *splits.values(), strict=True)]
-    return page.section("Data", page.table(("Class", *splits), rows, more="classes"), note)
+def _data(report: Report) -> str:
+    content, note = page.settings(report.data, columns=1), ""
+    if report.splits:
+        splits, classes = report.splits, report.evaluation.classes if report.evaluation is not None else None
+        sizes = {len(counts) for counts in splits.values()}
+        if len(sizes) != 1 or (classes is not None and sizes != {len(classes)}):
+            raise ShapeError(
+                f"splits need a count for each class; got {sorted(sizes)} counts for "
+                f"{len(classes) if classes is not None else 'unknown'} classes"
+            )
+        names = classes if classes is not None else [f"class {i}" for i in range(sizes.pop())]
+        sums = (f"{split}: {sum(counts):,} pictures, {_range(counts)} a class" for split, counts in splits.items())
+        note = "; ".join(sums)
+        rows = [(name, *map(int, counts)) for name, *counts in zip(names, *splits.values(), strict=True)]
+        content += page.table(("Class", *splits), rows, more="classes")
+    return page.section("Data", content, note)
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -30,6 +30,7 @@ COLUMNS = (
     "val_top5",
     "images_per_second",
     "seconds",
+    "memory_mib",
 )
 """The usual columns, in the order of the file; a run may add its own after them."""
 

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from resnets.errors import DataError, ResnetsError, ShapeError
 from resnets.evaluate.evaluation import Evaluation, Mistake
 
-__all__ = ["Evaluation", "Mistake", "evaluate_model", "evaluation_mode"]
+__all__ = ["Evaluation", "Mistake", "Part", "evaluate_model", "evaluation_mode"]
+
+Part = tuple[list[NDArray[np.int64]], list[NDArray[np.float32]], list[NDArray[np.int64]]]
+"""Labels, logits and indices, an array a batch."""
 
 
 def evaluate_model(
@@ -25,6 +28,7 @@ def evaluate_model(
     amp: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], None] | None = None,
+    gather: Callable[[Part], list[Part]] = lambda part: [part],
 ) -> Evaluation:
     """Runs the network over all batches, in eval mode and without gradients.
 
@@ -38,6 +42,8 @@ def evaluate_model(
         amp: run under autocast to this type, `torch.bfloat16` or `torch.float16`; `None` runs as the weights are.
         device: where to run.
         on_batch: called after each batch with the number of pictures in it.
+        gather: of several processes that each run some of the batches, answers the parts of all; pictures are then
+            put in the order of their indices.
 
     Raises:
         ResnetsError: logits that are NaN or infinite.
@@ -68,14 +74,14 @@ def evaluate_model(
             if on_batch is not None:
                 on_batch(len(y))
 
-    if not labels:
+    parts = gather((labels, logits, indices))
+    if not any(part[0] for part in parts):
         raise DataError("an evaluation needs at least one picture; got none; check the split")
-    return Evaluation(
-        labels=np.concatenate(labels),
-        logits=np.concatenate(logits),
-        indices=np.concatenate(indices),
-        classes=names,
+    all_labels, all_logits, all_indices = (
+        np.concatenate([array for part in parts for array in part[which]]) for which in range(3)
     )
+    order = np.argsort(all_indices, kind="stable") if len(parts) > 1 else slice(None)
+    return Evaluation(labels=all_labels[order], logits=all_logits[order], indices=all_indices[order], classes=names)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ import torch
 
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.loading import make_batches
+from resnets.data.sampling import Shard
 from resnets.errors import ConfigError, DataError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.run import evaluate_model
+from resnets.evaluate.run import Part, evaluate_model
 from resnets.weights.bundle import Bundle
 
 __all__ = ["choose_split", "evaluate_split"]
@@ -42,8 +43,13 @@ def evaluate_split(
     device: torch.device | str = "cpu",
     workers: int | None = None,
     on_batch: Callable[[int], None] | None = None,
+    shard: Shard | None = None,
+    gather: Callable[[Part], list[Part]] = lambda part: [part],
 ) -> Evaluation:
     """Run `bundle` over `images`, whose labels are `dataset`'s.
+
+    Args:
+        shard: of several processes that measure together, which this one is; gather: see `evaluate_model`.
 
     Raises:
         ConfigError: the model answers no classes, or a batch of none is asked for.
@@ -56,10 +62,15 @@ def evaluate_split(
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}; 128 is usual")
     labels = _matched(bundle, dataset)[images.labels]
     batches = make_batches(
-        replace(images, labels=labels), bundle.preprocessing, batch_size=batch_size, device=device, workers=workers
+        replace(images, labels=labels),
+        bundle.preprocessing,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        shard=shard,
     )
     model = bundle.model.to(device)
-    return evaluate_model(model, batches.epoch(0), bundle.classes, device=device, on_batch=on_batch)
+    return evaluate_model(model, batches.epoch(0), bundle.classes, device=device, on_batch=on_batch, gather=gather)
 
 
 def _matched(bundle: Bundle, dataset: Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -1,17 +1,28 @@
-"""Colours and fonts of the plots, for light and for dark pages; `report.html` has the same colours."""
+"""What all plots share: the sheet they are drawn on, its colours for light and for dark pages, and its fonts.
+
+Plots are PNG bytes, 900 pixels wide on the page and drawn at twice that, through matplotlib's object interface: no
+pyplot, no global state, no window. `report.html` has the same colours.
+"""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
-__all__ = ["DARK", "LIGHT", "Theme", "drawable", "font_families"]
+__all__ = ["DARK", "LIGHT", "WIDTH", "Theme", "as_png", "drawable", "font_families", "new_figure"]
+
+WIDTH = 9.0  # inches; at 200 dpi 1800 pixels, shown as 900: 10 points are 14 pixels on the page
+DPI = 200
 
 # DejaVu comes with matplotlib; the others are what systems bring for Chinese, Japanese and Korean.
 FONTS = (
@@ -103,3 +114,20 @@ def drawable(text: str, number: int) -> str:
     """`text` on one line, or `#number` where no installed font has its letters (matplotlib would draw boxes)."""
     line = " ".join(text.split())
     return line if all(ord(letter) in _letters() for letter in line) else f"#{number}"
+
+
+def new_figure(theme: Theme, width: float, height: float) -> Figure:
+    """An empty sheet; `width` and `height` in inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.page, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """What was drawn; the same bytes each time."""
+    stream = io.BytesIO()
+    for text in figure.findobj(Text):  # set here and not by rcParams, which all threads share
+        if text.get_fontweight() != "bold":  # bold is our English; few Chinese fonts have it, and findfont warns
+            text.set_fontfamily(font_families())
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

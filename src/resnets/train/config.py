@@ -1,8 +1,13 @@
-"""What a training run is told. A field left `None` is worked out from the data; `args.yaml` holds the result."""
+"""What a training run is told: one strict configuration, whether it comes from flags, keywords, a recipe or a file.
+
+Options stand in groups (`optim.lr`); since no two groups share a name, the last part (`lr`) is enough everywhere.
+A group that is given one plain value means its first option: `freeze: layer3`. A field left `None` is worked out
+from the data; a run's `args.yaml` holds the result.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +15,36 @@ from typing import Any, Literal
 import yaml
 
 from resnets.atomic import write_atomic
+from resnets.data.augment import AugmentConfig
+from resnets.data.mix import MixConfig
+from resnets.data.sampling import Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
+from resnets.train.options import (
+    AverageConfig,
+    CacheConfig,
+    LossConfig,
+    OptimConfig,
+    SaveConfig,
+    ScheduleConfig,
+    require,
+)
+from resnets.train.phases import FreezeConfig, Phase
 
-__all__ = ["TrainConfig", "read_args", "write_args"]
+__all__ = ["GROUPS", "TrainConfig", "nested", "option_names", "parse_settings", "read_args", "read_yaml", "write_args"]
+
+GROUPS: dict[str, type] = {
+    "optim": OptimConfig,
+    "schedule": ScheduleConfig,
+    "loss": LossConfig,
+    "augment": AugmentConfig,
+    "mix": MixConfig,
+    "sampling": Sampling,
+    "average": AverageConfig,
+    "freeze": FreezeConfig,
+    "cache": CacheConfig,
+    "save": SaveConfig,
+}
+Nested = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,106 +52,254 @@ class TrainConfig:
     """The recipe and its surroundings.
 
     Args:
-        data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
+        data: `digits`, a folder `{train,val,test}/class/*`, a CSV, WebDataset or Parquet shards, a packed folder.
         model: a variant name; `None`: `resnet20_cifar` for pictures up to 64 pixels, else `resnet18`.
-        model_args: fields of `ResNetConfig` to change, such as `{"shortcut": "B"}`.
+        model_args: fields of the network's configuration to change, such as `{"shortcut": "B"}`.
         pretrained: a model reference (`starter`, a file, a folder) whose weights to start from.
+        recipe: the named recipe (or its file) that the rest came from; only for the record.
         epochs: passes over the training pictures.
-        batch_size: pictures a step; `None`: 128 for small pictures and 32 for large ones, less where the data
-            would make fewer than 32 steps an epoch.
-        lr: peak learning rate; `None`: 0.1 for 128 pictures a step, in proportion to the batch.
-        momentum, weight_decay: of SGD with Nesterov momentum; norms and biases are not decayed.
-        warmup_epochs: of linear warm-up; sched: what follows, `cosine` or `constant`.
-        smoothing: label smoothing in [0, 1).
+        batch_size: pictures that run together, over all processes, see `optim.accumulate`; `None`: 128 for small
+            pictures and 32 for large ones, less where the data would make fewer than 32 steps an epoch.
         img_size: pixels a side, or (H, W); `None`: that of the pictures if they are all alike and small, else 224.
-        flip: mirror half of the pictures; `None`: yes, but for `digits`.
-        pad: padding before a random crop of the same size, in pixels; `None`: an eighth of a small picture's side.
-        cutout: side of a square blanked out, in pixels; 0 for none.
+        train_sizes: other sizes to train at, each with the share of the run from which it holds: ((0, 128),
+            (0.7, 176)); validation is at `img_size` always.
+        channels: `RGB`, `L`, or how many bands; depth: of their numbers; `None`: what the pictures have.
+        crop_pct, interpolation: of validation, see `Preprocessing`; `None` as usual for the size.
         val_fraction: share of the training pictures held out where the data has no `val` split.
+        folds, fold: instead, part `fold` (from 0) of `folds` is held out.
         seed: of weights, order and augmentation.
         amp: mixed precision: `auto` (bfloat16 where the device computes in it), `bf16`, `fp16` or `off`.
         channels_last: the memory layout that convolutions like.
+        compile: torch.compile's mode, or `off`; `reduce-overhead` and `max-autotune` use CUDA graphs.
+        sync_bn: batch statistics over all processes.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         workers: decoding processes for large pictures; `None`: the processor's cores.
         skip_bad: leave out pictures that do not decode, listed in `quarantine.txt`, instead of stopping.
+        tensorboard: write events for TensorBoard into the run folder too.
         output: the folder of runs; name: this run's folder in it, `None`: after model and data.
+        optim, schedule, loss, mix, sampling, average, cache, save: see their classes.
+        augment: fields of `AugmentConfig`; those left out follow from the pictures.
+        freeze: what does not train at first; phases: the same in full, in place of `epochs` and `freeze`.
     """
 
     data: str
     model: str | None = None
     model_args: dict[str, Any] = field(default_factory=dict)
     pretrained: str | None = None
+    recipe: str | None = None
     epochs: int = 30
     batch_size: int | None = None
-    lr: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 2.0
-    sched: Literal["cosine", "constant"] = "cosine"
-    smoothing: float = 0.1
     img_size: int | tuple[int, int] | None = None
-    flip: bool | None = None
-    pad: int | None = None
-    cutout: int = 0
+    train_sizes: tuple[tuple[float, int], ...] = ()
+    channels: Literal["RGB", "L"] | int | None = None
+    depth: Literal["uint8", "uint16", "float32"] | None = None
+    crop_pct: float | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "box", "lanczos"] | None = None
     val_fraction: float = 0.1
+    folds: int | None = None
+    fold: int = 0
     seed: int = 0
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
     channels_last: bool = True
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    sync_bn: bool = False
     device: str = "auto"
     workers: int | None = None
     skip_bad: bool = False
+    tensorboard: bool = False
     output: str = "runs"
     name: str | None = None
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: dict[str, Any] = field(default_factory=dict)
+    mix: MixConfig = field(default_factory=MixConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    average: AverageConfig = field(default_factory=AverageConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    phases: tuple[Phase, ...] = ()
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    save: SaveConfig = field(default_factory=SaveConfig)
 
     def __post_init__(self) -> None:
-        rules = {
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
-            "lr": (self.lr is None or self.lr > 0, "above 0"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "warmup_epochs": (self.warmup_epochs >= 0, "at least 0"),
-            "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
-            "img_size": (
-                self.size is None or (len(self.size) == 2 and min(self.size) >= 1),
-                "pixels a side, or (H, W)",
-            ),
-            "pad": (self.pad is None or self.pad >= 0, "at least 0"),
-            "cutout": (self.cutout >= 0, "at least 0"),
-            "val_fraction": (0 <= self.val_fraction < 1, "in [0, 1)"),
-            "seed": (0 <= self.seed < 2**32, "in [0, 2**32)"),
-            "workers": (self.workers is None or self.workers >= 0, "at least 0"),
-            "sched": (self.sched in ("cosine", "constant"), "cosine or constant"),
-            "amp": (self.amp in ("auto", "bf16", "fp16", "off"), "auto, bf16, fp16 or off"),
-            "name": (self.name is None or (self.name not in ("", ".", "..") and "/" not in self.name), "a folder name"),
-        }
-        for name, (kept, rule) in rules.items():
-            if not kept:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}")
+        size, starts = self.size, [start for start, _ in self.train_sizes]
+        require(
+            self,
+            {
+                "epochs": (self.epochs >= 1, "at least 1"),
+                "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
+                "img_size": (size is None or (len(size) == 2 and min(size) >= 1), "pixels a side, or (H, W)"),
+                "train_sizes": (
+                    not starts or (starts == sorted(set(starts)) and starts[0] == 0 and starts[-1] < 1),
+                    "shares of the run that rise from 0 to below 1, each with a size",
+                ),
+                "crop_pct": (self.crop_pct is None or 0 < self.crop_pct <= 1, "in (0, 1]"),
+                "val_fraction": (0 <= self.val_fraction < 1, "in [0, 1)"),
+                "folds": (self.folds is None or self.folds >= 2, "at least 2"),
+                "fold": (0 <= self.fold < (self.folds or 1), "below folds"),
+                "seed": (0 <= self.seed < 2**32, "in [0, 2**32)"),
+                "workers": (self.workers is None or self.workers >= 0, "at least 0"),
+                "amp": (self.amp in ("auto", "bf16", "fp16", "off"), "auto, bf16, fp16 or off"),
+                "name": (
+                    self.name is None or (self.name not in ("", ".", "..") and "/" not in self.name),
+                    "a folder name",
+                ),
+            },
+        )
 
     @property
     def size(self) -> tuple[int, int] | None:
         """(H, W) that `img_size` means."""
         return (self.img_size, self.img_size) if isinstance(self.img_size, int) else self.img_size
 
-    @classmethod
-    def from_options(cls, **options: Any) -> TrainConfig:
-        """The configuration of these options; an unknown one is an error that names the nearest."""
-        cls.check_names(options)
-        return cls(**options)
+    @property
+    def update_size(self) -> int:
+        """Pictures of one update."""
+        return (self.batch_size or 1) * self.optim.accumulate
 
     @classmethod
-    def check_names(cls, names: Iterable[str]) -> None:
-        """Raises UnknownNameError for a name that is no field."""
-        known = [one.name for one in fields(cls)]
-        for name in names:
-            if name not in known:
-                raise UnknownNameError("training option", name, known)
+    def from_options(cls, *layers: Mapping[str, Any], **options: Any) -> TrainConfig:
+        """The configuration of these options, checked strictly; a later layer has the last word.
+
+        Args:
+            layers: such as a recipe's settings, then a person's choices; names as in `nested`.
+            options: the last layer.
+
+        Raises:
+            UnknownNameError: an option that there is not; the nearest are named.
+            ConfigError: a value of the wrong type or against its rule.
+        """
+        merged: Nested = {}
+        for layer in (*layers, options):
+            _update(merged, nested(layer))
+        return _checked(merged)
+
+
+def option_names() -> dict[str, str]:
+    """Where each option stands: its bare name -> its full one, `lr` -> `optim.lr`."""
+    top = {one.name: one.name for one in fields(TrainConfig) if one.name not in GROUPS}
+    return top | {one.name: f"{group}.{one.name}" for group, kind in GROUPS.items() for one in fields(kind)}
+
+
+def nested(options: Mapping[str, Any], *, network: Iterable[str] = ()) -> Nested:
+    """Options under their groups: `{"lr": 1, "optim.opt": "sgd"}` -> `{"optim": {"lr": 1, "opt": "sgd"}}`.
+
+    Args:
+        network: fields of networks, which may stand without `model_args.` too.
+
+    Raises:
+        UnknownNameError: an option that there is not; the nearest are named.
+    """
+    places, found = option_names(), Nested()
+    fits = {*network}
+    inner: Mapping[str, Any] | None
+    for key, value in options.items():
+        group, _, name = str(key).partition(".")
+        if group in GROUPS and not name:
+            inner = value if isinstance(value, Mapping) else {fields(GROUPS[group])[0].name: value}
+        elif group in (*GROUPS, "model_args") and name:
+            inner = {name: value}
+        elif key in places:
+            group, _, name = places[key].partition(".")
+            inner = {name: value} if name else None
+        elif key in fits:
+            group, inner = "model_args", {key: value}
+        else:
+            raise UnknownNameError("training option", str(key), {*places, *places.values(), *fits})
+        if inner is None:
+            found[group] = value
+            continue
+        for name in inner if group in GROUPS else ():
+            if places.get(name) != f"{group}.{name}":
+                known = [full for full in places.values() if full.startswith(group)]
+                raise UnknownNameError("training option", f"{group}.{name}", known)
+        found.setdefault(group, {}).update(inner)
+    return found
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Options from `key=value` texts: `mixup=0.2`, `optim.betas=0.9,0.99`, and of the network `shortcut=B`.
+
+    Raises:
+        UnknownNameError: neither a training option nor a field of a network.
+        ConfigError: no `=`, or no YAML after it.
+    """
+    from resnets.arch.networks import FAMILIES
+    from resnets.arch.parse import parse_overrides
+
+    network = {one.name for family in FAMILIES.values() for one in fields(family)}
+    places, found = option_names(), Nested()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name = key.strip().replace("-", "_")
+        if not equals:
+            raise ConfigError(f"a setting is key=value; got {text!r}; write, for example, smoothing=0.1")
+        if name.removeprefix("model_args.") in network and name not in places:
+            found.setdefault("model_args", {}).update(parse_overrides([text.strip().removeprefix("model_args.")]))
+            continue
+        try:
+            inner = value if value.strip().startswith(("[", "{")) or "," not in value else f"[{value}]"
+            one = nested({name: yaml.safe_load(inner)}, network=network)
+        except yaml.YAMLError:
+            raise ConfigError(f"a setting's value is YAML; got {text!r}; write, for example, betas=0.9,0.99") from None
+        for group, values in one.items():
+            found[group] = {**found.get(group, {}), **values} if group in GROUPS else values
+    return found
+
+
+def _update(merged: Nested, layer: Nested) -> None:
+    for key, value in layer.items():
+        if value is False and key in ("amp", "compile"):
+            value = "off"  # which YAML reads as false
+        if key == "optim" and "lr" in value and "lr_batch" not in value:
+            value = value | {"lr_batch": None}  # who names a rate means that rate
+        if key in (*GROUPS, "model_args") and isinstance(value, Mapping):
+            merged[key] = {**merged.get(key, {}), **value}
+        else:
+            merged[key] = value
+
+
+def _checked(values: Nested) -> TrainConfig:
+    """Raises ConfigError, one line."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(AugmentConfig).validate_python(values.get("augment", {}))
+        return TypeAdapter(TrainConfig).validate_python(values)  # `5e-4`, which is text in YAML, becomes a number
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = first["msg"].removeprefix("Value error, ")
+        where = ".".join(str(part) for part in first["loc"] if part not in ("int", "tuple"))
+        if first["type"] == "value_error":  # a rule of ours says all there is to say
+            raise ConfigError(what) from None
+        raise ConfigError(f"{f'{where}: ' if where else ''}{what}; got {first['input']!r}") from None
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
     """Write a run's configuration as YAML, to be read by people and by `read_args`."""
-    write_atomic(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    write_atomic(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which is how YAML has them."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        TrainingError: no such file, no YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise TrainingError(f"{what}; {path}: {type(error).__name__}; is it there, and YAML?") from None
+    if not isinstance(values, dict):
+        raise TrainingError(f"{what}; {path} holds no mapping of options; write NAME: VALUE lines")
+    return values
 
 
 def read_args(path: Path) -> TrainConfig:
@@ -128,22 +308,8 @@ def read_args(path: Path) -> TrainConfig:
     Raises:
         TrainingError: no such file, no YAML, an unknown key or a value of the wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
+    values = read_yaml(path, "a run folder holds args.yaml")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise TrainingError(f"a run folder holds args.yaml; {path}: {type(error).__name__}; is it a run?") from None
-    try:
-        if isinstance(values, dict):
-            TrainConfig.check_names(map(str, values))
-        return TypeAdapter(TrainConfig).validate_python(values)  # `5e-4`, which is text in YAML, becomes a number
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        what = first["msg"].removeprefix("Value error, ")
-        raise TrainingError(
-            f"args.yaml holds training options; {path}: {f'{where}: ' if where else ''}{what}; mend the line"
-        ) from None
+        return TrainConfig.from_options(values)
     except ConfigError as error:
-        raise TrainingError(f"args.yaml holds training options; {path}: {error}") from None
+        raise TrainingError(f"args.yaml holds training options; {path}: {error}; mend the line") from None

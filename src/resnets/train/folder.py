@@ -18,8 +18,11 @@ class RunFolder:
         self.results = path / "results.csv"
         self.best = path / "best"
         self.last = path / "last"
-        self.checkpoint = path / "state" / "checkpoint.safetensors"
+        self.state = path / "state"
+        self.launch = path / "state" / "launch"
+        self.events = path / "events.txt"
         self.plots = path / "plots"
+        self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
         self.quarantine = path / "quarantine.txt"
 

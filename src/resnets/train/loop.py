@@ -1,25 +1,20 @@
-"""The training loop: epochs of steps, a validation after each, one code path for every device and precision.
-
-Legend: N batch, C channels, H height, W width.
-"""
+"""An epoch of steps, from any of its batches on, and what a run computes on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from resnets.data.batches import Batches
 from resnets.errors import TrainingError
-from resnets.train.optim import Schedule
+from resnets.train.step import Stepper
 
-__all__ = ["EpochResult", "Stepper", "pick_amp", "pick_device", "run_epoch"]
+__all__ = ["EpochResult", "Meter", "NotFiniteError", "pick_amp", "pick_device", "run_epoch"]
 
 
 @dataclass(frozen=True)
@@ -32,55 +27,44 @@ class EpochResult:
     lr: float
 
 
-class Stepper:
-    """Forward, backward, update: one call a batch.
+class NotFiniteError(TrainingError):
+    """A loss that is NaN or infinite.
 
     Args:
-        model: on its device, in the memory layout it is to have.
-        optimizer: over its parameters.
-        schedule: the learning rate of each step.
-        smoothing: label smoothing.
-        amp: autocast to this type; `None` computes as the weights are.
-        layout: of the pictures in memory; the weights' own.
-        seed: with the step's number, of whatever torch draws inside the network (stochastic depth, dropout).
+        message: one line.
+        indices: places in the split of the pictures in the batch where it was seen.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
-        *,
-        smoothing: float = 0.0,
-        amp: torch.dtype | None = None,
-        layout: torch.memory_format = torch.channels_last,
-        seed: int = 0,
-    ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.smoothing, self.amp, self.layout, self.seed = smoothing, amp, layout, seed
-        self.device = next(model.parameters()).device
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16)
-        self.step = 0
-        self.lr = 0.0
+    def __init__(self, message: str, indices: Tensor) -> None:
+        self.indices = indices
+        super().__init__(message)
 
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One update from pictures (N, C, H, W) and labels (N,); answers mean loss and number correct."""
-        torch.manual_seed((self.seed << 31) + self.step)
-        self.lr = self.schedule(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        with self._autocast():
-            logits = self.model(x.contiguous(memory_format=self.layout))  # (N, classes)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
-        return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
+class Meter:
+    """What an epoch has come to so far; exact, so that it can be put down and taken up again.
+
+    Args:
+        device: where the loss is.
+
+    Attributes:
+        loss_sum: of the pictures' losses; correct, seen: pictures; trace: the mean loss of every step; indices: places
+        in the split of the last step's pictures.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seen = 0
+        self.trace: list[Tensor] = []
+        self.indices = torch.zeros(0, dtype=torch.int64)
+
+    def add(self, loss: Tensor, hits: Tensor, indices: Tensor) -> None:
+        """Count a step's mean loss and hits."""
+        self.loss_sum += loss.double().to(self.loss_sum.device) * len(indices)
+        self.correct += hits
+        self.seen += len(indices)
+        self.trace.append(loss)
+        self.indices = indices
 
 
 def run_epoch(
@@ -90,51 +74,57 @@ def run_epoch(
     *,
     on_step: Callable[[int, float], None],
     stop: Callable[[], bool],
+    meter: Meter | None = None,
+    start: int = 0,
+    size: tuple[int, int] | None = None,
+    pause: Callable[[int], None] = lambda done: None,
 ) -> EpochResult | None:
-    """Train one epoch.
+    """Train an epoch, or what is left of it. The network's mode is the caller's.
 
     Args:
         epoch: counted from 0; with the run's seed, it decides the order and the augmentation.
         on_step: called with the number of pictures and the mean loss so far.
-        stop: asked before each step whether to leave.
+        stop: asked after each step whether to leave.
+        meter: what the epoch came to before batch `start`.
+        start: the batch to go on with, from 0.
+        size: (H, W) to train at, in place of the contract's.
+        pause: called after each step but the last, with the number of batches that are done: a place to write state.
 
     Returns:
         The epoch's figures, or `None` if `stop` said so before its end.
 
     Raises:
-        TrainingError: the loss is NaN or infinite.
+        NotFiniteError: the loss is NaN or infinite.
     """
-    stepper.model.train()
+    meter, world = meter or Meter(stepper.device), stepper.world
     # Reading a number off an accelerator waits for it: there, look at the loss only now and then.
     every = 1 if stepper.device.type == "cpu" else 16
-    loss_sum = torch.zeros((), dtype=torch.float64, device="cpu" if stepper.device.type == "mps" else stepper.device)
-    correct = torch.zeros((), dtype=torch.int64, device=stepper.device)
     seen, pending, started = 0, 0, time.perf_counter()
-    for number, (x, y, _) in enumerate(_until(batches.epoch(epoch), stop), start=1):
-        loss, hits = stepper(x, y)
-        loss_sum += loss.double().to(loss_sum.device) * len(y)
-        correct += hits
-        seen, pending = seen + len(y), pending + len(y)
+    for number, (x, y, indices) in enumerate(batches.epoch(epoch, start=start, size=size), start=start + 1):
+        first, last = batches.bounds[number - 1]
+        own = world.takes(last - first)  # 0 where a small rest is shared by others
+        loss, hits = stepper(x, y, own * world.size / (last - first))
+        meter.add(loss, hits if own else hits * 0, indices[:own])
+        seen, pending = seen + last - first, pending + last - first
         if number % every == 0 or number == len(batches):
-            mean = float(loss_sum) / seen
-            if not torch.isfinite(loss_sum):
-                raise TrainingError(
-                    f"the loss must stay finite; got {float(loss)} at epoch {epoch + 1}, step {number} of "
-                    f"{len(batches)}, learning rate {stepper.lr:.4g}; try a lower --lr, or --amp off"
+            if world.any(not torch.isfinite(meter.loss_sum))[0]:
+                losses = world.gather(float(loss))
+                worst = next((value for value in losses if not isfinite(value)), losses[0])
+                raise NotFiniteError(
+                    f"the loss must stay finite; got {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
+                    f"learning rate {stepper.lr:.4g}; try a lower --lr, or --amp off",
+                    indices,
                 )
-            on_step(pending, mean)
+            on_step(pending, float(meter.loss_sum) / max(meter.seen, 1))
             pending = 0
-    if stop():
-        return None
-    seconds = time.perf_counter() - started
-    return EpochResult(float(loss_sum) / seen, int(correct) / seen, seen / seconds, stepper.lr)
-
-
-def _until(items: Iterable[Any], stop: Callable[[], bool]) -> Iterator[Any]:
-    for item in items:
-        if stop():
-            return
-        yield item
+        if number < len(batches):
+            pause(number)
+            if stop():
+                return None
+    world.sum(meter.loss_sum, meter.correct)
+    total = batches.bounds[-1][1] - batches.bounds[0][0]
+    seconds = max(time.perf_counter() - started, 1e-9)
+    return EpochResult(float(meter.loss_sum) / total, int(meter.correct) / total, seen / seconds, stepper.lr)
 
 
 def pick_device(name: str) -> torch.device:

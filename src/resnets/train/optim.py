@@ -1,51 +1,60 @@
-"""The optimiser and its learning rate, step by step."""
+"""The optimiser over a network's tensors."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["Schedule", "build_optimizer"]
+from resnets.train.lamb import Lamb
+from resnets.train.options import OptimConfig
+
+__all__ = ["build_optimizer", "set_lr"]
 
 
-def build_optimizer(model: nn.Module, *, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; norms and biases (everything of one axis) are not decayed.
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser of all of a network's tensors; those without a gradient, frozen ones, it leaves alone.
 
-    Fused: one kernel a step. The learning rate is set by `Schedule` before each step.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017), or a constant.
+    Norms and biases (everything of one axis) are not decayed, unless `config.decay_norms`. SGD and AdamW are fused:
+    one kernel a step.
 
     Args:
-        kind: `cosine` or `constant`.
-        peak: learning rate at the end of the warm-up.
-        warmup_steps, total_steps: optimiser steps.
+        scales: a share of the learning rate by the tensor's name; `None` for all alike.
     """
+    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    for name, tensor in model.named_parameters():
+        decay = config.weight_decay if tensor.ndim > 1 or config.decay_norms else 0.0
+        groups.setdefault((decay, scales[name] if scales else 1.0), []).append(tensor)
+    listed: list[dict[str, Any]] = [
+        {"params": tensors, "weight_decay": decay, "scale": scale} for (decay, scale), tensors in groups.items()
+    ]
+    if config.opt == "sgd":
+        nesterov = config.nesterov and config.momentum > 0
+        return _FusedSGD(listed, lr=0.0, momentum=config.momentum, nesterov=nesterov, fused=True)
+    if config.opt == "adamw":
+        return torch.optim.AdamW(listed, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+    return Lamb(listed, lr=0.0, betas=config.betas, eps=config.eps)
 
-    kind: str
-    peak: float
-    warmup_steps: int
-    total_steps: int
 
-    def __call__(self, step: int) -> float:
-        """The learning rate of optimiser step `step`, counted from 0."""
-        if step < self.warmup_steps:
-            return self.peak * (step + 1) / (self.warmup_steps + 1)
-        if self.kind == "constant":
-            return self.peak
-        done = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        return self.peak * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+class _FusedSGD(torch.optim.SGD):
+    """torch's, which takes a group only if all of its tensors have a momentum or none: not so once some thaw."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update; a tensor that comes later starts from no momentum."""
+        for group in self.param_groups:
+            trained = [tensor for tensor in group["params"] if tensor.grad is not None and group["momentum"]]
+            new = [tensor for tensor in trained if self.state.get(tensor, {}).get("momentum_buffer") is None]
+            for tensor in new if len(new) < len(trained) else ():
+                self.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
+        return super().step(closure)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its share of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]

@@ -17,20 +17,21 @@ class Display:
     """Messages and progress on stderr, never on stdout.
 
     Args:
-        quiet: say nothing at all.
+        quiet: say nothing but what is said `always`.
+        silent: nor that.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, *, silent: bool = False) -> None:
+        self.quiet, self.silent = quiet, silent
         self.live = not quiet and sys.stderr.isatty()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._started, self._done, self._total, self._next = 0.0, 0, 0, 0.0
+        self._started, self._done, self._skipped, self._total, self._next = 0.0, 0, 0, 0, 0.0
         self._what = ""
 
     def say(self, text: str, *, always: bool = False) -> None:
         """One line; `always` says it to quiet callers too."""
-        if self.quiet and not always:
+        if self.silent or (self.quiet and not always):
             return
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -40,22 +41,24 @@ class Display:
     def start(self, what: str, total: int) -> None:
         """Begin to count `total` pictures of work called `what`."""
         self._started = time.perf_counter()
-        self._what, self._done, self._total, self._next = what, 0, total, 10.0
+        self._what, self._done, self._skipped, self._total, self._next = what, 0, 0, total, 10.0
         if self.live:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:>6} images/s"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[state]}"),  # in one, to be cut at its end
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(what, total=total, rate="", note="")
+            self._task = self._bar.add_task(what, total=total, state="")
             self._bar.start()
+
+    def skip(self, count: int) -> None:
+        """`count` pictures were done before; they say nothing of the rate."""
+        self._skipped = self._done = count
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more pictures are done; `note` stands beside the bar."""
@@ -63,12 +66,12 @@ class Display:
         if self.quiet:
             return
         seconds = time.perf_counter() - self._started
-        rate = self._done / max(seconds, 1e-9)
+        rate = (self._done - self._skipped) / max(seconds, 1e-9)
+        speed, left = f"{rate:,.0f} images/s", f"{duration((self._total - self._done) / max(rate, 1e-9))} left"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}", note=note)
+            self._bar.update(self._task, completed=self._done, state=f"{speed}  {left}  {note}".rstrip())
         elif seconds > self._next and self._done < self._total:  # a log file gets a line now and then
-            left = (self._total - self._done) / max(rate, 1e-9)
-            line = f"  {self._what}: {self._done:,} of {self._total:,}, {rate:,.0f} images/s, {duration(left)} left"
+            line = f"  {self._what}: {self._done:,} of {self._total:,}, {speed}, {left}"
             self.say(f"{line}, {note}" if note else line)
             self._next = max(self._next * 2, 60.0)
 

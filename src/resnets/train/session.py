@@ -1,4 +1,4 @@
-"""A run from inside: what is left on the disk after every epoch can be loaded, whatever happens on the way."""
+"""A run from inside: what is left on the disk at any moment can be loaded and gone on with, whatever happens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,18 +19,20 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import Row, add_result, keep_results, read_results
 from resnets.evaluate.run import evaluate_model
 from resnets.nn.model import Network
-from resnets.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from resnets.train.checkpoint import Progress, State
+from resnets.train.distributed import World
+from resnets.train.engine import Engine
 from resnets.train.folder import RunFolder
 from resnets.train.interrupt import Interrupts
-from resnets.train.layout import pick_layout
-from resnets.train.loop import Stepper, pick_amp, pick_device, run_epoch
-from resnets.train.optim import Schedule, build_optimizer
-from resnets.train.progress import Display, counted, duration
+from resnets.train.keeper import Keeper
+from resnets.train.loop import EpochResult, NotFiniteError
+from resnets.train.progress import Display, counted
+from resnets.train.record import announce, describe_event, epoch_line, make_bundle, make_row
 from resnets.train.settings import Settings
 from resnets.train.summary import write_summary
-from resnets.version import __version__
+from resnets.train.track import Tracker
 from resnets.weights.bundle import Bundle, read_folder
-from resnets.weights.create import create_model
+from resnets.weights.folder import standing
 
 __all__ = ["Session", "TrainResult"]
 
@@ -66,31 +66,42 @@ class TrainResult:
 
 
 class Session:
-    """One run from its first or a later epoch to its report.
+    """One run, from wherever it stands to its report.
 
     Args:
         run: its folder.
         settings: what it does.
         dataset: the pictures, those that do not decode left out.
         display: where its progress goes.
-        fresh: whether weights are to be made; a checkpoint has them already, see `restore`.
+        world: the processes that train it.
+        state: where it stands; `None` for its very start.
     """
 
     def __init__(
-        self, run: RunFolder, settings: Settings, dataset: Dataset, display: Display, *, fresh: bool = True
+        self,
+        run: RunFolder,
+        settings: Settings,
+        dataset: Dataset,
+        display: Display,
+        *,
+        world: World | None = None,
+        state: State | None = None,
     ) -> None:
         self.run, self.settings, self.dataset, self.display = run, settings, dataset, display
-        config = self.config = settings.config
-        self.device = pick_device(config.device)
-        self.amp = pick_amp(config.amp, self.device)
-        self.batches = make_batches(
-            dataset.splits["train"],
-            settings.contract,
-            augment=settings.augment,
-            batch_size=config.batch_size or 1,
-            seed=config.seed,
-            device=self.device,
-            workers=config.workers,
+        self.world, self.config = world or World(), settings.config
+        self.interrupts = Interrupts()
+        self.keeper = Keeper(run, self.config.save, display)
+        self.progress = state.progress if state else Progress()
+        self.engine = Engine(
+            settings,
+            dataset,
+            self.world,
+            display,
+            run.state,
+            epoch=self.progress.epoch,
+            fresh=state is None,
+            say=self._event,
+            stop=self._stopped,
         )
         self.validation: Batches | None = None
         if "val" in dataset.splits:
@@ -98,104 +109,195 @@ class Session:
                 dataset.splits["val"],
                 settings.contract,
                 batch_size=VALIDATION_BATCH,
-                device=self.device,
-                workers=config.workers,
+                device=self.engine.device,
+                workers=self.config.workers,
+                shard=self.world.shard,
             )
-        self.model = self._model(config.pretrained if fresh else None)  # a checkpoint has the weights
-        self.stepper = Stepper(
-            self.model,
-            build_optimizer(self.model, momentum=config.momentum, weight_decay=config.weight_decay),
-            Schedule(
-                kind=config.sched,
-                peak=config.lr or 0.0,
-                warmup_steps=min(
-                    round(config.warmup_epochs * len(self.batches)), len(self.batches) * config.epochs // 2
-                ),
-                total_steps=len(self.batches) * config.epochs,
-            ),
-            smoothing=config.smoothing,
-            amp=self.amp,
-            layout=self.layout,
-            seed=config.seed,
-        )
-        self.progress = Progress()
+        if state is not None:
+            self.keeper.restore(state, self.engine)
+        self._began = time.perf_counter() - self.progress.seconds
 
-    def _model(self, pretrained: str | None) -> Network:
-        torch.manual_seed(self.config.seed)
-        model = create_model(self.settings.network, pretrained=pretrained)
-        assert isinstance(model, Network)
-        self.layout = pick_layout(model, self.device, self.config.channels_last)
-        return model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
-
-    def restore(self) -> None:
-        """Take weights, optimiser and place from the run's checkpoint."""
-        self.progress = load_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer)
+    def check_unfinished(self) -> None:
+        """Raise TrainingError if there is nothing left to do: one that was killed at its very end lacks its report."""
+        if not self.run.report.exists():
+            return
         if self.progress.epoch >= self.config.epochs:
             raise TrainingError(
                 f"only an unfinished run can be resumed; {self.run.path} has done its "
                 f"{counted(self.config.epochs, 'epoch')}; train anew with more --epochs"
             )
-        self.stepper.step = self.progress.step
-        keep_results(self.run.results, self.progress.epoch)
+        if self._out_of_patience():
+            raise TrainingError(
+                f"only an unfinished run can be resumed; {self.run.path} ended after {self.config.save.patience} "
+                "epochs without a better validation; train anew with more --set patience=N"
+            )
+
+    def _done(self) -> bool:
+        return self.progress.epoch >= self.config.epochs or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        patience, progress = self.config.save.patience, self.progress
+        return (
+            patience is not None and "val" in self.dataset.splits and (progress.epoch - progress.best_epoch >= patience)
+        )
 
     def go(self) -> TrainResult:
         """The epochs that are left, then the report."""
-        self._announce()
-        with Interrupts() as interrupts:
+        engine = self.engine
+        for line in announce(self.settings, self.dataset, self.progress, self.run.path, engine.device, engine.amp):
+            self.display.say(line)
+        self.tracker = Tracker(None, self.settings, self.progress.epoch)
+        self.world.from_first(self._open_records)
+        with self.interrupts:
             try:
-                while self.progress.epoch < self.config.epochs and not interrupts.caught:
-                    self._epoch(interrupts)
+                if not self.progress.step:  # something to go back to, or on with, from the start
+                    self._save()
+                engine.keep_answers()
+                while not self._done() and not self.world.any(self._stopped())[0]:
+                    try:
+                        self._epoch()
+                    except NotFiniteError as error:
+                        self._go_back(error)
+                    if self._out_of_patience():
+                        self._event(
+                            f"no better validation since epoch {self.progress.best_epoch}: "
+                            f"ended after epoch {self.progress.epoch}"
+                        )
             finally:
                 self.display.stop()
-        if not self.run.best.exists():  # stopped in the first epoch: what there is can be loaded all the same
-            self._bundle(None).save(self.run.best)
-        return self._finish(interrupts.caught)
+                self.tracker.close()
+        self.world.from_first(self._leave_a_model)
+        caught = self.world.gather(self.interrupts.caught)
+        return self._finish(next((one for one in caught if one is not None), None))
 
-    def _epoch(self, interrupts: Interrupts) -> None:
-        epoch, started = self.progress.epoch, time.perf_counter()
-        pictures = len(self.dataset.splits["train"])
-        self.display.start(f"epoch {epoch + 1}/{self.config.epochs}", pictures)
+    def _open_records(self) -> None:
+        keep_results(self.run.results, self.progress.epoch)
+        if self.config.tensorboard:
+            self.tracker = Tracker(self.run.tensorboard, self.settings, self.progress.epoch)
+
+    def _leave_a_model(self) -> None:
+        """Of a run that was stopped in its first epoch."""
+        if not standing(self.run.best).exists():
+            self._bundle(None).save(self.run.best)
+
+    def replay(self, until: int) -> list[torch.Tensor]:
+        """Train up to step `until` of the run and write nothing.
+
+        Returns:
+            The mean loss of every step.
+        """
+        engine = self.engine
+        engine.keep_answers()
+        while engine.stepper.step < until:
+            epoch = self._enter_epoch()
+            if engine.run(epoch, self.progress.batch, lambda: engine.stepper.step >= until) is None:
+                break
+            engine.close(epoch)
+            self.progress = replace(self.progress, epoch=epoch + 1, batch=0)
+        return engine.meter.trace
+
+    def _stopped(self) -> bool:
+        return self.interrupts.caught is not None
+
+    def _save(self, *, needed: bool = True) -> None:
+        self.progress = self.keeper.save(self.progress, self.engine, needed=needed)
+
+    def _epoch(self) -> None:
+        epoch, started = self._enter_epoch(), time.perf_counter()
+        if self._stopped() and self.world.size == 1:  # perhaps while a cache was filled, without which steps differ
+            return
+        before = self.engine.frozen.fingerprint()
         with self._naming_what_stays():
-            trained = run_epoch(
-                self.stepper,
-                self.batches,
-                epoch,
-                on_step=lambda count, loss: self.display.advance(count, f"loss {loss:.3f}"),
-                stop=lambda: interrupts.caught is not None,
-            )
+            trained = self._train(epoch)
             self.display.stop()
             if trained is None:
                 return
-            evaluation = self._validate(self.model)
-        row: Row = {
-            "epoch": epoch + 1,
-            "lr": trained.lr,
-            "train_loss": trained.loss,
-            "train_top1": trained.top1,
-            "val_loss": evaluation.loss if evaluation else None,
-            "val_top1": evaluation.top1 if evaluation else None,
-            "val_top5": evaluation.topk if evaluation and evaluation.k == 5 else None,
-            "images_per_second": trained.images_per_second,
-            "seconds": time.perf_counter() - started,
-        }
-        self._record(row, evaluation, time.perf_counter() - started)
+            self.engine.require_finite(epoch, self.engine.steps)
+            self.engine.frozen.verify(before)
+            self.engine.close(epoch)
+            with self.engine.measured(epoch):
+                evaluation = self._validate(self.engine.model)
+                row, best = self._keep_models(trained, evaluation, time.perf_counter() - started)
+            self._save()
+        self.display.say(epoch_line(row, self.config.epochs, best, self.progress.seconds))
+
+    def _enter_epoch(self) -> int:
+        """The epoch that comes next, counted from 0, in the phase that it belongs to."""
+        epoch = self.progress.epoch
+        if self.engine.enter(epoch):
+            phase = self.engine.stage.at.phase
+            self.display.say(
+                f"epoch {epoch + 1}: frozen up to {phase.freeze}, "
+                f"peak learning rate {phase.lr or self.config.optim.lr:g}"
+            )
+            self.engine.keep_answers()
+        return epoch
+
+    def _train(self, epoch: int) -> EpochResult | None:
+        engine, bounds = self.engine, self.engine.stage.batches.bounds
+        self.display.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1])
+        if done := self.progress.batch:
+            self.display.skip(bounds[done - 1][1])
+        leaving = False
+
+        def pause(done: int) -> None:
+            nonlocal leaving
+            leaving, due = self.world.any(self._stopped(), self.keeper.due(engine.stepper.step))
+            if leaving or due:
+                engine.require_finite(epoch, done)
+                self.progress = replace(self.progress, batch=done, seconds=self._seconds())
+                self._save(needed=leaving)
+
+        return engine.run(epoch, self.progress.batch, lambda: leaving, pause)
 
     @contextmanager
     def _naming_what_stays(self) -> Iterator[None]:
-        """What goes wrong within an epoch leaves the state after the one before it."""
+        """What goes wrong within an epoch leaves the state before it."""
         try:
             yield
+        except NotFiniteError:
+            raise
         except ResnetsError as error:
-            done = self.progress.epoch
-            stays = f"the models and state after epoch {done} stay in {self.run.path}" if done else "no epoch was done"
-            raise TrainingError(f"{error}; {stays}") from error
+            raise TrainingError(f"{error}; {self._what_stays()}") from error
 
-    def _record(self, row: Row, evaluation: Evaluation | None, seconds: float) -> None:
-        """Everything that an epoch leaves on the disk; the checkpoint last, so that it never promises too much."""
-        before = self.progress
-        epoch = before.epoch + 1
+    def _what_stays(self) -> str:
+        done = self.progress.epoch
+        return f"the models and state after epoch {done} stay in {self.run.path}" if done else "no epoch was done"
+
+    def _go_back(self, error: NotFiniteError) -> None:
+        """To the last good state with half the learning rate, a few times; then it is an error."""
+        self.display.stop()
+        names = [self.dataset.splits["train"].name(int(place)) for place in error.indices[:8]]
+        text = f"{error}; first pictures of the batch: {', '.join(names)}"
+        self.world.from_first(lambda: describe_event(self.run.events, text))
+        times = self.progress.rollbacks + 1
+        state = self.world.from_first(self.keeper.newest)
+        if times > self.config.save.rollbacks or state is None:
+            raise TrainingError(f"{error}; {self._what_stays()}") from error
+        self.progress = replace(state.progress, rollbacks=times)
+        engine = self.engine
+        engine.enter(self.progress.epoch)
+        self.keeper.restore(state, engine)
+        engine.keep_answers()  # of the weights that are good
+        engine.stepper.lr_scale = 0.5**times
+        # On the disk at once, so that a run killed now goes on at the lower rate; with the losses before it, to verify.
+        engine.meter.trace = list(state.tensors["trace"])
+        self._save(needed=False)
+        self._event(
+            f"{error}; went back to step {self.progress.step} of epoch {self.progress.epoch + 1}, "
+            f"with {engine.stepper.lr_scale:g} of the learning rate"
+        )
+
+    def _event(self, text: str) -> None:
+        """Say what happened, and leave it in the run folder."""
+        self.display.say(text)
+        self.world.from_first(lambda: describe_event(self.run.events, text))
+
+    def _keep_models(self, trained: EpochResult, evaluation: Evaluation | None, seconds: float) -> tuple[Row, bool]:
+        """The models and the row of an epoch on the disk; its state comes after them, and never promises too much."""
+        before, epoch = self.progress, self.progress.epoch + 1
         best = evaluation is None or (evaluation.top1, -evaluation.loss) > (before.best_top1, -before.best_loss)
-        self.progress = replace(before, epoch=epoch, step=self.stepper.step, seconds=before.seconds + seconds)
+        self.progress = replace(before, epoch=epoch, batch=0, seconds=self._seconds())
         if best:
             self.progress = replace(
                 self.progress,
@@ -203,85 +305,42 @@ class Session:
                 best_top1=evaluation.top1 if evaluation else -1.0,
                 best_loss=evaluation.loss if evaluation else float("inf"),
             )
-        bundle = self._bundle(evaluation)
-        if best:
-            bundle.save(self.run.best)
-        bundle.save(self.run.last)
-        add_result(self.run.results, row)
-        save_checkpoint(self.run.checkpoint, self.model, self.stepper.optimizer, self.progress)
-        self._say_epoch(row, best)
+        row = make_row(epoch, trained, evaluation, seconds, self.engine.device)
+
+        def write() -> None:
+            bundle = self._bundle(evaluation)
+            if best:
+                bundle.save(self.run.best)
+            bundle.save(self.run.last)
+            add_result(self.run.results, row)
+            self.tracker.epoch(row)
+
+        self.world.from_first(write)
+        return row, best
+
+    def _bundle(self, evaluation: Evaluation | None) -> Bundle:
+        engine = self.engine
+        return make_bundle(engine.model, self.settings, self.dataset, self.progress, engine.amp, evaluation)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
 
     def _validate(self, model: Network) -> Evaluation | None:
         """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
         if self.validation is None:
             return None
-        return evaluate_model(model, self.validation.epoch(0), self.dataset.classes, device=self.device)
-
-    def _bundle(self, evaluation: Evaluation | None) -> Bundle:
-        config = self.config
-        figures: dict[str, Any] = {"epochs_done": self.progress.epoch}
-        if evaluation is not None:
-            figures |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
-        return Bundle(
-            model=self.model,
-            preprocessing=self.settings.contract,
-            classes=self.dataset.classes,
-            name=config.model or "custom",
-            provenance={
-                "data": self.dataset.name,
-                "train_images": len(self.dataset.splits["train"]),
-                "recipe": {
-                    "epochs": config.epochs,
-                    "batch_size": config.batch_size,
-                    "lr": config.lr,
-                    "weight_decay": config.weight_decay,
-                    "smoothing": config.smoothing,
-                    "pretrained": config.pretrained,
-                    "amp": str(self.amp).removeprefix("torch.") if self.amp else "off",
-                },
-                "figures": figures,
-                "seed": config.seed,
-                "date": date.today().isoformat(),
-                "resnets": __version__,
-                "torch": torch.__version__.partition("+")[0],
-            },
+        return evaluate_model(
+            model, self.validation.epoch(0), self.dataset.classes, device=self.engine.device, gather=self.world.gather
         )
-
-    def _announce(self) -> None:
-        splits = ", ".join(f"{len(images):,} {split}" for split, images in self.dataset.splits.items())
-        size = "x".join(map(str, self.settings.contract.size))
-        precision = str(self.amp).removeprefix("torch.") if self.amp else "float32"
-        config = self.config
-        self.display.say(
-            f"{config.model} on {self.dataset.name}: {len(self.dataset.classes)} classes, {splits}; {size} pixels\n"
-            f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, "
-            f"peak learning rate {config.lr:g}, {precision} on {self.device}; run folder {self.run.path}"
-        )
-        for note in self.settings.notes:
-            self.display.say(f"note: {note}")
-        if config.pretrained:
-            self.display.say(f"starting from {config.pretrained}")
-        if self.progress.epoch:
-            self.display.say(f"resuming after epoch {self.progress.epoch}")
-
-    def _say_epoch(self, row: Row, best: bool) -> None:
-        left = self.progress.seconds / self.progress.epoch * (self.config.epochs - self.progress.epoch)
-        parts = [
-            f"epoch {self.progress.epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}",
-            f"loss {row['train_loss']:.3f}",
-            f"train {100 * (row['train_top1'] or 0):.2f} %",
-        ]
-        if row["val_top1"] is not None:
-            parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if best else "     "))
-        parts.append(f"{row['images_per_second']:,.0f} images/s")
-        parts.append(f"{duration(left)} left" if self.progress.epoch < self.config.epochs else "done")
-        self.display.say("  ".join(parts))
 
     def _finish(self, stopped: signal.Signals | None) -> TrainResult:
-        best = read_folder(self.run.best)
-        evaluation = self._validate(best.model.to(self.device)) if self.progress.epoch else None
-        results = read_results(self.run.results)
-        result = TrainResult(
+        best = self.world.from_first(lambda: read_folder(self.run.best))
+        evaluation = self._validate(best.model.to(self.engine.device)) if self.progress.epoch else None
+        results = self.world.from_first(lambda: read_results(self.run.results))
+        self.world.from_first(
+            lambda: write_summary(self.run, self.settings, self.dataset, evaluation, results, self.progress)
+        )
+        return TrainResult(
             folder=self.run.path,
             best_epoch=self.progress.best_epoch,
             evaluation=evaluation,
@@ -289,5 +348,3 @@ class Session:
             seconds=self.progress.seconds,
             stopped=stopped,
         )
-        write_summary(self.run, self.settings, self.dataset, evaluation, results, self.progress)
-        return result

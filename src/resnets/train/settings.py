@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Norm
 from resnets.arch.plan import plan
-from resnets.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnets.arch.preprocessing import FULL_SCALE, IMAGENET_MEAN, IMAGENET_STD, Depth, Preprocessing
 from resnets.arch.shapes import trace
 from resnets.arch.variants import get_config
 from resnets.data.augment import AugmentConfig
@@ -19,6 +20,8 @@ from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode import PixelChannels
 from resnets.errors import ConfigError, ImageError
 from resnets.train.config import TrainConfig
+from resnets.train.phases import check_phases, phases_of
+from resnets.train.places import places
 from resnets.weights.bundle import Bundle
 
 __all__ = ["Settings", "settle"]
@@ -64,7 +67,9 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
         )
     train = dataset.splits["train"]
     if start is None:
-        contract = _contract(_size(config, dataset), dataset.contract_hint.channels, train)
+        hint = dataset.contract_hint
+        channels, depth = config.channels or hint.channels, config.depth or hint.dtype
+        contract = _contract(_size(config, dataset), channels, depth, train)
     else:
         contract = replace(start.preprocessing, size=config.size or start.preprocessing.size)
     small = max(contract.size) <= SMALL
@@ -82,25 +87,45 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
         raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {len(dataset.classes)} classes")
     if network.in_chans != contract.num_channels:
         raise ConfigError(f"in_chans is the pictures'; got {network.in_chans} for {contract.channels} pictures")
+    contract = replace(
+        contract,
+        crop_pct=config.crop_pct or contract.crop_pct,
+        interpolation=config.interpolation or contract.interpolation,
+    )
     height, width = contract.size
     batch_size = config.batch_size or _batch_size(len(train), 128 if small else 32)
-    pad = (height // 8 if small else 0) if config.pad is None else config.pad
-    flip = dataset.name != "digits" if config.flip is None else config.flip  # a mirrored digit is no digit
+    augment = TypeAdapter(AugmentConfig).validate_python(
+        {
+            "pad": height // 8 if small and "scale" not in config.augment else 0,
+            "pad_mode": "reflect",
+            "flip": dataset.name != "digits",  # a mirrored digit is no digit
+            "scale": None if small else (0.25, 1.0),
+        }
+        | config.augment
+    )
+    stops = places(plan(network))
+    phases = config.phases or phases_of(config.freeze, config.epochs, stops)
     config = replace(
         config,
         model=model,
+        epochs=sum(phase.epochs for phase in phases),
         batch_size=batch_size,
-        lr=config.lr or 0.1 * batch_size / 128,
         img_size=height if height == width else (height, width),
-        pad=pad,
-        flip=flip,
+        optim=replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None),
+        augment=asdict(augment),
+        phases=phases,
     )
-    augment = AugmentConfig(
-        pad=pad, pad_mode="reflect", flip=flip, cutout=config.cutout, scale=None if small else (0.25, 1.0)
-    )
+    check_phases(phases, config.epochs, stops)
+    _check_weights(config, len(dataset.classes))
     notes = describe(network, contract.size).warnings
     _check_norms(network, contract, batch_size)
     return Settings(config=config, network=network, contract=contract, augment=augment, notes=notes)
+
+
+def _check_weights(config: TrainConfig, classes: int) -> None:
+    weights = config.loss.class_weights
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise ConfigError(f"class_weights are one a class; got {len(weights)} for {classes} classes; give all or none")
 
 
 def _check_norms(network: NetworkConfig, contract: Preprocessing, batch_size: int) -> None:
@@ -129,27 +154,34 @@ def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
     return 224, 224
 
 
-def _contract(size: tuple[int, int], channels: PixelChannels, train: ImageSet) -> Preprocessing:
+def _contract(size: tuple[int, int], channels: PixelChannels, depth: Depth, train: ImageSet) -> Preprocessing:
     """Small pictures are taken whole and normalised by their own mean; large ones as ImageNet's are."""
-    if max(size) > SMALL and channels == "RGB":
-        return Preprocessing(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if max(size) > SMALL and channels == "RGB" and depth != "float32":
+        return Preprocessing(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=depth)
     places = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int))
-    sums = np.zeros((3, len(channels)))
+    count = channels if isinstance(channels, int) else len(channels)
+    sums = np.zeros((3, count))
     for place in places:
         try:
-            pixels = train.image(int(place), channels).reshape(-1, len(channels)) / 255.0
+            pixels = train.image(int(place), channels, depth).reshape(-1, count) / FULL_SCALE[depth]
         except ImageError:  # the check of all pictures, which follows, names it
             continue
-        sums += (np.ones(len(channels)) * len(pixels), pixels.sum(axis=0), (pixels**2).sum(axis=0))
+        sums += (np.full(count, len(pixels)), pixels.sum(axis=0), (pixels**2).sum(axis=0))
     mean = sums[1] / np.maximum(sums[0], 1)
-    std = np.sqrt(np.maximum(sums[2] / np.maximum(sums[0], 1) - mean**2, 1e-4))
+    std = np.sqrt(np.maximum(sums[2] / np.maximum(sums[0], 1) - mean**2, 1e-4 if depth == "uint8" else 1e-12))
     return Preprocessing(
         size=size,
         crop_pct=1.0 if max(size) <= SMALL else 0.875,
         channels=channels,
-        mean=tuple(round(float(value), 4) for value in mean),
-        std=tuple(round(float(value), 4) for value in std),
+        mean=tuple(_rounded(value, depth) for value in mean),
+        std=tuple(_rounded(value, depth) for value in std),
+        dtype=depth,
     )
+
+
+def _rounded(value: float, depth: Depth) -> float:
+    """What a person reads in a model folder; deep pictures may be dark, so that digits count and not places."""
+    return round(float(value), 4) if depth == "uint8" else float(f"{value:.5g}")
 
 
 def _batch_size(pictures: int, most: int) -> int:

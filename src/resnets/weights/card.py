@@ -14,6 +14,7 @@ from resnets.arch.vgg import VGGConfig
 from resnets.errors import ShapeError
 
 if TYPE_CHECKING:
+    from resnets.arch.preprocessing import Preprocessing
     from resnets.weights.bundle import Bundle
 
 __all__ = ["model_card"]
@@ -32,13 +33,19 @@ def model_card(bundle: Bundle, folder: str) -> str:
         "pipeline_tag": "image-classification" if bundle.classes else "image-feature-extraction",
         "tags": ["image-classification" if bundle.classes else "feature-extraction", "resnet", "pytorch"],
     }
-    figures = bundle.provenance.get("figures")
-    rest = {key: value for key, value in bundle.provenance.items() if key != "figures"}
+    provenance = bundle.provenance
+    figures, training, phases = (provenance.get(key) for key in ("figures", "training", "phases"))
+    own, told = ["figures"], ""
+    if isinstance(training, Mapping) and training:  # in words: the same in options is left to config.json
+        own += ["training", "phases", "recipe"]
+        told = f"## How it was trained\n\n{_training(training, phases)}"
+    rest = {key: value for key, value in provenance.items() if key not in own}
     sections = [
         f"---\n{yaml.safe_dump(matter, sort_keys=False)}---",
         f"# {bundle.name}",
         _what(bundle),
         *([f"## Figures\n\n{_table(figures)}"] if isinstance(figures, Mapping) and figures else []),
+        *([told] if told else []),
         *([f"## Where it comes from\n\n{_entries(rest)}"] if rest else []),
         *([f"## Classes\n\n{_classes(bundle.classes)}"] if bundle.classes else []),
         f"## How to use it\n\n{_usage(folder)}",
@@ -57,10 +64,15 @@ def _what(bundle: Bundle) -> str:
         cost += f", {trace(bundle.model.plan, (config.in_chans, height, width))[0].macs:,} multiply-adds a picture"
     return (
         f"A network for {answer}: {'-'.join(map(str, config.depths))} {blocks}, {cost}.\n\n"
-        f"Input: {contract.channels} at {height}x{width} ({contract.crop_mode} crop, crop_pct {contract.crop_pct:g}, "
+        f"Input: {_channels(contract)} at {height}x{width} ({contract.crop_mode} crop, crop_pct {contract.crop_pct:g}, "
         f"{contract.interpolation}), values in [{contract.value_range[0]:g}, {contract.value_range[1]:g}], "
         f"mean {_numbers(contract.mean)}, std {_numbers(contract.std)}."
     )
+
+
+def _channels(contract: Preprocessing) -> str:
+    bands = f"{contract.channels} bands" if isinstance(contract.channels, int) else contract.channels
+    return bands if contract.dtype == "uint8" else f"{bands} of {contract.dtype}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -70,6 +82,15 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _table(figures: Mapping[str, Any]) -> str:
     rows = [f"| {_cell(name)} | {_cell(_value(value))} |" for name, value in figures.items()]
     return "\n".join(["| figure | value |", "|---|---|", *rows])
+
+
+def _training(words: Mapping[str, Any], phases: object) -> str:
+    text = _entries(words)
+    if isinstance(phases, list) and phases and all(isinstance(phase, Mapping) for phase in phases):
+        lines = [[_cell(_value(value)) for value in phase.values()] for phase in phases]
+        table = [[_cell(name) for name in phases[0]], ["---"] * len(phases[0]), *lines]
+        text += "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in table)
+    return text
 
 
 def _cell(text: str) -> str:

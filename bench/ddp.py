@@ -1,0 +1,163 @@
+"""Two processes that train one network against two that train one each: what training together costs.
+
+Both ways run the loop of `resnets.train` (ResNet-20 on 32x32 noise in memory: shuffling, pad-crop-flip, the step, its
+figures) with the same pictures a process and a step, one thread each, on a core each where there are two. Together,
+gradients are averaged over gloo every step, and the processes agree on whether to stop or to write a state, as a run
+does. The two ways take turns, A B then B A, in the same two processes, which start each turn together. Target:
+together at least 0.93 of the pictures a second that the two independent ones have in sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from _pairs import HEAD, Pair, machine
+from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.variants import get_config
+from resnets.data.augment import AugmentConfig
+from resnets.data.dataset import ImageSet
+from resnets.data.digits import ArraySource
+from resnets.data.loading import make_batches
+from resnets.nn.model import build_model
+from resnets.train.distributed import World, joined
+from resnets.train.layout import pick_layout
+from resnets.train.loop import run_epoch
+from resnets.train.losses import Loss
+from resnets.train.optim import build_optimizer
+from resnets.train.options import LossConfig, OptimConfig
+from resnets.train.schedule import Schedule
+from resnets.train.step import Stepper
+
+PROCESSES = 2
+TARGET = 0.93
+CPU = torch.device("cpu")
+
+
+def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
+    """An epoch of `steps` steps of `batch` pictures in this process; answers how many pictures it was here."""
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    count = batch * steps * world.size
+    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = generator.integers(0, 10, count)
+    split = ImageSet(source=ArraySource("noise", images), rows=np.arange(count), labels=labels)
+    batches = make_batches(
+        split,
+        Preprocessing(size=(32, 32), crop_pct=1.0),
+        augment=AugmentConfig(pad=4, pad_mode="reflect", flip=True),
+        batch_size=batch * world.size,
+        shard=world.shard,
+    )
+    model = build_model(get_config("resnet20_cifar"))
+    layout = pick_layout(model, CPU, True)
+    model = model.to(memory_format=layout).train()  # type: ignore[call-overload]
+    stepper = Stepper(
+        model,
+        build_optimizer(model, OptimConfig()),
+        Schedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
+        Loss(LossConfig(smoothing=0.1)),
+        network=world.wrap(model),
+        amp=amp,
+        layout=layout,
+        world=world,
+    )
+    number = 0
+
+    def epoch() -> int:
+        nonlocal number
+        number += 1
+        run_epoch(
+            stepper,
+            batches,
+            number,
+            on_step=lambda count, loss: None,
+            stop=lambda: False,
+            pause=lambda done: world.any(False, False) and None,  # as a session asks: to stop, to write a state
+        )
+        return batch * steps
+
+    return epoch
+
+
+def pin(local_rank: int) -> str:
+    """A core of its own for this process, where there are enough."""
+    if not hasattr(os, "sched_setaffinity"):
+        return "cores: as the system likes"
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < PROCESSES:
+        return f"both processes on core {cores[0]}: the ratio then says what the exchange costs, not what waiting does"
+    os.sched_setaffinity(0, {cores[local_rank]})
+    return f"cores {cores[0]} and {cores[1]}, one each"
+
+
+def rates(world: World, way: Callable[[], int], *, summed: bool) -> float:
+    """Pictures a second of all processes in one turn."""
+    world.gather(None)  # start together
+    started = time.perf_counter()
+    done = way()
+    turns = world.gather((done, time.perf_counter() - started))
+    if summed:
+        return sum(images / seconds for images, seconds in turns)
+    return sum(images for images, _ in turns) / max(seconds for _, seconds in turns)
+
+
+def work(options: argparse.Namespace) -> None:
+    """What each of the two processes does."""
+    torch.set_num_threads(1)
+    amp = torch.bfloat16 if options.amp == "bf16" else None
+    with joined("cpu") as world:
+        cores = pin(world.local_rank)
+        together = loop(world, options.batch, options.steps, amp)
+        apart = loop(World(), options.batch, options.steps, amp)
+        together(), apart()
+        found: tuple[list[float], list[float]] = ([], [])
+        for number in range(options.rounds):
+            for which in (0, 1) if number % 2 == 0 else (1, 0):
+                found[which].append(rates(world, (together, apart)[which], summed=which == 1))
+        if world.first:
+            report(options, cores, *found)
+
+
+def report(options: argparse.Namespace, cores: str, together: list[float], apart: list[float]) -> None:
+    """Medians, and the ratio with its quartiles."""
+    ratios = sorted(one / other for one, other in zip(together, apart, strict=True))
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    pair = Pair(
+        statistics.median(together), statistics.median(apart), statistics.median(ratios), low, high, len(ratios)
+    )
+    if options.json:
+        print(json.dumps({"machine": machine(), "cores": cores, "batch": options.batch, "pair": pair.to_dict()}))
+        return
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    print(f"resnet20_cifar, {options.batch} pictures a process and step, {options.amp}; {cores}\n{HEAD}")
+    print(pair.line("two together (gloo) against two apart", TARGET))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=128, help="pictures a process and step")
+    parser.add_argument("--steps", type=int, default=10, help="steps a turn")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--amp", choices=["off", "bf16"], default="off")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if "WORLD_SIZE" in os.environ:
+        work(options)
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    raise SystemExit(subprocess.run([*command, *sys.argv], env=environment).returncode)
+
+
+if __name__ == "__main__":
+    main()

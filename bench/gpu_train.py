@@ -1,0 +1,164 @@
+"""ResNet-50 training steps on a card: ours against torchvision's and timm's way, random pictures on the device.
+
+Each way runs in a process of its own, in turn (A B C, C B A, ...), on the same card and batch:
+
+- ours: `resnets.train`'s own step, channels last, bfloat16, fused SGD, torch.compile with CUDA graphs; and eager.
+- torchvision's: the network and step of its training reference: NCHW, float16 with a gradient scaler, SGD.
+- timm's: channels last, mixed precision, SGD with Nesterov momentum, eager; and with torch.compile.
+
+Targets: 2 times the eager channels-last way, 1.3 times the compiled one. Needs a card, and for the peers what
+`make peers` sets up; without a card it says so and ends well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
+STUB = ROOT.parent / "shared" / "peers"
+TARGETS = {"timm, eager channels last": 2.0, "timm, compiled": 1.3}
+
+# What a process runs: it prints images a second. Arguments: batch, steps, precision.
+TIMER = """
+import sys, time, torch
+batch, steps = int(sys.argv[1]), int(sys.argv[2])
+kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[sys.argv[3]]
+torch.backends.cudnn.benchmark = True
+torch.manual_seed(0)
+x, y = torch.randn(batch, 3, 224, 224, device="cuda"), torch.randint(0, 1000, (batch,), device="cuda")
+def timed(step):
+    for _ in range(12):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    print(batch * steps / (time.perf_counter() - start))
+"""
+OURS = (
+    TIMER
+    + """
+from resnets.arch.variants import get_config
+from resnets.nn.model import build_model
+from resnets.train.losses import Loss
+from resnets.train.optim import build_optimizer
+from resnets.train.options import LossConfig, OptimConfig
+from resnets.train.step import Stepper
+model = build_model(get_config("resnet50")).to("cuda", memory_format=torch.channels_last).train()
+if {mode!r} != "off":
+    model.compile(mode={mode!r})
+stepper = Stepper(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, Loss(LossConfig()), amp=kind)
+x = x.contiguous(memory_format=torch.channels_last)
+timed(lambda: stepper(x, y))
+"""
+)
+TORCHVISION = (
+    TIMER
+    + """
+try:
+    import torchvision_stub
+except ImportError:
+    pass
+import torchvision
+model = torchvision.models.resnet50().cuda().train()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+scaler, criterion = torch.amp.GradScaler("cuda"), torch.nn.CrossEntropyLoss()
+def step():
+    with torch.autocast("cuda", torch.float16):
+        loss = criterion(model(x), y)
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+timed(step)
+"""
+)
+TIMM = (
+    TIMER
+    + """
+try:
+    import torchvision_stub
+except ImportError:
+    pass
+import timm
+model = timm.create_model("resnet50").cuda().to(memory_format=torch.channels_last).train()
+run = torch.compile(model) if {compiled} else model
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+criterion, x = torch.nn.CrossEntropyLoss(), x.contiguous(memory_format=torch.channels_last)
+scaler = torch.amp.GradScaler("cuda", enabled=kind == torch.float16)
+def step():
+    with torch.autocast("cuda", kind):
+        loss = criterion(run(x), y)
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+timed(step)
+"""
+)
+WAYS = {
+    "ours, CUDA graphs": (sys.executable, OURS.replace("{mode!r}", "'max-autotune'")),
+    "ours, compiled": (sys.executable, OURS.replace("{mode!r}", "'default'")),
+    "ours, eager": (sys.executable, OURS.replace("{mode!r}", "'off'")),
+    "torchvision's reference": (str(PEERS), TORCHVISION),
+    "timm, eager channels last": (str(PEERS), TIMM.replace("{compiled}", "False")),
+    "timm, compiled": (str(PEERS), TIMM.replace("{compiled}", "True")),
+}
+
+
+def rate(python: str, program: str, batch: int, steps: int, precision: str) -> float:
+    """Images a second of one process; the reason on stderr and NaN where it fails."""
+    paths = os.pathsep.join(filter(None, (str(STUB) if python == str(PEERS) else "", os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [python, "-c", program, str(batch), str(steps), precision],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    if done.returncode:
+        print(done.stderr.strip().splitlines()[-1:], file=sys.stderr)
+        return float("nan")
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("bf16", "fp16"), default="bf16")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("skipped: training on a card is compared where there is one; torch sees none here")
+        return
+    ways = {name: way for name, way in WAYS.items() if Path(way[0]).exists()}
+    if len(ways) < len(WAYS):
+        print(f"without the peers, since {PEERS} is not there: run make peers", file=sys.stderr)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(options.rounds):
+        for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
+            rates[name].append(rate(*ways[name], options.batch, options.steps, options.precision))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    best = max(value for name, value in medians.items() if name.startswith("ours"))
+    card = torch.cuda.get_device_name()
+    if options.json:
+        print(json.dumps({"card": card, "batch": options.batch, "images_per_second": medians}, indent=2))
+        return
+    print(f"ResNet-50, 224 pixels, batch {options.batch}, {options.precision}, {card}, torch {torch.__version__}")
+    for name, value in medians.items():
+        target = TARGETS.get(name)
+        met = "" if target is None else f"  (target {target:g}: {'met' if best / value >= target else 'MISSED'})"
+        print(f"{name:28}{value:9.0f} images/s   ours at best {best / value:5.2f} times{met}")
+
+
+if __name__ == "__main__":
+    main()

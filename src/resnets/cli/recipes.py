@@ -1,0 +1,70 @@
+"""`resnets recipes`: the training recipes that have a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resnets.cli.output import Column, Line, print_json, print_table, print_text
+
+if TYPE_CHECKING:
+    from resnets.train.recipes import Recipe
+
+COLUMNS = (
+    Column(title="name"),
+    Column(title="epochs", right=True),
+    Column(title="optimiser"),
+    Column(title="loss"),
+    Column(title="batch", right=True),
+    Column(title="about", fold=True),
+)
+
+
+def run(
+    name: Annotated[str | None, typer.Argument(help="A recipe to show, or a YAML file of your own to check.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """List the training recipes, or show one.
+
+    What is shown is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
+    """
+    from resnets.train.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
+
+    if name is None:
+        recipes = [load_recipe(one) for one in list_recipes()]
+        if as_json:
+            print_json([summary(recipe) for recipe in recipes])
+        else:
+            print_table(COLUMNS, [Line(cells=_cells(summary(recipe))) for recipe in recipes])
+        return
+    recipe = load_recipe(name)
+    if name not in list_recipes():
+        check_recipe(recipe)  # ours are checked by our tests, and need not wait for torch
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(asdict(recipe))
+    else:
+        print_text(recipe_yaml(recipe))
+
+
+def summary(recipe: Recipe) -> dict[str, Any]:
+    """What is listed of one recipe of ours; `batch_size` is `None` where it follows from the data."""
+    settings = recipe.settings
+    return {
+        "name": recipe.name,
+        "epochs": settings["epochs"],
+        "opt": settings["optim"]["opt"],
+        "loss": settings["loss"]["loss"],
+        "batch_size": settings.get("batch_size"),
+        "model": settings.get("model"),
+        "about": recipe.about,
+        "follows": recipe.follows,
+        "source": recipe.source,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    batch = row["batch_size"] or "by data"
+    return [row["name"], str(row["epochs"]), row["opt"], row["loss"], str(batch), row["about"]]

@@ -1,0 +1,97 @@
+"""Where the files of a tar archive lie: one walk over its headers, without the files' contents.
+
+POSIX, GNU and PAX archives are read, with their long names and sizes; links, folders and devices are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+__all__ = ["Member", "TarError", "members"]
+
+BLOCK = 512
+_FILES, _LONG_NAME, _PAX = b"0\x007", b"L", b"x"
+
+
+class TarError(ValueError):
+    """What is wrong with an archive, in a few words."""
+
+
+class Member(NamedTuple):
+    """A file of an archive: its name, and where its content starts and how many bytes it has."""
+
+    name: bytes
+    offset: int
+    size: int
+
+
+class Content(Protocol):
+    """Bytes, or a file that is mapped into memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+def members(content: Content) -> Iterator[Member]:
+    """The files of an archive, in their order.
+
+    Raises:
+        TarError: it is no tar archive, damaged, or cut short: also where its end mark is missing.
+    """
+    at, name, size = 0, None, None
+    while True:
+        header = content[at : at + BLOCK]
+        if len(header) < BLOCK:
+            raise TarError("it is cut short" if at else "it is no tar archive")
+        if not any(header):
+            return
+        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != _number(header[148:156]):
+            raise TarError(f"its header at byte {at} is damaged" if at else "it is no tar archive")
+        kind, start = header[156:157], at + BLOCK
+        length = _number(header[124:136]) if size is None or kind in (_LONG_NAME, _PAX) else size
+        if start + length > len(content):
+            raise TarError(f"it is cut short: the file at byte {at} ends beyond it")
+        if kind == _LONG_NAME:
+            name = content[start : start + length].rstrip(b"\0")
+        elif kind == _PAX:
+            records = _pax(content[start : start + length])
+            name = records.get(b"path", name)
+            size = int(records[b"size"]) if b"size" in records else None
+        else:
+            if kind in _FILES:
+                yield Member(_name(header) if name is None else name, start, length)
+            elif kind == b"S":
+                raise TarError(f"its file at byte {at} is sparse, which is not supported")
+            name, size = None, None
+        at = start + -(-length // BLOCK) * BLOCK
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or GNU's big-endian binary with the highest bit set."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
+    digits = field.split(b"\0")[0].strip()
+    try:
+        return int(digits, 8) if digits else 0
+    except ValueError:
+        return -1
+
+
+def _name(header: bytes) -> bytes:
+    name = header[:100].rstrip(b"\0")
+    prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return prefix + b"/" + name if prefix else name
+
+
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    records, at = {}, 0
+    while at < len(content):
+        length = content[at : content.find(b" ", at)]
+        if not length.isdigit() or int(length) < 5:
+            raise TarError("an extended header of its is damaged")
+        key, _, value = content[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
+        records[key] = value
+        at += int(length)
+    return records

@@ -1,0 +1,124 @@
+"""When a run's state is written, and what it is taken from and put back into."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from resnets.errors import TrainingError
+from resnets.train.checkpoint import Progress, State, load_state, read_state, save_state, states
+from resnets.train.engine import Engine
+from resnets.train.folder import RunFolder
+from resnets.train.options import SaveConfig
+from resnets.train.progress import Display
+
+__all__ = ["Keeper", "newest"]
+
+
+class Keeper:
+    """Writes and reads the states of a run.
+
+    Args:
+        run: its folder.
+        config: how often, and how many are kept.
+        display: told of a state that could not be written.
+    """
+
+    def __init__(self, run: RunFolder, config: SaveConfig, display: Display) -> None:
+        self.run, self.config, self.display = run, config, display
+        self._last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether a state is to be written after this step, within an epoch."""
+        often = self.config.every_steps
+        return bool(often and step % often == 0) or time.monotonic() - self._last > 60 * self.config.every_minutes
+
+    def save(self, progress: Progress, engine: Engine, *, needed: bool = True) -> Progress:
+        """Write the state; every process calls it, the first one writes.
+
+        Args:
+            progress: of the run; what the engine knows better is filled in.
+            needed: raise where it cannot be written; else say so and go on, as there will be another.
+
+        Returns:
+            The progress as it was written.
+        """
+        stepper, average, meter, world = engine.stepper, engine.average, engine.meter, engine.world
+        seen = torch.tensor(meter.seen, device=meter.correct.device)
+        sums = meter.loss_sum.clone(), meter.correct.clone(), seen
+        world.sum(*sums)
+        scaler = stepper.scaler.state_dict()
+        progress = replace(
+            progress,
+            step=stepper.step,
+            parts=stepper.parts,
+            lr_scale=stepper.lr_scale,
+            averaged=average.count,
+            loss_sum=float(sums[0]),
+            correct=int(sums[1]),
+            seen=int(seen),
+            scale=scaler.get("scale", progress.scale),
+            scale_growth=scaler.get("_growth_tracker", progress.scale_growth),
+        )
+
+        def write() -> bool:
+            try:
+                save_state(
+                    self.run.state,
+                    progress,
+                    stepper.model,
+                    stepper.optimizer,
+                    average=average,
+                    trace=meter.trace,
+                    keep=self.config.keep,
+                )
+            except TrainingError as error:
+                if needed:
+                    raise
+                self.display.say(f"warning: {error}; the run goes on, its state before stays", always=True)
+                return False
+            return True
+
+        if world.from_first(write):
+            meter.trace.clear()
+        self._last = time.monotonic()
+        return progress
+
+    def newest(self) -> State | None:
+        """The last state that is whole, see `newest`."""
+        return newest(self.run, self.display)
+
+    def restore(self, state: State, engine: Engine) -> None:
+        """Put a state back; the engine must be in the state's phase."""
+        stepper, average, meter = engine.stepper, engine.average, engine.meter
+        load_state(state, self.run.state, stepper.model, stepper.optimizer, average)
+        progress, world = state.progress, stepper.world
+        stepper.step, stepper.parts, stepper.lr_scale = progress.step, progress.parts, progress.lr_scale
+        if stepper.scaler.is_enabled():
+            stepper.scaler.load_state_dict(
+                stepper.scaler.state_dict() | {"scale": progress.scale, "_growth_tracker": progress.scale_growth}
+            )
+        # Sums over all processes; the first one carries on with them.
+        meter.loss_sum.fill_(progress.loss_sum if world.first else 0.0)
+        meter.correct.fill_(progress.correct if world.first else 0)
+        meter.seen = progress.seen if world.first else 0
+        meter.trace.clear()
+
+
+def newest(run: RunFolder, display: Display) -> State | None:
+    """The last state of a run that is whole; `None` if the run has none.
+
+    Raises:
+        TrainingError: there are states, and none is whole.
+    """
+    found = states(run.state)
+    for number, path in enumerate(reversed(found), start=1):
+        try:
+            return read_state(path)
+        except TrainingError as error:
+            if number == len(found):
+                raise
+            display.say(f"warning: {error}; taking the state before it", always=True)
+    return None

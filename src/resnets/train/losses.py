@@ -1,0 +1,90 @@
+"""What is minimised: cross-entropy, a yes or no for every class, focal loss; hard, smoothed or mixed labels alike.
+
+Legend: N batch, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnets.train.options import LossConfig
+
+__all__ = ["Loss", "class_weights"]
+
+
+class Loss(nn.Module):
+    """Logits (N, K) and labels -> the mean loss.
+
+    Labels are (N,) int64 classes, or (N, K) shares that sum to one, as mixing makes them. Weighted by class, the mean
+    is over the weights, as torch's `cross_entropy` has it.
+
+    Args:
+        config: which loss, and how smoothed.
+        weights: (K,), one a class; `None` for all alike.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, config: LossConfig, weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        config, logits = self.config, logits.float()
+        if config.loss == "ce" and labels.ndim == 1:  # torch's own kernel
+            if self.weights is None:
+                return F.cross_entropy(logits, labels, label_smoothing=config.smoothing)
+            whole = F.cross_entropy(logits, labels, self.weights, reduction="sum", label_smoothing=config.smoothing)
+            return whole / self.mass(labels)
+        shares = self.targets(labels, logits.shape[1])
+        if config.loss == "bce":
+            return self._binary(logits, shares)
+        log_shares = F.log_softmax(logits, 1)
+        by_class = -shares * log_shares  # (N, K)
+        if config.loss == "focal":
+            by_class = by_class * (1 - log_shares.exp()).clamp(min=1e-12) ** config.focal_gamma
+        if self.weights is None:
+            return by_class.sum(1).mean()
+        return (by_class * self.weights).sum() / self.mass(labels)
+
+    def mass(self, labels: Tensor) -> Tensor | int:
+        """What the mean over `labels` divides by: pictures, or their weights; so a batch is the mean of its parts."""
+        if self.weights is None or self.config.loss == "bce":
+            return len(labels)
+        each = self.weights[labels] if labels.ndim == 1 else labels * self.weights
+        return each.sum().clamp(min=1e-12)  # where all weigh nothing
+
+    def targets(self, labels: Tensor, classes: int) -> Tensor:
+        """(N, K) float32 shares of `labels`, smoothed."""
+        shares = F.one_hot(labels, classes).float() if labels.ndim == 1 else labels.float()
+        smoothing = self.config.smoothing
+        return shares * (1 - smoothing) + smoothing / classes if smoothing else shares
+
+    def _binary(self, logits: Tensor, shares: Tensor) -> Tensor:
+        """Mean over pictures of the sum over classes, as ResNet strikes back has it (timm's `sum_classes`)."""
+        if self.config.bce_threshold is not None:
+            shares = (shares > self.config.bce_threshold).to(shares)
+        each = F.binary_cross_entropy_with_logits(logits, shares, self.weights, reduction="none")
+        return each.sum(1).mean()
+
+
+def class_weights(config: LossConfig, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:
+    """(K,) float32 weights of the classes, as the configuration says; `None` for all alike.
+
+    Balanced ones are in inverse proportion to a class's pictures, and 1 on the mean over all pictures.
+
+    Args:
+        labels: (M,) of the training pictures; classes: K.
+    """
+    if config.class_weights == "none":
+        return None
+    if isinstance(config.class_weights, tuple):
+        return torch.tensor(config.class_weights, dtype=torch.float32)
+    counts = np.bincount(labels, minlength=classes)
+    balanced = np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(balanced.astype(np.float32))

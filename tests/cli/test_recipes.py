@@ -1,0 +1,108 @@
+"""`resnets recipes`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from resnets.train.recipes import list_recipes, load_recipe
+from tests.conftest import Command
+
+
+def test_all_are_listed(command: Command) -> None:
+    answer = command("recipes")
+    assert (answer.code, answer.err) == (0, "")
+    head, _, *lines = answer.out.splitlines()
+    assert head.split() == ["name", "epochs", "optimiser", "loss", "batch", "about"]
+    assert [line.split()[0] for line in lines] == list_recipes()
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert rows["imagenet-a1"][:4] == ["600", "lamb", "bce", "2048"]
+    assert rows["finetune"][:5] == ["20", "sgd", "ce", "by", "data"]
+
+
+def test_the_list_as_json(command: Command) -> None:
+    rows = json.loads(command("recipes", "--json").out)
+    assert [row["name"] for row in rows] == list_recipes()
+    row = next(row for row in rows if row["name"] == "reid")
+    assert (row["epochs"], row["opt"], row["loss"], row["batch_size"], row["model"]) == (
+        120,
+        "adamw",
+        "ce",
+        64,
+        "resnet50",
+    )
+    assert all(row["about"] and row["follows"] and row["source"] for row in rows)
+    assert rows[0]["batch_size"] is None
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_one_is_shown_as_a_file_to_edit(name: str, command: Command, tmp_path: Path) -> None:
+    answer = command("recipes", name)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"# {name}\n#\n# about: ")
+    assert yaml.safe_load(answer.out) == load_recipe(name).settings
+    mine = tmp_path / "my.yaml"
+    mine.write_text(answer.out, encoding="utf-8")
+    again = command("recipes", mine)
+    assert again.code == 0
+    assert yaml.safe_load(again.out) == load_recipe(name).settings
+
+
+def test_one_as_json(command: Command) -> None:
+    row = json.loads(command("recipes", "torchvision-v2", "--json").out)
+    assert row["settings"] == load_recipe("torchvision-v2").settings
+    assert row["figures"][0]["value"] == "80.86 %"
+    assert row["changes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: {momentun: 0.9}", "unknown training option; got 'optim.momentun'; did you mean optim.momentum"),
+        ("epochs: 0", "epochs must be at least 1; got 0"),
+        ("lr: 1\nlr: 2", "lr stands twice"),
+    ],
+)
+def test_a_file_of_ones_own_is_checked(text: str, message: str, command: Command, tmp_path: Path) -> None:
+    mine = tmp_path / "my.yaml"
+    mine.write_text(text, encoding="utf-8")
+    answer = command("recipes", mine)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_an_unknown_name(command: Command) -> None:
+    answer = command("recipes", "imagenet-a")
+    assert (answer.code, answer.out) == (1, "")
+    assert "unknown recipe; got 'imagenet-a'; did you mean imagenet-a" in answer.err
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["imagenet-a1"]], ids=["list", "json", "one"])
+def test_neither_torch_nor_pydantic_is_loaded(words: list[str]) -> None:
+    code = f"import sys; from resnets.cli import main; assert main(['recipes', *{words!r}]) == 0\n"
+    code += "print(*({'torch', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
+
+
+def test_the_page_of_the_documentation_has_the_same_recipes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == list_recipes()
+
+
+def test_the_examples_of_the_documentation_are_sound(command: Command, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    assert len(blocks) == 2
+    for block in blocks:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(block, encoding="utf-8")
+        assert command("recipes", mine).code == 0

@@ -1,0 +1,136 @@
+"""Any number of workers, or none, give the same batches to the last bit, and take no more memory as epochs go by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.data import memory, stream
+from resnets.data.augment import AugmentConfig
+from resnets.data.batches import Batch
+from resnets.data.dataset import ImageSet
+from resnets.data.sampling import Sampling, Shard
+from resnets.data.sources import open_dataset
+
+CONTRACT = Preprocessing(size=(16, 12), crop_pct=1)
+BASE = AugmentConfig(vflip=True, jitter=(0.4, 0.4, 0.4, 0.1), grey=0.3, erase=0.7, erase_fill="noise", erase_count=2)
+POLICIES = {
+    "trivialaugment": AugmentConfig(**{**vars(BASE), "policy": "trivialaugment", "scale": (0.2, 1.0)}),
+    "randaugment": AugmentConfig(**{**vars(BASE), "policy": "randaugment", "scale": (0.2, 1.0), "cutout": 4}),
+    "autoaugment": AugmentConfig(**{**vars(BASE), "policy": "autoaugment", "pad": 2, "pad_mode": "reflect"}),
+}
+SAMPLINGS = (Sampling(), Sampling(balanced=True), Sampling(repeats=3))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """Two classes of uneven size, of pictures of many sizes."""
+    root, generator = tmp_path_factory.mktemp("pets"), np.random.default_rng(0)
+    for name, count in (("a", 14), ("b", 5)):
+        (root / name).mkdir()
+        for number in range(count):
+            height, width = generator.integers(14, 40, 2)
+            pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.{'png' if number % 2 else 'jpg'}")
+    return open_dataset(root, val_fraction=0).splits["train"]
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
+def test_workers_and_batches_change_nothing(pictures: ImageSet, policy: str, sampling: Sampling) -> None:
+    def epochs(workers: int) -> list[Batch]:
+        batches = stream.TrainBatches(pictures, CONTRACT, POLICIES[policy], 5, 3, workers=workers, sampling=sampling)
+        return [*batches.epoch(0), *batches.epoch(4, start=1, size=(10, 8))]
+
+    alone = epochs(0)
+    assert [len(batch.y) for batch in alone] == [5, 5, 5, 4, 5, 5, 4]
+    for workers in (2, 7) if sampling.repeats == 1 and not sampling.balanced else (2,):
+        assert all(equal(a, b) for a, b in zip(alone, epochs(workers), strict=True)), workers
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
+def test_a_picture_is_the_same_alone_and_in_a_batch(pictures: ImageSet, policy: str, sampling: Sampling) -> None:
+    def epoch(size: int, shard: Shard | None = None) -> torch.Tensor:
+        batches = stream.TrainBatches(
+            pictures, CONTRACT, POLICIES[policy], size, 3, workers=0, sampling=sampling, shard=shard
+        )
+        return torch.cat([batch.x for batch in batches.epoch(2)])
+
+    alone = epoch(1)
+    assert torch.equal(epoch(19), alone)
+    assert torch.equal(epoch(4), alone)
+    halves = [epoch(19, Shard(rank=rank, size=2)) for rank in (0, 1)]
+    assert torch.equal(torch.cat(halves), alone)
+    assert len({picture.numpy().tobytes() for picture in alone}) == len(alone)  # no two vary alike
+
+
+def test_a_picture_in_memory_is_the_same_alone_and_in_a_batch(pictures: ImageSet) -> None:
+    kept = memory.MemorySet(pictures, CONTRACT)
+    for sampling in SAMPLINGS:
+        streamed = stream.TrainBatches(pictures, CONTRACT, POLICIES["autoaugment"], 6, 3, workers=2, sampling=sampling)
+        found = [
+            torch.cat(
+                [
+                    batch.x
+                    for batch in memory.TrainBatches(
+                        kept, CONTRACT, POLICIES["autoaugment"], size, 3, sampling=sampling
+                    ).epoch(1)
+                ]
+            )
+            for size in (1, 6, 19)
+        ]
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2])
+        assert torch.equal(found[0], torch.cat([batch.x for batch in streamed.epoch(1)]))
+
+
+def test_workers_do_not_draw_alike(pictures: ImageSet) -> None:
+    """numpy's global generator, copied into every worker, is what made others' workers draw the same (pytorch 5059)."""
+    augment = AugmentConfig(flip=True, scale=(0.1, 0.5))
+    batches = stream.TrainBatches(pictures, CONTRACT, augment, 2, 3, workers=4)
+    np.random.seed(0)
+    first = [batch.x for batch in batches.epoch(0)]
+    np.random.seed(0)
+    torch.manual_seed(0)
+    second = [batch.x for batch in batches.epoch(1)]
+    pixels = {picture.numpy().tobytes() for batch in first + second for picture in batch}
+    assert len(pixels) == 2 * len(pictures)
+
+
+@pytest.mark.slow
+def test_workers_keep_their_memory(tmp_path: Path) -> None:
+    """Resident memory of each worker after the first and after the sixth epoch over 300 files."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for number in range(300):
+        pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{number:03d}.jpg")
+    (tmp_path / "b").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "b" / "0.jpg")
+    images = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    batches = stream.TrainBatches(images, CONTRACT, POLICIES["trivialaugment"], 16, 0, workers=2)
+    seen = []
+    for epoch in range(6):
+        for _ in batches.epoch(epoch):
+            pass
+        seen.append([_resident(process.pid) for process in batches._stream._loader._iterator._workers])
+    assert len(seen[0]) == 2
+    for first, last in zip(seen[0], seen[-1], strict=True):
+        assert last - first < 4 * 2**20, seen
+
+
+def _resident(process: int) -> int:
+    """Bytes."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024

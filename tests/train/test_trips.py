@@ -1,0 +1,139 @@
+"""What users of other trainers trip over: options that are misspelt, or that mean something else than they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnets import api
+from resnets.errors import ConfigError, ResnetsError, UnknownNameError
+from resnets.train.config import TrainConfig, option_names, parse_settings, read_args, write_args
+from resnets.train.recipes import check_recipe, list_recipes, load_recipe
+from tests.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("epoch", "epochs"),
+        ("optim.lrs", "optim.lr"),
+        ("mixupp", "mixup"),
+        ("optim.mixup", None),
+        ("smooting", "smoothing"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_wherever_it_stands(
+    wrong: str, near: str | None, command: Command, tmp_path: Path, pictures: Path
+) -> None:
+    group, _, name = wrong.partition(".")
+    layers: list[dict[str, Any]] = [{wrong: 1}]
+    if name:
+        layers.append({group: {name: 1}})
+    for layer in layers:
+        with pytest.raises(UnknownNameError) as caught:
+            TrainConfig.from_options({"data": "digits"}, layer)
+        assert near is None or near in str(caught.value)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"{group}: {{{name}: 1}}\n" if name else f"{wrong}: 1\n")
+    for words in (("--set", f"{wrong}=1"), ("--recipe", recipe)):
+        answer = command("train", pictures, "--output", tmp_path / "runs", *words)
+        assert answer.code == 1
+        assert answer.err.strip().count("\n") == 0
+        assert near is None or near in answer.err
+    args = tmp_path / "args.yaml"
+    args.write_text("data: digits\n" + recipe.read_text())
+    with pytest.raises(ResnetsError, match=r"args\.yaml") as failed:
+        read_args(args)
+    assert near is None or near in str(failed.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_flag_names_the_nearest(command: Command) -> None:
+    answer = command("train", "digits", "--batchsize", "3")
+    assert answer.code == 2
+    assert "--batch-size" in answer.err
+
+
+def test_bare_and_full_names_are_equal() -> None:
+    plain = TrainConfig(data="digits")
+    for bare, full in option_names().items():
+        if full in ("data", "phases") or bare == full:
+            continue
+        group, name = full.split(".")
+        value = getattr(getattr(plain, group), name) if group != "augment" else None
+        if group == "augment":
+            value = {"pad": 3, "policy": "randaugment"}.get(name)
+        if value is None:
+            continue
+        one, two = (TrainConfig.from_options({"data": "digits", key: value}) for key in (bare, full))
+        three = TrainConfig.from_options({"data": "digits", group: {name: value}})
+        assert one == two == three, full
+
+
+def test_the_same_on_the_command_line() -> None:
+    assert parse_settings(["lr=0.3"]) == parse_settings(["optim.lr=0.3"]) == {"optim": {"lr": 0.3}}
+    assert parse_settings(["betas=0.9,0.99"]) == {"optim": {"betas": [0.9, 0.99]}}
+    assert parse_settings(["ema=0.9", "ema_every=2"]) == {"average": {"ema": 0.9, "ema_every": 2}}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9, "swa_epochs": 2},
+        {"sched": "step"},
+        {"milestones": [3]},
+        {"folds": 5, "fold": 5},
+        {"train_sizes": [[0.2, 8]]},
+        {"opt": "adam"},
+        {"lr": "fast"},
+        {"smoothing": 1.5},
+        {"class_weights": [0.0, 0.0]},
+        {"policy": "randomaugment"},
+    ],
+)
+def test_options_that_cannot_be_are_one_line(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_options({"data": "digits"}, options)
+    assert "\n" not in str(caught.value)
+    assert "got" in str(caught.value)
+
+
+def test_defaults_then_the_recipe_then_what_is_said() -> None:
+    recipe = {"data": "digits", "optim": {"lr": 0.5, "lr_batch": 256, "momentum": 0.8}, "smoothing": 0.2}
+    config = TrainConfig.from_options(recipe, {"momentum": 0.7})
+    assert (config.optim.lr, config.optim.lr_batch, config.optim.momentum) == (0.5, 256, 0.7)
+    assert config.loss.smoothing == 0.2
+    assert config.optim.weight_decay == TrainConfig(data="digits").optim.weight_decay
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_rate_that_is_named_is_that_rate(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name).settings
+    config = TrainConfig.from_options({"data": "digits", **recipe}, {"lr": 0.123, "batch_size": 7})
+    assert config.optim.lr_for(7) == 0.123
+    scaled = TrainConfig.from_options({"data": "digits", **recipe}, {"lr": 0.123, "lr_batch": 14, "batch_size": 7})
+    assert scaled.optim.lr_for(7) < 0.123
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_args_of_every_recipe_come_back(name: str, tmp_path: Path) -> None:
+    config = replace(check_recipe(load_recipe(name)), recipe=name)
+    write_args(tmp_path / "args.yaml", config)
+    assert read_args(tmp_path / "args.yaml") == config
+
+
+def test_args_of_the_first_version_are_read(tmp_path: Path) -> None:
+    (tmp_path / "args.yaml").write_text(
+        "data: digits\nmodel: resnet20_cifar\nmodel_args: {}\npretrained: null\nepochs: 7\nbatch_size: 32\nlr: 0.025\n"
+        "momentum: 0.8\nweight_decay: 0.0005\nwarmup_epochs: 1.5\nsched: constant\nsmoothing: 0.05\nimg_size: 8\n"
+        "flip: false\npad: 1\ncutout: 2\nval_fraction: 0.1\nseed: 3\namp: 'off'\nchannels_last: true\ndevice: auto\n"
+        "workers: null\nskip_bad: false\noutput: runs\nname: null\n"
+    )
+    config = read_args(tmp_path / "args.yaml")
+    assert (config.optim.lr_for(32), config.optim.momentum, config.loss.smoothing) == (0.025, 0.8, 0.05)
+    assert (config.schedule.sched, config.schedule.warmup_epochs) == ("constant", 1.5)
+    assert config.augment == {"flip": False, "pad": 1, "cutout": 2}
+    assert api.plan_training("digits", recipe=tmp_path / "args.yaml").args["epochs"] == 7

@@ -1,0 +1,133 @@
+"""A replay proves that a run repeats itself, and finds where it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from resnets import api
+from resnets.errors import TrainingError
+from resnets.train import engine
+from resnets.train.checkpoint import states
+from tests.conftest import Command
+from tests.train.runs import start
+from tests.train.test_resume import RUNS, _no_report, stop_at
+
+__all__ = ["_no_report"]
+
+
+def edit(path: Path, key: str, change: Any) -> None:
+    """Change one tensor of a state file and nothing else."""
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors[key] = change(tensors[key].clone())
+    save_file(tensors, path, metadata)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "streamed"])
+def test_every_kind_of_run_repeats_itself(pictures: Path, tmp_path: Path, name: str) -> None:
+    folder = start(pictures, tmp_path, **RUNS[name]).folder
+    before = contents(folder)
+    verdict = api.verify(folder, quiet=True)
+    assert verdict.same, verdict.what
+    assert verdict.steps > 0
+    assert "every loss to the last bit, and all" in verdict.what
+    assert contents(folder) == before  # nothing is written
+
+
+def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured at the end of an epoch leaves no trace in what trains."""
+    options = RUNS["mean of the last epochs"] | {"every_steps": None, "epochs": 4}
+    folder = start(pictures, tmp_path, **options).folder
+    two = states(folder / "state")
+    assert [path.name for path in two] == ["step-000000015.safetensors", "step-000000020.safetensors"]
+    assert api.verify(folder, quiet=True).same
+
+
+def test_fewer_steps_compare_losses_alone(pictures: Path, tmp_path: Path) -> None:
+    folder = start(pictures, tmp_path, every_steps=None).folder
+    verdict = api.verify(folder, steps=2, quiet=True)
+    assert (verdict.same, verdict.steps) == (True, 2)
+    assert "tensors" not in verdict.what
+
+
+@pytest.mark.parametrize(
+    ("key", "part"),
+    [
+        ("model.layer1.0.conv1.weight", "the loss of step"),
+        ("optimizer.momentum_buffer.fc.weight", "the loss of step"),
+        ("model.bn1.running_mean", "tensors, the first average.bn1.running_mean"),
+        ("average.fc.bias", "tensors, the first average.fc.bias"),
+    ],
+)
+def test_a_changed_bit_is_found(pictures: Path, tmp_path: Path, key: str, part: str, command: Command) -> None:
+    folder = start(pictures, tmp_path, ema=0.9, every_steps=None).folder
+    older, _ = states(folder / "state")
+
+    def flip(tensor: torch.Tensor) -> torch.Tensor:
+        tensor.view(-1).view(torch.int32)[0] ^= 1 << 20
+        return tensor
+
+    edit(older, key, flip)
+    verdict = api.verify(folder, quiet=True)
+    assert not verdict.same
+    assert verdict.what.startswith("different: ")
+    assert part in verdict.what
+    answer = command("train", "--resume", folder, "--verify", 100)
+    assert answer.code == 1
+    assert verdict.what in answer.out
+    answer = command("train", "--resume", folder, "--verify", 100, "--json")
+    assert json.loads(answer.out) == {"same": False, "steps": verdict.steps, "what": verdict.what}
+
+
+def test_a_changed_picture_is_found(tmp_path: Path) -> None:
+    from tests.pictures import write_pictures
+
+    root = write_pictures(tmp_path / "data", {"train": 8, "val": 2})
+    folder = start(root, tmp_path, batch_size=8).folder
+    assert api.verify(folder, quiet=True).same
+    (root / "train" / "red" / "000.png").write_bytes((root / "train" / "blue" / "001.png").read_bytes())
+    assert not api.verify(folder, quiet=True).same
+
+
+def test_a_stopped_run_can_be_verified(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stop_at(pictures, tmp_path, 8, monkeypatch)
+    verdict = api.verify(folder, quiet=True)
+    assert (verdict.same, verdict.steps) == (True, 2), verdict.what
+
+
+def test_a_run_that_went_back_can_be_verified(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state it went back to says at which rate it went on."""
+    wrong, loss = 0, engine.Loss.forward
+
+    def once(self: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal wrong
+        wrong += 1
+        return loss(self, logits, labels) * (float("nan") if wrong == 8 else 1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Loss, "forward", once)
+        folder = stop_at(pictures, tmp_path, 9, patch)
+    verdict = api.verify(folder, quiet=True)
+    assert verdict.same, verdict.what
+
+
+def test_a_replay_needs_two_states(pictures: Path, tmp_path: Path) -> None:
+    folder = start(pictures, tmp_path, keep=1, epochs=1).folder
+    with pytest.raises(TrainingError, match="a replay needs two states") as caught:
+        api.verify(folder, quiet=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match=r"no args\.yaml"):
+        api.verify(tmp_path / "nothing", quiet=True)

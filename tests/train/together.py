@@ -1,0 +1,178 @@
+"""What several processes do together, for `test_distributed.py`: started by TorchElastic, as `torchrun` does it.
+
+`python -m tests.train.together NAME SIZE FOLDER` runs the function NAME in SIZE processes forked from one that has
+imported everything, and each leaves `FOLDER/RANK.pt`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from resnets import api
+from resnets.cli import main
+from resnets.errors import ImageError, ResnetsError, UnknownNameError
+from resnets.train.config import TrainConfig
+from resnets.train.distributed import World, joined
+from resnets.train.progress import Display
+from resnets.train.run import resume, train
+from resnets.train.session import TrainResult
+from resnets.train.step import Stepper
+from resnets.weights.bundle import read_folder
+
+__all__ = ["RUNS", "run_one", "weights"]
+
+GROUP = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8, "norm": "group", "norm_groups": 4}
+BATCH = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
+# Whatever does not depend on the statistics of the part of a batch that a process has is the same on any number.
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {"model_args": GROUP, "epochs": 2},
+    "phases": {"model_args": GROUP, "epochs": 3, "freeze": "layer1", "freeze_epochs": 1, "accumulate": 2, "ema": 0.9},
+    "weighted": {"model_args": GROUP, "epochs": 1, "class_weights": "balanced", "clip_grad": 1.0},
+    "frozen statistics": {"model_args": BATCH, "epochs": 2, "bn_stats": "frozen", "opt": "adamw", "lr": 0.003},
+    "statistics": {"model_args": BATCH, "epochs": 3, "ema": 0.9, "mixup": 0.2},
+    "averaged epochs": {"model_args": BATCH, "epochs": 2, "swa_epochs": 2},
+}
+
+
+def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
+    """A run of the `RUNS`, called so unless options name it; on the pictures beside `folder`."""
+    settings = {"lr": 0.05, "amp": "off", "warmup_epochs": 0.5, "batch_size": 8, "cache": "off", "device": "cpu"}
+    settings |= {"data": str(folder.parent / "pictures"), "output": str(folder), "name": kind, "workers": 0}
+    # Plots are not what is tried here, and take long.
+    with mock.patch("resnets.train.session.write_summary", return_value=None):
+        return train(TrainConfig.from_options(settings | RUNS[kind] | options), display=Display(quiet=True))
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model folder."""
+    return dict(read_folder(folder).model.state_dict())
+
+
+def everything(world: World, folder: Path) -> dict[str, Any]:
+    """Runs, measurements and errors in one group of processes."""
+    left: dict[str, Any] = {}
+    moved: list[Stepper] = []
+    with mock.patch.object(Stepper, "__init__", _remembering(moved)):
+        for name in RUNS:
+            result = run_one(name, folder)
+            left[name] = moved[-1].model.state_dict()
+            left[f"{name}, average"] = moved[-1].average.tensors if moved[-1].average else {}
+            left[f"{name}, measured"] = result.evaluation.logits if result.evaluation else None
+    for size in (8, 16, 37):
+        measured = api.evaluate(folder / "plain", batch_size=size, device="cpu", workers=0, quiet=True)
+        left[f"logits by {size}"] = measured.labels, measured.logits, measured.indices
+    left["errors"] = [_caught(lambda error=error: world.from_first(_raising(error))) for error in ERRORS]
+    left["no room"] = _no_room(folder)
+    left["stopped"] = _stopped_by_one(world, folder)
+    return left
+
+
+ERRORS = (
+    ImageError("cat.png", "cut short"),
+    UnknownNameError("model", "resnet19", ["resnet18"]),
+    OSError(28, "No space left on device", "results.csv"),
+)
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    def make() -> None:
+        raise error
+
+    return make
+
+
+def _caught(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (ResnetsError, OSError) as error:
+        return type(error).__name__, str(error), getattr(error, "where", None)
+
+
+def _remembering(moved: list[Stepper]) -> Callable[..., None]:
+    original = Stepper.__init__
+
+    def init(self: Stepper, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        moved.append(self)
+
+    return init
+
+
+def _no_room(folder: Path) -> Any:
+    """The first process cannot write the models of an epoch; the others know nothing of it."""
+    full = OSError(28, "No space left on device", "results.csv")
+    with mock.patch("resnets.train.session.add_result", side_effect=full):
+        return _caught(lambda: run_one("plain", folder, name="full"))
+
+
+def _stopped_by_one(world: World, folder: Path) -> Any:
+    """The last process gets SIGTERM in the middle of the second epoch; all stop there, and go on."""
+    step = Stepper.__call__
+
+    def terminating(self: Stepper, *args: Any) -> tuple[Tensor, Tensor]:
+        if self.step == 7 and world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args)
+
+    with mock.patch.object(Stepper, "__call__", terminating):
+        half = run_one("plain", folder, name="stopped")
+    world.from_first(lambda: (shutil.copytree(half.folder, folder / "half"), None)[1])
+    return half.stopped, len(half.results), resume(half.folder, display=Display(quiet=True)).best_epoch
+
+
+def again(world: World, folder: Path) -> dict[str, Any]:
+    """A run that other processes have begun."""
+    result = resume(folder / "half", display=Display(quiet=True))
+    return {"epochs": [row["epoch"] for row in result.results]}
+
+
+def alone(world: World, folder: Path) -> dict[str, Any]:
+    """One process fails on its own, in the middle of an epoch."""
+    step = Stepper.__call__
+
+    def failing(self: Stepper, *args: Any) -> tuple[Tensor, Tensor]:
+        if self.step == 3 and world.rank == 1:
+            raise ImageError("cat.png", "cut short")
+        return step(self, *args)
+
+    with mock.patch.object(Stepper, "__call__", failing):
+        run_one("plain", folder, name="alone")
+    return {}
+
+
+def work(name: str, folder: Path) -> None:
+    """What each process does."""
+    with joined("cpu") as world:
+        left = globals()[name](world, folder)
+        torch.save(left, folder / f"{world.rank}.pt")
+
+
+def command(name: str, folder: Path) -> None:
+    """The same, its errors told as the command tells them."""
+    with mock.patch("resnets.cli.app._run", side_effect=lambda words: work(name, folder)):
+        if code := main([name]):  # TorchElastic waits for the answer of a process that exits with 0
+            sys.exit(code)
+
+
+def launch(name: str, size: int, folder: Path) -> None:
+    """Start the processes and wait for them."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=size, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        start_method="fork", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
+    elastic_launch(config, command)(name, folder)
+
+
+if __name__ == "__main__":
+    launch(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
