@@ -26,11 +26,14 @@ def test_help_lists_every_verb(command: Command) -> None:
     assert "\033" not in answer.out
 
 
-@pytest.mark.parametrize("verb", app.VERBS)
-def test_each_verb_explains_itself(command: Command, verb: str) -> None:
-    answer = command(verb, "--help")
+WORDS = [[verb] for verb in app.VERBS if verb != "data"] + [["data", "pack"], ["data", "check"]]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_each_verb_explains_itself(command: Command, words: list[str]) -> None:
+    answer = command(*words, "--help")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith(f"Usage: resnets {verb} ")
+    assert answer.out.startswith(f"Usage: resnets {' '.join(words)} ")
     assert "--help" in answer.out
     assert "--json" in answer.out
 

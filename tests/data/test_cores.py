@@ -7,7 +7,7 @@ import os
 import pytest
 
 from resnets.data.cores import available_cores
-from resnets.data.stream import default_workers
+from resnets.data.workers import default_workers
 
 
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

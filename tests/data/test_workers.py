@@ -134,3 +134,17 @@ def _resident(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) * 1024
+
+
+def test_threads_give_what_processes_give(pictures: ImageSet) -> None:
+    config = POLICIES["trivialaugment"]
+    alone = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=0)
+    threads = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=3, kind="threads")
+    before = torch.get_num_threads()
+    for epoch in (0, 1):
+        for one, other in zip(alone.epoch(epoch), threads.epoch(epoch), strict=True):
+            assert torch.equal(one.x, other.x)
+            assert torch.equal(one.indices, other.indices)
+    next(threads.epoch(2))  # an epoch that is dropped leaves nothing behind for the next
+    assert torch.equal(next(threads.epoch(3)).x, next(alone.epoch(3)).x)
+    assert torch.get_num_threads() == before

@@ -11,6 +11,7 @@ from resnets.cli.output import Column, Line, print_json, print_table, print_text
 if TYPE_CHECKING:
     from resnets.train.recipes import Recipe
 
+OPTION_COLUMNS = (Column(title="option"), Column(title="default"), Column(title="what it does", fold=True))
 COLUMNS = (
     Column(title="name"),
     Column(title="epochs", right=True),
@@ -23,6 +24,7 @@ COLUMNS = (
 
 def run(
     name: Annotated[str | None, typer.Argument(help="A recipe to show, or a YAML file of your own to check.")] = None,
+    options: Annotated[bool, typer.Option("--options", help="Every option that a recipe or --set may name.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
 ) -> None:
     """List the training recipes, or show one.
@@ -31,6 +33,9 @@ def run(
     """
     from resnets.train.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
 
+    if options:
+        _print_options(as_json)
+        return
     if name is None:
         recipes = [load_recipe(one) for one in list_recipes()]
         if as_json:
@@ -47,6 +52,19 @@ def run(
         print_json(asdict(recipe))
     else:
         print_text(recipe_yaml(recipe))
+
+
+def _print_options(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from resnets.train.option_docs import option_docs
+
+    found = option_docs()
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    lines = [Line(cells=[f"{one.group}." * bool(one.group) + one.name, one.default, one.text]) for one in found]
+    print_table(OPTION_COLUMNS, lines)
 
 
 def summary(recipe: Recipe) -> dict[str, Any]:

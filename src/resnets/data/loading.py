@@ -13,6 +13,7 @@ from resnets.data.batches import Batches
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.sampling import Sampling, Shard
 from resnets.data.transform import pixel_dtype
+from resnets.data.workers import Kind
 
 __all__ = ["MEMORY_LIMIT", "fits_in_memory", "make_batches"]
 
@@ -34,6 +35,7 @@ def make_batches(
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int | None = None,
+    kind: Kind = "processes",
     sampling: Sampling | None = None,
     shard: Shard | None = None,
     drop_last: bool = False,
@@ -49,7 +51,8 @@ def make_batches(
         augment: how pictures are varied, which also means shuffled; None for all in order, none varied.
         seed: of shuffling and variation.
         device: where batches are made.
-        workers: decoding threads (memory) or processes (stream).
+        workers: how many decode.
+        kind: whether a stream's workers are processes or threads; what goes to memory is decoded by threads.
         sampling: how the pictures of a training epoch are drawn.
         shard: what this process takes of each training batch, or which of the batches that are not varied.
         drop_last: leave out a last training batch that is not full.
@@ -68,7 +71,7 @@ def make_batches(
             kept, contract, augment, batch_size, seed, device, sampling=sampling, shard=shard, drop_last=drop_last
         )
     if augment is None:
-        return stream.EvalBatches(images, contract, batch_size, device, workers=workers, shard=shard)
+        return stream.EvalBatches(images, contract, batch_size, device, workers=workers, kind=kind, shard=shard)
     return stream.TrainBatches(
         images,
         contract,
@@ -77,6 +80,7 @@ def make_batches(
         seed,
         device,
         workers=workers,
+        kind=kind,
         sampling=sampling,
         shard=shard,
         drop_last=drop_last,

@@ -7,33 +7,27 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import signal
-import sys
-import warnings
-import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import FLIP, AugmentConfig, PixelTable, augment, augment_draws, crop_draws
 from resnets.data.batches import Batch
-from resnets.data.cores import available_cores
 from resnets.data.crop import random_resized_crop
 from resnets.data.dataset import ImageSet
 from resnets.data.decode import Pixels
 from resnets.data.sampling import Epochs, Order, Sampling, Shard, eval_bounds
 from resnets.data.transform import decode_channels, fill_values, normalise, pixel_dtype, prepare
 from resnets.data.varied import vary_batch
+from resnets.data.workers import Kind, hire
 from resnets.errors import ImageError
 
-__all__ = ["EvalBatches", "TrainBatches", "default_workers"]
+__all__ = ["EvalBatches", "TrainBatches"]
 
 
 class _Failure(NamedTuple):
@@ -41,11 +35,6 @@ class _Failure(NamedTuple):
 
     where: str
     reason: str
-
-
-def default_workers() -> int:
-    """A process for every core that this process may use, 8 at most."""
-    return min(8, available_cores())
 
 
 class _Key(NamedTuple):
@@ -99,72 +88,15 @@ class _Reader(TorchDataset[Any]):
         return pixels
 
 
-class _Order:
-    """The sampler: a batch's key after another. Persistent workers read it anew each epoch."""
-
-    def __init__(self) -> None:
-        self.keys: list[_Key] = []
-
-    def __iter__(self) -> Iterator[_Key]:
-        return iter(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def _same(item: Any) -> Any:
-    return item
-
-
-@contextmanager
-def _no_advice() -> Iterator[None]:
-    """Without torch's warning of more workers than cores, and Python 3.12's of forking with threads (unused here)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        yield
-
-
-def _until_told(worker: int) -> None:
-    """Ctrl-C and torchrun's SIGTERM reach the workers too; they are to read on while the run writes its state."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _end_workers(loader: DataLoader[Any]) -> None:
-    """Tell them to end, at the latest as Python ends, which would wait for them."""
-    if loader._iterator is not None and hasattr(loader._iterator, "_shutdown_workers"):
-        loader._iterator._shutdown_workers()
-
-
 class _Stream:
-    """A loader whose workers live as long as it does."""
+    """Batches as the workers make them, normalised here."""
 
-    def __init__(self, reader: _Reader, workers: int | None, device: torch.device | str) -> None:
-        workers = default_workers() if workers is None else workers
-        self._device, self._contract, self._order = torch.device(device), reader.contract, _Order()
-        # A forked worker starts at once; after CUDA has started, a fork cannot use it, so it is spawned there.
-        context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
-        with _no_advice():
-            self._loader: DataLoader[Any] = DataLoader(
-                reader,
-                sampler=self._order,
-                batch_size=None,  # the reader makes whole batches
-                collate_fn=_same,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                pin_memory=self._device.type == "cuda",
-                multiprocessing_context=context if workers else None,
-                worker_init_fn=_until_told,
-                generator=torch.Generator(),  # else every epoch would draw from torch's global generator
-            )
-        weakref.finalize(self, _end_workers, self._loader)
+    def __init__(self, reader: _Reader, workers: int | None, device: torch.device | str, kind: Kind) -> None:
+        self._device, self._contract = torch.device(device), reader.contract
+        self._crew = hire(reader, workers, kind, pin=self._device.type == "cuda")
 
     def run(self, keys: list[_Key]) -> Iterator[Batch]:
-        self._order.keys = keys
-        with _no_advice():
-            batches = iter(self._loader)
-        for item in batches:
+        for item in self._crew.work(keys):
             if isinstance(item, _Failure):
                 raise ImageError(item.where, item.reason)
             pixels, labels, indices = item
@@ -182,7 +114,8 @@ class TrainBatches:
         batch_size: pictures a batch over all processes; the last batch may be smaller, or a little larger.
         seed: 0 to 2**64 - 1.
         device: where batches are normalised.
-        workers: processes; 0 reads in this process; by default `default_workers()`.
+        workers: how many; 0 reads in this thread; by default `default_workers()`.
+        kind: processes or threads, see `data.workers`.
         sampling: how the pictures of an epoch are drawn.
         shard: which part of each batch is made.
         drop_last: leave out a last batch that is not full.
@@ -198,13 +131,14 @@ class TrainBatches:
         device: torch.device | str = "cpu",
         *,
         workers: int | None = None,
+        kind: Kind = "processes",
         sampling: Sampling | None = None,
         shard: Shard | None = None,
         drop_last: bool = False,
     ) -> None:
         self._epochs = Epochs(images.labels, batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last)
         self.bounds, self._size = self._epochs.bounds, contract.size
-        self._stream = _Stream(_Reader(images, contract, augment, seed), workers, device)
+        self._stream = _Stream(_Reader(images, contract, augment, seed), workers, device, kind)
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -235,10 +169,11 @@ class EvalBatches:
         device: torch.device | str = "cpu",
         *,
         workers: int | None = None,
+        kind: Kind = "processes",
         shard: Shard | None = None,
     ) -> None:
         self.bounds, self._size = eval_bounds(len(images), batch_size, shard), contract.size
-        self._stream = _Stream(_Reader(images, contract, None, 0), workers, device)
+        self._stream = _Stream(_Reader(images, contract, None, 0), workers, device, kind)
 
     def __len__(self) -> int:
         return len(self.bounds)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import yaml
 
 from resnets.atomic import write_atomic
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment_config import AugmentConfig
 from resnets.data.mix import MixConfig
+from resnets.data.policy import parse_policy
 from resnets.data.sampling import Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.train.options import (
@@ -63,23 +64,26 @@ class TrainConfig:
         img_size: pixels a side, or (H, W); `None`: that of the pictures if they are all alike and small, else 224.
         train_sizes: other sizes to train at, each with the share of the run from which it holds: ((0, 128),
             (0.7, 176)); validation is at `img_size` always.
-        channels: `RGB`, `L`, or how many bands; depth: of their numbers; `None`: what the pictures have.
+        channels: `RGB`, `L`, or how many bands; `None`: what the pictures have.
+        depth: `uint8`, `uint16` or `float32`; `None`: what the pictures have.
         crop_pct, interpolation: of validation, see `Preprocessing`; `None` as usual for the size.
         val_fraction: share of the training pictures held out where the data has no `val` split.
-        folds, fold: instead, part `fold` (from 0) of `folds` is held out.
+        folds: hold out one part of so many instead; fold: which, from 0.
         seed: of weights, order and augmentation.
         amp: mixed precision: `auto` (bfloat16 where the device computes in it), `bf16`, `fp16` or `off`.
         channels_last: the memory layout that convolutions like.
         compile: torch.compile's mode, or `off`; `reduce-overhead` and `max-autotune` use CUDA graphs.
         sync_bn: batch statistics over all processes.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        workers: decoding processes for large pictures; `None`: the processor's cores.
+        workers: who decode large pictures; `None`: one a core.
+        workers_kind: `processes`, or `threads`, which suit packed data and few cores and copy nothing.
         skip_bad: leave out pictures that do not decode, listed in `quarantine.txt`, instead of stopping.
         tensorboard: write events for TensorBoard into the run folder too.
         output: the folder of runs; name: this run's folder in it, `None`: after model and data.
         optim, schedule, loss, mix, sampling, average, cache, save: see their classes.
         augment: fields of `AugmentConfig`; those left out follow from the pictures.
-        freeze: what does not train at first; phases: the same in full, in place of `epochs` and `freeze`.
+        freeze: what does not train at first.
+        phases: the same in full, in place of `epochs` and `freeze`.
     """
 
     data: str
@@ -105,6 +109,7 @@ class TrainConfig:
     sync_bn: bool = False
     device: str = "auto"
     workers: int | None = None
+    workers_kind: Literal["processes", "threads"] = "processes"
     skip_bad: bool = False
     tensorboard: bool = False
     output: str = "runs"
@@ -214,6 +219,8 @@ def nested(options: Mapping[str, Any], *, network: Iterable[str] = ()) -> Nested
                 known = [full for full in places.values() if full.startswith(group)]
                 raise UnknownNameError("training option", f"{group}.{name}", known)
         found.setdefault(group, {}).update(inner)
+    if (policy := found.get("augment", {}).get("policy")) is not None:
+        found["augment"] = {**parse_policy(str(policy)), **{k: v for k, v in found["augment"].items() if k != "policy"}}
     return found
 
 

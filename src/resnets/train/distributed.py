@@ -119,7 +119,8 @@ class World:
             try:
                 box[0] = make()
             except Exception as error:
-                raised, box[1] = error, (type(error), error.args, vars(error))
+                # What it is copied from: an OSError's `args` lack the name of the file.
+                raised, box[1] = error, (type(error), error.__reduce__()[1], vars(error))
         dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
             raise raised or _again(*box[1])

@@ -101,6 +101,7 @@ class Engine:
             seed=config.seed,
             device=self.device,
             workers=config.workers,
+            kind=config.workers_kind,
             sampling=sampling,
             shard=self.world.shard,
         )

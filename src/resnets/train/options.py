@@ -26,9 +26,9 @@ class OptimConfig:
         lr: peak learning rate.
         lr_batch: the batch that `lr` is meant for; another batch gets it in proportion (`sgd`) or by the square root
             (`adamw`, `lamb`). `None` takes `lr` as it is.
-        momentum: of SGD; nesterov: Nesterov's.
-        betas: of AdamW and LAMB; eps: likewise.
-        weight_decay: of weights; decay_norms: norms and biases too.
+        momentum: of SGD; nesterov: whether it is Nesterov's.
+        betas: of AdamW and LAMB, both moments'; eps: of AdamW and LAMB, added to the root.
+        weight_decay: of weights; decay_norms: whether norms and biases are decayed too.
         clip_grad: longest gradient, over all weights together; `None` for none.
         accumulate: batches that run one after the other for one update, their gradients averaged: a large batch in
             little memory. Batch norms see the small ones.
@@ -78,7 +78,7 @@ class ScheduleConfig:
             cosine up over 30 % of the phase and a cosine down, in place of the warm-up.
         warmup_epochs: of linear rise, at most half the phase.
         min_lr: where it ends, as a share of the peak.
-        milestones: epochs after which `step` multiplies the rate by `gamma`.
+        milestones: epochs after which `step` multiplies the rate; gamma: by what.
     """
 
     sched: Literal["cosine", "linear", "step", "onecycle", "constant"] = "cosine"
@@ -176,7 +176,7 @@ class SaveConfig:
 
     Args:
         every_minutes: between two states within an epoch; one is written after every epoch too.
-        every_steps: likewise in optimiser steps; `None` goes by the clock alone.
+        every_steps: optimiser steps between two states within an epoch; `None` goes by the clock alone.
         keep: states that are kept, the last ones.
         patience: epochs without a better validation after which the run ends; `None` runs to the end.
         rollbacks: times that a loss which is not finite may send the run back to its last good state, the learning
@@ -210,7 +210,7 @@ class CacheConfig:
         cache: `auto` keeps it wherever a phase freezes the first part of the network with its statistics, lasts longer
             than there are views, and the answers fit; `off` runs every picture through the frozen part every epoch.
         views: variations of each picture that are kept; epochs take them in turn.
-        cache_memory_gb: most that may be kept in memory; cache_disk_gb: else in a file in the run's folder.
+        cache_memory_gb: most that may be kept in memory; cache_disk_gb: most in a file in the run's folder instead.
         cache_16bit: keep numbers of 16 bits: half the room.
     """
 

@@ -111,6 +111,7 @@ class Session:
                 batch_size=VALIDATION_BATCH,
                 device=self.engine.device,
                 workers=self.config.workers,
+                kind=self.config.workers_kind,
                 shard=self.world.shard,
             )
         if state is not None:
