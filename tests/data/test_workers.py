@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +125,7 @@ def test_workers_keep_their_memory(tmp_path: Path) -> None:
     for epoch in range(6):
         for _ in batches.epoch(epoch):
             pass
-        seen.append([_resident(process.pid) for process in batches._stream._loader._iterator._workers])
+        seen.append([_resident(process.pid) for process in batches._stream._crew._loader._iterator._workers])
     assert len(seen[0]) == 2
     for first, last in zip(seen[0], seen[-1], strict=True):
         assert last - first < 4 * 2**20, seen
@@ -148,3 +150,21 @@ def test_threads_give_what_processes_give(pictures: ImageSet) -> None:
     next(threads.epoch(2))  # an epoch that is dropped leaves nothing behind for the next
     assert torch.equal(next(threads.epoch(3)).x, next(alone.epoch(3)).x)
     assert torch.get_num_threads() == before
+
+
+def test_workers_never_keep_a_program_from_ending(tmp_path: Path) -> None:
+    """Not even those of a loader that is still referred to, in the midst of an epoch, as Python ends."""
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(8):
+            Image.new("RGB", (20, 20)).save(tmp_path / label / f"{number}.png")
+    program = (
+        "import sys, signal; signal.signal(signal.SIGTERM, lambda *_: None);"
+        "from resnets.data import stream; from resnets.data.augment import AugmentConfig;"
+        "from resnets.data.sources import open_dataset; from resnets.arch.preprocessing import Preprocessing;"
+        f"images = open_dataset({str(tmp_path)!r}, val_fraction=0).splits['train'];"
+        "batches = stream.TrainBatches(images, Preprocessing(size=(8, 8)), AugmentConfig(), 2, 0, workers=2);"
+        "epoch = batches.epoch(0); next(epoch); batches.me = batches; print('over')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr

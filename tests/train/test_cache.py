@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import resource
@@ -23,9 +24,7 @@ from resnets.train.cache import CachedBatches, CacheLimits, PrefixCache, fill_ca
 from resnets.train.freeze import Frozen, apply_phase
 from resnets.train.phases import Phase
 from resnets.train.prefix import split_at
-from resnets.weights.bundle import read_folder
-from resnets.weights.create import create_model
-from resnets.weights.reference import STARTER
+from resnets.weights.reference import load_bundle
 from tests.train.nets import make, pictures
 
 COUNT, BATCH = 11, 4
@@ -294,20 +293,25 @@ def test_bad_input() -> None:
         next(CachedBatches(cache, LABELS, Varied().epochs).epoch(0, size=(8, 8)))
 
 
+TRAINED = ("starter", "weights/akamaster/resnet20-12fca82f.th", "weights/laodaoguizhong/cifar10_resnet20.pth")
+
+
 @pytest.mark.slow
-def test_one_view_learns_as_much_as_the_plain_way(shared_data: Path) -> None:
-    """A fresh head on the starter's frozen backbone, CIFAR-10: accuracy on held-out pictures, three seeds."""
+@pytest.mark.parametrize("weights", TRAINED)
+def test_one_view_learns_as_much_as_the_plain_way(shared_data: Path, weights: str) -> None:
+    """A fresh head on a trained, frozen backbone, CIFAR-10: accuracy on held-out pictures, three seeds."""
+    bundle = load_bundle(weights if weights == "starter" else shared_data / weights)
     dataset = open_dataset(shared_data / "cifar10_png")
     split = {
         name: dataset.splits[name].subset(permutation(len(dataset.splits[name]), 0, 0)[:count])
         for name, count in (("train", 300), ("test", 300))
     }
-    contract = read_folder(STARTER).preprocessing
+    contract = bundle.preprocessing
     held = make_batches(split["test"], contract, batch_size=100)
 
     def accuracy(seed: int, cached: bool) -> float:
         torch.manual_seed(seed)
-        model = create_model("resnet20_cifar", pretrained="starter")
+        model = copy.deepcopy(bundle.model)
         assert isinstance(model, Network)
         model.reset_classifier(10)
         frozen = apply_phase(model, Phase(epochs=4, freeze="backbone"))

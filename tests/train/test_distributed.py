@@ -240,7 +240,7 @@ def test_a_stopped_torchrun_leaves_a_state_and_nobody(place: Path, number: signa
     assert out.count("--resume") == 1
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
     before = read_state(states(run / "state")[-1]).progress
-    assert before.step > 5
+    assert before.step >= 5  # the signal may come right after the first epoch
     args = (run / "args.yaml").read_text(encoding="utf-8")
     assert "epochs: 400" in args
 

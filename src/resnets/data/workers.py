@@ -5,6 +5,7 @@ Both take keys in order and answer in that order, a few ahead of what is asked f
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -107,9 +108,14 @@ def _no_advice() -> Iterator[None]:
 
 
 def _until_told(worker: int) -> None:
-    """Ctrl-C and torchrun's SIGTERM reach the workers too; they are to read on while the run writes its state."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and torchrun's SIGTERM go to a group of processes; workers read on while the run writes its state.
+
+    A SIGTERM to the worker itself ends it: so does Python, as it ends, with those that are left.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end_workers(loader: DataLoader[Any]) -> None:
