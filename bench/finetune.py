@@ -21,11 +21,11 @@ import resnets
 
 WAYS: dict[str, dict[str, Any]] = {
     "starter, frozen then thawed": {
-        "pretrained": "starter", "freeze": "backbone", "freeze_epochs": 10, "lr": 0.05, "thaw_lr": 0.005,
+        "pretrained": "starter", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "thaw_lr": 0.005,
     },
     "starter, all at once": {"pretrained": "starter", "lr": 0.01},
     "scratch, frozen then thawed": {
-        "model": "resnet20_cifar", "freeze": "backbone", "freeze_epochs": 10, "lr": 0.05, "thaw_lr": 0.05,
+        "model": "resnet20_cifar", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "thaw_lr": 0.05,
     },
     "scratch, all at once": {"model": "resnet20_cifar", "lr": 0.05},
 }  # fmt: skip
@@ -48,7 +48,6 @@ def accuracy(way: dict[str, Any], seed: int, epochs: int, size: int, output: str
         img_size=size,
         batch_size=32,
         seed=seed,
-        augment={"scale": (0.35, 1.0), "pad": 0},
         output=output,
         quiet=True,
         **way,
@@ -59,8 +58,8 @@ def accuracy(way: dict[str, Any], seed: int, epochs: int, size: int, output: str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--size", type=int, default=48, help="pixels a side")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), help="by default all")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -29,3 +31,28 @@ def test_training_benchmarks_answer(words: list[str], expected: str) -> None:
     assert answer["machine"]["threads"] >= 1
     assert {"ours", "other", "ratio", "low", "high", "rounds"} == set(answer["pairs"][expected])
     assert all(pair["ratio"] > 0 for pair in answer["pairs"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ddp.py", "--batch", "4", "--steps", "1", "--rounds", "1", "--json"], "ratio"),
+        (["gpu_train.py", "--steps", "1", "--rounds", "1"], "images/s" if torch.cuda.is_available() else "skipped"),
+        (["decode.py", "--rounds", "1", "--limit", "4", "--json"], "packed"),
+        (
+            ["frozen.py", "--images", "8", "--size", "32", "--batch", "4", "--epochs", "2", "--rounds", "1",
+             "--model", "resnet18", "--amp", "off", "--workers", "0", "--json"], "layer3",
+        ),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)  # fmt: skip
+def test_other_benchmarks_answer(words: list[str], expected: str, shared_data: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCH / words[0]), *words[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"RESNETS_DATA": str(shared_data)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
