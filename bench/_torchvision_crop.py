@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-with suppress(ImportError):
+with suppress(ImportError, AttributeError):  # it looks into torchvision, which may not be there
     import torchvision_stub  # noqa: F401  lets torchvision import where torch is a CPU build
 
 try:

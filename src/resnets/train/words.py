@@ -232,12 +232,13 @@ def _changed(config: TrainConfig) -> str:
         base = TrainConfig.from_options({"data": config.data}, load_recipe(config.recipe).settings)
     except ResnetsError:  # a file that is gone, or another by now
         return ""
-    scaled = replace(base.optim, lr=base.optim.lr_for(config.batch_size or 1))
+    scaled = replace(base.optim, lr=base.optim.lr_for(config.update_size))
     before, now = (_leaves(asdict(one)) for one in (replace(base, optim=scaled), config))
     before |= base.augment
     now |= {name: config.augment.get(name) for name in base.augment}
     pairs = ((name, now[name], before[name]) for name in before if name in now and before[name] is not None)
-    return ", ".join(f"{name} {new} (recipe: {old})" for name, new, old in pairs if _plain(new) != _plain(old))
+    told = ((name, _plain(new), _plain(old)) for name, new, old in pairs)
+    return ", ".join(f"{name} {new} (recipe: {old})" for name, new, old in told if new != old)
 
 
 def _leaves(options: dict[str, Any]) -> dict[str, Any]:
