@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
-from resnets.data.decode import Pixels
+from resnets.data.decode import Pixels, read_file
 from resnets.data.folder import folders, split_of
 from resnets.data.names import Names, NumberTexts, class_order
 from resnets.errors import DataError, ImageError, nearest
@@ -56,12 +56,10 @@ class CsvSource:
 
     def read(self, row: int) -> bytes | Pixels:
         """The file's bytes; raises ImageError, which says the line."""
-        path = self.name(row)
         try:
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise ImageError(path, f"{error.strerror or type(error).__name__} (in {self.line(row)})") from error
+            return read_file(self.name(row))
+        except ImageError as error:
+            raise ImageError(error.where, f"{error.reason} (in {self.line(row)})") from error
 
 
 def tables_in(root: Path) -> dict[str, Path]:

@@ -29,7 +29,7 @@ from resnets.data.jpeg import decode_jpeg, read_jpeg
 from resnets.data.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Header", "Pixels", "PixelChannels", "decode", "header", "to_luma"]
+__all__ = ["MAX_PIXELS", "Header", "Pixels", "PixelChannels", "decode", "read_file", "header", "to_luma"]
 
 _TIFF_BITS = 258
 
@@ -77,7 +77,7 @@ def decode(
     """
     if not isinstance(content, bytes):
         where = where or str(content)
-        content = _read(Path(content))
+        content = read_file(content)
     where = where or "picture"
     if not content:
         raise ImageError(where, "the file is empty")
@@ -122,9 +122,11 @@ def header(content: bytes, *, where: str = "picture") -> Header:
             return Header(*((width, height) if lying else (height, width)), channels, dtype)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
+    """A file's bytes; raises ImageError."""
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from error
 

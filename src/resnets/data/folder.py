@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
-from resnets.data.decode import Pixels
+from resnets.data.decode import Pixels, read_file
 from resnets.data.names import Names
-from resnets.errors import DataError, ImageError
+from resnets.errors import DataError
 
 __all__ = ["EXTENSIONS", "FolderSource", "folders", "hidden", "open_folder", "split_of", "walk"]
 
@@ -41,12 +41,7 @@ class FolderSource:
 
     def read(self, row: int) -> bytes | Pixels:
         """The file's bytes; raises ImageError."""
-        path = self.name(row)
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise ImageError(path, error.strerror or type(error).__name__) from error
+        return read_file(self.name(row))
 
 
 def hidden(name: str) -> bool:
