@@ -82,7 +82,7 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
             number,
             on_step=lambda count, loss: None,
             stop=lambda: False,
-            pause=lambda done: world.any(False, False) and None,  # as a session asks: to stop, to write a state
+            pause=lambda done: world.soon(False, False) and None,  # as a session asks: to stop, to write a state
         )
         return batch * steps
 

@@ -120,6 +120,11 @@ def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[
         assert process["no room"] == system
 
 
+def test_what_one_process_says_all_hear_a_call_later(several: tuple[Path, list[dict[str, Any]]]) -> None:
+    for process in several[1]:
+        assert process["soon"] == [[False, False]] * 3 + [[True, False], [False, False]]
+
+
 def test_a_signal_to_one_process_stops_all(several: tuple[Path, list[dict[str, Any]]], one: dict[str, Any]) -> None:
     folder, left = several
     for process in left:
@@ -301,7 +306,7 @@ def test_one_process_alone_is_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
         assert world.shard is None
         assert world.takes(7) == 7
         assert world.wrap(model, sync_bn=True) is model
-        assert world.any(True, False) == [True, False]
+        assert world.any(True, False) == world.soon(True, False) == [True, False]
         assert world.gather(3) == [3]
         assert world.device("cuda") == "cuda"
         with pytest.raises(TrainingError, match="here"):

@@ -229,11 +229,11 @@ def normalise(
         rows = rows.to(torch.float32)
     scales, shifts = (torch.tensor(values * width, device=rows.device) for values in (scale, shift))
     out = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    # On a processor, as much at a time as its cache holds: the second operation finds what the first one wrote.
+    # On a processor, as much at a time as its cache holds: an operation finds there what the last one wrote. To
+    # convert first is twice as fast as to multiply bytes by floats, and the result is the same to the bit.
     pictures = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
     for piece, part in zip(torch.split(out, pictures), torch.split(rows, pictures), strict=True):
-        torch.mul(part, scales, out=piece)  # float32, without a pass to convert
-        piece.add_(shifts)
+        piece.copy_(part).mul_(scales).add_(shifts)
     return out.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 

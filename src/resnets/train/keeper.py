@@ -31,9 +31,13 @@ class Keeper:
         self._last = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether a state is to be written after this step, within an epoch."""
+        """Whether a state is to be written after this step, within an epoch, whatever the clock says."""
         often = self.config.every_steps
-        return bool(often and step % often == 0) or time.monotonic() - self._last > 60 * self.config.every_minutes
+        return bool(often and step % often == 0)
+
+    def late(self) -> bool:
+        """Whether the last state was written too long ago, by the clock of this process."""
+        return time.monotonic() - self._last > 60 * self.config.every_minutes
 
     def save(self, progress: Progress, engine: Engine, *, needed: bool = True) -> Progress:
         """Write the state; every process calls it, the first one writes.

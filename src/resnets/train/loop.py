@@ -16,6 +16,8 @@ from resnets.train.step import Stepper
 
 __all__ = ["EpochResult", "Meter", "NotFiniteError", "pick_amp", "pick_device", "run_epoch"]
 
+SELDOM = 16  # steps
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -97,8 +99,9 @@ def run_epoch(
         NotFiniteError: the loss is NaN or infinite.
     """
     meter, world = meter or Meter(stepper.device), stepper.world
-    # Reading a number off an accelerator waits for it: there, look at the loss only now and then.
-    every = 1 if stepper.device.type == "cpu" else 16
+    # To read a number off an accelerator is to wait for it, and to ask other processes too: now and then is enough.
+    look = 1 if stepper.device.type == "cpu" else SELDOM
+    ask = look if world.size == 1 else SELDOM
     seen, pending, started = 0, 0, time.perf_counter()
     for number, (x, y, indices) in enumerate(batches.epoch(epoch, start=start, size=size), start=start + 1):
         first, last = batches.bounds[number - 1]
@@ -106,18 +109,19 @@ def run_epoch(
         loss, hits = stepper(x, y, own * world.size / (last - first))
         meter.add(loss, hits if own else hits * 0, indices[:own])
         seen, pending = seen + last - first, pending + last - first
-        if number % every == 0 or number == len(batches):
-            if world.any(not torch.isfinite(meter.loss_sum))[0]:
-                losses = world.gather(float(loss))
-                worst = next((value for value in losses if not isfinite(value)), losses[0])
-                raise NotFiniteError(
-                    f"the loss must stay finite; got {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
-                    f"learning rate {stepper.lr:.4g}; try a lower --lr, or --amp off",
-                    indices,
-                )
+        ends = number == len(batches)
+        if (number % ask == 0 or ends) and world.any(not torch.isfinite(meter.loss_sum))[0]:
+            losses = world.gather(float(loss))
+            worst = next((value for value in losses if not isfinite(value)), losses[0])
+            raise NotFiniteError(
+                f"the loss must stay finite; got {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
+                f"learning rate {stepper.lr:.4g}; try a lower --lr, or --amp off",
+                indices,
+            )
+        if number % look == 0 or ends:
             on_step(pending, float(meter.loss_sum) / max(meter.seen, 1))
             pending = 0
-        if number < len(batches):
+        if not ends:
             pause(number)
             if stop():
                 return None

@@ -243,8 +243,8 @@ class Session:
 
         def pause(done: int) -> None:
             nonlocal leaving
-            leaving, due = self.world.any(self._stopped(), self.keeper.due(engine.stepper.step))
-            if leaving or due:
+            leaving, late = self.world.soon(self._stopped(), self.keeper.late())
+            if leaving or late or self.keeper.due(engine.stepper.step):
                 engine.require_finite(epoch, done)
                 self.progress = replace(self.progress, batch=done, seconds=self._seconds())
                 self._save(needed=leaving)
