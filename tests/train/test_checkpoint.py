@@ -33,7 +33,7 @@ def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(8, 3, 16, 16, generator=generator), torch.randint(0, 10, (8,), generator=generator)
 
 
-@pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb"])
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon"])
 def test_a_restored_run_goes_on_to_the_same_bits(tmp_path: Path, opt: str) -> None:
     whole, stepper = make(opt=opt)
     assert stepper.average is not None

@@ -143,7 +143,7 @@ def test_a_lasting_fault_is_one_line(
     sound(folder)
 
 
-@pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb"])
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon"])
 def test_a_rate_that_is_far_too_high(pictures: Path, tmp_path: Path, opt: str) -> None:
     with pytest.raises(TrainingError, match="must stay finite") as caught:
         start(pictures, tmp_path, name="wild", lr=1e38, opt=opt, every_steps=1, warmup_epochs=0)

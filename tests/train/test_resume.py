@@ -29,6 +29,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "model_args": TINY | {"drop_path_rate": 0.3, "drop_rate": 0.2},
     },
     "adamw": {"opt": "adamw", "lr": 0.002, "clip_grad": 1.0, "sched": "onecycle"},
+    "muon": {"opt": "muon", "momentum": 0.8, "freeze": "stem", "freeze_epochs": 1, "thaw_lr": 0.02},
     "lamb": {"opt": "lamb", "lr": 0.01, "loss": "bce", "cutmix": 1.0, "ema": 0.9, "ema_every": 2},
     "frozen on kept answers, then thawed": {
         "freeze": "layer2", "freeze_epochs": 3, "epochs": 4, "thaw_lr": 0.01, "views": 2, "augment": VARIED,

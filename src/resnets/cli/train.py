@@ -44,7 +44,7 @@ def run(
     lr: Annotated[
         float | None, typer.Option(metavar="X", help="Peak learning rate; 0.1 for 128 pictures a step.", **RECIPE)
     ] = None,
-    opt: Annotated[str | None, typer.Option(metavar="sgd|adamw|lamb", help="Optimiser; sgd.", **RECIPE)] = None,
+    opt: Annotated[str | None, typer.Option(metavar="sgd|adamw|lamb|muon", help="Optimiser; sgd.", **RECIPE)] = None,
     sched: Annotated[
         str | None, typer.Option(metavar="NAME", help="cosine, linear, step, onecycle, constant; cosine.", **RECIPE)
     ] = None,

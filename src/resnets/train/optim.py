@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from resnets.train.lamb import Lamb
+from resnets.train.muon import Muon
 from resnets.train.options import OptimConfig
 
 __all__ = ["build_optimizer", "set_lr"]
@@ -20,23 +21,28 @@ def build_optimizer(
     """The optimiser of all of a network's tensors; those without a gradient, frozen ones, it leaves alone.
 
     Norms and biases (everything of one axis) are not decayed, unless `config.decay_norms`. SGD and AdamW are fused:
-    one kernel a step.
+    one kernel a step. Muon makes orthogonal what filters do, but for those that see the picture.
 
     Args:
         scales: a share of the learning rate by the tensor's name; `None` for all alike.
     """
-    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    groups: dict[tuple[float, float, bool], list[torch.Tensor]] = {}
+    filters = [name for name, tensor in model.named_parameters() if tensor.ndim == 4]
     for name, tensor in model.named_parameters():
         decay = config.weight_decay if tensor.ndim > 1 or config.decay_norms else 0.0
-        groups.setdefault((decay, scales[name] if scales else 1.0), []).append(tensor)
+        orthogonal = config.opt == "muon" and name in filters[1:]
+        groups.setdefault((decay, scales[name] if scales else 1.0, orthogonal), []).append(tensor)
     listed: list[dict[str, Any]] = [
-        {"params": tensors, "weight_decay": decay, "scale": scale} for (decay, scale), tensors in groups.items()
+        {"params": tensors, "weight_decay": decay, "scale": scale, "orthogonal": orthogonal}
+        for (decay, scale, orthogonal), tensors in groups.items()
     ]
     if config.opt == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return _FusedSGD(listed, lr=0.0, momentum=config.momentum, nesterov=nesterov, fused=True)
     if config.opt == "adamw":
         return torch.optim.AdamW(listed, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+    if config.opt == "muon":
+        return Muon(listed, lr=0.0, momentum=config.momentum)
     return Lamb(listed, lr=0.0, betas=config.betas, eps=config.eps)
 
 

@@ -22,11 +22,11 @@ class OptimConfig:
     """How weights move.
 
     Args:
-        opt: `sgd`, `adamw` or `lamb`.
+        opt: `sgd`, `adamw`, `lamb` or `muon`.
         lr: peak learning rate.
         lr_batch: the batch that `lr` is meant for; another batch gets it in proportion (`sgd`) or by the square root
-            (`adamw`, `lamb`). `None` takes `lr` as it is.
-        momentum: of SGD; nesterov: whether it is Nesterov's.
+            (`adamw`, `lamb`, `muon`). `None` takes `lr` as it is.
+        momentum: of SGD and Muon; nesterov: whether SGD's is Nesterov's (Muon's is).
         betas: of AdamW and LAMB, both moments'; eps: of AdamW and LAMB, added to the root.
         weight_decay: of weights; decay_norms: whether norms and biases are decayed too.
         clip_grad: longest gradient, over all weights together; `None` for none.
@@ -34,7 +34,7 @@ class OptimConfig:
             little memory. Batch norms see the small ones.
     """
 
-    opt: Literal["sgd", "adamw", "lamb"] = "sgd"
+    opt: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
     lr: float = 0.1
     lr_batch: int | None = 128
     momentum: float = 0.9

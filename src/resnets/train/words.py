@@ -17,7 +17,7 @@ from resnets.train.settings import Settings
 
 __all__ = ["about_recipe", "freeze_words", "phase_rows", "phase_spans", "recipe_words"]
 
-OPTIMISERS = {"sgd": "SGD", "adamw": "AdamW", "lamb": "LAMB"}
+OPTIMISERS = {"sgd": "SGD", "adamw": "AdamW", "lamb": "LAMB", "muon": "Muon"}
 LOSSES = {"ce": "cross-entropy", "bce": "binary cross-entropy, a yes or no for every class", "focal": "focal loss"}
 POLICIES = {"trivialaugment": "TrivialAugment Wide", "autoaugment": "AutoAugment"}
 SCHEDULES = {
@@ -116,9 +116,10 @@ def _bounds(config: TrainConfig) -> list[tuple[int, int]]:
 def _optimiser(config: TrainConfig) -> str:
     optim = config.optim
     parts = [OPTIMISERS[optim.opt]]
-    if optim.opt == "sgd" and optim.momentum:
-        parts.append(f"{'Nesterov ' if optim.nesterov else ''}momentum {optim.momentum:g}")
-    if optim.opt != "sgd":
+    if optim.opt in ("sgd", "muon") and optim.momentum:
+        nesterov = "Nesterov " if optim.nesterov or optim.opt == "muon" else ""
+        parts.append(f"{nesterov}momentum {optim.momentum:g}")
+    if optim.opt in ("adamw", "lamb"):
         parts.append(f"betas {optim.betas[0]:g} and {optim.betas[1]:g}")
     if optim.weight_decay:
         where = "all parameters" if optim.decay_norms else "weights only"
