@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import FLIP, AugmentConfig, PixelTable, augment, augment_draws, crop_draws
 from resnets.data.batches import Batch
+from resnets.data.buffers import Buffers
 from resnets.data.crop import random_resized_crop
 from resnets.data.dataset import ImageSet
 from resnets.data.decode import Pixels
@@ -50,6 +51,7 @@ class _Reader(TorchDataset[Any]):
 
     def __init__(self, images: ImageSet, contract: Preprocessing, config: AugmentConfig | None, seed: int) -> None:
         self.images, self.contract, self.config, self.seed = images, contract, config, seed
+        self._buffers = Buffers()
 
     def __getitem__(self, key: _Key) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | _Failure:
         places = key.order.places
@@ -63,7 +65,8 @@ class _Reader(TorchDataset[Any]):
     def _pixels(self, key: _Key, contract: Preprocessing) -> Pixels:
         """(N, H, W, C), varied."""
         config, seed, epoch, (places, views) = self.config, self.seed, key.epoch, key.order
-        pixels = np.empty((len(places), *contract.size, contract.num_channels), pixel_dtype(contract))
+        shape = (len(places), *contract.size, contract.num_channels)
+        pixels: Pixels = self._buffers.empty(shape, pixel_dtype(contract))
         moves = config is not None and (config.pad or config.cutout or config.vflip)
         if config is not None and config.scale is not None:
             crops = crop_draws(seed, epoch, places, views)
@@ -94,13 +97,16 @@ class _Stream:
     def __init__(self, reader: _Reader, workers: int | None, device: torch.device | str, kind: Kind) -> None:
         self._device, self._contract = torch.device(device), reader.contract
         self._crew = hire(reader, workers, kind, pin=self._device.type == "cuda")
+        self._buffers = Buffers()
 
     def run(self, keys: list[_Key]) -> Iterator[Batch]:
         for item in self._crew.work(keys):
             if isinstance(item, _Failure):
                 raise ImageError(item.where, item.reason)
             pixels, labels, indices = item
-            x = normalise(pixels, self._contract, device=self._device)
+            out = self._buffers.empty(pixels.shape, np.float32) if self._device.type == "cpu" else None
+            x = normalise(pixels, self._contract, device=self._device, out=out)
+            del item, out, pixels  # the batch alone holds its memory, the next one may have the pixels'
             yield Batch(x, labels.to(self._device, non_blocking=True), indices)
 
 

@@ -196,6 +196,7 @@ def normalise(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> torch.Tensor:
     """A batch of stored values as the network's input: scaled to `value_range`, then `(x - mean) / std`.
 
@@ -203,6 +204,7 @@ def normalise(
         batch: (N, H, W, C) or (N, C, H, W), already of the contract's channels and depth; uint16 may come as int32.
         device: where to compute, and where the result lies; by default where the batch is.
         dtype: of the result; the arithmetic is in float32.
+        out: (N, H, W, C), contiguous: on a processor, the memory to use; the result of float32 lies in it.
 
     Returns:
         (N, C, H, W) in channels_last memory.
@@ -228,13 +230,17 @@ def normalise(
     if rows.dtype not in (torch.uint8, torch.float32):
         rows = rows.to(torch.float32)
     scales, shifts = (torch.tensor(values * width, device=rows.device) for values in (scale, shift))
-    out = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+    floats = (
+        torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+        if out is None
+        else torch.from_numpy(out).view(rows.shape)
+    )
     # On a processor, as much at a time as its cache holds: an operation finds there what the last one wrote. To
     # convert first is twice as fast as to multiply bytes by floats, and the result is the same to the bit.
     pictures = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
-    for piece, part in zip(torch.split(out, pictures), torch.split(rows, pictures), strict=True):
+    for piece, part in zip(torch.split(floats, pictures), torch.split(rows, pictures), strict=True):
         piece.copy_(part).mul_(scales).add_(shifts)
-    return out.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
+    return floats.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _affine(contract: Preprocessing) -> tuple[list[float], list[float]]:
