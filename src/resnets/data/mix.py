@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from resnets.data import random
 from resnets.errors import ConfigError, ShapeError
@@ -113,12 +114,9 @@ def cut_box(height: int, width: int, share: float, row: float, column: float) ->
     return max(0, y - half_y), min(height, y + half_y), max(0, x - half_x), min(width, x + half_x)
 
 
-def soft_targets(labels: torch.Tensor, num_classes: int, smoothing: float = 0.0) -> torch.Tensor:
-    """Class indices (N,) as shares of classes (N, K) float32: each of the K gets smoothing / K, the label the rest."""
-    if not 0 <= smoothing < 1:
-        raise ConfigError(f"smoothing must be in [0, 1); got {smoothing}; 0.1 is usual")
-    targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
-    return targets.scatter_(1, labels[:, None].long(), 1 - smoothing + smoothing / num_classes)
+def soft_targets(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Class indices (N,) as shares of classes (N, K) float32: the label's is 1."""
+    return F.one_hot(labels.long(), num_classes).float()
 
 
 def beta_quantile(p: float, alpha: float) -> float:

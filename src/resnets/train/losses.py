@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnets.data.mix import soft_targets
 from resnets.train.options import LossConfig
 
 __all__ = ["Loss", "class_weights"]
@@ -61,7 +62,7 @@ class Loss(nn.Module):
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
         """(N, K) float32 shares of `labels`, smoothed."""
-        shares = F.one_hot(labels, classes).float() if labels.ndim == 1 else labels.float()
+        shares = soft_targets(labels, classes) if labels.ndim == 1 else labels.float()
         smoothing = self.config.smoothing
         return shares * (1 - smoothing) + smoothing / classes if smoothing else shares
 
