@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_no_more_is_kept_than_is_worth_it() -> None:
     held = [buffers.empty((5,), np.uint8) for _ in range(3 * KEPT)]
     assert len({place(array) for array in held}) == len(held)
     assert len(buffers._arrays) == KEPT
+
+
+def test_a_pickle_is_an_empty_one() -> None:
+    buffers = Buffers()
+    held = buffers.empty((5,), np.uint8)
+    other = pickle.loads(pickle.dumps(buffers))
+    assert not other._arrays
+    assert place(other.empty((5,), np.uint8)) != place(held)
 
 
 def test_threads_never_share_an_array() -> None:

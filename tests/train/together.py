@@ -73,6 +73,7 @@ def everything(world: World, folder: Path) -> dict[str, Any]:
         measured = api.evaluate(folder / "plain", batch_size=size, device="cpu", workers=0, quiet=True)
         left[f"logits by {size}"] = measured.labels, measured.logits, measured.indices
     left["errors"] = [_caught(lambda error=error: world.from_first(_raising(error))) for error in ERRORS]
+    world.forget()
     left["soon"] = [world.soon(world.rank == 1 and number == 2, False) for number in range(5)]
     left["no room"] = _no_room(folder)
     left["stopped"] = _stopped_by_one(world, folder)

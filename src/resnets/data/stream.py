@@ -104,10 +104,12 @@ class _Stream:
             if isinstance(item, _Failure):
                 raise ImageError(item.where, item.reason)
             pixels, labels, indices = item
-            out = self._buffers.empty(pixels.shape, np.float32) if self._device.type == "cpu" else None
-            x = normalise(pixels, self._contract, device=self._device, out=out)
-            del item, out, pixels  # the batch alone holds its memory, the next one may have the pixels'
-            yield Batch(x, labels.to(self._device, non_blocking=True), indices)
+            # No name here holds the batch while it is used: its memory is free for another as soon as it is let go.
+            yield Batch(self._normalise(pixels), labels.to(self._device, non_blocking=True), indices)
+
+    def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        out = self._buffers.empty(pixels.shape, np.float32) if self._device.type == "cpu" else None
+        return normalise(pixels, self._contract, device=self._device, out=out)
 
 
 class TrainBatches:

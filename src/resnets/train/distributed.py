@@ -108,7 +108,10 @@ class World:
         return [bool(flag) for flag in answer.tolist()]
 
     def soon(self, *flags: bool) -> list[bool]:
-        """As `any`, but of several processes the answer is to the call before this one: nobody waits for it."""
+        """As `any`, but of several processes the answer is to the call before this one: nobody waits for it.
+
+        After `forget`, the first answer is no.
+        """
         if self.size == 1:
             return list(flags)
         before, answer = self._asked, _numbers(flags)
@@ -117,6 +120,12 @@ class World:
             return [False] * len(flags)
         before[1].wait()
         return [bool(flag) for flag in before[0].tolist()]
+
+    def forget(self) -> None:
+        """Drop what `soon` was told and has not answered; all processes call it."""
+        if self._asked is not None:
+            self._asked[1].wait()
+            self._asked = None
 
     def from_first(self, make: Callable[[], T]) -> T:
         """What the first process makes, for all; what it raises, all raise.

@@ -202,6 +202,7 @@ class Session:
 
     def _save(self, *, needed: bool = True) -> None:
         self.progress = self.keeper.save(self.progress, self.engine, needed=needed)
+        self.world.forget()  # that it was late
 
     def _epoch(self) -> None:
         epoch, started = self._enter_epoch(), time.perf_counter()
