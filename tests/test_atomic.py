@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from resnets.atomic import replacing, write_atomic
+from resnets.atomic import flush, replacing, write_atomic
 
 
 def test_the_new_content_or_the_old(tmp_path: Path) -> None:
@@ -40,3 +41,29 @@ def test_errors_name_the_file_that_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         write_atomic(tmp_path / "no" / "report.html", "")
     assert missing.value.filename == str(tmp_path / "no" / "report.html")
+
+
+def test_content_and_then_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flushed = tmp_path / "results.csv", []
+
+    def fsync(handle: int) -> None:
+        flushed.append(("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file", path.exists()))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write_atomic(path, "content")
+    assert flushed == [("file", False), ("folder", True)]
+
+
+@pytest.mark.parametrize(("call", "number"), [("open", errno.EACCES), ("fsync", errno.EINVAL)])
+def test_where_folders_cannot_be_flushed_none_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{call}", refuse)
+        flush(tmp_path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        flush(tmp_path)

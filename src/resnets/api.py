@@ -21,9 +21,10 @@ from resnets.train.config import TrainConfig, read_args
 from resnets.train.distributed import World, joined
 from resnets.train.folder import RunFolder
 from resnets.train.loop import pick_device
+from resnets.train.pictures import changed, open_data
 from resnets.train.progress import Display
 from resnets.train.recipes import load_recipe
-from resnets.train.run import TrainPlan, open_data, plan_run
+from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
@@ -131,7 +132,10 @@ def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict
 
     Raises:
         TrainingError: no run, or one with fewer than two states.
+        ConfigError: no steps.
     """
+    if steps < 1:
+        raise ConfigError(f"a replay makes 1 step or more; got {steps}; leave it out for 100")
     return verify_run(Path(run), steps=steps, display=Display(quiet))
 
 
@@ -184,17 +188,20 @@ def _evaluate(
     quiet: bool,
 ) -> Evaluation:
     bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
-    own = None if isinstance(model, StoredBundle) else _own_run(Path(model))
-    if own is not None and (data is None or _same(data, own.data)):
+    display = Display(quiet) if world.first else Display(quiet=True, silent=True)
+    run = None if isinstance(model, StoredBundle) else _own_run(Path(model))
+    own = read_args(run.args) if run is not None else None
+    if run is not None and own is not None and (data is None or _same(data, own.data)):
         dataset = open_data(own)
         skip_bad = skip_bad or own.skip_bad
+        if (difference := changed(run, dataset)) is not None:
+            display.say(f"note: {difference}; some of these pictures may have been trained on")
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)
     else:
         where = "a bundle" if isinstance(model, StoredBundle) else f"{model}, which is no run with data of its own"
         raise ConfigError(f"measuring needs data; got {where}; pass the data")
     name, images = choose_split(dataset, split)
-    display = Display(quiet) if world.first else Display(quiet=True, silent=True)
     if skip_bad:
         dataset = replace(dataset, splits={name: images})
         bad = world.from_first(lambda: check(dataset, workers=workers))
@@ -223,12 +230,12 @@ def _same(data: str | Path, other: str) -> bool:
     return str(data) == other or (Path(data).exists() and Path(data).resolve() == Path(other).resolve())
 
 
-def _own_run(path: Path) -> TrainConfig | None:
-    """The configuration of the run that `path`, or the folder that it lies in, is."""
+def _own_run(path: Path) -> RunFolder | None:
+    """The run that `path`, or the folder that it lies in, is."""
     for folder in (path, path.parent):
         run = RunFolder(folder)
         if path.is_dir() and run.args.is_file():
-            return read_args(run.args)
+            return run
     return None
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_atomic"]
+__all__ = ["flush", "replacing", "write_atomic"]
+
+# What systems and file systems answer that cannot flush a folder.
+_NO_FOLDERS = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
@@ -32,14 +36,35 @@ def _replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as file:  # the bytes must be on the disk before the name points at them
-            os.fsync(file.fileno())
+        flush(temporary)  # the bytes must be on the disk before the name points at them
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
         temporary.replace(path)
+        flush(path.parent)  # the name too, before its caller removes what came before it
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; a folder only where the system can do that.
+
+    Raises:
+        OSError: the disk failed, or has no room.
+    """
+    if not path.is_dir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -48,6 +48,19 @@ def test_broken_pictures_are_named_and_quarantined(make_folder: MakeFolder, tmp_
     assert check(sound) == []
 
 
+def test_a_class_that_loses_its_last_training_picture_stops_training(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/cat": 2, "train/dog": 2, "train/owl": 2, "val/cat": 1, "val/dog": 2, "val/owl": 1})
+    for name in ("train/owl/0.png", "train/owl/1.png", "train/dog/0.png", "val/dog/1.png"):
+        (root / name).write_bytes(b"no picture")
+    dataset = open_dataset(root)
+    sound = dataset.without(check(dataset))
+    assert [(p.kind, p.where, p.fatal) for p in sound.problems] == [("untrained-class", "pets/train", True)]
+    assert sound.without(check(sound)).problems == sound.problems
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no picture that decodes; repair the data$"):
+        require_sound(sound.problems)
+    require_sound(dataset.problems)
+
+
 def test_a_fatal_problem_of_another_kind_asks_for_repair() -> None:
     problems = [Problem(kind="untrained-class", where=f"x/{i}", reason="none", fatal=True) for i in range(5)]
     with pytest.raises(DataError, match=r"x/0: none; x/1: none; x/2: none and 2 more; repair the data"):

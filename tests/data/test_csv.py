@@ -127,7 +127,12 @@ def test_a_table_beside_class_folders_is_not_the_data(table: Path) -> None:
             r"line 4 gives .*0\.png label 'b', .* line 2 gives 'a'; remove one",
         ),
         ("path,label,split\n0.png,a,train\n0.png,a,val\n", r"has one split; .* line 3 gives .*'val'"),
-        ("path,label,group\n0.png,a,x\n0.png,a,y\n", "has one group"),
+        (
+            "path,label,group\n1.png,b,z\n0.png,a,x\n0.png,a,y\n",
+            r"has one group; .* line 4 gives .*0\.png group 'y', .* line 3 gives 'x'; remove one",
+        ),
+        ("path,label,group\n0.png,a,x\n0.png,a,\n", r"line 3 gives .* group '', .* line 2 gives 'x'"),
+        ("path,label\n0.png,a\n1.png,b\nsub/../0.png,b\n", r"line 4 gives .* label 'b', .* line 2 gives 'a'"),
         (
             "path,label\nno.png,a\nnor.png,b\n",
             r"data\.csv line 2 has .*no\.png, which does not, nor do others; paths are",
@@ -154,6 +159,36 @@ def test_a_picture_that_is_named_again_is_taken_once(table: Path) -> None:
     dataset = open_dataset(table, val_fraction=0)
     assert shades(dataset.splits["train"]) == [0, 1, 2]
     assert [(p.kind, p.reason[:6]) for p in dataset.problems] == [("ignored", "2 rows")]
+
+
+def test_a_picture_that_is_named_again_without_a_group_is_taken_once(table: Path) -> None:
+    table.write_text("path,label,group\n0.png,a,\n1.png,b,\n0.png,a,\n")
+    train = open_dataset(table, val_fraction=0).splits["train"]
+    assert shades(train) == [0, 1]
+    assert train.groups is not None
+    assert len(set(train.groups)) == 2
+
+
+def test_spellings_of_one_path_are_one_picture(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (table.parent / "sub").mkdir()
+    spellings = ["0.png", f"{table.parent}/0.png", "sub/../0.png", "./0.png", ".//0.png"]
+    table.write_text("path,label\n" + "".join(f"{path},a\n" for path in spellings) + "1.png,b\n")
+    monkeypatch.chdir(table.parent)
+    for data in (table, Path(table.name)):
+        dataset = open_dataset(data, val_fraction=0)
+        assert shades(dataset.splits["train"]) == [0, 1]
+        assert [(p.kind, p.reason[:6]) for p in dataset.problems] == [("ignored", "4 rows")]
+    table.write_text(f"path,label,split\n0.png,a,train\n1.png,b,train\n{table.parent}/0.png,a,val\n")
+    with pytest.raises(DataError, match=r"a picture has one split; .* line 4 gives"):
+        open_dataset(table)
+
+
+def test_a_path_with_a_nul_is_a_broken_picture(table: Path) -> None:
+    table.write_text("path,label\n0.png,a\n1.png,b\n2\0.png,b\n")
+    dataset = open_dataset(table, val_fraction=0)
+    (problem,) = check(dataset, workers=1)
+    assert (problem.kind, problem.where) == ("undecodable", f"{table.parent}/2\0.png")
+    assert problem.reason.endswith(f"null byte (in {table} line 4)")
 
 
 def test_missing_and_broken_pictures_are_named_with_their_line_and_can_be_left_out(table: Path, tmp_path: Path) -> None:

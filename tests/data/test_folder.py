@@ -164,6 +164,19 @@ def test_pictures_without_class_folders(make_folder: MakeFolder) -> None:
         open_dataset(root)
 
 
+@pytest.mark.parametrize("folders", [{"images": 3}, {"train": 3, "test": 2}, {}])
+def test_a_table_beside_pictures_is_offered(make_folder: MakeFolder, folders: dict[str, int]) -> None:
+    root = make_folder({**folders, ".hidden": 1})
+    (root / ".hidden" / "0.png").rename(root / "loose.png")
+    if not folders:
+        (root / "loose.png").unlink()
+    for name in ("labels.csv", "more.TSV", "._labels.csv"):
+        (root / name).write_text("path,label\n")
+    with pytest.raises(DataError, match=f"pass the table .*: {root}/labels.csv or {root}/more.TSV$") as caught:
+        open_dataset(root)
+    assert "\n" not in str(caught.value)
+
+
 def test_paths_that_are_not_there(make_folder: MakeFolder) -> None:
     root = make_folder({"a": 1, "b": 1})
     with pytest.raises(DataError, match=r"does not exist; did you mean pets\?"):

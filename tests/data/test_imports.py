@@ -7,7 +7,7 @@ from pathlib import Path
 
 import resnets.data
 
-ALLOWED = ("resnets.errors", "resnets.arch", "resnets.data")
+ALLOWED = ("resnets.errors", "resnets.atomic", "resnets.arch", "resnets.data")
 
 
 def test_only_layers_above_are_imported() -> None:

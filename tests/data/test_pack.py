@@ -6,6 +6,9 @@ import errno
 import io
 import json
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,9 +213,60 @@ def test_an_interrupted_pack_leaves_nothing(pets: Dataset, tmp_path: Path, monke
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pack_module, "_sync", interrupted)
+    monkeypatch.setattr(pack_module, "flush", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(pets, tmp_path / "packed", workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
+
+
+def test_what_a_killed_pack_left_is_removed_and_what_is_being_written_is_not(pets: Dataset, tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from resnets.data.pack import pack
+from resnets.data.sources import open_dataset
+
+def progress(done, total):
+    print("writing", flush=True)
+    sys.stdin.read()
+
+pack(open_dataset(sys.argv[1], val_fraction=0), Path(sys.argv[2]), workers=1, progress=progress)
+"""
+    for number in range(16):
+        (tmp_path / "pets" / "train" / "cat" / f"more{number}.png").write_bytes(
+            Path(pets.splits["train"].name(0)).read_bytes()
+        )
+    folder = tmp_path / "pack[1]"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "pets"), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"writing\n"
+        (left,) = tmp_path.glob(".pack*")
+        pack(pets, folder, workers=1)
+        assert left.is_dir()
+        writer.kill()
+    assert left.is_dir()
+    (tmp_path / ".pack[1].more.tmp").mkdir()  # not ours
+    shutil.rmtree(folder)
+    pack(pets, folder, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".pack[1].more.tmp", "pack[1]", "pets"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "index.npy",
+        "names.bin",
+        "packed.json",
+        "shard-00000.bin",
+    ]
+
+
+def test_a_class_that_loses_its_last_training_picture_stops_it(pets: Dataset, tmp_path: Path) -> None:
+    owl = next(Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2))
+    owl.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no picture that decodes; repair the data$"):
+        pack(pets, tmp_path / "packed", workers=1, skip_bad=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 
 

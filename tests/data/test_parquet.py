@@ -127,6 +127,82 @@ def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["0.png", "1.png"], r"must be stored as bytes; .*a\.parquet has 'image' of type string; write"),
+        ([{"path": "0.png"}, {"path": "1.png"}], r"has 'image' of type struct<path: string>"),
+        ([{"bytes": "x", "path": "y"}] * 2, r"has 'image' of type struct<bytes: string, path: string>"),
+        ([[png(0)], [png(1)]], r"has 'image' of type list<.*: binary>"),
+    ],
+)
+def test_pictures_that_are_no_bytes(tmp_path: Path, column: list[Any], message: str) -> None:
+    pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_that_keep_pictures_differently(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    write(tmp_path / "b.parquet", [0, 1], plain=True)
+    with pytest.raises(DataError, match=r"'image' of .*b\.parquet is of type binary, that of others not; write"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["large_binary", "binary_view", "dictionary"])
+def test_other_ways_of_keeping_bytes(tmp_path: Path, kind: str) -> None:
+    types = {"dictionary": lambda: pa.dictionary(pa.int32(), pa.binary())}
+    column = pa.array([png(0), png(1)], pa.binary()).cast(types.get(kind, getattr(pa, kind))())
+    pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "a.parquet")
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    assert [train.image(i, "L")[0, 0, 0] for i in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1], [1]], r"a row has one label, .* has 'label' of type list<.*: int64>; write one value a row"),
+        ([{"a": 1}, {"a": 2}], r"has 'label' of type struct<a: int64>"),
+        (["a", "b", ""], r"needs a label; that of .*a\.parquet#2 is empty; fill it in, or make it null"),
+        (["a", " ", "b"], r"a\.parquet#1 is empty"),
+        ([b"a", b"\xff"], r"must be UTF-8 text; that of .*a\.parquet#1 is not"),
+    ],
+)
+def test_labels_that_cannot_be_used(tmp_path: Path, labels: list[Any], message: str) -> None:
+    write(tmp_path / "a.parquet", labels)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "indices"),
+    [
+        ([b"b", "é".encode(), b"b"], ("b", "é"), [0, 1, 0]),
+        (["b", None, "a"], ("a", "b"), [1, 0]),
+        ([0.5, float("nan"), None, float("nan"), 1.5], ("0.5", "1.5"), [0, 1]),
+        (["10", "2", "10"], ("2", "10"), [1, 0, 1]),
+    ],
+)
+def test_labels_of_other_types(tmp_path: Path, labels: list[Any], classes: tuple[str, ...], indices: list[int]) -> None:
+    write(tmp_path / "a.parquet", labels)
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == classes
+    assert dataset.splits["train"].labels.tolist() == indices
+    reasons = [problem.reason for problem in dataset.problems]
+    left_out = len(labels) - len(indices)
+    assert reasons == ([f"{left_out} rows have no label, left out"] if left_out else [])
+
+
+def test_a_number_and_its_text_are_one_class(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [1, 2])
+    write(tmp_path / "b.parquet", ["1", "2"])
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == ("1", "2")
+    assert dataset.splits["train"].labels.tolist() == [0, 1, 0, 1]
+
+
 def test_a_column_of_groups(tmp_path: Path) -> None:
     for split, groups in (("train", ["a", "b", "a", None, "b", None]), ("test", ["b", "c", "c", "c", "c", "d"])):
         table = pa.table({"image": [png(i) for i in range(6)], "label": [0, 1] * 3, "group": groups})
@@ -141,6 +217,11 @@ def test_a_column_of_groups(tmp_path: Path) -> None:
     (problem,) = dataset.problems
     assert (problem.kind, problem.where.split("/")[1]) == ("shared-groups", "test")
     assert problem.reason.startswith("1 of 3 groups (1 pictures)")
+    (tmp_path / "test.parquet").unlink()
+    table = pa.table({"image": [png(0), png(1)], "label": [0, 1], "group": ["", ""]})
+    pq.write_table(table, tmp_path / "val.parquet")
+    assert len(set(open_dataset(tmp_path).splits["val"].groups)) == 2  # type: ignore[arg-type]
+    (tmp_path / "val.parquet").unlink()
     held = open_dataset(tmp_path, val_fraction=0.3)
     assert not set(held.splits["train"].groups) & set(held.splits["val"].groups)  # type: ignore[arg-type]
 

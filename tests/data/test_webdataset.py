@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from resnets.data import webdataset
 from resnets.data.check import check, quarantine
 from resnets.data.dataset import ImageSet
 from resnets.data.sources import open_dataset
@@ -196,13 +197,19 @@ def test_samples_that_lack_something(tmp_path: Path) -> None:
         (b"hello" * 300, "it is no tar archive"),
         (tar(samples(range(2)))[:1000], "it is cut short"),
         (gzip.compress(tar(samples(range(2)))), "is compressed; unpack it to .tar"),
-        (tar({"a.png": png(0), "a.jpg": png(0), "a.cls": b"1"}), r"sample 'a' has two pictures, \.png and \.jpg"),
-        (tar({"a.png": png(0), "b.png": png(0), "a.cls": b"1"}), "'a' do not stand together"),
-        (tar({"a.png": png(0), "a.json": b"[1"}), "label of sample 'a' cannot be read"),
-        (tar({"a.png": png(0), "a.json": b"[1]"}), "is no object"),
-        (tar({"a.png": png(0), "a.json": b'{"label": [1]}'}), r"a whole number or a text, got \[1\]"),
-        (tar({"a.png": png(0), "a.cls": b" "}), "label of sample 'a' is empty"),
-        (tar({"a.png": png(0), "a.cls": b"\xff"}), "cannot be read"),
+        (
+            tar({"a.png": png(0), "a.jpg": png(0), "a.cls": b"1"}),
+            r"^a sample has one picture; .*x\.tar#a has \.png and \.jpg; give each a name",
+        ),
+        (
+            tar({"a.png": png(0), "b.png": png(0), "a.cls": b"1"}),
+            r"^the files of a sample must stand together; those of .*x\.tar#a do not; write the shard",
+        ),
+        (tar({"a.png": png(0), "a.json": b"[1"}), r"^a label must be .*x\.tar#a cannot be read; correct it"),
+        (tar({"a.png": png(0), "a.json": b"[1]"}), r"must be an object; that of .*x\.tar#a is not"),
+        (tar({"a.png": png(0), "a.json": b'{"label": [1]}'}), r"a whole number or a text; .*x\.tar#a has \[1\]"),
+        (tar({"a.png": png(0), "a.cls": b" "}), r"^a sample needs a label; that of .*x\.tar#a is empty"),
+        (tar({"a.png": png(0), "a.cls": b"\xff"}), r"x\.tar#a cannot be read"),
         (tar({"a.png": png(0)}), "have none; see their files"),
     ],
 )
@@ -247,6 +254,20 @@ def test_broken_pictures_are_quarantined_by_shard_and_key(tmp_path: Path) -> Non
     path.unlink()
     with pytest.raises(ImageError, match=r"#0000: No such file"):
         dataset.splits["train"].read(0)
+
+
+def test_a_read_that_stops_early_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size if size is None or size < 0 else min(size, 20))
+
+    (tmp_path / "train-0.tar").write_bytes(tar(samples(range(4))))
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    monkeypatch.setattr(webdataset, "open", lambda path, *_, **__: Slow(path), raising=False)
+    assert [train.read(i) for i in range(4)] == [png(i) for i in range(4)]
+    (tmp_path / "train-0.tar").write_bytes((tmp_path / "train-0.tar").read_bytes()[:540])
+    with pytest.raises(ImageError, match="the shard was cut short after"):
+        train.read(0)
 
 
 def test_a_large_index_is_numbers_and_one_buffer(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from resnets.arch.variants import get_config
 from resnets.errors import TrainingError
@@ -87,3 +92,48 @@ def test_the_last_states_are_kept_and_nothing_beside_them(tmp_path: Path) -> Non
         save_state(tmp_path, Progress(step=step), model, stepper.optimizer, keep=2)
     assert [path.name for path in states(tmp_path)] == ["step-000000100.safetensors", "step-000020000.safetensors"]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def _flip(content: bytearray, data: int) -> None:
+    content[data + 1000] ^= 1
+
+
+def _zero(content: bytearray, data: int) -> None:
+    content[data:] = bytes(len(content) - data)
+
+
+def _other_progress(content: bytearray, _: int) -> None:
+    place = content.index(b'\\"step\\": 7')
+    content[place : place + 11] = b'\\"step\\": 8'
+
+
+@pytest.mark.parametrize("damage", [_flip, _zero, _other_progress])
+def test_a_state_whose_bytes_have_changed_is_damaged(tmp_path: Path, damage: Callable[[bytearray, int], None]) -> None:
+    """The file is one that safetensors reads."""
+    model, stepper = make()
+    stepper(*batch(0))
+    path = save_state(tmp_path, Progress(step=7), model, stepper.optimizer, average=stepper.average)
+    content = bytearray(path.read_bytes())
+    damage(content, 8 + struct.unpack("<Q", content[:8])[0])
+    path.write_bytes(content)
+    with safe_open(path, framework="pt") as file:
+        assert file.keys()
+    with pytest.raises(TrainingError, match=r"whole state; .* not what was written; start") as caught:
+        read_state(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_without_a_digest_is_read(tmp_path: Path) -> None:
+    """As they were written before there was one."""
+    model, stepper = make()
+    stepper(*batch(0))
+    progress = Progress(step=1, seconds=0.1)
+    path = save_state(tmp_path, progress, model, stepper.optimizer)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["resnets"])
+    tensors = read_state(path).tensors
+    assert len(header.pop("digest")) == 32
+    save_file(tensors, path, {"resnets": json.dumps(header)})
+    again = read_state(path)
+    assert again.progress == progress
+    assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in tensors.items())

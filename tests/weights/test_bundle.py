@@ -258,7 +258,7 @@ def test_a_killed_save_leaves_a_loadable_model(
     with monkeypatch.context() as patch:
         patch.setattr(folders.shutil, "rmtree", lambda *_, **__: None)  # a dead program clears nothing up
         if dies_at == "writing":
-            patch.setattr(folders, "_flush", die)
+            patch.setattr(folders, "flush", die)
         elif dies_at == "between the renames":
             rename = Path.replace
             patch.setattr(Path, "replace", lambda self, to: die() if to.name == "m" else rename(self, to))

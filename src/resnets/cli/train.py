@@ -94,7 +94,7 @@ def run(
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, at that step.", **RUN)
     ] = None,
     verify: Annotated[
-        int | None, typer.Option(metavar="STEPS", help="With --resume: replay steps and compare.", **RUN)
+        int | None, typer.Option(metavar="STEPS", min=1, help="With --resume: replay steps and compare.", **RUN)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would train when, at which rate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result, for programs.")] = False,
@@ -117,10 +117,14 @@ def run(
     if verify is not None:
         if resume is None:
             raise typer.BadParameter("replays the steps of a run; pass --resume RUN", param_hint="--verify")
+        if chosen or data is not None:
+            raise typer.BadParameter("a run has its data and options; pass --resume RUN alone", param_hint="--verify")
         return _print_verdict(api.verify(resume, steps=verify), as_json)
     if resume is None and data is None:
         raise typer.BadParameter("pass a folder of pictures, digits, or --resume RUN", param_hint="DATA")
-    if dry_run and data is not None:
+    if dry_run:
+        if resume is not None or data is None:
+            raise typer.BadParameter("shows a run before it starts; pass DATA, not --resume", param_hint="--dry-run")
         return _print_plan(api.plan_training(data, **chosen), as_json)
     result = api.train(data, resume=resume, **chosen)
     _print(result, as_json)

@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
 from resnets.data.decode import Pixels, read_file
-from resnets.data.folder import folders, split_of
+from resnets.data.folder import TABLES, folders, split_of
 from resnets.data.names import Names, NumberTexts, class_order
 from resnets.errors import DataError, ImageError, nearest
 
 __all__ = ["CsvSource", "open_csv", "tables_in"]
 
-_SUFFIXES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -68,10 +67,10 @@ def tables_in(root: Path) -> dict[str, Path]:
     A folder whose `train` folder holds class folders is no folder of tables.
     """
     if root.is_file():
-        return {"": root} if root.suffix.lower() in _SUFFIXES else {}
+        return {"": root} if root.suffix.lower() in TABLES else {}
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
-        split = split_of(path.stem) if path.suffix.lower() in _SUFFIXES and path.is_file() else None
+        split = split_of(path.stem) if path.suffix.lower() in TABLES and path.is_file() else None
         if split is not None and split in found:
             raise DataError(f"a split has one table; {root} has {found[split].name} and {path.name}; rename one")
         if split is not None:
@@ -100,17 +99,17 @@ def open_csv(root: Path, tables: dict[str, Path]) -> Dataset:
     classes = class_order(found.label_names.texts)
     order = {name: i for i, name in enumerate(classes)}
     labels = np.array([order[name] for name in found.label_names.texts], np.int64)[np.array(found.labels, np.int64)]
-    groups = np.array(found.groups, np.int64) if found.grouped else None
-    if groups is not None:  # a picture without a group is one by itself
-        groups = np.where(groups < 0, len(found.group_names) + np.arange(len(groups)), groups)
     of_row = np.array(found.splits, np.int8)
     keep = np.ones(len(names), bool)
-    for row, earlier in names.repeats():
+    group_names = [*found.group_names.texts, ""]  # -1: no group
+    for row, earlier in _paths(names, folder).repeats():
         keep[row] = False
         _same(source, row, earlier, [classes[labels[i]] for i in (row, earlier)], "label")
         _same(source, row, earlier, [SPLITS[of_row[i]] for i in (row, earlier)], "split")
-        if groups is not None:
-            _same(source, row, earlier, [str(groups[i]) for i in (row, earlier)], "group")
+        _same(source, row, earlier, [group_names[found.groups[i]] for i in (row, earlier)], "group")
+    groups = np.array(found.groups, np.int64) if found.grouped else None
+    if groups is not None:  # a picture without a group is one by itself
+        groups = np.where(groups < 0, len(found.group_names) + np.arange(len(groups)), groups)
     problems = []
     if dropped := int((~keep).sum()):
         reason = f"{dropped} rows name a picture again, each is taken once"
@@ -177,7 +176,7 @@ class _Table:
                     self.splits.append(fixed if columns.split is None else _split(row[columns.split].strip(), where))
                     self.labels.append(self.label_names(label))
                     self.lines.append(rows.line_num)
-                    yield os.fsencode(name.removeprefix("./"))
+                    yield os.fsencode(name[2:].lstrip("/") if name.startswith("./") else name)
             except csv.Error as error:
                 raise DataError(
                     f"a table must be CSV; {path} line {rows.line_num}: {error}; repair the line"
@@ -218,6 +217,12 @@ def _columns(path: Path) -> _Columns:
             raise DataError(f"a table needs one column {needed!r}; {path} line 1 has {listed}; {remedy}")
     group, split = (header.index(name) if name in header else None for name in ("group", "split"))
     return _Columns(delimiter, len(header), header.index("path"), header.index("label"), group, split)
+
+
+def _paths(names: Names, root: Path) -> Names:
+    """Names as full paths, so that `a.png`, `sub/../a.png` and `/data/a.png` are one."""
+    start = os.fsencode(os.path.abspath(root))
+    return Names(os.path.normpath(os.path.join(start, names[row])) for row in range(len(names)))
 
 
 def _require_files(source: CsvSource, count: int) -> None:

@@ -103,7 +103,7 @@ class Problem:
 
     Args:
         kind: `undecodable`, `empty-class`, `untrained-class`, `missing-class`, `missing-shard`, `ignored`,
-            `unlabelled`, `mixed-files` or `shared-groups` (between training and another split).
+            `unlabelled` or `shared-groups` (between training and another split).
         where: the path, or `shard#row`, it is about.
         reason: what is wrong and what to do, in a few words.
         fatal: whether training must not start with it.
@@ -117,7 +117,6 @@ class Problem:
         "missing-shard",
         "ignored",
         "unlabelled",
-        "mixed-files",
         "shared-groups",
     ]
     where: str
@@ -210,17 +209,26 @@ class Dataset:
     def without(self, problems: Iterable[Problem]) -> Dataset:
         """The data set without the pictures that cannot be decoded.
 
+        Its problems tell the classes that have lost their last training picture by that, which is fatal.
+
         Raises:
             DataError: a split would be left empty.
         """
         gone = {problem.where for problem in problems if problem.kind == "undecodable"}
+        if not gone:
+            return self
         splits = {}
         for split, images in self.splits.items():
             keep = [i for i in range(len(images)) if images.name(i) not in gone]
             if not keep:
                 raise DataError(f"a split needs pictures; none of {split} in {self.name} decodes; repair the data")
             splits[split] = images.subset(keep)
-        return replace(self, splits=splits, problems=tuple(p for p in self.problems if p.where not in gone))
+        problems = [problem for problem in self.problems if problem.where not in gone]
+        if "train" in splits:
+            for label in np.setdiff1d(self.splits["train"].labels, splits["train"].labels):
+                where, reason = f"{self.name}/train", f"class {self.classes[label]!r} has no picture that decodes"
+                problems.append(Problem(kind="untrained-class", where=where, reason=reason, fatal=True))
+        return replace(self, splits=splits, problems=tuple(problems))
 
 
 def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:

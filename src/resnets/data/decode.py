@@ -129,6 +129,8 @@ def read_file(path: str | Path) -> bytes:
             return file.read()
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from error
+    except ValueError as error:  # a NUL in the path
+        raise ImageError(str(path), str(error)) from error
 
 
 def to_luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -16,13 +16,14 @@ from resnets.data.decode import Pixels, read_file
 from resnets.data.names import Names
 from resnets.errors import DataError
 
-__all__ = ["EXTENSIONS", "FolderSource", "folders", "hidden", "open_folder", "split_of", "walk"]
+__all__ = ["EXTENSIONS", "TABLES", "FolderSource", "folders", "hidden", "open_folder", "split_of", "walk"]
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif",
     ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".tga", ".ico",
     ".npy",
 })  # fmt: skip
+TABLES = (".csv", ".tsv")
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"))
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                 "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
@@ -112,6 +113,8 @@ def open_folder(root: Path) -> Dataset:
     classes = sorted({name for folder in by_split.values() for name in folders(root / folder)})
     if not classes or (len(inside) == 1 and inside == classes and folders(root / inside[0])):
         raise DataError(f"a data set needs a folder per class; {_what_there_is(root)}")
+    if len(classes) == 1 and (tables := _tables(root)):
+        raise DataError(f"a data set needs a folder per class; {root} has only {classes[0]}; {tables}")
     names: list[str] = []
     labels: list[int] = []
     sizes = {}
@@ -161,10 +164,16 @@ def _what_there_is(root: Path) -> str:
     inside = folders(root)
     if len(inside) == 1 and folders(root / inside[0]):
         return f"{root} holds only {inside[0]}; try {root / inside[0]}"
-    count = len(walk(root))
-    if count:
-        return f"{root} holds {count} pictures and no class folders; make one folder a class"
+    count, tables = len(walk(root)), _tables(root)
+    if count or tables:
+        return f"{root} holds {count} pictures and no class folders; {tables or 'make one folder a class'}"
     return f"{root} is empty; expected {root}/train/CLASS/picture.jpg or {root}/CLASS/picture.jpg"
+
+
+def _tables(root: Path) -> str:
+    """What to do where tables lie beside the pictures; nothing without one."""
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLES and not hidden(path.name))
+    return f"pass the table that says the labels: {' or '.join(map(str, found[:3]))}" if found else ""
 
 
 def _loose(folder: Path) -> list[Problem]:

@@ -8,6 +8,7 @@ Legend: H height, W width, C channels.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,15 +17,17 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from resnets.arch.preprocessing import Interpolation, Preprocessing
+from resnets.atomic import flush
+from resnets.data.check import require_sound
 from resnets.data.cores import available_cores
-from resnets.data.dataset import SPLITS, ContractHint, Dataset, ImageSet
+from resnets.data.dataset import SPLITS, ContractHint, Dataset, ImageSet, Problem
 from resnets.data.decode import Pixels
 from resnets.data.packed import INDEX, MANIFEST, NAMES, RECORD, SCHEMA, shard_name
 from resnets.data.transform import resize
@@ -37,6 +40,7 @@ Item = tuple[str, ImageSet, int, Pixels | ImageError]  # split, its pictures, th
 
 FILTER: Interpolation = "bilinear"
 _SHARD_BYTES = 512 * 2**20
+_UNFINISHED = ".packing"  # how the name of a folder ends that is being written
 _CHUNK = 16  # pictures that a thread decodes at a time
 
 
@@ -87,7 +91,8 @@ def pack(
 
     Pictures are resized with Pillow's antialiased bilinear filter. They are packed with the channels and the depth
     that the data set's `contract_hint` tells: where all sampled pictures are grey, as grey, and so on. The folder
-    takes its name when everything has been written: it is whole or not there.
+    takes its name when everything has been written: it is whole or not there. What a pack to that name has left behind
+    that was killed is removed first.
 
     Args:
         folder: must not exist, or be empty.
@@ -99,7 +104,8 @@ def pack(
 
     Raises:
         ImageError: a picture does not decode.
-        DataError: the folder is in the way, the size makes no sense, or no picture decodes.
+        DataError: the folder is in the way, the size makes no sense, or no picture of a split, or none that a class
+            trains on, decodes.
         OSError: no permission, or no room on the disk.
     """
     if min(size if isinstance(size, tuple) else (size,)) < 1:
@@ -120,19 +126,50 @@ def pack(
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, which takes its name when the block ends well, and else disappears."""
-    temporary = None
+    temporary = lock = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        _tidy(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        lock = _lock(temporary)
+        temporary = temporary.rename(temporary.with_name(temporary.name + _UNFINISHED))  # never there without its lock
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders for their owner alone
+        flush(temporary)
         temporary.rename(folder)
+        flush(folder.parent)
     except OSError as error:  # a full disk names no file, and the temporary name says nothing to anyone
         raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what killed packs to this name have left behind; what a living process writes is locked."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{_UNFINISHED}"):
+        with suppress(OSError):  # someone else's, or removed meanwhile
+            if (lock := _lock(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A handle that holds the folder for this process, as long as it lives; None where that cannot be had."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is tidied up
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system has no locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def _write(
@@ -165,6 +202,8 @@ def _write(
             records.append((*shards.append(pixels), *pixels.shape, SPLITS.index(split), label, group, len(names)))
     if not records:
         raise DataError(f"a data set needs pictures; none of {dataset.name} decodes; repair the data")
+    bad = [Problem(kind="undecodable", where=where, reason=reason) for where, reason in left_out]
+    require_sound([problem for problem in dataset.without(bad).problems if problem not in dataset.problems])
     np.save(at / INDEX, np.array(records, RECORD), allow_pickle=False)
     (at / NAMES).write_bytes(names)
     manifest = {
@@ -183,7 +222,7 @@ def _write(
     }
     (at / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     for path in at.iterdir():
-        _sync(path)
+        flush(path)
     return Packed(folder=folder, pictures=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
 
 
@@ -248,8 +287,3 @@ def _common_folder(dataset: Dataset) -> str:
     names = [images.name(i) for images in dataset.splits.values() for i in (0, len(images) - 1)]
     common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
     return common[: common.rfind("/") + 1]
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -18,6 +18,7 @@ import numpy as np
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
 from resnets.data.decode import Pixels
 from resnets.data.folder import hidden, split_of
+from resnets.data.names import class_order
 from resnets.errors import DataError, ImageError, MissingExtraError
 
 __all__ = ["CACHE_BYTES", "ParquetSource", "open_parquet", "shards_in", "split_of_shard"]
@@ -115,6 +116,7 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     labels: list[Any] = []
     of_group: list[Any] = []
     columns: tuple[str, str, str | None] | None = None
+    leaf = ""
     names: list[str] | None = None
     for shard in shards:
         try:
@@ -124,6 +126,14 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
                     raise DataError(
                         f"shards must have the same columns; {shard} has {found}, others {columns}; split them"
                     )
+                if leaf not in ("", _leaf(file.schema_arrow, found[0], shard)):
+                    raise DataError(
+                        f"shards must have the same columns; {found[0]!r} of {shard} is of type "
+                        f"{file.schema_arrow.field(found[0]).type}, that of others not; write them alike"
+                    )
+                leaf = _leaf(file.schema_arrow, found[0], shard)
+                for column in filter(None, found[1:]):
+                    _require_flat(file.schema_arrow, column, shard)
                 columns, names = found, names or _class_names(file.schema_arrow, found[1])
                 meta = file.metadata
                 groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
@@ -138,8 +148,8 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
             ) from error
     if columns is None or not labels:
         raise DataError(f"a data set needs pictures; the shards of {root} have no rows; fetch them again")
-    classes, indices = _labels(labels, names, root)
-    source = ParquetSource(shards, groups, _leaf(parquet, shards[0], columns[0]))
+    source = ParquetSource(shards, groups, leaf)
+    classes, indices = _labels(_stated(labels, source), names, root)
     together = _groups(of_group) if columns[2] is not None else None
     of_row = np.repeat([split_of_shard(shard, root) for shard in shards], [sum(counts) for counts in groups])
     problems = _missing_shards(shards)
@@ -172,11 +182,30 @@ def _columns(schema: Any, shard: Path) -> tuple[str, str, str | None]:
     return image[0], label[0], _GROUP_COLUMN if _GROUP_COLUMN in schema.names else None
 
 
-def _leaf(parquet: Any, shard: Path, image: str) -> str:
+def _leaf(schema: Any, image: str, shard: Path) -> str:
     """What to ask the reader for: only `image.bytes` of a struct, else the column itself."""
-    with parquet.ParquetFile(shard) as file:
-        kind = file.schema_arrow.field(image).type
-    return f"{image}.bytes" if kind.num_fields else image
+    from pyarrow import types
+
+    kind = schema.field(image).type
+    struct = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    held = kind.field("bytes").type if struct else kind
+    held = held.value_type if types.is_dictionary(held) else held
+    binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    if not any(check(held) for check in binary):
+        raise DataError(
+            f"pictures must be stored as bytes; {shard} has {image!r} of type {kind}; write what is in the files, or "
+            "pass a table path,label"
+        )
+    return f"{image}.bytes" if struct else image
+
+
+def _require_flat(schema: Any, column: str, shard: Path) -> None:
+    """Labels and groups are single values."""
+    if schema.field(column).type.num_fields:
+        raise DataError(
+            f"a row has one {column}, a whole number or a text; {shard} has {column!r} of type "
+            f"{schema.field(column).type}; write one value a row"
+        )
 
 
 def _features(schema: Any) -> dict[str, Any]:
@@ -194,13 +223,31 @@ def _class_names(schema: Any, label: str) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
+def _stated(values: list[Any], source: ParquetSource) -> list[Any]:
+    """Labels as numbers or texts; None for a row without one: null, or what is no number."""
+    found = []
+    for row, value in enumerate(values):
+        if isinstance(value, bytes):
+            try:
+                value = value.decode()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"a label must be UTF-8 text; that of {source.name(row)} is not; write it again"
+                ) from error
+        if isinstance(value, str) and not value.strip():
+            raise DataError(f"a row needs a label; that of {source.name(row)} is empty; fill it in, or make it null")
+        found.append(None if value != value else value)
+    return found
+
+
 def _labels(values: list[Any], names: list[str] | None, root: Path) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
     """Class names and (N,) int64 indices; -1 stands for a row without a label."""
     present = {value for value in values if value is not None}
     if names is None:
         present -= {-1}
-        ordered = sorted(present) if all(isinstance(value, int) for value in present) else sorted(present, key=str)
-        names, index = [str(value) for value in ordered], {value: i for i, value in enumerate(ordered)}
+        names = class_order({str(value) for value in present})
+        order = {name: i for i, name in enumerate(names)}
+        index = {value: order[str(value)] for value in present}
     else:
         index = {i: i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
         unknown = [value for value in present if value not in index and value != -1]
@@ -214,7 +261,7 @@ def _labels(values: list[Any], names: list[str] | None, root: Path) -> tuple[tup
 def _groups(values: list[Any]) -> np.ndarray[Any, Any]:
     """(N,) int64 numbers of the values; a row without a group is one by itself."""
     numbers: dict[Any, int] = {}
-    found = [-1 if value is None else numbers.setdefault(value, len(numbers)) for value in values]
+    found = [-1 if value in (None, "") else numbers.setdefault(value, len(numbers)) for value in values]
     ids = np.array(found, np.int64)
     return np.where(ids < 0, len(numbers) + np.arange(len(ids)), ids)
 

@@ -61,6 +61,8 @@ class TarSource:
             with open(self._shard(row), "rb", buffering=0) as file:
                 file.seek(int(self._blocks[row]) * BLOCK)
                 content = file.read(size)
+                while len(content) < size and (more := file.read(size - len(content))):  # one read may stop early
+                    content += more
         except OSError as error:
             raise ImageError(self.name(row), error.strerror or type(error).__name__) from error
         if len(content) < size:
@@ -183,10 +185,14 @@ class _Index:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                     seen: set[bytes] = set()
                     for key, files in _samples(content):
+                        where = f"{shard}#{os.fsdecode(key)}"
                         if key in seen:
-                            raise TarError(f"the files of sample {os.fsdecode(key)!r} do not stand together")
+                            raise DataError(
+                                f"the files of a sample must stand together; those of {where} do not; "
+                                "write the shard with its files sorted by name"
+                            )
                         seen.add(key)
-                        if self._take(os.fsdecode(key), files, content):
+                        if self._take(where, files, content):
                             yield key
         except TarError as error:
             raise DataError(
@@ -195,18 +201,23 @@ class _Index:
         except OSError as error:
             raise DataError(f"a shard must be readable; {shard}: {error.strerror}; check its permissions") from error
 
-    def _take(self, key: str, files: dict[str, Member], content: mmap.mmap) -> bool:
+    def _take(self, where: str, files: dict[str, Member], content: mmap.mmap) -> bool:
         pictures = [extension for extension in files if extension in EXTENSIONS]
         if len(pictures) > 1:
-            raise TarError(f"sample {key!r} has two pictures, {pictures[0]} and {pictures[1]}")
-        label, group = _label(key, {ext: files[ext] for ext in (".cls", ".json") if ext in files}, content)
+            raise DataError(
+                f"a sample has one picture; {where} has {pictures[0]} and {pictures[1]}; give each a name of its own"
+            )
+        label, group = _label(where, {ext: files[ext] for ext in (".cls", ".json") if ext in files}, content)
         if not pictures or label is None:
             self.unlabelled += bool(pictures)
             self.pictureless += label is not None
             return False
         picture = files[pictures[0]]
         if picture.offset // BLOCK >= 2**32 or picture.size >= 2**32:
-            raise TarError(f"sample {key!r} lies beyond 2 TiB, or has 4 GiB or more")
+            raise DataError(
+                f"a picture must lie within 2 TiB of its shard's start and below 4 GiB; {where} does not; "
+                "write smaller shards"
+            )
         self.blocks.append(picture.offset // BLOCK)
         self.sizes.append(picture.size)
         self.labels.append(self.label_names(label))
@@ -233,7 +244,7 @@ def _samples(content: mmap.mmap) -> Iterator[tuple[bytes, dict[str, Member]]]:
         yield current, files
 
 
-def _label(key: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str | None, str | None]:
+def _label(where: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str | None, str | None]:
     """Label and group of a sample, as texts."""
     texts = {extension: content[m.offset : m.offset + m.size] for extension, m in files.items()}
     label = group = None
@@ -241,23 +252,23 @@ def _label(key: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str 
         if ".json" in texts:
             fields = json.loads(texts[".json"])
             if not isinstance(fields, dict):
-                raise TarError(f"the .json of sample {key!r} is no object")
-            label = next((_text(fields[name], key) for name in _LABEL_KEYS if fields.get(name) is not None), None)
-            group = None if fields.get("group") in (None, "") else _text(fields["group"], key)
+                raise DataError(f"a sample's .json must be an object; that of {where} is not; correct it")
+            label = next((_text(fields[name], where) for name in _LABEL_KEYS if fields.get(name) is not None), None)
+            group = None if fields.get("group") in (None, "") else _text(fields["group"], where)
         if ".cls" in texts:
             label = texts[".cls"].decode().strip()
     except (ValueError, RecursionError) as error:
-        if isinstance(error, TarError):
-            raise
-        raise TarError(f"the label of sample {key!r} cannot be read") from error
+        raise DataError(
+            f"a label must be UTF-8 text, or valid JSON; that of {where} cannot be read; correct it"
+        ) from error
     if label == "":
-        raise TarError(f"the label of sample {key!r} is empty")
+        raise DataError(f"a sample needs a label; that of {where} is empty; fill it in or remove the file")
     return label, group
 
 
-def _text(value: Any, key: str) -> str:
+def _text(value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TarError(f"label and group of sample {key!r} must be a whole number or a text, got {value!r}")
+        raise DataError(f"label and group are a whole number or a text; {where} has {value!r}; correct it")
     return str(value).strip()
 
 
@@ -266,7 +277,8 @@ def _classes(texts: list[str], folder: Path) -> tuple[list[str], np.ndarray[Any,
     path = next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None)
     if path is None:
         names = class_order(texts)
-        return names, np.array([names.index(text) for text in texts], np.int64)
+        order = {name: i for i, name in enumerate(names)}
+        return names, np.array([order[text] for text in texts], np.int64)
     try:
         names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -7,8 +7,9 @@ augmentation, mixing and learning rate follow from the seed and the place, and n
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,14 @@ def save_state(
     """
     tensors = state_tensors(model, optimizer, average)
     tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
-    metadata = {"resnets": json.dumps({"schema": SCHEMA, "progress": asdict(progress)})}
+    header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(progress)}
+    header["digest"] = _digest(header["progress"], tensors)
     path = folder / f"step-{progress.step:09d}.safetensors"
     try:
         for left in folder.glob(".step-*.tmp"):  # of a save that was killed
             left.unlink(missing_ok=True)
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata)
+            save_file(tensors, temporary, {"resnets": json.dumps(header)})
         found = states(folder)
         here = found.index(path) + 1
         for old in (*found[: max(here - keep, 0)], *found[here:]):
@@ -142,6 +144,8 @@ def read_state(path: Path) -> State:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
         if header["schema"] != SCHEMA:
             raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
+        if "digest" in header and header["digest"] != _digest(header["progress"], tensors):  # older files have none
+            raise ValueError("its content is not what was written")
         return State(progress=Progress(**header["progress"]), tensors=tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise TrainingError(f"resuming needs a whole state; {path}: {error}; start a new run") from None
@@ -173,6 +177,15 @@ def load_state(
         optimizer.state[parameter][slot] = tensor
     if average is not None:
         average.restore(_part(state.tensors, "average."), state.progress.averaged)
+
+
+def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """What tells whether a state, of contiguous tensors on the CPU, still is what was written."""
+    digest = hashlib.blake2b(json.dumps(progress, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

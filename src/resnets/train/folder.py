@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from resnets.errors import TrainingError
 
-__all__ = ["RunFolder", "create_run_folder", "open_run_folder"]
+__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "working_in"]
 
 
 class RunFolder:
@@ -25,6 +27,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
         self.quarantine = path / "quarantine.txt"
+        self.pictures = path / "pictures.json"
 
 
 def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder:
@@ -63,3 +66,25 @@ def open_run_folder(path: Path) -> RunFolder:
     if not run.args.is_file():
         raise TrainingError(f"--resume needs a run folder; {path} has no args.yaml; pass a folder such as runs/NAME")
     return run
+
+
+@contextmanager
+def working_in(run: RunFolder) -> Iterator[None]:
+    """Within it, no other process works in the run's folder; a lock goes with its process, however that ends.
+
+    Raises:
+        TrainingError: another one does.
+    """
+    run.state.mkdir(exist_ok=True)
+    with (run.state / "lock").open("w") as lock:
+        try:
+            import fcntl
+
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which, unlike flock's, workers do not inherit
+        except (BlockingIOError, PermissionError):
+            raise TrainingError(
+                f"one process works in a run at a time; another one trains in {run.path}; wait for it or stop it"
+            ) from None
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,8 @@ def epoch_line(row: Row, epochs: int, best: bool, seconds: float) -> str:
 
 
 def describe_event(path: Path, text: str) -> None:
-    """Add a line with the time to a run's events."""
-    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+    """Add a line with the time to a run's events; a disk that has no room for the note does not end the run."""
+    with suppress(OSError), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
 
 

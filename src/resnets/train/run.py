@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnets.data.check import check, quarantine, require_sound
-from resnets.data.dataset import Dataset, Problem
-from resnets.data.sources import BUILT_IN, open_dataset
+from resnets.data.dataset import Dataset
+from resnets.data.sources import BUILT_IN
 from resnets.nn.model import build_model
 from resnets.train.checkpoint import State
 from resnets.train.config import TrainConfig, read_args, write_args
 from resnets.train.distributed import World, joined
-from resnets.train.folder import RunFolder, create_run_folder, open_run_folder
+from resnets.train.folder import RunFolder, create_run_folder, open_run_folder, working_in
 from resnets.train.keeper import newest
 from resnets.train.launch import launch, leave_launches, run_of
 from resnets.train.loop import pick_device
+from resnets.train.pictures import check_data, open_data, recall, remember
 from resnets.train.plan_table import plan_lines, plan_table
 from resnets.train.progress import Display
 from resnets.train.session import Session, TrainResult
@@ -27,7 +28,7 @@ from resnets.weights.bundle import read_folder
 from resnets.weights.folder import standing
 from resnets.weights.reference import load_bundle
 
-__all__ = ["TrainPlan", "TrainResult", "open_data", "plan_run", "resume", "train", "verify"]
+__all__ = ["TrainPlan", "TrainResult", "plan_run", "resume", "train", "verify"]
 
 
 def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult:
@@ -38,10 +39,11 @@ def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult
     Raises:
         ResnetsError: anything expected: bad data, options that contradict each other, a loss that is NaN.
     """
-    with joined(config.device) as world:
+    with joined(config.device) as world, ExitStack() as lock:
         display = _display(display, world)
         launches = world.gather(launch(config))
         if (begun := world.from_first(lambda: run_of(Path(config.output), launches))) is not None:
+            world.from_first(lambda: lock.enter_context(working_in(begun)))
             return _session(begun, display, world).go()  # if all its epochs are done, the report was not
         dataset = open_data(config)
         # Everything that may be wrong with options or pictures is found before anything is written.
@@ -49,10 +51,11 @@ def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult
         pick_device(world.device(settings.config.device))
         if settings.config.tensorboard:
             require_tensorboard()
-        problems = world.from_first(lambda: _check(dataset, settings, display))
+        problems = check_data(dataset, settings, display, world)
         run = world.from_first(lambda: _new_folder(settings.config, dataset, launches))
-        dataset = _without(dataset, problems, run, world)
-        return Session(run, settings, dataset, display, world=world).go()
+        world.from_first(lambda: lock.enter_context(working_in(run)))
+        world.from_first(lambda: remember(run, dataset, problems))
+        return Session(run, settings, dataset.without(problems), display, world=world).go()
 
 
 def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
@@ -61,8 +64,9 @@ def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
     Raises:
         TrainingError: no run there, nothing to resume from, or a run that is finished.
     """
-    with joined(_device(folder)) as world:
+    with joined(_device(folder)) as world, ExitStack() as lock:
         run = world.from_first(lambda: open_run_folder(folder))
+        world.from_first(lambda: lock.enter_context(working_in(run)))
         session = _session(run, _display(display, world), world)
         session.check_unfinished()
         return session.go()
@@ -92,13 +96,6 @@ def plan_run(config: TrainConfig) -> TrainPlan:
         args=asdict(settings.config),
         rows=[asdict(row) for row in plan_table(model, phases, peak, parameters=True)],
         lines=plan_lines(plan_table(model, phases, peak)),
-    )
-
-
-def open_data(config: TrainConfig) -> Dataset:
-    """The pictures of a run, split as it splits them."""
-    return open_dataset(
-        config.data, val_fraction=config.val_fraction, seed=config.seed, folds=config.folds, fold=config.fold
     )
 
 
@@ -132,21 +129,10 @@ def _session(run: RunFolder, display: Display, world: World, state: State | None
     last = world.from_first(lambda: read_folder(run.last) if standing(run.last).is_dir() else None)
     # Without a model, it was stopped in its first epoch.
     settings = settle(config, dataset, last) if last is not None else _settle(config, dataset)
-    problems = world.from_first(lambda: _check(dataset, settings, display))
-    dataset = _without(dataset, problems, run, world)
-    return Session(run, settings, dataset, display, world=world, state=state)
-
-
-def _without(dataset: Dataset, problems: list[Problem], run: RunFolder, world: World) -> Dataset:
-    """The data without pictures that do not decode; they are listed in the run's folder."""
-    if not problems:
-        return dataset
-
-    def write() -> None:
-        quarantine(dataset, problems, run.quarantine)
-
-    world.from_first(write)
-    return dataset.without(problems)
+    problems = world.from_first(lambda: recall(run, dataset))
+    if problems is None:  # of an earlier version
+        problems = check_data(dataset, settings, display, world)
+    return Session(run, settings, dataset.without(problems), display, world=world, state=state)
 
 
 def _settle(config: TrainConfig, dataset: Dataset) -> Settings:
@@ -159,35 +145,11 @@ def _display(display: Display | None, world: World) -> Display:
 
 def _new_folder(config: TrainConfig, dataset: Dataset, launches: list[str | None]) -> RunFolder:
     run = create_run_folder(Path(config.output), config.name, f"{dataset.name}-{config.model}")
+    # Found again from any folder; what is no path is a name.
     place = config.data if config.data in BUILT_IN else str(Path(config.data).resolve())
-    write_args(run.args, replace(config, data=place))  # found again from any folder
+    weights = config.pretrained
+    if weights is not None and Path(weights).exists():
+        weights = str(Path(weights).resolve())
+    write_args(run.args, replace(config, data=place, pretrained=weights))
     leave_launches(run, launches)
     return run
-
-
-def _check(dataset: Dataset, settings: Settings, display: Display) -> list[Problem]:
-    """Decode every picture once; answers those to leave out.
-
-    Raises:
-        DataError: the data is not sound, or has bad pictures that nobody said to leave out.
-    """
-    config = settings.config
-    display.start("checking pictures", len(dataset))
-    seen = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen
-        display.advance(done - seen)
-        seen = done
-
-    try:
-        bad = check(dataset, contract=settings.contract, workers=config.workers or None, progress=progress)
-    finally:
-        display.stop()
-    for problem in dataset.problems:
-        if not problem.fatal:
-            display.say(f"note: {problem}")
-    require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
-    for problem in bad:
-        display.say(f"left out: {problem}")
-    return bad

@@ -173,6 +173,7 @@ class Session:
 
     def _open_records(self) -> None:
         keep_results(self.run.results, self.progress.epoch)
+        self.run.report.unlink(missing_ok=True)  # of a run that was stopped; its presence says that all is done
         if self.config.tensorboard:
             self.tracker = Tracker(self.run.tensorboard, self.settings, self.progress.epoch)
 

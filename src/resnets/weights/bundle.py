@@ -79,7 +79,7 @@ class Bundle:
             The folder.
 
         Raises:
-            WeightsError: no permission, no room, or a folder that holds other files.
+            WeightsError: no permission, no room, or a folder that holds other files and no model of ours.
         """
         folder = Path(folder).expanduser().resolve()
         tensors = {name: _plain(tensor) for name, tensor in self.model.state_dict().items()}

@@ -1,0 +1,146 @@
+"""The pictures of a run: checked before it begins, and the very same ones whenever it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from resnets.atomic import write_atomic
+from resnets.data.check import check, quarantine, require_sound
+from resnets.data.dataset import Dataset, Problem
+from resnets.data.sources import open_dataset
+from resnets.errors import TrainingError
+from resnets.train.config import TrainConfig
+from resnets.train.distributed import World
+from resnets.train.folder import RunFolder
+from resnets.train.progress import Display
+from resnets.train.settings import Settings
+
+__all__ = ["changed", "check_data", "open_data", "recall", "remember"]
+
+
+def open_data(config: TrainConfig) -> Dataset:
+    """The pictures of a run, split as it splits them."""
+    return open_dataset(
+        config.data, val_fraction=config.val_fraction, seed=config.seed, folds=config.folds, fold=config.fold
+    )
+
+
+def check_data(dataset: Dataset, settings: Settings, display: Display, world: World) -> list[Problem]:
+    """Decode every picture that the run will see once, each process its share; answers those to leave out, to all.
+
+    Raises:
+        DataError: the data is not sound, or has bad pictures that nobody said to leave out.
+    """
+    config, seen = settings.config, 0
+    splits = {name: images for name, images in dataset.splits.items() if name != "test"}
+    share = {
+        name: images.subset(np.arange(world.rank, len(images), world.size, dtype=np.int64))
+        for name, images in splits.items()
+    }
+    display.start("checking pictures", sum(map(len, splits.values())))
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        display.advance((done - seen) * world.size)  # as many as here, about, elsewhere
+        seen = done
+
+    try:
+        mine = replace(dataset, splits=share)
+        found = check(mine, contract=settings.contract, workers=config.workers or None, progress=progress)
+        bad = sorted((problem for part in world.gather(found) for problem in part), key=lambda problem: problem.where)
+    finally:
+        display.stop()
+    for problem in dataset.problems:
+        if not problem.fatal:
+            display.say(f"note: {problem}")
+    require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
+    if bad:
+        require_sound(dataset.without(bad).problems)
+    for problem in bad:
+        display.say(f"left out: {problem}")
+    return bad
+
+
+def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
+    """Note in a run's folder which pictures it has, and which of them, the `bad` ones, it leaves out."""
+    gone = {problem.where for problem in bad}
+    left_out = {
+        name: [i for i in range(len(images)) if images.name(i) in gone] if gone else []
+        for name, images in dataset.splits.items()
+    }
+    write_atomic(run.pictures, json.dumps(_listing(dataset) | {"left_out": left_out}, indent=1) + "\n")
+    if bad:
+        quarantine(dataset, bad, run.quarantine)
+
+
+def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
+    """Which pictures a run leaves out, as when it began; `None` for one that never noted its pictures.
+
+    Raises:
+        TrainingError: the data is another one now.
+    """
+    if not run.pictures.is_file():
+        return None
+    if (difference := changed(run, dataset)) is not None:
+        raise TrainingError(
+            f"a run goes on with the pictures it began with; {difference}; restore them or start a new run"
+        )
+    return [
+        Problem(kind="undecodable", where=dataset.splits[name].name(i), reason="left out", fatal=True)
+        for name, places in _read(run)["left_out"].items()
+        for i in places
+    ]
+
+
+def changed(run: RunFolder, dataset: Dataset) -> str | None:
+    """How the data, as it is now, differs from what a run noted, in words; `None` where it does not."""
+    if not run.pictures.is_file():
+        return None
+    then, now = _read(run), _listing(dataset)
+    if then["listing"] == now["listing"]:
+        return None
+    if then["classes"] != now["classes"]:
+        return f"{dataset.name} has the classes {_some(now['classes'])}, and had {_some(then['classes'])}"
+    if then["pictures"] != now["pictures"]:
+        return f"{dataset.name} has {_counts(now['pictures'])} pictures, and had {_counts(then['pictures'])}"
+    return f"{dataset.name} has as many pictures, but other names, labels or groups"
+
+
+def _listing(dataset: Dataset) -> dict[str, Any]:
+    """What pictures there are; their folder as a whole may move."""
+    names = {split: [images.name(i) for i in range(len(images))] for split, images in dataset.splits.items()}
+    ends = [end for listed in names.values() for end in (min(listed), max(listed))]
+    start = os.path.commonprefix(ends).rfind("/") + 1  # noqa: RUF071 (it is cut at a slash)
+    digest = sha256("\0".join(dataset.classes).encode(errors="surrogateescape"))
+    for split, images in dataset.splits.items():
+        digest.update("\0".join([split, *(name[start:] for name in names[split])]).encode(errors="surrogateescape"))
+        digest.update(images.labels.tobytes())
+        digest.update(b"" if images.groups is None else images.groups.tobytes())
+    return {
+        "listing": digest.hexdigest(),
+        "classes": list(dataset.classes),
+        "pictures": {split: len(images) for split, images in dataset.splits.items()},
+    }
+
+
+def _read(run: RunFolder) -> dict[str, Any]:
+    try:
+        noted: dict[str, Any] = json.loads(run.pictures.read_text("utf-8"))
+        return noted
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"a run's list of pictures must be whole; {run.pictures}: {error}; restore it") from None
+
+
+def _counts(pictures: dict[str, int]) -> str:
+    return " and ".join(f"{count:,} {split}" for split, count in pictures.items())
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
