@@ -208,7 +208,7 @@ def test_a_report_of_a_stop_does_not_end_the_run(data: Path, tmp_path: Path, mon
 def test_what_shows_or_verifies_a_run_takes_nothing_else(stopped: Path, data: Path, command: Command) -> None:
     for words, says in (
         (("--resume", stopped, "--dry-run"), "before it starts"),
-        (("--dry-run",), "before it starts"),
+        (("--dry-run",), "pass a folder"),
         (("--resume", stopped, "--verify", 3, "--lr", 0.1), "pass --resume RUN alone"),
         ((data, "--resume", stopped, "--verify", 3), "pass --resume RUN alone"),
         (("--resume", stopped, "--verify", 0), "0"),
