@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,3 +223,20 @@ def test_a_run_that_started_from_a_model_and_stopped_at_once(
         assert read_folder(rest.best).preprocessing.size == (16, 12)
         for name, tensor in tensors(whole.folder / "last").items():
             assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
+
+
+@pytest.mark.parametrize(
+    ("done", "best", "ends"),
+    [(2, 1, False), (3, 1, True), (4, 1, False), (5, 1, False), (6, 1, True), (6, 5, False), (9, 5, False)],
+)
+def test_patience_begins_anew_with_every_phase(done: int, best: int, ends: bool) -> None:
+    """Phases of 4 and 5 epochs; `done` of them are done, and number `best` was the best."""
+    config = TrainConfig.from_options(
+        data="digits", epochs=9, patience=2, phases=[{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]
+    )
+    one = SimpleNamespace(
+        config=config,
+        progress=SimpleNamespace(epoch=done, best_epoch=best),
+        dataset=SimpleNamespace(splits={"val": None}),
+    )
+    assert Session._out_of_patience(one) is ends  # type: ignore[arg-type]

@@ -26,11 +26,13 @@ from resnets.train.folder import RunFolder
 from resnets.train.interrupt import Interrupts
 from resnets.train.keeper import Keeper
 from resnets.train.loop import EpochResult, NotFiniteError
+from resnets.train.phases import phase_at
 from resnets.train.progress import Display, counted
 from resnets.train.record import announce, describe_event, epoch_line, make_bundle, make_row
 from resnets.train.settings import Settings
 from resnets.train.summary import write_summary
 from resnets.train.track import Tracker
+from resnets.train.words import freeze_words
 from resnets.weights.bundle import Bundle, read_folder
 from resnets.weights.folder import standing
 
@@ -137,10 +139,11 @@ class Session:
         return self.progress.epoch >= self.config.epochs or self._out_of_patience()
 
     def _out_of_patience(self) -> bool:
-        patience, progress = self.config.save.patience, self.progress
-        return (
-            patience is not None and "val" in self.dataset.splits and (progress.epoch - progress.best_epoch >= patience)
-        )
+        """Too many epochs without a better one, counted anew in every phase: what has just thawed gets its chance."""
+        patience, done = self.config.save.patience, self.progress.epoch
+        if patience is None or "val" not in self.dataset.splits or done >= self.config.epochs:
+            return False
+        return done - max(self.progress.best_epoch, phase_at(self.config.phases, done).first) >= patience
 
     def go(self) -> TrainResult:
         """The epochs that are left, then the report."""
@@ -230,7 +233,7 @@ class Session:
         if self.engine.enter(epoch):
             phase = self.engine.stage.at.phase
             self.display.say(
-                f"epoch {epoch + 1}: frozen up to {phase.freeze}, "
+                f"epoch {epoch + 1}: {freeze_words(phase)}, "
                 f"peak learning rate {phase.lr or self.config.optim.lr:g}"
             )
             self.engine.keep_answers()
