@@ -211,10 +211,12 @@ def test_what_shows_or_verifies_a_run_takes_nothing_else(stopped: Path, data: Pa
         (("--dry-run",), "pass a folder"),
         (("--resume", stopped, "--verify", 3, "--lr", 0.1), "pass --resume RUN alone"),
         ((data, "--resume", stopped, "--verify", 3), "pass --resume RUN alone"),
-        (("--resume", stopped, "--verify", 0), "0"),
     ):
         code, out, err = command("train", *words)
         assert (code, out) == (2, "")
         assert says in err
+    code, out, err = command("train", "--resume", stopped, "--verify", 0)
+    assert (code, out) == (1, "")
+    assert err == "error: a replay makes 1 step or more; got 0; leave it out for 100\n"
     with pytest.raises(ConfigError, match="1 step or more"):
         api.verify(stopped, steps=0)

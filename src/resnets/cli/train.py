@@ -94,7 +94,7 @@ def run(
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, at that step.", **RUN)
     ] = None,
     verify: Annotated[
-        int | None, typer.Option(metavar="STEPS", min=1, help="With --resume: replay steps and compare.", **RUN)
+        int | None, typer.Option(metavar="STEPS", help="With --resume: replay steps and compare.", **RUN)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would train when, at which rate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result, for programs.")] = False,
