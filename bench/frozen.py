@@ -13,6 +13,9 @@ pictures are varied once.
    Target: 6 times.
 3. Both again with only stem to layer3 frozen, so that layer4 and the classifier train: no target, for honesty.
 
+What is timed is reading batches, and steps. A run of `resnets train` also validates (on kept answers, too), hashes the
+frozen tensors and writes models and state after each epoch, on either way alike; none of that is in these figures.
+
 The weights are untrained, so speed is all that this says; equal accuracy is tested where trained weights exist.
 Before anything is timed, one step on the cache and one through the network are checked to give the same loss.
 """

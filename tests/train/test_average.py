@@ -131,18 +131,60 @@ def test_a_restored_average_goes_on_to_the_same_bits() -> None:
     assert not again.tensors
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_mean_of_what_does_not_move_is_left_alone(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held, thawed and held again, put down and taken up: to the bit what it is when nothing is known to be held."""
+    moved: list[int] = []
+    lerp = torch._foreach_lerp_
+
+    def counting(means: list[torch.Tensor], live: list[torch.Tensor], share: float) -> None:
+        moved.append(len(means))
+        lerp(means, live, share)
+
+    monkeypatch.setattr(torch, "_foreach_lerp_", counting)
+    model = Net()
+    config = AverageConfig(ema=0.9, ema_warmup=True, ema_every=every)
+    told, plain = Average(model, config), Average(model, config)
+    held = ("conv.weight", "bn.bias")
+    for step in range(1, 25):
+        holding = step < 9 or step >= 13
+        if step in (1, 9, 13):
+            told.hold(held if holding else ())
+        if step in (5, 21):
+            before, told = told, Average(model, config)
+            told.hold(held)
+            told.restore({name: tensor.clone() for name, tensor in before.tensors.items()}, before.count)
+        kept = snapshot(model)
+        move(model, step)
+        if holding:
+            with torch.no_grad():
+                for name in held:
+                    model.state_dict()[name].copy_(kept[name])
+        moved.clear()
+        told.after_step(step)
+        if step % every == 0:
+            assert moved == ([] if step == every else [3] if step < 9 else [5])
+            assert told.rests == (step < 13)  # from there on, the mean of what is held is on its way
+        plain.after_step(step)
+        for name, mean in plain.tensors.items():
+            assert torch.equal(told.tensors[name], mean), (step, name)
+            assert torch.equal(torch.signbit(told.tensors[name]), torch.signbit(mean))
+
+
 class Pictures:
     """The same noise every epoch."""
 
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self.x = [torch.randn(8, 3, 4, 4, generator=generator) for _ in range(count)]
+        self.sizes: list[tuple[int, int] | None] = []
         self.bounds = [(8 * number, 8 * number + 8) for number in range(count)]
 
     def __len__(self) -> int:
         return len(self.x)
 
     def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        self.sizes.append(size)
         for x in self.x[start:]:
             yield Batch(x, torch.zeros(8, dtype=torch.int64), torch.arange(8))
 
@@ -162,6 +204,18 @@ def test_statistics_are_the_mean_over_batches(count: int) -> None:
     assert model.bn.momentum == 0.25
     assert model.training
     assert model.bn.training
+
+
+def test_statistics_are_measured_in_parts_and_at_the_size_of_training() -> None:
+    model, pictures, halves = Net(), Pictures(3), Pictures(6)
+    halves.x = [half for x in pictures.x for half in x.tensor_split(2)]
+    model.train()
+    measure_statistics(model, pictures, 0, parts=2, size=(4, 4))
+    split = snapshot(model)
+    assert pictures.sizes == [(4, 4)]
+    measure_statistics(model, halves, 0)
+    assert halves.sizes == [None]
+    assert all(torch.equal(one, split[name]) for name, one in model.state_dict().items())
 
 
 def test_frozen_statistics_are_not_measured_anew() -> None:

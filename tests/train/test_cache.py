@@ -20,7 +20,7 @@ from resnets.data.sampling import Epochs, Sampling
 from resnets.data.sources import open_dataset
 from resnets.errors import ConfigError, TrainingError
 from resnets.nn.model import Network
-from resnets.train.cache import CachedBatches, CacheLimits, PrefixCache, fill_cache
+from resnets.train.cache import CachedBatches, CacheLimits, NoRoomError, PrefixCache, fill_cache, keep_in_order
 from resnets.train.freeze import Frozen, apply_phase
 from resnets.train.phases import Phase
 from resnets.train.prefix import split_at
@@ -238,7 +238,7 @@ def test_no_room_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
     try:
-        with pytest.raises(TrainingError, match=r"needs 4 MiB in .*; File too large; make room") as caught:
+        with pytest.raises(NoRoomError, match=r"needs 4 MiB in .*; File too large; make room") as caught:
             PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -249,10 +249,59 @@ def test_no_room_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(TrainingError, match="No space left on device"):
+    with pytest.raises(NoRoomError, match="No space left on device"):
         PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path)
     with pytest.raises(TrainingError, match="No such file or directory"):
         PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path / "nowhere")
+
+
+def test_no_memory_is_one_line() -> None:
+    with pytest.raises(NoRoomError, match=r"MiB of memory; cpu has less; keep fewer views") as caught:
+        PrefixCache(1, 2**20, (2**30,))  # 4 PiB
+    assert "\n" not in str(caught.value)
+
+
+def test_two_caches_share_the_limits(tmp_path: Path) -> None:
+    limits = CacheLimits(memory_bytes=100, file_bytes=1000, folder=tmp_path)
+    memory, file = PrefixCache(1, 2, (5,)), PrefixCache(1, 2, (30,), home="file", folder=tmp_path)
+    assert (memory.size, file.size) == (40, 240)
+    left = limits.beside(memory)
+    assert (left.memory_bytes, left.file_bytes, left.folder) == (60, 1000, tmp_path)
+    assert left.beside(file).file_bytes == 760
+    assert [left.home(size) for size in (60, 61, 1001)] == ["memory", "file", None]
+
+
+class InOrder(Varied):
+    """Every picture in order, none varied."""
+
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        for first, last in self.bounds[start:]:
+            places = torch.arange(first, last)
+            yield Batch(self.pictures[first:last], torch.from_numpy(LABELS)[places], places)
+
+
+@pytest.mark.parametrize("place", ["stem", "layer1", "layer2", "backbone"])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("home", ["memory", "file"])
+def test_answers_in_order_are_the_prefixs_to_the_bit(
+    place: str, layout: torch.memory_format, home: str, tmp_path: Path
+) -> None:
+    """And lie in memory as it leaves them."""
+    model = frozen_at("SE and GeM", place).model.to(memory_format=layout)  # type: ignore[call-overload]
+    prefix, _ = split_at(model, place)
+    limits = CacheLimits(memory_bytes=10**6 if home == "memory" else 0, folder=tmp_path)
+    batches = InOrder()
+    kept = keep_in_order(prefix, batches, limits)
+    assert kept is not None
+    for _ in range(2):
+        for one, other in zip(kept.epoch(0), batches.epoch(0), strict=True):
+            with prefix.computing():
+                expected = prefix(other.x)
+            assert torch.equal(one.x, expected)
+            assert one.x.stride() == expected.stride()
+            assert torch.equal(one.y, other.y)
+            assert torch.equal(one.indices, other.indices)
+    assert keep_in_order(prefix, batches, CacheLimits(memory_bytes=0)) is None
 
 
 def test_systems_that_cannot_reserve_room_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

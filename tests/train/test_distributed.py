@@ -108,6 +108,17 @@ def test_an_evaluation_is_the_same_to_the_last_bit(
             assert (logits == expected.logits).all()
 
 
+@pytest.mark.parametrize("name", ["plain", "statistics", "averaged epochs"])
+def test_the_model_that_is_kept_is_the_one_that_was_validated(
+    name: str, several: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    """By every process: with averages, too, all have the first one's statistics."""
+    folder, _ = several
+    kept = api.evaluate(folder / name / "last", batch_size=8, device="cpu", workers=0, quiet=True)
+    row = read_results(folder / name / "results.csv")[-1]
+    assert row["val_loss"] == pytest.approx(kept.loss, rel=1e-6)
+
+
 def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[str, Any]]]) -> None:
     _, left = several
     for process in left:

@@ -158,6 +158,20 @@ def test_a_change_is_found_and_named() -> None:
         frozen.verify(prints)
 
 
+def test_what_is_remembered_stays_remembered() -> None:
+    model = make("basic")
+    frozen = apply_phase(model, Phase(epochs=2, freeze="stem"))
+    with torch.no_grad():
+        model.conv1.weight.mul_(2)  # as a state that is put back does
+    frozen.remember()
+    frozen.verify()
+    with torch.no_grad():
+        model.conv1.weight[0, 0, 0, 0] += 1e-6  # between two epochs
+    frozen.remember()
+    with pytest.raises(TrainingError, match=r"1 of \d+ changed, first conv1\.weight"):
+        frozen.verify()
+
+
 def test_hashes_see_shape_type_and_sign_but_not_memory_layout() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="backbone"))

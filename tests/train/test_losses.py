@@ -58,7 +58,7 @@ def test_cross_entropy_of_shares_is_torchs(smoothing: float) -> None:
 def test_whole_shares_are_labels(smoothing: float, weights: Tensor | None) -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
-        loss = Loss(LossConfig(loss=kind, smoothing=smoothing), weights)  # type: ignore[arg-type]
+        loss = Loss(LossConfig(loss=kind, smoothing=smoothing), weights)
         torch.testing.assert_close(loss(logits, soft_targets(labels, CLASSES)), loss(logits, labels))
 
 
@@ -68,7 +68,11 @@ def test_a_yes_or_no_for_every_class(weights: Tensor | None, soft: bool) -> None
     logits, labels = batch()
     given = mixed(labels) if soft else labels
     shares = (mixed(labels) if soft else F.one_hot(labels, CLASSES)) * 0.9 + 0.1 / CLASSES
-    expected = F.binary_cross_entropy_with_logits(logits, shares, weights, reduction="sum") / len(labels)
+    each = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)
+    expected = each.mean()
+    if weights is not None:  # a picture's is that of its class
+        heavy = (mixed(labels) * weights).sum(1) if soft else weights[labels]
+        expected = (each * heavy).sum() / heavy.sum()
     same(LossConfig(loss="bce", smoothing=0.1), given, logits, expected, weights)
 
 
@@ -78,6 +82,17 @@ def test_a_share_above_the_threshold_is_a_yes() -> None:
     assert set(yes.sum(1).tolist()) == {1.0, 2.0}  # the one in the middle is mixed with itself
     expected = F.binary_cross_entropy_with_logits(logits, yes, reduction="sum") / len(labels)
     same(LossConfig(loss="bce", smoothing=0.0, bce_threshold=0.2), mixed(labels), logits, expected)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_yes_is_smoothed_after_the_threshold(threshold: float, soft: bool) -> None:
+    logits, labels = batch(15)
+    given = mixed(labels) if soft else labels
+    yes = (mixed(labels) > threshold).float() if soft else soft_targets(labels, CLASSES)
+    smooth = yes * 0.9 + 0.1 / CLASSES
+    expected = F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum") / len(labels)
+    same(LossConfig(loss="bce", smoothing=0.1, bce_threshold=threshold), given, logits, expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -136,11 +151,13 @@ def test_balanced_weights_count_every_class_alike() -> None:
 def test_pictures_that_all_weigh_nothing_give_nothing() -> None:
     logits, _ = batch(4)
     for kind in ("ce", "focal", "bce"):
-        loss = Loss(LossConfig(loss=kind), torch.tensor([0.0, 1, 1, 1, 1]))  # type: ignore[arg-type]
-        value = loss(logits, torch.zeros(4, dtype=torch.int64))
-        (gradient,) = torch.autograd.grad(value, logits)
-        assert value.isfinite(), kind
-        assert gradient.isfinite().all(), kind
+        loss = Loss(LossConfig(loss=kind), torch.tensor([0.0, 1, 1, 1, 1]))
+        labels = torch.zeros(4, dtype=torch.int64)
+        for given in (labels, soft_targets(labels, CLASSES)):
+            value = loss(logits, given)
+            (gradient,) = torch.autograd.grad(value, logits)
+            assert value == 0, kind
+            assert not gradient.any(), kind
 
 
 @pytest.mark.parametrize("kind", ["ce", "bce", "focal"])
@@ -158,7 +175,7 @@ def test_a_batch_is_the_mean_of_its_parts(kind: str, soft: bool, weights: Tensor
 def test_half_precision_is_summed_in_single() -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
-        loss = Loss(LossConfig(loss=kind))  # type: ignore[arg-type]
+        loss = Loss(LossConfig(loss=kind))
         value = loss(logits.detach().bfloat16(), labels)
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, loss(logits.detach().bfloat16().float(), labels))

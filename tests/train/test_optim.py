@@ -3,10 +3,13 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
+from torch import nn
+from torch.utils import deterministic
 
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
-from resnets.train.optim import build_optimizer
+from resnets.train.optim import build_optimizer, set_lr
 from resnets.train.options import OptimConfig
 from resnets.train.schedule import Schedule
 
@@ -22,6 +25,52 @@ def test_norms_and_biases_are_not_decayed() -> None:
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
     assert decayed["nesterov"]
     assert decayed["fused"]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_step_that_the_scaler_skips_leaves_no_momentum(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it had not been. What nobody writes is NaN here, in place of whatever the memory held."""
+    monkeypatch.setattr(deterministic, "fill_uninitialized_memory", True)
+    skipping, plain = nn.Linear(3, 2), nn.Linear(3, 2)
+    plain.load_state_dict(skipping.state_dict())
+    found = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for model, gradients in ((skipping, (math.inf, 0.5, -2.0)), (plain, (0.5, -2.0))):
+            optimizer = build_optimizer(model, OptimConfig(opt="sgd", nesterov=nesterov))
+            set_lr(optimizer, 0.1)
+            scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+            for gradient in gradients:
+                scale = scaler.scale(torch.ones(()))
+                for parameter in model.parameters():
+                    parameter.grad = gradient * scale * torch.ones_like(parameter)
+                scaler.step(optimizer)
+                scaler.update()
+            found.append([optimizer.state[parameter]["momentum_buffer"] for parameter in model.parameters()])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, other in zip([*skipping.parameters(), *found[0]], [*plain.parameters(), *found[1]], strict=True):
+        assert torch.equal(one, other)
+        assert torch.isfinite(one).all()
+
+
+def test_the_first_step_is_torchs() -> None:
+    model = nn.Linear(3, 2)
+    twin = nn.Linear(3, 2)
+    twin.load_state_dict(model.state_dict())
+    config = OptimConfig(opt="sgd", weight_decay=0.01)
+    optimizer = build_optimizer(model, config)
+    set_lr(optimizer, 0.1)
+    groups = [{"params": [twin.weight], "weight_decay": 0.01}, {"params": [twin.bias], "weight_decay": 0.0}]
+    plain = torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    for seed in range(3):
+        for net, one in ((model, optimizer), (twin, plain)):
+            x = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+            one.zero_grad()
+            net(x).square().sum().backward()
+            one.step()
+    assert torch.equal(model.weight, twin.weight)
+    assert torch.equal(model.bias, twin.bias)
 
 
 def test_schedule_by_hand() -> None:

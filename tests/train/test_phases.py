@@ -93,6 +93,16 @@ def test_choices_hold_in_every_phase() -> None:
     assert {(phase.bn_stats, phase.bn_affine, phase.layer_decay) for phase in phases} == {("frozen", "train", 0.8)}
 
 
+def test_a_rate_that_is_a_share_of_the_peak() -> None:
+    config = FreezeConfig(freeze="backbone", freeze_epochs=2, thaw_lr_share=0.1).at_peak(0.4)
+    assert [phase.lr for phase in phases_of(config, 5, PLACES)] == [None, pytest.approx(0.04)]
+    assert FreezeConfig(thaw_lr=0.3).at_peak(0.4) == FreezeConfig(thaw_lr=0.3)
+    with pytest.raises(ConfigError, match="thaw_lr_share must be above 0; got 0"):
+        FreezeConfig(thaw_lr_share=0)
+    with pytest.raises(ConfigError, match=r"got 0\.1 and thaw_lr_share 0.2; leave one out"):
+        FreezeConfig(thaw_lr=0.1, thaw_lr_share=0.2)
+
+
 def test_stage_by_stage() -> None:
     phases = phases_of(FreezeConfig(freeze="backbone", freeze_epochs=2, thaw="stages", thaw_lr=0.1), 14, PLACES)
     assert spelt(phases) == [(2, "backbone"), (2, "layer3"), (2, "layer2"), (2, "layer1"), (2, "stem"), (4, "none")]

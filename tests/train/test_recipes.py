@@ -115,9 +115,16 @@ def test_settings_are_the_published_ones(name: str) -> None:
 def test_what_a_procedure_does_not_have_is_off() -> None:
     for name in ("imagenet-a1", "imagenet-a2", "imagenet-a3"):
         config = check_recipe(load_recipe(name))
-        assert (config.average.ema, config.optim.clip_grad, config.augment.get("erase", 0)) == (0, None, 0)
+        assert (config.average.ema, config.augment.get("erase", 0)) == (0, 0)
     assert check_recipe(load_recipe("imagenet-a3")).sampling.repeats == 1
     assert check_recipe(load_recipe("imagenet-90")).optim.decay_norms
+
+
+@pytest.mark.parametrize("name", ["imagenet-a1", "imagenet-a2", "imagenet-a3"])
+def test_a_sum_over_classes_is_scaled_as_their_mean(name: str) -> None:
+    """timm's LAMB has an eps of 1e-6 and clips to a length of 1, for the mean over the 1000 classes."""
+    optim = check_recipe(load_recipe(name)).optim
+    assert (optim.eps, optim.clip_grad) == (1e-3, 1000)
 
 
 def test_torchvisions_average_by_its_own_rule() -> None:
@@ -138,10 +145,14 @@ def test_rates_at_the_published_batch_and_at_others() -> None:
 def test_finetune_begins_with_the_classifier() -> None:
     config = check_recipe(load_recipe("finetune"))
     network = places(plan(get_config("resnet18")))
-    first, second = phases_of(config.freeze, config.epochs, network)
+    first, second = phases_of(config.freeze.at_peak(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
-    assert (second.freeze, second.epochs, second.lr) == ("none", 16, 0.002)
-    assert second.lr < config.optim.lr
+    assert (second.freeze, second.epochs) == ("none", 16)
+    assert second.lr == pytest.approx(0.002)
+    assert first.epochs > config.cache.views  # or keeping the frozen part's answers would not pay
+    assert config.cache.cache == "auto"
+    assert not config.train_sizes
+    assert not config.mix.active(0)
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -163,7 +174,8 @@ def test_a_file_of_options_alone(tmp_path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe == Recipe(name="mine", settings=recipe.settings)
     config = check_recipe(recipe)
-    assert (config.optim.lr, config.optim.opt, config.freeze.freeze, config.name) == (0.02, "adamw", "layer3", "run7")
+    assert (config.optim.lr, config.optim.opt, config.freeze.freeze) == (0.02, "adamw", "layer3")
+    assert (config.name, config.output) == (None, "runs")  # which are a run's
     assert config.augment == {"erase": 0.25}
 
 
@@ -189,6 +201,29 @@ def test_the_options_of_a_run_are_a_recipe(tmp_path: Path) -> None:
     config = TrainConfig.from_options(load_recipe("reid").settings, data="digits", epochs=80)
     write_args(tmp_path / "args.yaml", config)
     assert check_recipe(load_recipe(tmp_path / "args.yaml")) == config
+
+
+def test_the_folder_of_a_run_is_no_part_of_its_recipe(tmp_path: Path) -> None:
+    config = TrainConfig.from_options(data="digits", name="first", output="there", recipe="cifar")
+    write_args(tmp_path / "args.yaml", config)
+    recipe = load_recipe(tmp_path / "args.yaml")
+    assert not {"name", "output"} & set(recipe.settings)
+    assert load_recipe(write(tmp_path, "settings: {name: first, epochs: 3}")).settings == {"epochs": 3}
+
+
+@pytest.mark.parametrize("text", ["recipe: finetune\nepochs: 3", "settings: {recipe: finetune, epochs: 3}"])
+def test_a_recipe_takes_nothing_from_another(text: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"takes no options from another; .*mine\.yaml has recipe: finetune; write"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_off_is_a_word_in_a_recipe(tmp_path: Path) -> None:
+    for text in (
+        "cache: off\npolicy: off\namp: off",
+        "settings: {cache: {cache: off}, augment: {policy: off}, amp: off}",
+    ):
+        config = check_recipe(load_recipe(write(tmp_path, text)))
+        assert (config.cache.cache, config.augment["policy"], config.amp) == ("off", "none", "off")
 
 
 def test_a_persons_choice_has_the_last_word() -> None:

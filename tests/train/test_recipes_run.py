@@ -30,8 +30,10 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     imagenet = "img_size" in recipe.settings
     options = {
         "epochs": 1, "batch_size": 6, "model_args": TINY if imagenet else SMALL, "amp": "off", "workers": 0,
-        "output": str(tmp_path), "freeze_epochs": 1,
+        "output": str(tmp_path),
     }  # fmt: skip
+    if recipe.settings.get("freeze"):
+        options |= {"epochs": 2, "freeze_epochs": 1}  # and thaws
     if imagenet:
         options["img_size"] = [32, 16] if name == "reid" else 32
     else:
@@ -44,8 +46,13 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     config = TrainConfig.from_options(recipe.settings, {"data": str(large), "recipe": name, **options})
     result = train(config, display=Display(quiet=True, silent=True))
     assert result.evaluation is not None
-    assert len(result.results) == 1
+    assert len(result.results) == options["epochs"]
     settled = read_args(result.folder / "args.yaml")
     assert settled.recipe == name
     assert (settled.optim.opt, settled.loss, settled.mix) == (config.optim.opt, config.loss, config.mix)
     assert settled.optim.lr == pytest.approx(config.optim.lr_for(6))
+    if name == "finetune":
+        assert [(phase.freeze, phase.lr) for phase in settled.phases] == [
+            ("backbone", None),
+            ("none", pytest.approx(settled.optim.lr / 10)),
+        ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,8 @@ from resnets.arch.variants import get_config
 from resnets.data.sources import open_dataset
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.model import build_model
-from resnets.train.config import TrainConfig
+from resnets.train.config import TrainConfig, write_args
+from resnets.train.recipes import load_recipe
 from resnets.train.settings import Settings, settle
 from resnets.weights.bundle import Bundle
 from tests.pictures import write_pictures
@@ -105,6 +107,78 @@ def test_pictures_too_small_for_the_network(pictures: Path) -> None:
     settled("resnet18", 64, batch_size=1)
     with pytest.raises(ShapeError, match="instance norm"):
         settled("resnet18_ibn_a", 16)
+
+
+def test_sizes_that_the_network_cannot_train_at(pictures: Path) -> None:
+    dataset = open_dataset(pictures)
+
+    def settled(model: str, *sides: int, **options: Any) -> Settings:
+        sizes = [[index / len(sides), side] for index, side in enumerate(sides)]
+        return settle(TrainConfig.from_options(data="x", model=model, train_sizes=sizes, **options), dataset)
+
+    with pytest.raises(ShapeError, match=r"^train_sizes: .*the least size is 32x32"):
+        settled("vgg11_bn", 32, 16, 64, img_size=64)
+    with pytest.raises(ConfigError, match=r"^train_sizes: batch normalisation .* pictures of 32x32"):
+        settled("resnet18", 32, img_size=64, batch_size=1)
+    with pytest.raises(ConfigError, match=r"^train_sizes: batch normalisation .* pictures of 32x16"):
+        settled("resnet18", 32, img_size=[128, 64], batch_size=1)
+    settled("vgg11_bn", 32, 64, img_size=64)
+
+
+def test_the_rate_of_steps_must_drop(pictures: Path) -> None:
+    dataset, recipe = open_dataset(pictures), load_recipe("imagenet-90").settings | {"img_size": 32}
+
+    def settled(**options: Any) -> Settings:
+        return settle(TrainConfig.from_options(recipe, data="x", **options), dataset)
+
+    with pytest.raises(
+        ConfigError, match=r"milestones are .* the run's 30, .*; got 30, 60, 80; set .*milestones=10,20$"
+    ):
+        settled(epochs=30)
+    with pytest.raises(ConfigError, match="run's 80"):
+        settled(epochs=80)
+    assert settled(epochs=30, milestones=[10, 20]).config.epochs == 30
+    assert settled(epochs=30, sched="cosine").config.schedule.milestones == ()
+
+
+@pytest.mark.parametrize("varied", [{"policy": "trivialaugment"}, {"jitter": [0.4, 0, 0, 0]}, {"grey": 0.1}])
+@pytest.mark.parametrize("kind", [{"depth": "uint16"}, {"depth": "float32"}, {"channels": 4}])
+def test_colours_are_those_of_bytes(pictures: Path, varied: dict[str, Any], kind: dict[str, Any]) -> None:
+    dataset = open_dataset(pictures)
+    with pytest.raises(ConfigError, match="policy, jitter and grey take pictures of bytes with 1 or 3 channels; got"):
+        settle(TrainConfig.from_options(data="x", **varied, **kind), dataset)
+    settle(TrainConfig.from_options(data="x", erase=0.5, **kind), dataset)
+    settle(TrainConfig.from_options(data="x", channels="L", **varied), dataset)
+
+
+def test_thawed_at_a_share_of_the_peak(pictures: Path) -> None:
+    dataset, recipe = open_dataset(pictures), load_recipe("finetune").settings
+
+    def rates(*layers: Any, **options: Any) -> list[float | None]:
+        config = TrainConfig.from_options(*layers, data="x", batch_size=16, **options)
+        return [phase.lr for phase in settle(config, dataset).config.phases]
+
+    assert rates(recipe) == [None, pytest.approx(0.1 * 0.02 * 16 / 64)]
+    assert rates(recipe, lr=1e-4) == [None, pytest.approx(1e-5)]
+    assert rates(recipe, thaw_lr=0.002) == [None, 0.002]
+    assert rates({"freeze": "backbone", "freeze_epochs": 4, "thaw_lr": 0.002}) == [None, 0.002]
+
+
+def test_settled_options_as_a_recipe(pictures: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(pictures)
+    first = settle(TrainConfig.from_options(load_recipe("finetune").settings, data="x"), dataset)
+    write_args(tmp_path / "args.yaml", first.config)
+    recipe = load_recipe(tmp_path / "args.yaml").settings
+
+    def settled(**options: Any) -> TrainConfig:
+        return settle(TrainConfig.from_options(recipe, {"data": "x", **options}), dataset).config
+
+    assert settled() == first.config
+    longer, whole, slow = settled(epochs=9), settled(freeze="none"), settled(lr=1e-4)
+    assert [phase.epochs for phase in longer.phases] == [4, 5]
+    assert [(phase.epochs, phase.freeze) for phase in whole.phases] == [(20, "none")]
+    assert [phase.lr for phase in slow.phases] == [None, pytest.approx(1e-5)]
+    assert {phase.layer_decay for phase in settled(layer_decay=0.5).phases} == {0.5}
 
 
 def test_options_that_contradict_the_data(pictures: Path) -> None:

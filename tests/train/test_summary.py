@@ -72,7 +72,7 @@ def test_a_run_leaves_its_recipe_events_and_plots_in_the_report(
     html = (folder / "report.html").read_text(encoding="utf-8")
     for text in (
         "Own pictures from pretrained weights",
-        "<tr><th>Optimiser</th><td>AdamW, betas 0.9 and 0.999, weight decay 0.0005 (weights only)</td></tr>",
+        "<tr><th>Optimiser</th><td>AdamW, betas 0.9 and 0.999, weight decay 0.05 (weights only)</td></tr>",
         "<td>up to layer1</td>",
         "<li>2026-01-01T00:00:00  went back &lt;b&gt;</li>",
         "12x12 pixels, RGB, uint8",

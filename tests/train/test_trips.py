@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,42 @@ def test_the_same_on_the_command_line() -> None:
     assert parse_settings(["lr=0.3"]) == parse_settings(["optim.lr=0.3"]) == {"optim": {"lr": 0.3}}
     assert parse_settings(["betas=0.9,0.99"]) == {"optim": {"betas": [0.9, 0.99]}}
     assert parse_settings(["ema=0.9", "ema_every=2"]) == {"average": {"ema": 0.9, "ema_every": 2}}
+
+
+@pytest.mark.parametrize(
+    ("words", "group", "name", "value"),
+    [
+        (("--set", "cache=off"), "cache", "cache", "off"),
+        (("--set", "policy=off"), "augment", "policy", "none"),
+        (("--opt", "adamw"), "optim", "weight_decay", 0.05),
+        (("--set", "balanced=true"), "sampling", "balanced", True),
+    ],
+)
+def test_what_is_said_is_what_is_done(
+    words: tuple[str, ...], group: str, name: str, value: Any, command: Command, pictures: Path
+) -> None:
+    answer = command("train", pictures, "--dry-run", "--json", *words)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["args"][group][name] == value
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--freeze-epochs", "3"),
+        ("--recipe", "imagenet-90", "--epochs", "30"),
+        ("--set", "train_sizes=[[0,0]]"),
+        ("--set", "phases=[{epochs: 3, frezze: backbone}]"),
+        ("--set", "jitter=0.4"),
+        ("--opt", "adam"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_line(
+    words: tuple[str, ...], command: Command, pictures: Path, tmp_path: Path
+) -> None:
+    answer = command("train", pictures, "--output", tmp_path / "runs", *words)
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (1, "", 1)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

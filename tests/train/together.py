@@ -49,8 +49,11 @@ def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
     """A run of the `RUNS`, called so unless options name it; on the pictures beside `folder`."""
     settings = {"lr": 0.05, "amp": "off", "warmup_epochs": 0.5, "batch_size": 8, "cache": "off", "device": "cpu"}
     settings |= {"data": str(folder.parent / "pictures"), "output": str(folder), "name": kind, "workers": 0}
-    # Plots are not what is tried here, and take long.
-    with mock.patch("resnets.train.session.write_summary", return_value=None):
+    # Plots are not what is tried here, and take long; of small batches, every process validates some.
+    with (
+        mock.patch("resnets.train.session.write_summary", return_value=None),
+        mock.patch("resnets.train.session.VALIDATION_BATCH", 8),
+    ):
         return train(TrainConfig.from_options(settings | RUNS[kind] | options), display=Display(quiet=True))
 
 

@@ -42,14 +42,14 @@ def run(
         int | None, typer.Option(metavar="N", help="Pictures a step; up to 128, fewer for few or large ones.", **RECIPE)
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(metavar="X", help="Peak learning rate; 0.1 for 128 pictures a step.", **RECIPE)
+        float | None, typer.Option(metavar="X", help="Peak learning rate; by --opt, 0.1 with sgd.", **RECIPE)
     ] = None,
     opt: Annotated[str | None, typer.Option(metavar="sgd|adamw|lamb|muon", help="Optimiser; sgd.", **RECIPE)] = None,
     sched: Annotated[
         str | None, typer.Option(metavar="NAME", help="cosine, linear, step, onecycle, constant; cosine.", **RECIPE)
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(metavar="X", help="Of weights, not of norms and biases; 5e-4.", **RECIPE)
+        float | None, typer.Option(metavar="X", help="Of weights; by --opt, 5e-4 with sgd.", **RECIPE)
     ] = None,
     smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing; 0.1.", **RECIPE)] = None,
     setting: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -29,6 +29,17 @@ class Average:
         self._model, self._config = model, config
         self.tensors: dict[str, Tensor] = {}
         self.count = 0
+        self._held: frozenset[str] = frozenset()
+        self._moving: list[str] | None = None  # None: to be found out
+
+    def hold(self, names: Iterable[str]) -> None:
+        """From now on these tensors of the network do not move: where the mean is equal to them already, it stays."""
+        self._held, self._moving = frozenset(names), None
+
+    @property
+    def rests(self) -> bool:
+        """Whether the mean of what does not move is known to be equal to it; true before the first update."""
+        return not self.tensors or (self._moving is not None and self._held.isdisjoint(self._moving))
 
     def _live(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}
@@ -55,13 +66,19 @@ class Average:
         live = self._live()
         if not self.tensors:
             self.tensors = {name: tensor.clone() for name, tensor in live.items()}
-        else:
-            torch._foreach_lerp_(list(self.tensors.values()), list(live.values()), share)
+        if self._moving is None:
+            self._moving = [
+                name
+                for name, mean in self.tensors.items()
+                if name not in self._held or not torch.equal(mean, live[name])
+            ]
+        if self.count:
+            torch._foreach_lerp_([self.tensors[name] for name in self._moving], [live[n] for n in self._moving], share)
         self.count += 1
 
     def restore(self, tensors: Mapping[str, Tensor], count: int) -> None:
         """Take over what `tensors` and `count` were."""
-        self.tensors, self.count = {}, count
+        self.tensors, self.count, self._moving = {}, count, None
         if count:
             self.tensors = {name: torch.empty_like(live).copy_(tensors[name]) for name, live in self._live().items()}
 

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,11 +22,16 @@ from resnets.data.batches import Batch, Batches
 from resnets.data.sampling import Order
 from resnets.errors import ConfigError, TrainingError
 from resnets.train.prefix import Prefix
+from resnets.train.step import is_out_of_memory
 
-__all__ = ["CacheLimits", "CachedBatches", "Orders", "PrefixCache", "fill_cache"]
+__all__ = ["CacheLimits", "CachedBatches", "NoRoomError", "Orders", "PrefixCache", "fill_cache", "keep_in_order"]
 
 Indices = npt.NDArray[np.int64]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class NoRoomError(TrainingError):
+    """A cache within its limits for which the machine has no memory, or the disk no room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,12 @@ class CacheLimits:
             return "memory"
         return "file" if self.folder is not None and needed <= self.file_bytes else None
 
+    def beside(self, cache: PrefixCache) -> CacheLimits:
+        """What is left for another cache."""
+        if cache.home == "memory":
+            return replace(self, memory_bytes=self.memory_bytes - cache.size)
+        return replace(self, file_bytes=self.file_bytes - cache.size)
+
 
 class PrefixCache:
     """A row for every view of every picture, in memory or in a file that has no name and goes with the cache.
@@ -58,6 +69,7 @@ class PrefixCache:
         row: of one picture, (C, H, W) or (D,).
         dtype: of the numbers kept; answered: of what the prefix answered, which mixed precision makes 16-bit.
         home: `memory` or `file`.
+        size: bytes.
     """
 
     def __init__(
@@ -81,7 +93,7 @@ class PrefixCache:
 
         Raises:
             ConfigError: a number below 1, or a type other than float32, bfloat16 and float16.
-            TrainingError: no permission or no room in `folder`.
+            NoRoomError: no memory, or no permission or no room in `folder`.
         """
         if min(views, count) < 1:
             raise ConfigError(f"a cache has 1 view of 1 picture or more; got {views} of {count}; 1 view is usual")
@@ -92,11 +104,12 @@ class PrefixCache:
         self._last = channels_last and len(row) == 3
         stored = (*row[1:], row[0]) if self._last else row
         shape = (views * count, *stored)
+        self.size = self.bytes_for(views, count, row, dtype)
         if home == "file":
             assert folder is not None
-            self._rows = _mapped(folder, self.bytes_for(views, count, row, dtype)).view(dtype).view(shape)
+            self._rows = _mapped(folder, self.size).view(dtype).view(shape)
         else:
-            self._rows = torch.empty(shape, dtype=dtype, device=device)
+            self._rows = _reserved(self.size, device).view(dtype).view(shape)
         self._filled = np.zeros(views * count, np.bool_)
 
     @classmethod
@@ -111,7 +124,11 @@ class PrefixCache:
         channels_last: bool = True,
         device: torch.device | str = "cpu",
     ) -> PrefixCache | None:
-        """A cache within `limits`; `None` where it does not fit and the caller has to train the plain way."""
+        """A cache within `limits`; `None` where it does not fit and the caller has to train the plain way.
+
+        Raises:
+            NoRoomError: it would fit, but there is no memory or no room.
+        """
         home = limits.home(cls.bytes_for(views, count, row, dtype))
         if home is None:
             return None
@@ -172,6 +189,19 @@ class PrefixCache:
         self._filled[:] = False
 
 
+def _reserved(size: int, device: torch.device | str) -> Tensor:
+    """(size,) bytes of memory."""
+    try:
+        return torch.empty(size, dtype=torch.uint8, device=device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NoRoomError(
+            f"the frozen part's cache needs {size / 2**20:,.0f} MiB of memory; {device} has less; "
+            "keep fewer views or 16 bits, or train without the cache"
+        ) from None
+
+
 def _mapped(folder: Path, size: int) -> Tensor:
     """(size,) bytes of a new file without a name; its room is taken at once, since a map has no way to say "full"."""
     try:
@@ -184,7 +214,7 @@ def _mapped(folder: Path, size: int) -> Tensor:
                 file.flush()
             return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,)))
     except OSError as error:
-        raise TrainingError(
+        raise NoRoomError(
             f"the frozen part's cache needs {size / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
             "make room, keep fewer views or 16 bits, or train without the cache"
         ) from None
@@ -236,6 +266,36 @@ def fill_cache(
     return True
 
 
+def keep_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> CachedBatches | None:
+    """What a prefix answers to batches in order, none varied, computed as the weights are.
+
+    Args:
+        batches: of a whole split; what comes out has their bounds, and is what the prefix answers to the bit.
+
+    Returns:
+        Batches of those answers; `None` where they do not fit into `limits`.
+
+    Raises:
+        NoRoomError: they would fit, but there is no memory or no room.
+    """
+    count = batches.bounds[-1][1]
+    labels, cache = np.zeros(count, np.int64), None
+    for x, y, indices in batches.epoch(0):
+        with prefix.computing(device=x.device.type):
+            features = prefix(x)
+            if cache is None:
+                last = features.ndim == 4 and features.stride(3) == features.shape[1]  # even of a single cell
+                row = tuple(features.shape[1:])
+                cache = PrefixCache.create(1, count, row, limits=limits, channels_last=last, device=x.device)
+                if cache is None:
+                    return None
+            cache.write(0, indices.numpy(), features)
+        labels[indices.numpy()] = y.cpu().numpy()
+    assert cache is not None
+    assert not cache.missing(0)
+    return CachedBatches(cache, labels, _InOrder(batches.bounds), device=x.device)
+
+
 class Orders(Protocol):
     """The order of every epoch, as `data.sampling.Epochs` has it."""
 
@@ -246,8 +306,19 @@ class Orders(Protocol):
         ...
 
 
+class _InOrder:
+    """Every picture once, in order: the `Orders` of a split that is measured."""
+
+    def __init__(self, bounds: list[tuple[int, int]]) -> None:
+        self.bounds = bounds
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
+        for first, last in self.bounds[start:]:
+            yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
+
+
 class CachedBatches:
-    """Training batches whose `x` is what the frozen part answered. The `Batches` of the epochs that run on a cache.
+    """Batches whose `x` is what the frozen part answered. The `Batches` of the epochs that run on a cache.
 
     Epoch e reads view `(e - first) % V`; a picture that comes several times in an epoch (repeated augmentation,
     balanced classes) reads the views after it, in turn. With as many views as epochs and plain sampling, these are

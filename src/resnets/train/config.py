@@ -8,7 +8,7 @@ from the data; a run's `args.yaml` holds the result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from resnets.data.mix import MixConfig
 from resnets.data.policy import parse_policy
 from resnets.data.sampling import Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
+from resnets.train.checking import checked
+from resnets.train.layering import Nested, filled, overlay
 from resnets.train.options import (
     AverageConfig,
     CacheConfig,
@@ -29,7 +31,8 @@ from resnets.train.options import (
     ScheduleConfig,
     require,
 )
-from resnets.train.phases import FreezeConfig, Phase
+from resnets.train.phases import NONE, FreezeConfig, Phase
+from resnets.train.yaml_text import load_yaml
 
 __all__ = ["GROUPS", "TrainConfig", "nested", "option_names", "parse_settings", "read_args", "read_yaml", "write_args"]
 
@@ -45,7 +48,6 @@ GROUPS: dict[str, type] = {
     "cache": CacheConfig,
     "save": SaveConfig,
 }
-Nested = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ class TrainConfig:
         optim, schedule, loss, mix, sampling, average, cache, save: see their classes.
         augment: fields of `AugmentConfig`; those left out follow from the pictures.
         freeze: what does not train at first.
-        phases: the same in full, in place of `epochs` and `freeze`.
+        phases: the same in full, in place of `epochs` and `freeze`: a list of mappings, each with `epochs` and any of
+            `freeze`, `lr`, `warmup_epochs`, `layer_decay`, `bn_stats`, `bn_affine`; see docs/training.md, "Freezing".
     """
 
     data: str
@@ -127,7 +130,11 @@ class TrainConfig:
     save: SaveConfig = field(default_factory=SaveConfig)
 
     def __post_init__(self) -> None:
-        size, starts = self.size, [start for start, _ in self.train_sizes]
+        size, starts, sides = (
+            self.size,
+            [start for start, _ in self.train_sizes],
+            [side for _, side in self.train_sizes],
+        )
         require(
             self,
             {
@@ -135,8 +142,9 @@ class TrainConfig:
                 "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
                 "img_size": (size is None or (len(size) == 2 and min(size) >= 1), "pixels a side, or (H, W)"),
                 "train_sizes": (
-                    not starts or (starts == sorted(set(starts)) and starts[0] == 0 and starts[-1] < 1),
-                    "shares of the run that rise from 0 to below 1, each with a size",
+                    not starts
+                    or (starts == sorted(set(starts)) and starts[0] == 0 and starts[-1] < 1 and min(sides) >= 1),
+                    "shares of the run that rise from 0 to below 1, each with a size of at least 1 pixel",
                 ),
                 "crop_pct": (self.crop_pct is None or 0 < self.crop_pct <= 1, "in (0, 1]"),
                 "val_fraction": (0 <= self.val_fraction < 1, "in [0, 1)"),
@@ -164,7 +172,7 @@ class TrainConfig:
 
     @classmethod
     def from_options(cls, *layers: Mapping[str, Any], **options: Any) -> TrainConfig:
-        """The configuration of these options, checked strictly; a later layer has the last word.
+        """The configuration of these options, checked strictly; a later layer has the last word, see `layering`.
 
         Args:
             layers: such as a recipe's settings, then a person's choices; names as in `nested`.
@@ -172,12 +180,36 @@ class TrainConfig:
 
         Raises:
             UnknownNameError: an option that there is not; the nearest are named.
-            ConfigError: a value of the wrong type or against its rule.
+            ConfigError: a value of the wrong type or against its rule, or options that contradict each other.
         """
+        said = [nested(layer) for layer in (*layers, options) if layer]
         merged: Nested = {}
-        for layer in (*layers, options):
-            _update(merged, nested(layer))
-        return _checked(merged)
+        for layer in said:
+            merged = overlay(merged, layer)
+        checked(AugmentConfig, merged.get("augment", {}), "augment")
+        config = checked(cls, filled(merged))
+        if config.phases:
+            total = sum(phase.epochs for phase in config.phases)
+            if "epochs" in merged and config.epochs != total:
+                raise ConfigError(
+                    f"epochs are those of all phases together, {total}; got {config.epochs}; leave one of them out"
+                )
+            config = replace(config, epochs=total)
+        if said:
+            _check_thawing(config, said[-1].get("freeze", {}))
+        return config
+
+
+def _check_thawing(config: TrainConfig, said: Mapping[str, Any]) -> None:
+    """Of freezing, the last word must mean something; a recipe's may wait for a `freeze`."""
+    if "freeze" in said or {config.freeze.freeze, *(phase.freeze for phase in config.phases)} != {NONE}:
+        return
+    usual = FreezeConfig()
+    for name in ("freeze_epochs", "thaw", "thaw_lr", "thaw_lr_share"):
+        if said.get(name, getattr(usual, name)) != getattr(usual, name):
+            raise ConfigError(
+                f"{name} is for a frozen network; got {said[name]}, and nothing is frozen; add freeze=backbone"
+            )
 
 
 def option_names() -> dict[str, str]:
@@ -220,7 +252,19 @@ def nested(options: Mapping[str, Any], *, network: Iterable[str] = ()) -> Nested
                 raise UnknownNameError("training option", f"{group}.{name}", known)
         found.setdefault(group, {}).update(inner)
     if (policy := found.get("augment", {}).get("policy")) is not None:
-        found["augment"] = {**parse_policy(str(policy)), **{k: v for k, v in found["augment"].items() if k != "policy"}}
+        rest = {name: value for name, value in found["augment"].items() if name != "policy"}
+        found["augment"] = {**parse_policy("none" if policy in (False, "off") else str(policy)), **rest}
+    for name in ("amp", "compile"):
+        if found.get(name) is False:  # Python's word for off
+            found[name] = "off"
+    if found.get("cache", {}).get("cache") is False:
+        found["cache"] = {**found["cache"], "cache": "off"}
+    known = [one.name for one in fields(Phase)]
+    phases = found.get("phases")
+    for phase in phases if isinstance(phases, list | tuple) else ():
+        for key in phase if isinstance(phase, Mapping) else ():
+            if key not in known:
+                raise UnknownNameError("option of a phase", str(key), known)
     return found
 
 
@@ -246,40 +290,12 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
             continue
         try:
             inner = value if value.strip().startswith(("[", "{")) or "," not in value else f"[{value}]"
-            one = nested({name: yaml.safe_load(inner)}, network=network)
+            one = nested({name: load_yaml(inner)}, network=network)
         except yaml.YAMLError:
             raise ConfigError(f"a setting's value is YAML; got {text!r}; write, for example, betas=0.9,0.99") from None
         for group, values in one.items():
             found[group] = {**found.get(group, {}), **values} if group in GROUPS else values
     return found
-
-
-def _update(merged: Nested, layer: Nested) -> None:
-    for key, value in layer.items():
-        if value is False and key in ("amp", "compile"):
-            value = "off"  # which YAML reads as false
-        if key == "optim" and "lr" in value and "lr_batch" not in value:
-            value = value | {"lr_batch": None}  # who names a rate means that rate
-        if key in (*GROUPS, "model_args") and isinstance(value, Mapping):
-            merged[key] = {**merged.get(key, {}), **value}
-        else:
-            merged[key] = value
-
-
-def _checked(values: Nested) -> TrainConfig:
-    """Raises ConfigError, one line."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        TypeAdapter(AugmentConfig).validate_python(values.get("augment", {}))
-        return TypeAdapter(TrainConfig).validate_python(values)  # `5e-4`, which is text in YAML, becomes a number
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = first["msg"].removeprefix("Value error, ")
-        where = ".".join(str(part) for part in first["loc"] if part not in ("int", "tuple"))
-        if first["type"] == "value_error":  # a rule of ours says all there is to say
-            raise ConfigError(what) from None
-        raise ConfigError(f"{f'{where}: ' if where else ''}{what}; got {first['input']!r}") from None
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
@@ -301,7 +317,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         TrainingError: no such file, no YAML, or no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise TrainingError(f"{what}; {path}: {type(error).__name__}; is it there, and YAML?") from None
     if not isinstance(values, dict):

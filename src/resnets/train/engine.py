@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from resnets.data.batches import Batches
+from resnets.data.batches import Batch, Batches
 from resnets.data.dataset import Dataset
 from resnets.data.loading import make_batches
 from resnets.data.sampling import Sampling
@@ -21,10 +22,11 @@ from resnets.train.layout import pick_layout
 from resnets.train.loop import EpochResult, Meter, NotFiniteError, pick_amp, pick_device, run_epoch
 from resnets.train.losses import Loss, class_weights
 from resnets.train.phases import phase_at
+from resnets.train.prefix import Tail
 from resnets.train.progress import Display
 from resnets.train.record import memory_mib, size_at
 from resnets.train.settings import Settings
-from resnets.train.stage import Stage, enter, keep_answers
+from resnets.train.stage import Stage, enter, keep_answers, keep_measured
 from resnets.train.statistics import measure_statistics
 from resnets.train.step import Stepper
 from resnets.weights.create import create_model
@@ -69,7 +71,7 @@ class Engine:
         self.images, self.stop = dataset.splits["train"], stop
         self.device = pick_device(world.device(config.device))
         self.amp = pick_amp(config.amp, self.device)
-        self.batches = self._batches(config.sampling)
+        self.batches = self._batches(config.sampling, config.update_size)
         self.model = self._model(config.pretrained if fresh else None)
         self.average = Average(self.model, config.average)
         self.meter = Meter(self.device)
@@ -91,13 +93,13 @@ class Engine:
         )
         self._connect()
 
-    def _batches(self, sampling: Sampling) -> Batches:
+    def _batches(self, sampling: Sampling, size: int) -> Batches:
         config = self.config
         return make_batches(
             self.images,
             self.settings.contract,
             augment=self.settings.augment,
-            batch_size=config.update_size,
+            batch_size=size,
             seed=config.seed,
             device=self.device,
             workers=config.workers,
@@ -124,6 +126,7 @@ class Engine:
         if self.config.compile != "off":
             network.compile(mode=None if self.config.compile == "default" else self.config.compile)
         self.stepper.network = self.stage.suffix or network
+        self.average.hold(self.frozen.tensors())
 
     @property
     def frozen(self) -> Frozen:
@@ -144,15 +147,16 @@ class Engine:
         return True
 
     def keep_answers(self) -> None:
-        """Compute the frozen part's answers once, if the phase has such a part."""
-        if self.world.size > 1 or self.stage.suffix is not None:
+        """Compute the frozen part's answers once, if the phase has such a part; say so, or why not."""
+        if self.stage.suffix is not None:
             return
-        did = keep_answers(
+        said = keep_answers(
             self.stage,
             self.config,
             self.images,
-            lambda: self._batches(Sampling()),
+            lambda: self._batches(Sampling(), self.config.batch_size or 1),
             self.settings.contract.size,
+            processes=self.world.size,
             folder=self.folder,
             amp=self.amp,
             layout=self.layout,
@@ -161,9 +165,25 @@ class Engine:
             stop=self.stop,
         )
         self.display.stop()
-        if did:
-            self.display.say(did)
+        if said:
+            self.display.say(said)
+        if self.stage.batches is not self.batches:
             self._connect()
+
+    def to_measure(self, model: Network, batches: Batches) -> tuple[nn.Module, Iterable[Batch]]:
+        """What to run on what, to know what `model` answers to the pictures of `batches`: to the bit the same.
+
+        Where the network that trains is measured and its frozen part's answers are kept, the rest of it on those that
+        are kept of these pictures.
+        """
+        stage = self.stage
+        own = model is self.model and self.average.rests
+        if own and stage.suffix is not None and self.config.compile == "off":  # compiled, it computes otherwise
+            if said := keep_measured(stage, batches):
+                self.display.say(said)
+            if (kept := stage.measured) is not None:
+                return Tail(stage.suffix), kept.epoch(0)
+        return model, batches.epoch(0)
 
     def run(
         self, epoch: int, start: int, stop: Callable[[], bool], pause: Callable[[int], None] = lambda done: None
@@ -171,6 +191,7 @@ class Engine:
         """An epoch from batch `start` on; see `run_epoch`."""
         self.stepper.mixing = self.config.mix if self.config.mix.active(epoch) else None
         self.frozen.train_mode()
+        self.frozen.remember()
         return run_epoch(
             self.stepper,
             self.stage.batches,
@@ -198,7 +219,16 @@ class Engine:
         """Within it the network has the weights that are measured and kept: averaged ones, where asked for."""
         with self.average.applied():
             if self.config.average.swa_epochs and self.average.count:
-                measure_statistics(self.model, self.batches, epoch, layout=self.layout, amp=self.amp)
+                measure_statistics(
+                    self.model,
+                    self.batches,
+                    epoch,
+                    size=size_at(self.config, self.settings.contract.size, epoch),
+                    parts=self.stepper.parts,
+                    layout=self.layout,
+                    amp=self.amp,
+                )
+            self.world.same_buffers(self.model)  # an average is of each process's own statistics
             yield
 
     def require_finite(self, epoch: int, done: int) -> None:

@@ -63,6 +63,7 @@ class Frozen:
 
     def __init__(self, model: Network, phase: Phase, paths: tuple[str, ...], still: tuple[str, ...]) -> None:
         self.model, self.phase, self.paths, self.still = model, phase, paths, still
+        self._remembered: dict[str, str] | None = None
 
     def train_mode(self) -> None:
         """What `model.train()` is to others: the frozen part computes as in evaluation, the rest as in training.
@@ -103,12 +104,22 @@ class Frozen:
         """A hash of every tensor of `tensors`: of its type, shape and bytes."""
         return {name: _hash(tensor) for name, tensor in self.tensors().items()}
 
-    def verify(self, before: dict[str, str]) -> None:
-        """Raise unless all is as it was when `before` was taken by `fingerprint`.
+    def remember(self) -> None:
+        """Take the fingerprint that `verify` holds the network against, before the first step; later calls do nothing.
+
+        Whatever changes a frozen tensor from then on is found: a step, a validation, whoever writes models.
+        """
+        if self._remembered is None:
+            self._remembered = self.fingerprint()
+
+    def verify(self, before: dict[str, str] | None = None) -> None:
+        """Raise unless all is as it was when `before` was taken by `fingerprint`; `None`: by `remember`.
 
         Raises:
             TrainingError: a frozen tensor changed, came or went; names the first and says how many.
         """
+        before = self._remembered if before is None else before
+        assert before is not None
         after = self.fingerprint()
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if changed:

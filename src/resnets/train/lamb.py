@@ -15,7 +15,7 @@ class Lamb(torch.optim.Optimizer):
     """Adam whose step in each tensor is as long as the tensor's own norm times the learning rate.
 
     As ResNet strikes back uses it: bias-corrected moments, decay added to the step before its length is taken, no
-    trust ratio for tensors that are not decayed (norms and biases).
+    trust ratio for tensors that are not decayed (norms and biases). Gradients are clipped by whoever steps, if at all.
 
     Args:
         params: tensors or groups of them.

@@ -16,12 +16,15 @@ from resnets.train.options import LossConfig
 
 __all__ = ["Loss", "class_weights"]
 
+LEAST = 1e-12  # weight of a batch; one of no more weighs nothing
+
 
 class Loss(nn.Module):
     """Logits (N, K) and labels -> the mean loss.
 
     Labels are (N,) int64 classes, or (N, K) shares that sum to one, as mixing makes them. Weighted by class, the mean
-    is over the weights, as torch's `cross_entropy` has it.
+    is over the weights, as torch's `cross_entropy` has it, and zero where all weigh nothing. A yes or no for every
+    class is summed over the classes, all with the weight of the picture.
 
     Args:
         config: which loss, and how smoothed.
@@ -41,37 +44,39 @@ class Loss(nn.Module):
             if self.weights is None:
                 return F.cross_entropy(logits, labels, label_smoothing=config.smoothing)
             whole = F.cross_entropy(logits, labels, self.weights, reduction="sum", label_smoothing=config.smoothing)
-            return whole / self.mass(labels)
+            return self._mean(whole, labels)
         shares = self.targets(labels, logits.shape[1])
         if config.loss == "bce":
-            return self._binary(logits, shares)
+            each = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)  # (N,)
+            return self._mean((each if self.weights is None else each * self._weigh(labels)).sum(), labels)
         log_shares = F.log_softmax(logits, 1)
         by_class = -shares * log_shares  # (N, K)
         if config.loss == "focal":
             by_class = by_class * (1 - log_shares.exp()).clamp(min=1e-12) ** config.focal_gamma
         if self.weights is None:
             return by_class.sum(1).mean()
-        return (by_class * self.weights).sum() / self.mass(labels)
+        return self._mean((by_class * self.weights).sum(), labels)
 
     def mass(self, labels: Tensor) -> Tensor | int:
         """What the mean over `labels` divides by: pictures, or their weights; so a batch is the mean of its parts."""
-        if self.weights is None or self.config.loss == "bce":
-            return len(labels)
-        each = self.weights[labels] if labels.ndim == 1 else labels * self.weights
-        return each.sum().clamp(min=1e-12)  # where all weigh nothing
+        return len(labels) if self.weights is None else self._weigh(labels).sum().clamp(min=LEAST)
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
-        """(N, K) float32 shares of `labels`, smoothed."""
+        """(N, K) float32 shares of `labels`: `bce`'s yes or no, if it asks for that, then smoothed."""
         shares = soft_targets(labels, classes) if labels.ndim == 1 else labels.float()
+        if self.config.loss == "bce" and self.config.bce_threshold is not None:
+            shares = (shares > self.config.bce_threshold).to(shares)
         smoothing = self.config.smoothing
         return shares * (1 - smoothing) + smoothing / classes if smoothing else shares
 
-    def _binary(self, logits: Tensor, shares: Tensor) -> Tensor:
-        """Mean over pictures of the sum over classes, as ResNet strikes back has it (timm's `sum_classes`)."""
-        if self.config.bce_threshold is not None:
-            shares = (shares > self.config.bce_threshold).to(shares)
-        each = F.binary_cross_entropy_with_logits(logits, shares, self.weights, reduction="none")
-        return each.sum(1).mean()
+    def _weigh(self, labels: Tensor) -> Tensor:
+        """(N,) weights of the pictures; of a mixed one, by its shares."""
+        assert self.weights is not None
+        return self.weights[labels] if labels.ndim == 1 else (labels * self.weights).sum(1)
+
+    def _mean(self, whole: Tensor, labels: Tensor) -> Tensor:
+        mass = self.mass(labels)
+        return whole / mass if isinstance(mass, int) else whole / mass * (mass > LEAST)
 
 
 def class_weights(config: LossConfig, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:

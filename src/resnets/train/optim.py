@@ -47,16 +47,21 @@ def build_optimizer(
 
 
 class _FusedSGD(torch.optim.SGD):
-    """torch's, which takes a group only if all of its tensors have a momentum or none: not so once some thaw."""
+    """torch's, where every momentum starts as zeros.
+
+    torch takes a group only if all of its tensors have a momentum or none, which ends once some thaw; and a first step
+    that a loss scaler skips leaves the momentum as the memory was.
+    """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update; a tensor that comes later starts from no momentum."""
+        """One update; the first moves a tensor by its gradient alone, as torch's does."""
         for group in self.param_groups:
-            trained = [tensor for tensor in group["params"] if tensor.grad is not None and group["momentum"]]
-            new = [tensor for tensor in trained if self.state.get(tensor, {}).get("momentum_buffer") is None]
-            for tensor in new if len(new) < len(trained) else ():
-                self.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
+            for tensor in group["params"]:
+                if tensor.grad is not None and group["momentum"]:
+                    state = self.state[tensor]
+                    if state.get("momentum_buffer") is None:
+                        state["momentum_buffer"] = torch.zeros_like(tensor)
         return super().step(closure)
 
 

@@ -7,7 +7,21 @@ from typing import Any, Literal
 
 from resnets.errors import ConfigError
 
-__all__ = ["AverageConfig", "CacheConfig", "LossConfig", "OptimConfig", "SaveConfig", "ScheduleConfig", "require"]
+__all__ = [
+    "OPTIMISERS",
+    "AverageConfig",
+    "CacheConfig",
+    "LossConfig",
+    "OptimConfig",
+    "SaveConfig",
+    "ScheduleConfig",
+    "require",
+]
+
+OPTIMISERS: dict[str, dict[str, Any]] = {  # what `TrainConfig.from_options` takes where nobody names it
+    "adamw": {"lr": 1e-3, "weight_decay": 0.05},
+    "lamb": {"lr": 5e-3, "lr_batch": 2048, "weight_decay": 0.02},
+}
 
 
 def require(options: object, rules: dict[str, tuple[bool, str]]) -> None:
@@ -23,12 +37,14 @@ class OptimConfig:
 
     Args:
         opt: `sgd`, `adamw`, `lamb` or `muon`.
-        lr: peak learning rate.
+        lr: peak learning rate; where it is not named, 0.1 (`sgd`, `muon`), 0.001 (`adamw`), or 0.005 for a batch of
+            2048 (`lamb`).
         lr_batch: the batch that `lr` is meant for; another batch gets it in proportion (`sgd`) or by the square root
             (`adamw`, `lamb`, `muon`). `None` takes `lr` as it is.
         momentum: of SGD and Muon; nesterov: whether SGD's is Nesterov's (Muon's is).
         betas: of AdamW and LAMB, both moments'; eps: of AdamW and LAMB, added to the root.
-        weight_decay: of weights; decay_norms: whether norms and biases are decayed too.
+        weight_decay: of weights, where it is not named, 5e-4 (`sgd`, `muon`), 0.05 (`adamw`) or 0.02 (`lamb`);
+            decay_norms: whether norms and biases are decayed too.
         clip_grad: longest gradient, over all weights together; `None` for none.
         accumulate: batches that run one after the other for one update, their gradients averaged: a large batch in
             little memory. Batch norms see the small ones.
@@ -113,7 +129,7 @@ class LossConfig:
             looks away from what is easy (Lin et al. 2017).
         smoothing: label smoothing in [0, 1).
         focal_gamma: of `focal`; 0 is cross-entropy.
-        bce_threshold: `bce` counts a mixed label above this as a yes; `None` leaves it a share.
+        bce_threshold: `bce` counts a mixed label above this as a yes, before smoothing; `None` leaves it a share.
         class_weights: `none`; `balanced`, in inverse proportion to a class's pictures; or one number a class.
     """
 
@@ -207,9 +223,9 @@ class CacheConfig:
     """Whether what a frozen part answers is computed once and kept.
 
     Args:
-        cache: `auto` keeps it wherever a phase freezes the first part of the network with its statistics, lasts longer
-            than there are views, and the answers fit; `off` runs every picture through the frozen part every epoch.
-        views: variations of each picture that are kept; epochs take them in turn.
+        cache: `auto` keeps it wherever a phase freezes the first part of the network with its statistics for more than
+            one epoch, and the answers fit; `off` runs every picture through the frozen part every epoch.
+        views: variations of each picture that are kept, fewer than the phase has epochs, which take them in turn.
         cache_memory_gb: most that may be kept in memory; cache_disk_gb: most in a file in the run's folder instead.
         cache_16bit: keep numbers of 16 bits: half the room.
     """

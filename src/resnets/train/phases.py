@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from resnets.errors import ConfigError, UnknownNameError
@@ -59,12 +59,16 @@ class FreezeConfig:
     """Freezing in a few words, as flags say it.
 
     Args:
-        freeze: up to where, as in `Phase`; with `none`, what else is said of freezing and thawing means nothing.
+        freeze: up to where the network is frozen, from the input on: `none`; `stem`, `layer1`.. (a VGG's `block1`..);
+            or `backbone`, all but the classifier. With `none`, what else is said of thawing means nothing.
         freeze_epochs: for how many epochs; `None`: all of them.
         thaw: what happens then: `all` at once, or `stages`, one place after the other from the classifier back to
             the input, for equally many epochs each (Howard and Ruder 2018), the odd ones last.
         thaw_lr: peak learning rate from then on; `None`: the run's.
-        layer_decay, bn_stats, bn_affine: of every phase, as in `Phase`.
+        thaw_lr_share: the same as a share of the run's, in place of `thaw_lr`.
+        layer_decay: in (0, 1]; each layer learns at this share of the rate of the layer behind it.
+        bn_stats: whether running statistics of batch norms move: `auto`, all but those of the frozen part; `train`,
+            all; `frozen`, none; bn_affine: whether their weights and biases train, in the same words.
 
     Raises:
         ConfigError: a value outside its rule.
@@ -74,6 +78,7 @@ class FreezeConfig:
     freeze_epochs: int | None = None
     thaw: Literal["all", "stages"] = "all"
     thaw_lr: float | None = None
+    thaw_lr_share: float | None = None
     layer_decay: float = 1.0
     bn_stats: Moves = "auto"
     bn_affine: Moves = "auto"
@@ -83,8 +88,20 @@ class FreezeConfig:
             freeze_epochs=(self.freeze_epochs, self.freeze_epochs is None or self.freeze_epochs >= 1, "at least 1"),
             thaw=(self.thaw, self.thaw in ("all", "stages"), "all or stages"),
             thaw_lr=(self.thaw_lr, self.thaw_lr is None or self.thaw_lr > 0, "above 0"),
+            thaw_lr_share=(self.thaw_lr_share, self.thaw_lr_share is None or self.thaw_lr_share > 0, "above 0"),
         )
+        if self.thaw_lr is not None and self.thaw_lr_share is not None:
+            raise ConfigError(
+                f"thaw_lr or its share of the run's is given; got {self.thaw_lr} and thaw_lr_share "
+                f"{self.thaw_lr_share}; leave one out"
+            )
         self._phase(1)
+
+    def at_peak(self, lr: float) -> FreezeConfig:
+        """The same with its rate as a number, for a run whose peak learning rate is `lr`."""
+        if self.thaw_lr_share is None:
+            return self
+        return replace(self, thaw_lr=self.thaw_lr_share * lr, thaw_lr_share=None)
 
     def _phase(self, epochs: int, freeze: str = NONE, lr: float | None = None) -> Phase:
         return Phase(
@@ -116,6 +133,7 @@ def phases_of(config: FreezeConfig, total_epochs: int, places: Sequence[str]) ->
     """The phases that `config` means.
 
     Args:
+        config: `at_peak` of the run.
         total_epochs: of the run.
         places: of the network, from `places.places(plan)`.
 

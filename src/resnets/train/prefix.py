@@ -23,7 +23,7 @@ from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
 from resnets.train.places import CLASSIFIER, owner, parts
 
-__all__ = ["Prefix", "Suffix", "split_at"]
+__all__ = ["Prefix", "Suffix", "Tail", "split_at"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ class Suffix:
         for step in self._run:
             if isinstance(step.run, nn.Module):
                 yield from step.run.parameters()
+
+
+class Tail(nn.Module):
+    """A `Suffix` as a module, for whoever sets modes: they are the whole network's."""
+
+    def __init__(self, suffix: Suffix) -> None:
+        super().__init__()
+        self.model, self._suffix = suffix.model, suffix
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._suffix(x)
 
 
 def split_at(model: Network, place: str) -> tuple[Prefix, Suffix]:

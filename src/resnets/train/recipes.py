@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from resnets.errors import TrainingError, UnknownNameError
+from resnets.train.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from resnets.train.config import TrainConfig
@@ -67,7 +68,7 @@ class Recipe:
 
     Args:
         name: of the recipe.
-        settings: options as `TrainConfig.from_options` takes them.
+        settings: options as `TrainConfig.from_options` takes them, but for a run's folder.
         about: what it is for, one line.
         follows: whose publication or code, with the year.
         source: arXiv numbers or addresses.
@@ -93,14 +94,15 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """A recipe of ours by name, or of one's own by path.
 
     A file holds either options alone, or `settings` and around them any of `about`, `follows`, `source`, `figures`
-    and `changes`; a recipe without a name of its own is called after its file. Options are not looked at here.
+    and `changes`; a recipe without a name of its own is called after its file. Options are not looked at here, but a
+    run's folder, `name` and `output`, is no part of a recipe and left out: a run's `args.yaml` is one.
 
     Args:
         name_or_path: a name of `list_recipes`; or a path, which ends in .yaml or .yml or has a folder.
 
     Raises:
         UnknownNameError: no recipe of that name (the nearest are named), or an unknown key.
-        TrainingError: no such file, no YAML, a key twice, or something that is no recipe.
+        TrainingError: no such file, no YAML, a key twice, a recipe that names another, or something that is none.
     """
     name, path = str(name_or_path), Path(name_or_path)
     if name in NAMES:
@@ -156,7 +158,7 @@ def _recipe(name: str, path: Path) -> Recipe:
     if "settings" not in values:
         if stray := [key for key in values if key in PROSE]:
             raise TrainingError(f"a recipe with {stray[0]} needs settings; {path} has none; put its options under them")
-        return Recipe(name=name, settings=values)
+        return Recipe(name=name, settings=_settings(values, path))
     values = {"name": name, **values}
     known = _names(Recipe)
     for key, value in values.items():
@@ -164,11 +166,21 @@ def _recipe(name: str, path: Path) -> Recipe:
             raise UnknownNameError("key of a recipe", str(key), known)
         kind, words = KINDS.get(key, (str, "text"))
         _require(isinstance(value, kind), f"{key} of a recipe is {words}", path, value)
+    values["settings"] = _settings(values["settings"], path)
     values["figures"] = tuple(_figure(one, path) for one in values.get("figures", ()))
     values["changes"] = tuple(values.get("changes", ()))
     for change in values["changes"]:
         _require(isinstance(change, str), "a change of a recipe is text", path, change)
     return Recipe(**values)
+
+
+def _settings(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    if "recipe" in values and "data" not in values:  # in a run's args.yaml, it is for the record
+        raise TrainingError(
+            f"a recipe takes no options from another; {path} has recipe: {values['recipe']}; write its options out, "
+            "see `resnets recipes NAME`"
+        )
+    return {key: value for key, value in values.items() if key not in ("name", "output")}
 
 
 def _figure(values: Any, path: Path) -> Figure:
@@ -189,20 +201,9 @@ def _require(kept: bool, rule: str, path: Path, value: Any) -> None:
         raise TrainingError(f"{rule}; {path} has {value!r}; mend the line")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key may stand twice in a mapping, since the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for place, key in enumerate(keys) if key in keys[:place]]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(
             f"a recipe is a name or a YAML file; {path}: {error.strerror}; see `resnets recipes`"

@@ -212,14 +212,13 @@ class Session:
         epoch, started = self._enter_epoch(), time.perf_counter()
         if self._stopped() and self.world.size == 1:  # perhaps while a cache was filled, without which steps differ
             return
-        before = self.engine.frozen.fingerprint()
         with self._naming_what_stays():
             trained = self._train(epoch)
             self.display.stop()
             if trained is None:
                 return
             self.engine.require_finite(epoch, self.engine.steps)
-            self.engine.frozen.verify(before)
+            self.engine.frozen.verify()
             self.engine.close(epoch)
             with self.engine.measured(epoch):
                 evaluation = self._validate(self.engine.model)
@@ -233,8 +232,7 @@ class Session:
         if self.engine.enter(epoch):
             phase = self.engine.stage.at.phase
             self.display.say(
-                f"epoch {epoch + 1}: {freeze_words(phase)}, "
-                f"peak learning rate {phase.lr or self.config.optim.lr:g}"
+                f"epoch {epoch + 1}: {freeze_words(phase)}, peak learning rate {phase.lr or self.config.optim.lr:g}"
             )
             self.engine.keep_answers()
         return epoch
@@ -335,8 +333,9 @@ class Session:
         """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
         if self.validation is None:
             return None
+        network, batches = self.engine.to_measure(model, self.validation)
         return evaluate_model(
-            model, self.validation.epoch(0), self.dataset.classes, device=self.engine.device, gather=self.world.gather
+            network, batches, self.dataset.classes, device=self.engine.device, gather=self.world.gather
         )
 
     def _finish(self, stopped: signal.Signals | None) -> TrainResult:

@@ -18,7 +18,7 @@ from resnets.arch.variants import get_config
 from resnets.data.augment import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode import PixelChannels
-from resnets.errors import ConfigError, ImageError
+from resnets.errors import ConfigError, ImageError, ShapeError
 from resnets.train.config import TrainConfig
 from resnets.train.phases import check_phases, phases_of
 from resnets.train.places import places
@@ -104,21 +104,25 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
         | config.augment
     )
     stops = places(plan(network))
-    phases = config.phases or phases_of(config.freeze, config.epochs, stops)
+    optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
+    phases = config.phases or phases_of(config.freeze.at_peak(optim.lr), config.epochs, stops)
     config = replace(
         config,
         model=model,
         epochs=sum(phase.epochs for phase in phases),
         batch_size=batch_size,
         img_size=height if height == width else (height, width),
-        optim=replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None),
+        optim=optim,
         augment=asdict(augment),
         phases=phases,
     )
     check_phases(phases, config.epochs, stops)
+    _check_milestones(config)
     _check_weights(config, len(dataset.classes))
+    _check_colours(augment, contract)
     notes = describe(network, contract.size).warnings
-    _check_norms(network, contract, batch_size)
+    _check_norms(network, contract.size, batch_size)
+    _check_sizes(config, network, contract.size, batch_size)
     return Settings(config=config, network=network, contract=contract, augment=augment, notes=notes)
 
 
@@ -128,11 +132,41 @@ def _check_weights(config: TrainConfig, classes: int) -> None:
         raise ConfigError(f"class_weights are one a class; got {len(weights)} for {classes} classes; give all or none")
 
 
-def _check_norms(network: NetworkConfig, contract: Preprocessing, batch_size: int) -> None:
+def _check_milestones(config: TrainConfig) -> None:
+    milestones = config.schedule.milestones
+    if milestones and milestones[-1] >= config.epochs:
+        thirds = f"{config.epochs / 3:.3g},{config.epochs * 2 / 3:.3g}"
+        raise ConfigError(
+            f"milestones are epochs before the last of the run's {config.epochs}, or the rate never drops; got "
+            f"{', '.join(f'{one:g}' for one in milestones)}; set others, such as milestones={thirds}"
+        )
+
+
+def _check_colours(augment: AugmentConfig, contract: Preprocessing) -> None:
+    """Policies and colours are those of bytes, grey or RGB; see `data.vary`."""
+    if augment.recolours and (contract.dtype != "uint8" or contract.num_channels not in (1, 3)):
+        raise ConfigError(
+            f"policy, jitter and grey take pictures of bytes with 1 or 3 channels; got {contract.dtype} with "
+            f"{contract.num_channels}; set policy=none, jitter=0,0,0,0 and grey=0, or depth=uint8 and channels=RGB"
+        )
+
+
+def _check_sizes(config: TrainConfig, network: NetworkConfig, size: tuple[int, int], batch_size: int) -> None:
+    """The network must take pictures of every size that it trains at."""
+    for side in sorted({side for _, side in config.train_sizes}):
+        shape = side, max(1, round(side * size[1] / size[0]))
+        try:
+            describe(network, shape)
+            _check_norms(network, shape, batch_size)
+        except (ConfigError, ShapeError) as error:
+            raise type(error)(f"train_sizes: {error}") from None
+
+
+def _check_norms(network: NetworkConfig, size: tuple[int, int], batch_size: int) -> None:
     """Batch normalisation cannot train on a single value a channel: a batch of one whose maps are one cell."""
     if batch_size > 1:
         return
-    height, width = contract.size
+    height, width = size
     for record in trace(plan(network), (network.in_chans, height, width)):
         one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
         if one:

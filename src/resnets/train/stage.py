@@ -12,15 +12,16 @@ from resnets.data.batches import Batches
 from resnets.data.dataset import ImageSet
 from resnets.data.sampling import Epochs
 from resnets.nn.model import Network
-from resnets.train.cache import CachedBatches, CacheLimits, PrefixCache, fill_cache
+from resnets.train.cache import CachedBatches, CacheLimits, NoRoomError, PrefixCache, fill_cache, keep_in_order
 from resnets.train.config import TrainConfig
 from resnets.train.freeze import Frozen, apply_phase, lr_scales
 from resnets.train.optim import build_optimizer
-from resnets.train.phases import PhaseAt
-from resnets.train.prefix import Suffix, split_at
+from resnets.train.phases import NONE, Phase, PhaseAt
+from resnets.train.prefix import Prefix, Suffix, split_at
+from resnets.train.progress import counted
 from resnets.train.schedule import Schedule
 
-__all__ = ["Stage", "enter", "keep_answers"]
+__all__ = ["Stage", "enter", "keep_answers", "keep_measured"]
 
 GB = 2**30
 
@@ -36,6 +37,8 @@ class Stage:
         schedule: learning rate by the run's step.
         batches: pictures, or the frozen part's answers.
         suffix: what runs on those answers; `None` where the whole network does.
+        prefix: what gave them.
+        measured: what it answers to the validation pictures, once they came; room: what that may take.
     """
 
     at: PhaseAt
@@ -44,6 +47,9 @@ class Stage:
     schedule: Callable[[int], float]
     batches: Batches
     suffix: Suffix | None = None
+    prefix: Prefix | None = None
+    measured: Batches | None = None
+    room: CacheLimits | None = None
 
 
 def enter(
@@ -82,6 +88,7 @@ def keep_answers(
     plain: Callable[[], Batches],
     size: tuple[int, int],
     *,
+    processes: int,
     folder: Path,
     amp: torch.dtype | None,
     layout: torch.memory_format,
@@ -94,34 +101,41 @@ def keep_answers(
     Args:
         plain: makes batches of every picture once an epoch, in any order, varied as the run varies them.
         size: (H, W) of the pictures.
+        processes: that train together.
         folder: where a large cache may lie.
         start: told how many pictures are to come; progress: how many came; stop: whether to leave.
 
     Returns:
-        What was done, in words; `None` if nothing was.
+        What was done, or why it was not, in words; `None` where nothing is frozen, nobody wants it or `stop` said so.
     """
     phase, options = stage.at.phase, config.cache
-    epochs = phase.epochs
-    if options.cache == "off" or not stage.frozen.cacheable or epochs <= options.views or config.train_sizes:
+    if options.cache == "off" or phase.freeze == NONE:
         return None
-    if any(config.mix.active(stage.at.first + epoch) for epoch in range(epochs)):
-        return None
+    if reason := _obstacle(stage, config, processes):
+        return _whole(phase, reason)
+    views = min(options.views, phase.epochs - 1)
     prefix, suffix = split_at(stage.frozen.model, phase.freeze)
+    row, dtype = prefix.shape(size), amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
     device = next(stage.frozen.model.parameters()).device
-    cache = PrefixCache.create(
-        options.views,
-        len(images),
-        prefix.shape(size),
-        limits=CacheLimits(
-            memory_bytes=int(options.cache_memory_gb * GB), file_bytes=int(options.cache_disk_gb * GB), folder=folder
-        ),
-        dtype=amp or (torch.bfloat16 if options.cache_16bit else torch.float32),  # what the frozen part answers
-        channels_last=layout == torch.channels_last,
-        device=device,
+    limits = CacheLimits(
+        memory_bytes=int(options.cache_memory_gb * GB), file_bytes=int(options.cache_disk_gb * GB), folder=folder
     )
+    try:
+        cache = PrefixCache.create(
+            views,
+            len(images),
+            row,
+            limits=limits,
+            dtype=dtype,  # what the frozen part answers
+            channels_last=layout == torch.channels_last,
+            device=device,
+        )
+    except NoRoomError as error:
+        return _whole(phase, str(error))
     if cache is None:
-        return None
-    start(options.views * len(images))
+        needed = PrefixCache.bytes_for(views, len(images), row, dtype) / 2**20
+        return _whole(phase, f"they take {needed:,.0f} MiB; see cache_memory_gb, cache_disk_gb, views and cache_16bit")
+    start(views * len(images))
     filled = fill_cache(
         cache, prefix, plain(), first=stage.at.first, amp=amp, layout=layout, progress=progress, stop=stop
     )
@@ -132,9 +146,48 @@ def keep_answers(
     stage.batches = CachedBatches(
         cache, images.labels, orders, first=stage.at.first, device=device, dtype=amp or torch.float32
     )
-    stage.suffix = suffix
-    kept = cache.bytes_for(options.views, len(images), cache.row, cache.dtype) / 2**20
+    stage.prefix, stage.suffix, stage.room = prefix, suffix, limits.beside(cache)
     return (
-        f"frozen up to {phase.freeze}: its answers are kept, {options.views} views of each picture, "
-        f"{kept:,.0f} MiB in {'memory' if cache.home == 'memory' else 'a file'}"
+        f"frozen up to {phase.freeze}: its answers are kept, {counted(views, 'view')} of each picture, "
+        f"{cache.size / 2**20:,.0f} MiB in {'memory' if cache.home == 'memory' else 'a file'}"
     )
+
+
+def keep_measured(stage: Stage, batches: Batches) -> str | None:
+    """Compute what the frozen part answers to the pictures that measure it, once, if the stage runs on its answers.
+
+    Args:
+        batches: all of these pictures in order, none varied.
+
+    Returns:
+        Why it was not done, in words; `None` if it was, or was tried before.
+    """
+    if stage.measured is not None or stage.prefix is None or stage.room is None:
+        return None
+    try:
+        stage.measured = keep_in_order(stage.prefix, batches, stage.room)
+        reason = "cache_memory_gb and cache_disk_gb have no room for it"
+    except NoRoomError as error:
+        reason = str(error)
+    stage.room = None
+    if stage.measured is not None:
+        return None
+    return f"what the frozen part answers to validation pictures is not kept: {reason}"
+
+
+def _obstacle(stage: Stage, config: TrainConfig, processes: int) -> str | None:
+    """Why what the frozen part answers cannot be kept."""
+    epochs = range(stage.at.first, stage.at.first + stage.at.phase.epochs)
+    if processes > 1:
+        return "several processes train"
+    if not stage.frozen.cacheable:
+        return "its batch norms move"
+    if len(epochs) < 2:
+        return "it is frozen for one epoch"
+    if config.train_sizes:
+        return "pictures change their size"
+    return "pictures are mixed" if any(config.mix.active(epoch) for epoch in epochs) else None
+
+
+def _whole(phase: Phase, reason: str) -> str:
+    return f"frozen up to {phase.freeze}: its answers are not kept, each epoch computes them anew: {reason}"

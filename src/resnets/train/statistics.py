@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.data.batches import Batches
 from resnets.evaluate.run import evaluation_mode
+from resnets.train.step import in_parts
 
 __all__ = ["measure_statistics"]
 
@@ -19,6 +20,8 @@ def measure_statistics(
     batches: Batches,
     epoch: int,
     *,
+    size: tuple[int, int] | None = None,
+    parts: int = 1,
     layout: torch.memory_format = torch.channels_last,
     amp: torch.dtype | None = None,
 ) -> None:
@@ -26,6 +29,10 @@ def measure_statistics(
 
     Only those of batch norms in training mode: frozen ones keep theirs. Modes and momenta are put back; nothing else of
     the network changes.
+
+    Args:
+        size: (H, W) of the epoch's pictures; `None` for the contract's.
+        parts: pieces in which a batch runs, as in training.
     """
     norms = [
         module
@@ -41,10 +48,11 @@ def measure_statistics(
             norm.momentum = None  # a plain mean
             norm.train()
         with torch.no_grad():
-            for number, (x, _, _) in enumerate(batches.epoch(epoch)):
+            for number, (x, _, _) in enumerate(batches.epoch(epoch, size=size)):
                 if number == BATCHES:
                     break
                 with torch.autocast(x.device.type, amp, enabled=amp is not None):
-                    model(x.contiguous(memory_format=layout))
+                    for piece in in_parts(x.contiguous(memory_format=layout), parts):
+                        model(piece)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -19,7 +19,7 @@ from resnets.train.distributed import World
 from resnets.train.losses import Loss
 from resnets.train.optim import set_lr
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "in_parts", "is_out_of_memory"]
 
 
 class Stepper:
@@ -95,7 +95,7 @@ class Stepper:
                 loss, hits = self._gradients(x, y, share)
                 break
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or self.world.size > 1:
+                if not is_out_of_memory(error) or self.world.size > 1:
                     raise
                 self._halve(len(y))
         if self.clip_grad is not None:
@@ -139,9 +139,7 @@ class Stepper:
         return (losses[0], hits[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.stack(hits).sum())
 
     def _pieces(self, x: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batch in `parts` pieces, but none of one picture, which batch norms cannot train on."""
-        parts = max(1, min(self.parts, len(x) // 2))
-        return zip(x.tensor_split(parts), labels.tensor_split(parts), strict=True) if parts > 1 else iter([(x, labels)])
+        return zip(in_parts(x, self.parts), in_parts(labels, self.parts), strict=True)
 
     def _halve(self, count: int) -> None:
         if self.parts >= count // 2:
@@ -165,8 +163,14 @@ class Stepper:
         return torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class for it; the CPU's allocator has words."""
+def in_parts(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """A batch in `parts` pieces, but none of one picture, which batch norms cannot train on."""
+    parts = max(1, min(parts, len(x) // 2))
+    return x.tensor_split(parts) if parts > 1 else (x,)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: CUDA has a class for it; the CPU's allocator has words."""
     return isinstance(error, torch.OutOfMemoryError) or (
         "DefaultCPUAllocator" in str(error) and "you tried to allocate" in str(error)
     )
