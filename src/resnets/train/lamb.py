@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from resnets.train.by_group import ByGroup
+
 __all__ = ["Lamb"]
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(ByGroup):
     """Adam whose step in each tensor is as long as the tensor's own norm times the learning rate.
 
     As ResNet strikes back uses it: bias-corrected moments, decay added to the step before its length is taken, no
@@ -31,19 +32,6 @@ class Lamb(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update from the gradients that are there."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            pairs = [(tensor, tensor.grad) for tensor in group["params"] if tensor.grad is not None]
-            if pairs:
-                self._update(group, [tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
-        return loss
 
     def _update(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]

@@ -7,18 +7,19 @@ Legend: O output channels, I input channels, h and w of a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from resnets.train.by_group import ByGroup
 
 __all__ = ["Muon", "orthogonalise"]
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic's, as published: steep at 0, singular values end in about 0.7 to 1.2
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(ByGroup):
     """Nesterov's momentum; in groups that say `orthogonal`, the step's matrix (O, I·h·w) is made orthogonal.
 
     There the weights move by `lr * sqrt(max(1, O / (I·h·w)))` times it, and decay by `lr * weight_decay` of their size.
@@ -42,18 +43,8 @@ class Muon(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": orthogonal}
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update from the gradients that are there."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
-            if tensors:
-                (self._turn if group["orthogonal"] else self._slide)(group, tensors)
-        return loss
+    def _update(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
+        (self._turn if group["orthogonal"] else self._slide)(group, tensors, gradients)
 
     def _moves(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """What momentum makes of gradients, which it remembers."""
@@ -65,14 +56,13 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(buffers, gradients)
         return list(torch._foreach_add(gradients, buffers, alpha=group["momentum"]))
 
-    def _slide(self, group: dict[str, Any], tensors: list[Tensor]) -> None:
-        gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    def _slide(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
         if group["weight_decay"]:
             gradients = list(torch._foreach_add(gradients, tensors, alpha=group["weight_decay"]))
         torch._foreach_add_(tensors, self._moves(group, tensors, gradients), alpha=-group["lr"])
 
-    def _turn(self, group: dict[str, Any], tensors: list[Tensor]) -> None:
-        moves = self._moves(group, tensors, [tensor.grad for tensor in tensors if tensor.grad is not None])
+    def _turn(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
+        moves = self._moves(group, tensors, gradients)
         if group["weight_decay"]:
             torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
         alike: dict[torch.Size, list[int]] = {}  # a network has few shapes: all tensors of one at once
