@@ -61,14 +61,15 @@ def test_filters_are_the_matrix_of_their_outputs() -> None:
     torch.testing.assert_close(filters.flatten(1), matrix)
 
 
-def test_what_is_not_orthogonal_is_sgd() -> None:
+def test_what_is_not_orthogonal_is_sgd_with_a_decay_of_its_own() -> None:
     ours, theirs = (nn.Parameter(filled(5)) for _ in range(2))
     one = Muon([ours], lr=0.1, momentum=0.8, weight_decay=0.01, orthogonal=False)
-    other = torch.optim.SGD([theirs], lr=0.1, momentum=0.8, weight_decay=0.01, nesterov=True)
+    other = torch.optim.SGD([theirs], lr=0.1, momentum=0.8, nesterov=True)
     for step in range(5):
         ours.grad = filled(5, seed=step)
         theirs.grad = ours.grad.clone()
         one.step()
+        theirs.data.mul_(1 - 0.1 * 0.01)
         other.step()
     torch.testing.assert_close(ours, theirs)
 

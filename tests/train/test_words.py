@@ -35,7 +35,7 @@ def test_what_is_off_is_not_told(pictures: Path) -> None:
          "LAMB, betas 0.9 and 0.999, weight decay 0.02 (weights only), gradients clipped to a length of 1, "
          "gradients of 4 steps summed for an update"),
         ({"opt": "muon", "nesterov": False}, "Optimiser",
-         "Muon, Nesterov momentum 0.9, weight decay 0.0005 (weights only)"),
+         "Muon, Nesterov momentum 0.9, weight decay 0.01 (weights only)"),
         ({"decay_norms": True}, "Optimiser", "SGD, Nesterov momentum 0.9, weight decay 0.0005 (all parameters)"),
         ({"lr": 0.4, "sched": "step", "milestones": (30, 60), "epochs": 90, "warmup_epochs": 0}, "Learning rate",
          "peak 0.4, times 0.1 after epoch 30, 60"),

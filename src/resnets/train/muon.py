@@ -22,8 +22,8 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic's, as published: steep at 0,
 class Muon(ByGroup):
     """Nesterov's momentum; in groups that say `orthogonal`, the step's matrix (O, I·h·w) is made orthogonal.
 
-    There the weights move by `lr * sqrt(max(1, O / (I·h·w)))` times it, and decay by `lr * weight_decay` of their size.
-    The other groups, norms, biases, the first convolution and the classifier, move as SGD moves them.
+    There the weights move by `lr * sqrt(max(1, O / (I·h·w)))` times it. The other groups, norms, biases, the first
+    convolution and the classifier, move by the momentum itself. Weights decay by `lr * weight_decay` of their size.
 
     Args:
         params: tensors or groups of them.
@@ -36,7 +36,7 @@ class Muon(ByGroup):
         params: Any,
         lr: float = 0.05,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.01,
         *,
         orthogonal: bool = True,
     ) -> None:
@@ -44,7 +44,12 @@ class Muon(ByGroup):
         super().__init__(params, defaults)
 
     def _update(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
-        (self._turn if group["orthogonal"] else self._slide)(group, tensors, gradients)
+        moves = self._moves(group, tensors, gradients)
+        if group["weight_decay"]:
+            torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
+        if group["orthogonal"]:
+            moves = _turned(moves)
+        torch._foreach_add_(tensors, moves, alpha=-group["lr"])
 
     def _moves(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """What momentum makes of gradients, which it remembers."""
@@ -56,23 +61,19 @@ class Muon(ByGroup):
         torch._foreach_add_(buffers, gradients)
         return list(torch._foreach_add(gradients, buffers, alpha=group["momentum"]))
 
-    def _slide(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
-        if group["weight_decay"]:
-            gradients = list(torch._foreach_add(gradients, tensors, alpha=group["weight_decay"]))
-        torch._foreach_add_(tensors, self._moves(group, tensors, gradients), alpha=-group["lr"])
 
-    def _turn(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
-        moves = self._moves(group, tensors, gradients)
-        if group["weight_decay"]:
-            torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
-        alike: dict[torch.Size, list[int]] = {}  # a network has few shapes: all tensors of one at once
-        for place, move in enumerate(moves):
-            alike.setdefault(move.shape, []).append(place)
-        for shape, places in alike.items():
-            steps = orthogonalise(torch.stack([moves[place].flatten(1) for place in places]))
-            length = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
-            for place, step in zip(places, steps, strict=True):
-                tensors[place].add_(step.view(shape), alpha=-group["lr"] * length)
+def _turned(moves: list[Tensor]) -> list[Tensor]:
+    """Each orthogonal as a matrix (O, I·h·w), and longer where it has more rows than columns."""
+    turned = list(moves)
+    alike: dict[torch.Size, list[int]] = {}  # a network has few shapes: all tensors of one at once
+    for place, move in enumerate(moves):
+        alike.setdefault(move.shape, []).append(place)
+    for shape, places in alike.items():
+        steps = orthogonalise(torch.stack([moves[place].flatten(1) for place in places]))
+        length = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
+        for place, step in zip(places, steps, strict=True):
+            turned[place] = torch.empty_like(moves[place]).copy_(step.view(shape)).mul_(length)
+    return turned
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:

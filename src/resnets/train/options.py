@@ -21,6 +21,7 @@ __all__ = [
 OPTIMISERS: dict[str, dict[str, Any]] = {  # what `TrainConfig.from_options` takes where nobody names it
     "adamw": {"lr": 1e-3, "weight_decay": 0.05},
     "lamb": {"lr": 5e-3, "lr_batch": 2048, "weight_decay": 0.02},
+    "muon": {"weight_decay": 0.01},
 }
 
 
