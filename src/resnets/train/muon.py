@@ -34,7 +34,7 @@ class Muon(ByGroup):
     def __init__(
         self,
         params: Any,
-        lr: float = 0.05,
+        lr: float = 0.1,
         momentum: float = 0.9,
         weight_decay: float = 0.01,
         *,
