@@ -96,7 +96,7 @@ def test_rates_and_decay_suit_the_optimiser() -> None:
         optim = TrainConfig.from_options(data="x", opt=opt).optim
         found[opt] = (optim.lr, optim.lr_batch, optim.weight_decay)
     assert found == {
-        "sgd": (0.1, 128, 5e-4), "muon": (0.1, 128, 5e-4), "adamw": (1e-3, 128, 0.05), "lamb": (5e-3, 2048, 0.02),
+        "sgd": (0.1, 128, 5e-4), "muon": (0.1, 128, 0.01), "adamw": (1e-3, 128, 0.05), "lamb": (5e-3, 2048, 0.02),
     }  # fmt: skip
     named = TrainConfig.from_options({"data": "x", "weight_decay": 0.1}, opt="lamb", lr=0.02).optim
     assert (named.lr, named.lr_for(64), named.weight_decay) == (0.02, 0.02, 0.1)
