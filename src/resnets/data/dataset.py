@@ -5,6 +5,7 @@ Legend: N pictures, H height, W width, C channels.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -172,6 +173,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return sum(len(images) for images in self.splits.values())
+
+    @cached_property
+    def folder(self) -> str:
+        """What the names of all pictures begin with, up to a slash: what changes when the data moves as a whole."""
+        names = [images.name(i) for images in self.splits.values() for i in range(len(images))]
+        common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
+        return common[: common.rfind("/") + 1]
 
     @cached_property
     def contract_hint(self) -> ContractHint:

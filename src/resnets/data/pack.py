@@ -183,7 +183,6 @@ def _write(
     progress: Callable[[int, int], None] | None,
 ) -> Packed:
     hint = dataset.contract_hint
-    prefix = _common_folder(dataset)
     records, names, listing = [], bytearray(), hashlib.sha256()
     left_out: list[tuple[str, str]] = []
     with closing(_Shards(at, shard_bytes)) as shards, closing(_resized(dataset, size, hint, workers)) as pictures:
@@ -195,7 +194,7 @@ def _write(
                     raise pixels
                 left_out.append((pixels.where, pixels.reason))
                 continue
-            short, label = os.fsencode(images.name(i).removeprefix(prefix)), int(images.labels[i])
+            short, label = os.fsencode(images.name(i).removeprefix(dataset.folder)), int(images.labels[i])
             group = -1 if images.groups is None else int(images.groups[i])
             names += short
             listing.update(b"%s\0%d\0%s\0" % (split.encode(), label, short))
@@ -280,10 +279,3 @@ def _one(images: ImageSet, i: int, size: Size, hint: ContractHint) -> Pixels | I
     except ImageError as error:
         return error
     return resize(pixels, packed_size(pixels.shape[0], pixels.shape[1], size), Preprocessing(interpolation=FILTER))
-
-
-def _common_folder(dataset: Dataset) -> str:
-    """What the names begin with, up to a slash: names are kept below it, so that moving the source changes nothing."""
-    names = [images.name(i) for images in dataset.splits.values() for i in (0, len(images) - 1)]
-    common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
-    return common[: common.rfind("/") + 1]

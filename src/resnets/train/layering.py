@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resnets.train.options import OPTIMISERS
+from resnets.train.options import BY_OPTIMISER
 
 __all__ = ["Nested", "filled", "overlay"]
 
@@ -46,4 +46,4 @@ def overlay(lower: Nested, layer: Nested) -> Nested:
 def filled(options: Nested) -> Nested:
     """`options` with the rate and the decay that suit their optimiser, where no layer names them."""
     optim = options.get("optim", {})
-    return {**options, "optim": {**OPTIMISERS.get(str(optim.get("opt")), {}), **optim}}
+    return {**options, "optim": {**BY_OPTIMISER.get(str(optim.get("opt")), {}), **optim}}

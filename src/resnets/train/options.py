@@ -8,7 +8,7 @@ from typing import Any, Literal
 from resnets.errors import ConfigError
 
 __all__ = [
-    "OPTIMISERS",
+    "BY_OPTIMISER",
     "AverageConfig",
     "CacheConfig",
     "LossConfig",
@@ -18,7 +18,7 @@ __all__ = [
     "require",
 ]
 
-OPTIMISERS: dict[str, dict[str, Any]] = {  # what `TrainConfig.from_options` takes where nobody names it
+BY_OPTIMISER: dict[str, dict[str, Any]] = {  # what `TrainConfig.from_options` takes where nobody names it
     "adamw": {"lr": 1e-3, "weight_decay": 0.05},
     "lamb": {"lr": 5e-3, "lr_batch": 2048, "weight_decay": 0.02},
     "muon": {"weight_decay": 0.01},
@@ -44,8 +44,8 @@ class OptimConfig:
             (`adamw`, `lamb`, `muon`). `None` takes `lr` as it is.
         momentum: of SGD and Muon; nesterov: whether SGD's is Nesterov's (Muon's is).
         betas: of AdamW and LAMB, both moments'; eps: of AdamW and LAMB, added to the root.
-        weight_decay: of weights, where it is not named, 5e-4 (`sgd`, `muon`), 0.05 (`adamw`) or 0.02 (`lamb`);
-            decay_norms: whether norms and biases are decayed too.
+        weight_decay: of weights, where it is not named, 5e-4 (`sgd`), 0.01 (`muon`), 0.05 (`adamw`) or 0.02
+            (`lamb`); decay_norms: whether norms and biases are decayed too.
         clip_grad: longest gradient, over all weights together; `None` for none.
         accumulate: batches that run one after the other for one update, their gradients averaged: a large batch in
             little memory. Batch norms see the small ones.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -115,12 +114,10 @@ def changed(run: RunFolder, dataset: Dataset) -> str | None:
 
 def _listing(dataset: Dataset) -> dict[str, Any]:
     """What pictures there are; their folder as a whole may move."""
-    names = {split: [images.name(i) for i in range(len(images))] for split, images in dataset.splits.items()}
-    ends = [end for listed in names.values() for end in (min(listed), max(listed))]
-    start = os.path.commonprefix(ends).rfind("/") + 1  # noqa: RUF071 (it is cut at a slash)
-    digest = sha256("\0".join(dataset.classes).encode(errors="surrogateescape"))
+    start, digest = len(dataset.folder), sha256("\0".join(dataset.classes).encode(errors="surrogateescape"))
     for split, images in dataset.splits.items():
-        digest.update("\0".join([split, *(name[start:] for name in names[split])]).encode(errors="surrogateescape"))
+        names = (images.name(i)[start:] for i in range(len(images)))
+        digest.update("\0".join([split, *names]).encode(errors="surrogateescape"))
         digest.update(images.labels.tobytes())
         digest.update(b"" if images.groups is None else images.groups.tobytes())
     return {
