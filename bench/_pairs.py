@@ -53,7 +53,7 @@ def compare(ours: Callable[[], int], other: Callable[[], int], *, rounds: int) -
     """Times both, after a warm-up of one call each.
 
     Args:
-        ours, other: do some of the work and answer how many pictures it was.
+        ours, other: do some of the work and answer how many images it was.
         rounds: at least 1.
     """
     ours(), other()

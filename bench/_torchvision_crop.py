@@ -1,7 +1,7 @@
 """The peer of `decode.py`, run by the peers' environment: torchvision's way from a photograph to a batch.
 
-Answers a line for every line that it reads: `epoch N` -> seconds and pictures; `boxes FILE` -> crops the boxes in the
-JSON file (a [top, left, height, width] a picture) and saves the bytes beside it as `.npy`.
+Answers a line for every line that it reads: `epoch N` -> seconds and images; `boxes FILE` -> crops the boxes in the
+JSON file (a [top, left, height, width] an image) and saves the bytes beside it as `.npy`.
 """
 
 import json
@@ -40,7 +40,7 @@ def crop(image, top, left, height, width, size):
 
 
 def written_out(size):
-    """RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize on Pillow pictures."""
+    """RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize on Pillow images."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 
     def box(width, height):

@@ -2,10 +2,10 @@
 
 Whole runs take an hour and more, in which a shared machine changes its speed: what they come to in accuracy is measured
 by them (docs/performance.md), the ratio of their times here. Each side runs a miniature of its run on one thread: of
-every stretch of epochs with one picture size the same share of its steps, and of its validation. The sides take turns,
-A B then B A. Loading the pictures, which is the same for both, and the report are left out. Target: at most half.
+every stretch of epochs with one image size the same share of its steps, and of its validation. The sides take turns,
+A B then B A. Loading the images, which is the same for both, and the report are left out. Target: at most half.
 
-The pictures are those of shared/data/cifar10_parquet (RESNETS_DATA says where the data lie).
+The images are those of shared/data/cifar10_parquet (RESNETS_DATA says where the data lie).
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ import torch
 
 from _pairs import compare, machine
 from resnets.data.dataset import Dataset
-from resnets.data.loading import make_batches
-from resnets.evaluate.run import evaluate_model
-from resnets.train.config import TrainConfig
-from resnets.train.distributed import World
-from resnets.train.engine import Engine
-from resnets.train.pictures import open_data
-from resnets.train.progress import Display
-from resnets.train.recipes import load_recipe
-from resnets.train.settings import settle
+from resnets.data.loader import make_batches
+from resnets.evaluate.loop import evaluate_model
+from resnets.runtime.console import Console
+from resnets.runtime.processes import World
+from resnets.train.config.recipes import load_recipe
+from resnets.train.config.resolve import settle
+from resnets.train.config.train_config import TrainConfig
+from resnets.train.loop.engine import Engine
+from resnets.train.run_folder.manifest import open_data
 
 TARGET = 0.5
-PLAIN: dict[str, Any] = {"model": "resnet20_cifar", "epochs": 30, "lr": 0.2, "smoothing": 0.0}
+PLAIN: dict[str, Any] = {"model": "resnet20_cifar", "epochs": 30, "lr": 0.2, "label_smoothing": 0.0}
 DATA = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data") / "cifar10_parquet"
 
 
 def miniature(
-    config: TrainConfig, dataset: Dataset, pictures: int, epochs_for_one: int, folder: Path
+    config: TrainConfig, dataset: Dataset, images: int, epochs_for_one: int, folder: Path
 ) -> Callable[[], int]:
-    """Each call runs one epoch on `pictures` pictures for every `epochs_for_one` of the run, and as much validation."""
+    """Each call runs one epoch on `images` images for every `epochs_for_one` of the run, and as much validation."""
     train, val = dataset.splits["train"], dataset.splits["val"]
-    share = pictures / len(train)
+    share = images / len(train)
     few = replace(
-        dataset, splits={"train": train.subset(range(pictures)), "val": val.subset(range(int(share * len(val))))}
+        dataset, splits={"train": train.subset(range(images)), "val": val.subset(range(int(share * len(val))))}
     )
     settings = settle(config, few)
-    display = Display(quiet=True, silent=True)
+    console = Console(quiet=True, silent=True)
     engine = Engine(
-        settings, few, World(), display, folder, epoch=0, fresh=True, say=print, stop=lambda: False
+        settings, few, World(), console, folder, epoch=0, fresh=True, say=print, stop=lambda: False
     )  # fmt: skip
-    measured = make_batches(few.splits["val"], settings.contract, batch_size=128)
+    measured = make_batches(few.splits["val"], settings.preprocessing, batch_size=128)
     numbers = range(0, config.epochs, epochs_for_one)
 
     def run() -> int:
@@ -67,7 +67,7 @@ def miniature(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2560, help="of an epoch's 45,000")
+    parser.add_argument("--images", type=int, default=2560, help="of an epoch's 45,000")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -78,10 +78,10 @@ def main() -> None:
     plain = TrainConfig.from_options({"data": str(DATA), **PLAIN})
     dataset = open_data(plain)
     with tempfile.TemporaryDirectory() as folder:
-        sides = [miniature(config, dataset, options.pictures, 6, Path(folder)) for config in (plain, fast)]
+        sides = [miniature(config, dataset, options.images, 6, Path(folder)) for config in (plain, fast)]
         pair = compare(*sides, rounds=options.rounds)  # of runs a second: ours / other is fast's share of the time
     if options.json:
-        print(json.dumps({"machine": machine(), "pictures": options.pictures, "pair": pair.to_dict()}, indent=2))
+        print(json.dumps({"machine": machine(), "images": options.images, "pair": pair.to_dict()}, indent=2))
         return
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     verdict = "met" if pair.ratio <= TARGET else "MISSED"

@@ -1,10 +1,10 @@
 """Two processes that train one network against two that train one each: what training together costs.
 
 Both ways run the loop of `resnets.train` (ResNet-20 on 32x32 noise in memory: shuffling, pad-crop-flip, the step, its
-figures) with the same pictures a process and a step, one thread each, on a core each where there are two. Together,
+figures) with the same images a process and a step, one thread each, on a core each where there are two. Together,
 gradients are averaged over gloo every step, and the processes agree on whether to stop or to write a state, as a run
 does. The two ways take turns, A B then B A, in the same two processes, which start each turn together. Target:
-together at least 0.93 of the pictures a second that the two independent ones have in sum.
+together at least 0.93 of the images a second that the two independent ones have in sum.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import torch
 from _pairs import HEAD, Pair, machine
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.dataset import ImageSet
-from resnets.data.digits import ArraySource
-from resnets.data.loading import make_batches
+from resnets.data.loader import make_batches
+from resnets.data.sources.digits import ArraySource
 from resnets.nn.model import build_model
-from resnets.train.distributed import World, joined
-from resnets.train.layout import pick_layout
-from resnets.train.loop import run_epoch
-from resnets.train.losses import Loss
-from resnets.train.optim import build_optimizer
-from resnets.train.options import LossConfig, OptimConfig
-from resnets.train.schedule import Schedule
-from resnets.train.step import Stepper
+from resnets.runtime.device import pick_layout
+from resnets.runtime.processes import World, joined
+from resnets.train.config.options import LossConfig, OptimConfig
+from resnets.train.loop.epoch import run_epoch
+from resnets.train.loop.train_step import TrainStep
+from resnets.train.optim.losses import Loss
+from resnets.train.optim.optimizers import build_optimizer
+from resnets.train.optim.schedules import Schedule
 
 PROCESSES = 2
 TARGET = 0.93
@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 
 def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
-    """An epoch of `steps` steps of `batch` pictures in this process; answers how many pictures it was here."""
+    """An epoch of `steps` steps of `batch` images in this process; answers how many images it was here."""
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
     count = batch * steps * world.size
@@ -54,18 +54,18 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
     batches = make_batches(
         split,
         Preprocessing(size=(32, 32), crop_pct=1.0),
-        augment=AugmentConfig(pad=4, pad_mode="reflect", flip=True),
+        augment=AugmentConfig(pad=4, pad_mode="reflect", hflip=True),
         batch_size=batch * world.size,
         shard=world.shard,
     )
     model = build_model(get_config("resnet20_cifar"))
     layout = pick_layout(model, CPU, True)
     model = model.to(memory_format=layout).train()  # type: ignore[call-overload]
-    stepper = Stepper(
+    train_step = TrainStep(
         model,
         build_optimizer(model, OptimConfig()),
         Schedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
-        Loss(LossConfig(smoothing=0.1)),
+        Loss(LossConfig(label_smoothing=0.1)),
         network=world.wrap(model),
         amp=amp,
         layout=layout,
@@ -77,7 +77,7 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
         nonlocal number
         number += 1
         run_epoch(
-            stepper,
+            train_step,
             batches,
             number,
             on_step=lambda count, loss: None,
@@ -101,7 +101,7 @@ def pin(local_rank: int) -> str:
 
 
 def rates(world: World, way: Callable[[], int], *, summed: bool) -> float:
-    """Pictures a second of all processes in one turn."""
+    """Images a second of all processes in one turn."""
     world.gather(None)  # start together
     started = time.perf_counter()
     done = way()
@@ -139,13 +139,13 @@ def report(options: argparse.Namespace, cores: str, together: list[float], apart
         print(json.dumps({"machine": machine(), "cores": cores, "batch": options.batch, "pair": pair.to_dict()}))
         return
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"resnet20_cifar, {options.batch} pictures a process and step, {options.amp}; {cores}\n{HEAD}")
+    print(f"resnet20_cifar, {options.batch} images a process and step, {options.amp}; {cores}\n{HEAD}")
     print(pair.line("two together (gloo) against two apart", TARGET))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=128, help="pictures a process and step")
+    parser.add_argument("--batch", type=int, default=128, help="images a process and step")
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--amp", choices=["off", "bf16"], default="off")

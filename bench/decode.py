@@ -1,10 +1,10 @@
 """From photographs to normalised batches of random resized crops, on one core: torchvision's way and ours.
 
-Theirs: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the pictures of a batch
+Theirs: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a batch
 are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow. Ours:
 `resnets.data.stream` reading in this process, from the same files and from a packed folder of them (`resnets data
 pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the same boxes of
-the same files must agree to 0.5 of 255 in the mean over pictures that are decoded at full size.
+the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
 
 The photographs are those of shared/data/photos (RESNETS_DATA says where the data lie), or of `--photos`.
 """
@@ -26,19 +26,19 @@ import torch
 
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment import AugmentConfig, crop_box, crop_draws
-from resnets.data.crop import random_resized_crop
+from resnets.data.augment.geometric import AugmentConfig, crop_box, crop_draws
+from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.dataset import Dataset, ImageSet
-from resnets.data.folder import FolderSource, walk
 from resnets.data.pack import pack
-from resnets.data.packed import open_packed
+from resnets.data.sources.folder import FolderSource, walk
+from resnets.data.sources.packed import open_packed
 from resnets.data.stream import TrainBatches
 
 FILES, PACKED = 2.2, 8.0  # targets
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"  # `make peers`
 STUB = ROOT.parent / "shared" / "peers"  # lets torchvision import where torch is a CPU build
-CONTRACT, CROP = Preprocessing(size=(224, 224)), AugmentConfig(scale=(0.08, 1.0))
+PREPROCESSING, CROP = Preprocessing(size=(224, 224)), AugmentConfig(scale=(0.08, 1.0))
 
 
 class Peer:
@@ -49,7 +49,13 @@ class Peer:
         paths = [images.name(i) for i in range(len(images))]
         self.images, self.epoch = images, 0
         self.process = subprocess.Popen(
-            [python, str(Path(__file__).with_name("_torchvision_crop.py")), str(CONTRACT.size[0]), str(batch), *paths],
+            [
+                python,
+                str(Path(__file__).with_name("_torchvision_crop.py")),
+                str(PREPROCESSING.size[0]),
+                str(batch),
+                *paths,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -89,17 +95,17 @@ def check_same(images: ImageSet, peer: Peer, folder: Path) -> float:
     (folder / "boxes.json").write_text(json.dumps(boxes), "utf-8")
     peer.ask(f"boxes {folder / 'boxes.json'}")
     theirs = np.load(folder / "boxes.json.npy").astype(np.int64)
-    ours = [random_resized_crop(images, i, CONTRACT, CROP, row) for i, row in enumerate(draws)]
-    full = [i for i, box in enumerate(boxes) if min(box[2:]) < 2 * CONTRACT.size[0]]
+    ours = [random_resized_crop(images, i, PREPROCESSING, CROP, row) for i, row in enumerate(draws)]
+    full = [i for i, box in enumerate(boxes) if min(box[2:]) < 2 * PREPROCESSING.size[0]]
     difference = float(np.mean([np.abs(theirs[i] - ours[i]).mean() for i in full]))
     if difference > 0.5:
-        raise SystemExit(f"the crops differ: {difference:.2f} of 255 in the mean over {len(full)} pictures")
+        raise SystemExit(f"the crops differ: {difference:.2f} of 255 in the mean over {len(full)} images")
     return difference
 
 
 def epochs(images: ImageSet, batch: int) -> Callable[[], int]:
     """Each call runs an epoch of ours."""
-    batches, epoch = TrainBatches(images, CONTRACT, CROP, batch, 0, workers=0), iter(range(10**9))
+    batches, epoch = TrainBatches(images, PREPROCESSING, CROP, batch, 0, workers=0), iter(range(10**9))
     return lambda: sum(len(item.y) for item in batches.epoch(next(epoch)))
 
 
@@ -121,7 +127,7 @@ def measure(images: ImageSet, batch: int, rounds: int) -> tuple[dict[str, Pair],
 
 
 def photographs(folder: Path, limit: int | None) -> ImageSet:
-    """All pictures below a folder."""
+    """All images below a folder."""
     if not folder.is_dir():
         raise SystemExit(f"photographs are needed; {folder} is absent; pass --photos or set RESNETS_DATA")
     names = walk(folder)[:limit]

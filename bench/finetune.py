@@ -1,7 +1,7 @@
-"""Ants and bees four ways: from the starter's weights and from nothing, frozen then thawed and all at once.
+"""Ants and bees four ways: from the starter's weights and from nothing, frozen then unfrozen and all at once.
 
 Whole runs of `resnets.train` on the folder `hymenoptera256` of the test data (244 training and 153 validation
-pictures), for several seeds. What is compared is the last epoch's accuracy, since the best of many epochs flatters
+images), for several seeds. What is compared is the last epoch's accuracy, since the best of many epochs flatters
 a set so small. Prints a table with mean, standard deviation and range over the seeds.
 """
 
@@ -20,27 +20,27 @@ from typing import Any
 import resnets
 
 WAYS: dict[str, dict[str, Any]] = {
-    "starter, frozen then thawed": {
-        "pretrained": "starter", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "thaw_lr": 0.005,
+    "starter, frozen then unfrozen": {
+        "pretrained": "starter", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "unfreeze_lr": 0.005,
     },
     "starter, all at once": {"pretrained": "starter", "lr": 0.01},
-    "scratch, frozen then thawed": {
-        "model": "resnet20_cifar", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "thaw_lr": 0.05,
+    "scratch, frozen then unfrozen": {
+        "model": "resnet20_cifar", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "unfreeze_lr": 0.05,
     },
     "scratch, all at once": {"model": "resnet20_cifar", "lr": 0.05},
 }  # fmt: skip
 
 
 def folder() -> Path:
-    """Where the pictures are; the program ends, saying so, where they are not."""
+    """Where the images are; the program ends, saying so, where they are not."""
     data = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data") / "hymenoptera256"
     if not data.is_dir():
-        raise SystemExit(f"skipped: no pictures in {data}; set RESNETS_DATA")
+        raise SystemExit(f"skipped: no images in {data}; set RESNETS_DATA")
     return data
 
 
 def accuracy(way: dict[str, Any], seed: int, epochs: int, size: int, output: str) -> tuple[float, float]:
-    """The last epoch's share of right validation pictures, and the seconds that the run took."""
+    """The last epoch's share of right validation images, and the seconds that the run took."""
     started = time.perf_counter()
     run = resnets.train(
         folder(),

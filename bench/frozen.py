@@ -1,11 +1,11 @@
 """A frozen ResNet-50: epochs on cached features against the plain way, on real photographs at 224 pixels.
 
 The plain way is what people write: `requires_grad` off for what is frozen, its batch norms in evaluation mode, then
-every epoch decodes and crops each picture, runs it through the whole network and takes the gradient of the rest.
-Ours runs each picture through the frozen part once a view, keeps what comes out, and trains on that. Both read the
+every epoch decodes and crops each image, runs it through the whole network and takes the gradient of the rest.
+Ours runs each image through the frozen part once a view, keeps what comes out, and trains on that. Both read the
 same batches of the same loader, compute in the same precision and memory layout, and take the same optimiser; only
 the cache differs. With as many views as epochs both would compute the same numbers; one view is measured here, where
-pictures are varied once.
+images are varied once.
 
 1. An epoch after the cache is filled against a plain epoch, in turn (A B, B A, ...). Target with all but the
    classifier frozen: 20 times as many images a second.
@@ -38,19 +38,18 @@ from torch.nn import functional as F
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batches
 from resnets.data.dataset import ImageSet
-from resnets.data.loading import make_batches
-from resnets.data.sampling import Epochs
-from resnets.data.sources import open_dataset
+from resnets.data.loader import make_batches
+from resnets.data.open import open_dataset
+from resnets.data.sampler import Epochs
 from resnets.nn.model import Network, build_model
-from resnets.train.cache import CachedBatches, CacheLimits, PrefixCache, fill_cache
-from resnets.train.freeze import Frozen, apply_phase
-from resnets.train.layout import pick_layout
-from resnets.train.loop import pick_amp
-from resnets.train.phases import Phase
-from resnets.train.prefix import split_at
+from resnets.nn.split import split_at
+from resnets.runtime.device import pick_amp, pick_layout
+from resnets.train.freeze.feature_cache import CachedBatches, CacheLimits, PrefixCache, fill_cache
+from resnets.train.freeze.frozen import Frozen, apply_phase
+from resnets.train.freeze.phases import Phase
 
 DATA = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data") / "imagenette"
 TARGETS = {"epoch": 20.0, "run": 6.0}
@@ -74,10 +73,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: the pictures, the precision and how long."""
+    """What is measured: the images, the precision and how long."""
 
     images: ImageSet
-    contract: Preprocessing
+    preprocessing: Preprocessing
     batch: int
     workers: int
     amp: torch.dtype | None
@@ -97,15 +96,15 @@ class Side:
         self.frozen: Frozen = apply_phase(self.model, Phase(epochs=1, freeze=place))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True)
-        self.pictures = make_batches(
+        self.images = make_batches(
             setting.images,
-            setting.contract,
+            setting.preprocessing,
             batch_size=setting.batch,
-            augment=AugmentConfig(scale=(0.25, 1.0), flip=True),
+            augment=AugmentConfig(scale=(0.25, 1.0), hflip=True),
             seed=SEED,
             workers=setting.workers,
         )
-        self.batches: Batches = self.pictures
+        self.batches: Batches = self.images
         self.forward: Callable[[Tensor], Tensor] = self.model
 
     def use_cache(self) -> None:
@@ -115,13 +114,13 @@ class Side:
         cache = PrefixCache.create(
             1,
             len(self.setting.images),
-            prefix.shape(self.setting.contract.size),
+            prefix.shape(self.setting.preprocessing.size),
             limits=CacheLimits(memory_bytes=2 * 2**30),
             dtype=amp or torch.float32,
         )
         if cache is None:
             raise SystemExit("the cache does not fit 2 GiB; take fewer --images")
-        fill_cache(cache, prefix, self.pictures, amp=amp, layout=self.layout)
+        fill_cache(cache, prefix, self.images, amp=amp, layout=self.layout)
         labels = self.setting.images.labels
         self.batches = CachedBatches(cache, labels, Epochs(labels, self.setting.batch, SEED))
 
@@ -138,7 +137,7 @@ class Side:
         return loss.item()
 
     def epoch(self, number: int) -> int:
-        """One epoch; answers how many pictures it was."""
+        """One epoch; answers how many images it was."""
         self.frozen.train_mode()
         seen = 0
         for x, y, _ in self.batches.epoch(number):
@@ -173,10 +172,10 @@ def measure(setting: Setting, place: str, rounds: int, epochs: int) -> tuple[Pai
 
 
 def check_same(setting: Setting, place: str) -> None:
-    """The first epoch on the cache, which holds its pictures as it varies them, gives the plain way's losses."""
+    """The first epoch on the cache, which holds its images as it varies them, gives the plain way's losses."""
     few = Setting(
         setting.images.subset(range(min(2 * setting.batch, len(setting.images)))),
-        setting.contract,
+        setting.preprocessing,
         setting.batch,
         0,
         setting.amp,
@@ -193,7 +192,7 @@ def check_same(setting: Setting, place: str) -> None:
 
 
 def spread(images: ImageSet, count: int | None) -> ImageSet:
-    """`count` pictures of all classes, or all."""
+    """`count` images of all classes, or all."""
     if count is None or count >= len(images):
         return images
     return images.subset([index * len(images) // count for index in range(count)])
@@ -214,7 +213,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not DATA.is_dir():
-        print(f"skipped: the pictures are not here, {DATA}; set RESNETS_DATA", file=sys.stderr)
+        print(f"skipped: the images are not here, {DATA}; set RESNETS_DATA", file=sys.stderr)
         return
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-"""ResNet-50 training steps on a card: ours against torchvision's and timm's way, random pictures on the device.
+"""ResNet-50 training steps on a card: ours against torchvision's and timm's way, random images on the device.
 
 Each way runs in a process of its own, in turn (A B C, C B A, ...), on the same card and batch:
 
@@ -50,16 +50,16 @@ OURS = (
     + """
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
-from resnets.train.losses import Loss
-from resnets.train.optim import build_optimizer
-from resnets.train.options import LossConfig, OptimConfig
-from resnets.train.step import Stepper
+from resnets.train.optim.losses import Loss
+from resnets.train.optim.optimizers import build_optimizer
+from resnets.train.config.options import LossConfig, OptimConfig
+from resnets.train.loop.train_step import TrainStep
 model = build_model(get_config("resnet50")).to("cuda", memory_format=torch.channels_last).train()
 if {mode!r} != "off":
     model.compile(mode={mode!r})
-stepper = Stepper(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, Loss(LossConfig()), amp=kind)
+train_step = TrainStep(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, Loss(LossConfig()), amp=kind)
 x = x.contiguous(memory_format=torch.channels_last)
-timed(lambda: stepper(x, y))
+timed(lambda: train_step(x, y))
 """
 )
 TORCHVISION = (

@@ -1,6 +1,6 @@
 """Training speed: the real loop against the bare step, and our step against the plain way.
 
-Three comparisons on 32x32 pictures that lie in memory:
+Three comparisons on 32x32 images that lie in memory:
 
 1. `resnets.train`'s own loop (shuffling, pad-crop-flip, normalisation, the step, its figures) against nothing but the
    step on one batch that never changes. Target: at least 0.92 of it.
@@ -24,18 +24,18 @@ from torch.nn import functional as F
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.dataset import ImageSet
-from resnets.data.digits import ArraySource
-from resnets.data.loading import make_batches
+from resnets.data.loader import make_batches
+from resnets.data.sources.digits import ArraySource
 from resnets.nn.model import ResNet, build_model
-from resnets.train.layout import pick_layout
-from resnets.train.loop import pick_amp, run_epoch
-from resnets.train.losses import Loss
-from resnets.train.optim import build_optimizer
-from resnets.train.options import LossConfig, OptimConfig
-from resnets.train.schedule import Schedule
-from resnets.train.step import Stepper
+from resnets.runtime.device import pick_amp, pick_layout
+from resnets.train.config.options import LossConfig, OptimConfig
+from resnets.train.loop.epoch import run_epoch
+from resnets.train.loop.train_step import TrainStep
+from resnets.train.optim.losses import Loss
+from resnets.train.optim.optimizers import build_optimizer
+from resnets.train.optim.schedules import Schedule
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainResNet20(nn.Module):
-    """ResNet-20 for 32x32 pictures, He et al. 2015."""
+    """ResNet-20 for 32x32 images, He et al. 2015."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,19 +131,19 @@ def our_loop(batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], in
     images = generator.integers(0, 256, (batch * steps, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, batch * steps)
     split = ImageSet(source=ArraySource("noise", images), rows=np.arange(len(labels)), labels=labels)
-    contract = Preprocessing(size=(32, 32), crop_pct=1.0)
-    augment = AugmentConfig(pad=4, pad_mode="reflect", flip=True)
-    batches = make_batches(split, contract, batch_size=batch, augment=augment)
+    preprocessing = Preprocessing(size=(32, 32), crop_pct=1.0)
+    augment = AugmentConfig(pad=4, pad_mode="reflect", hflip=True)
+    batches = make_batches(split, preprocessing, batch_size=batch, augment=augment)
     model = our_network()
     schedule = Schedule(kind="cosine", peak=LR, warmup_steps=0, total_steps=10**6)
     optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
-    stepper = Stepper(
-        model, optimizer, schedule, Loss(LossConfig(smoothing=0.1)), amp=amp, layout=pick_layout(model, CPU, True)
+    train_step = TrainStep(
+        model, optimizer, schedule, Loss(LossConfig(label_smoothing=0.1)), amp=amp, layout=pick_layout(model, CPU, True)
     )
     epochs: Iterator[int] = iter(range(10**6))
 
     def epoch() -> int:
-        run_epoch(stepper, batches, next(epochs), on_step=lambda count, loss: None, stop=lambda: False)
+        run_epoch(train_step, batches, next(epochs), on_step=lambda count, loss: None, stop=lambda: False)
         return batch * steps
 
     return epoch

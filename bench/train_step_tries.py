@@ -17,8 +17,8 @@ from torch import nn
 
 from _pairs import HEAD, compare, machine
 from resnets.nn.model import ResNet
-from resnets.train.optim import build_optimizer
-from resnets.train.options import OptimConfig
+from resnets.train.config.options import OptimConfig
+from resnets.train.optim.optimizers import build_optimizer
 from train_step import DECAY, LR, MOMENTUM, bare_step, fixed_batch, our_network, our_step, repeated
 
 Step = Callable[[], float]
@@ -97,7 +97,7 @@ TRIES: dict[str, Callable[[int], Step]] = {
     "NCHW": lambda n: step_of(
         our_network().to(memory_format=torch.contiguous_format), n, layout=torch.contiguous_format
     ),
-    "NCHW pictures, channels-last weights": lambda n: step_of(our_network(), n, layout=torch.contiguous_format),
+    "NCHW images, channels-last weights": lambda n: step_of(our_network(), n, layout=torch.contiguous_format),
     "foreach SGD": lambda n: step_of(our_network(), n, foreach=True),
     "SGD a tensor at a time": lambda n: step_of(our_network(), n, foreach=False),
     "torch.compile": lambda n: step_of(torch.compile(our_network()), n),

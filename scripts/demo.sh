@@ -19,9 +19,9 @@ say "${train[@]}"
 "$bin/resnets" "${train[@]}"
 say val "$run"
 "$bin/resnets" val "$run"
-"$bin/python" scripts/digit_pictures.py "$run"
-say predict "$run/pictures" --model "$run"
-"$bin/resnets" predict "$run/pictures" --model "$run"
+"$bin/python" scripts/digit_images.py "$run"
+say predict "$run/images" --model "$run"
+"$bin/resnets" predict "$run/images" --model "$run"
 
 cat <<END
 
@@ -29,10 +29,10 @@ Everything is in $run:
   report.html   curves, confusion matrix and the worst mistakes; open it in a browser
   results.csv   a row an epoch
   best/         the model folder
-  pictures/     held-out digits as PNG files, each named after what it is
+  images/     held-out digits as PNG files, each named after what it is
 
 Type next:
   $bin/resnets info $run
-  $bin/resnets train FOLDER    # your own pictures, as FOLDER/train/CLASS/*.jpg
+  $bin/resnets train FOLDER    # your own images, as FOLDER/train/CLASS/*.jpg
   $bin/resnets --help
 END

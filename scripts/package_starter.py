@@ -1,6 +1,6 @@
 """Puts a finished CIFAR-10 run into the package as the starter model: scripts/package_starter.py RUN TEST_DATA.
 
-The run is chosen on its own held-out pictures; the test pictures are looked at here, once, for the model card.
+The run is chosen on its own held-out images; the test images are looked at here, once, for the model card.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from resnets.api import evaluate
 from resnets.evaluate.evaluation import Evaluation
-from resnets.weights.bundle import read_folder
-from resnets.weights.reference import STARTER
+from resnets.weights.folder.bundle import read_folder
+from resnets.weights.resolve import STARTER
 
-COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr 0.2 --smoothing 0"
+COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr 0.2 --label-smoothing 0"
 
 
 def main(run: Path, test_data: Path) -> None:
@@ -22,7 +22,7 @@ def main(run: Path, test_data: Path) -> None:
     bundle = read_folder(run / "best")
     held_out, test = evaluate(run), evaluate(run, test_data, split="test")
     provenance = bundle.provenance | {
-        "data": "CIFAR-10 (Krizhevsky 2009), training pictures: 45,000 to train on, 5,000 held out to choose by",
+        "data": "CIFAR-10 (Krizhevsky 2009), training images: 45,000 to train on, 5,000 held out to choose by",
         "recipe": {"command": COMMAND, **bundle.provenance["recipe"]},
         "figures": bundle.provenance["figures"] | _figures("val", held_out) | _figures("test_sample", test),
     }

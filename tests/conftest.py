@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.pictures import write_pictures
+from tests.images import write_images
 
 settings.register_profile(
     "resnets", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -59,6 +59,6 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes: 24 training and 6 validation pictures each, 12x12 pixels."""
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "colours", {"train": 24, "val": 6})
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes: 24 training and 6 validation images each, 12x12 pixels."""
+    return write_images(tmp_path_factory.mktemp("images") / "colours", {"train": 24, "val": 6})

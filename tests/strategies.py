@@ -13,7 +13,7 @@ SIDES = st.integers(1, 70)
 
 @st.composite
 def configs(draw: st.DrawFn, **fixed: Any) -> ResNetConfig:
-    """A small valid network that takes a picture of any size; `fixed` fields are taken as they are."""
+    """A small valid network that takes an image of any size; `fixed` fields are taken as they are."""
 
     def one(*choices: Any) -> Any:
         return draw(st.sampled_from(choices))
@@ -56,7 +56,7 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ResNetConfig:
 
 @st.composite
 def choosy_configs(draw: st.DrawFn) -> ResNetConfig:
-    """As `configs`, with options that need pictures of some size: unpadded pools, blurs, instance norms, windows."""
+    """As `configs`, with options that need images of some size: unpadded pools, blurs, instance norms, windows."""
     config = draw(configs(norm="batch"))
     options: list[dict[str, Any]] = [{"stem_pool": pool} for pool in ("max_ceil", "max_valid", "max2")]
     options += [{"antialias": True, "stem_pool": pool} for pool in ("max", "none")]

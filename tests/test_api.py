@@ -10,16 +10,16 @@ import pytest
 
 import resnets
 from resnets.errors import ConfigError, DataError, ImageError
-from resnets.train.config import TrainConfig
-from resnets.train.progress import Display
+from resnets.runtime.console import Console
+from resnets.train.config.train_config import TrainConfig
 from resnets.train.run import train
-from tests.pictures import write_pictures
+from tests.images import write_images
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures without a val split."""
-    return write_pictures(tmp_path_factory.mktemp("data") / "colours", {"train": 20})
+    """Images without a val split."""
+    return write_images(tmp_path_factory.mktemp("data") / "colours", {"train": 20})
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8},
         output=str(tmp_path_factory.mktemp("runs")), name="r",
     )  # fmt: skip
-    return train(config, display=Display(quiet=True)).folder
+    return train(config, console=Console(quiet=True)).folder
 
 
 def test_train_says_what_it_needs() -> None:
@@ -54,7 +54,7 @@ def test_a_run_is_measured_on_what_it_held_out(run: Path, data: Path, monkeypatc
 
 
 def test_other_data_is_taken_as_it_is(run: Path, tmp_path: Path) -> None:
-    other = write_pictures(tmp_path / "colours", {"train": 4, "val": 2, "test": 3}, seed=9)
+    other = write_images(tmp_path / "colours", {"train": 4, "val": 2, "test": 3}, seed=9)
     bundle = resnets.load(run)
     assert len(resnets.evaluate(bundle, other, quiet=True)) == 6
     assert len(resnets.evaluate(run, other, split="test", quiet=True)) == 9
@@ -63,14 +63,14 @@ def test_other_data_is_taken_as_it_is(run: Path, tmp_path: Path) -> None:
         resnets.evaluate(bundle)
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         resnets.evaluate(bundle, other, batch_size=0, quiet=True)
-    (other / "val" / "red" / "x.png").write_bytes(b"no picture")
+    (other / "val" / "red" / "x.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"x\.png"):
         resnets.evaluate(bundle, other, quiet=True)
     assert len(resnets.evaluate(bundle, other, skip_bad=True, quiet=True)) == 6
 
 
 def test_a_bundle_predicts_and_embeds(run: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "colours", {"val": 2}, seed=9)
+    data = write_images(tmp_path / "colours", {"val": 2}, seed=9)
     bundle = resnets.load(run)
     answers = bundle.predict(data, top_k=2)
     assert [answer.label for answer in answers] == ["blue", "blue", "green", "green", "red", "red"]
@@ -81,12 +81,12 @@ def test_a_bundle_predicts_and_embeds(run: Path, tmp_path: Path) -> None:
     assert (embedded.shape, embedded.dtype) == ((3, 8), np.float32)
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         bundle.predict(data, batch_size=0)
-    with pytest.raises(DataError, match="pictures must exist"):
+    with pytest.raises(DataError, match="images must exist"):
         bundle.predict(tmp_path / "nowhere")
 
 
 def test_a_saved_bundle_answers_the_same(run: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "colours", {"val": 1})
+    data = write_images(tmp_path / "colours", {"val": 1})
     bundle = resnets.load(run)
     bundle.save(tmp_path / "copy")
     assert resnets.load(tmp_path / "copy").predict(data) == bundle.predict(data)

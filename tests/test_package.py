@@ -47,8 +47,8 @@ def test_version() -> None:
 
 
 ORDERS = {
-    "subpackage first": "import resnets.train.loop, resnets.evaluate.metrics; import resnets",
-    "function first": "import resnets; resnets.train; resnets.evaluate; import resnets.train.loop",
+    "subpackage first": "import resnets.train.loop.epoch, resnets.evaluate.metrics; import resnets",
+    "function first": "import resnets; resnets.train; resnets.evaluate; import resnets.train.loop.epoch",
     "from": "from resnets.train import loop; from resnets.evaluate import metrics; import resnets",
     "star": "from resnets import *; import resnets; assert train is resnets.train",
 }
@@ -63,8 +63,8 @@ assert resnets.train is resnets.api.train, resnets.train
 assert resnets.evaluate is resnets.api.evaluate, resnets.evaluate
 from resnets import train, evaluate
 assert train is resnets.api.train
-from resnets.train.loop import pick_device
-from resnets.train import loop
-assert loop is sys.modules["resnets.train.loop"]
+from resnets.runtime.device import pick_device
+from resnets.train.loop import epoch as loop
+assert loop is sys.modules["resnets.train.loop.epoch"]
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,9 +24,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def desk(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with `pictures/` to train on and `photos/` to look at."""
-    shutil.copytree(pictures, tmp_path / "pictures")
+def desk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with `images/` to train on and `photos/` to look at."""
+    shutil.copytree(images, tmp_path / "images")
     (tmp_path / "photos").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photos" / "noise.png")
@@ -90,6 +90,6 @@ def test_options_in_the_docs_exist(command: Command) -> None:
     assert set(re.findall(r"`?(--[a-z][a-z-]+)", page)) - {"--flag"} <= known
 
 
-def test_pictures_are_small() -> None:
-    for picture in (ROOT / "docs" / "images").iterdir():
-        assert picture.stat().st_size < 200_000, picture
+def test_images_are_small() -> None:
+    for image in (ROOT / "docs" / "images").iterdir():
+        assert image.stat().st_size < 200_000, image

@@ -1,8 +1,8 @@
 """Residual networks from one description: built, understood, trained, measured and served.
 
     model = resnets.create_model("resnet50", num_classes=10)
-    run = resnets.train("pictures/", model="resnet18")
-    bundle = resnets.load("runs/pictures")
+    run = resnets.train("images/", model="resnet18")
+    bundle = resnets.load("runs/images")
 
 Names are looked up when they are first used, so that `import resnets` costs next to nothing and imports no torch.
 """
@@ -47,7 +47,7 @@ __all__ = [
     "import_weights",
     "save_weights",
     "convert",
-    # from pictures to a trained model and back
+    # from images to a trained model and back
     "Preprocessing",
     "Bundle",
     "load",
@@ -99,8 +99,8 @@ def __dir__() -> list[str]:
 class _Package(ModuleType):
     """This package's own type, for one rule: `resnets.train` is the function `train`, whatever is imported.
 
-    Importing `resnets.train.loop` makes Python bind the subpackage to the same name, over the function. Inner
-    modules are reached as `from resnets.train.loop import ...`.
+    Importing `resnets.train.loop.epoch` makes Python bind the subpackage to the same name, over the function. Inner
+    modules are reached as `from resnets.train.loop.epoch import ...`.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 from resnets.data.check import check
 from resnets.data.files import list_images
-from resnets.data.sources import open_dataset
+from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
 from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.measure import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
-from resnets.evaluate.split import choose_split, evaluate_split
-from resnets.train.config import TrainConfig, read_args
-from resnets.train.distributed import World, joined
-from resnets.train.folder import RunFolder
-from resnets.train.loop import pick_device
-from resnets.train.pictures import changed, open_data
-from resnets.train.progress import Display
-from resnets.train.recipes import load_recipe
+from resnets.runtime.console import Console
+from resnets.runtime.device import pick_device
+from resnets.runtime.processes import World, joined
+from resnets.train.config.recipes import load_recipe
+from resnets.train.config.train_config import TrainConfig, read_args
+from resnets.train.loop.trainer import TrainResult
 from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
-from resnets.train.session import TrainResult
+from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.manifest import changed, open_data
 from resnets.train.verify import Verdict
-from resnets.weights.bundle import Bundle as StoredBundle
 from resnets.weights.create import create_model
-from resnets.weights.reference import load_bundle
+from resnets.weights.folder.bundle import Bundle as StoredBundle
+from resnets.weights.resolve import load_bundle
 
 __all__ = [
     "Bundle",
@@ -51,25 +51,25 @@ Paths = str | Path | Iterable[str | Path]
 
 
 class Bundle(StoredBundle):
-    """A network with its preprocessing, classes and history, ready for pictures: what `load` answers."""
+    """A network with its preprocessing, classes and history, ready for images: what `load` answers."""
 
     def predict(self, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto") -> list[Prediction]:
-        """The likeliest classes of each picture.
+        """The likeliest classes of each image.
 
         Args:
-            paths: a picture, a folder of pictures, or several of them.
+            paths: an image, a folder of images, or several of them.
             top_k: how many classes to answer.
-            batch_size: pictures that run through the network together.
+            batch_size: images that run through the network together.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
         Raises:
-            DataError: nothing there. ImageError: a picture does not decode.
+            DataError: nothing there. ImageError: an image does not decode.
         """
         found = list_images(paths)
         return list(predict_images(self, found, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
 
     def embed(self, paths: Paths, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
-        """The pooled features of each picture, (N, D) float32, in the order of the files (sorted in folders)."""
+        """The pooled features of each image, (N, D) float32, in the order of the files (sorted in folders)."""
         return embed_images(self, list_images(paths), batch_size=batch_size, device=pick_device(device))
 
 
@@ -86,7 +86,7 @@ def load(reference: str | Path) -> Bundle:
 def train(
     data: str | Path | None = None, *, resume: str | Path | None = None, quiet: bool = False, **options: Any
 ) -> TrainResult:
-    """Train a classifier on pictures; what `resnets train` does.
+    """Train a classifier on images; what `resnets train` does.
 
     Args:
         data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
@@ -101,17 +101,17 @@ def train(
     Raises:
         ResnetsError: bad data, options that contradict each other, a loss that is NaN.
     """
-    display = Display(quiet)
+    console = Console(quiet)
     if resume is not None:
         also = [*(["data"] if data is not None else []), *options]
         if also:
             raise ConfigError(
                 f"a resumed run keeps its data and options; got {', '.join(also)}; drop them or start anew"
             )
-        return resume_run(Path(resume), display=display)
+        return resume_run(Path(resume), console=console)
     if data is None:
         raise ConfigError("training needs data; got none; pass a data set, such as digits, or resume=RUN")
-    return train_run(_config(data, options), display=display)
+    return train_run(_config(data, options), console=console)
 
 
 def plan_training(data: str | Path, **options: Any) -> TrainPlan:
@@ -136,7 +136,7 @@ def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict
     """
     if steps < 1:
         raise ConfigError(f"a replay makes 1 step or more; got {steps}; leave it out for 100")
-    return verify_run(Path(run), steps=steps, display=Display(quiet))
+    return verify_run(Path(run), steps=steps, console=Console(quiet))
 
 
 def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
@@ -158,15 +158,15 @@ def evaluate(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
-    """Measure a model on labelled pictures; what `resnets val` does.
+    """Measure a model on labelled images; what `resnets val` does.
 
     Under `torchrun`, every process calls it, measures some of the batches and is answered all.
 
     Args:
         model: a model reference, or a bundle.
-        data: as for `train`; `None` takes a run's own data, with the very pictures it held out.
+        data: as for `train`; `None` takes a run's own data, with the very images it held out.
         split: `train`, `val` or `test`; `None` takes `val`, or else `test`.
-        skip_bad: leave out pictures that do not decode; a run that left them out in training does so here.
+        skip_bad: leave out images that do not decode; a run that left them out in training does so here.
         quiet: print nothing to stderr.
 
     Raises:
@@ -188,14 +188,14 @@ def _evaluate(
     quiet: bool,
 ) -> Evaluation:
     bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
-    display = Display(quiet) if world.first else Display(quiet=True, silent=True)
+    console = Console(quiet) if world.first else Console(quiet=True, silent=True)
     run = None if isinstance(model, StoredBundle) else _own_run(Path(model))
     own = read_args(run.args) if run is not None else None
     if run is not None and own is not None and (data is None or _same(data, own.data)):
         dataset = open_data(own)
         skip_bad = skip_bad or own.skip_bad
         if (difference := changed(run, dataset)) is not None:
-            display.say(f"note: {difference}; some of these pictures may have been trained on")
+            console.say(f"note: {difference}; some of these images may have been trained on")
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)
     else:
@@ -206,9 +206,9 @@ def _evaluate(
         dataset = replace(dataset, splits={name: images})
         bad = world.from_first(lambda: check(dataset, workers=workers))
         for problem in bad:
-            display.say(f"left out: {problem}")
+            console.say(f"left out: {problem}")
         images = dataset.without(bad).splits[name]
-    display.start(f"{dataset.name}/{name}", len(images))
+    console.start(f"{dataset.name}/{name}", len(images))
     try:
         return evaluate_split(
             bundle,
@@ -217,12 +217,12 @@ def _evaluate(
             batch_size=batch_size,
             device=pick_device(world.device(device)),
             workers=workers,
-            on_batch=lambda count: display.advance(count * world.size),  # as many as here, about, elsewhere
+            on_batch=lambda count: console.advance(count * world.size),  # as many as here, about, elsewhere
             shard=world.shard,
             gather=world.gather,
         )
     finally:
-        display.stop()
+        console.stop()
 
 
 def _same(data: str | Path, other: str) -> bool:
@@ -240,6 +240,6 @@ def _own_run(path: Path) -> RunFolder | None:
 
 
 def predict(model: str | Path | StoredBundle, paths: Paths, *, top_k: int = 5, **options: Any) -> Sequence[Prediction]:
-    """The likeliest classes of pictures; what `resnets predict` does. Options as for `Bundle.predict`."""
+    """The likeliest classes of images; what `resnets predict` does. Options as for `Bundle.predict`."""
     bundle = model if isinstance(model, Bundle) else load(model) if not isinstance(model, StoredBundle) else model
     return Bundle.predict(bundle, paths, top_k=top_k, **options)  # type: ignore[arg-type]

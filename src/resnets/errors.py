@@ -5,8 +5,8 @@
     │   └── UnknownNameError a name that is in no table (names the nearest ones)
     ├── ShapeError           an input too small for, or unlike, what a network takes
     ├── WeightsError         a weights file or model folder that cannot be used
-    ├── DataError            pictures or data sets that cannot be read
-    │   └── ImageError       one picture that does not decode
+    ├── DataError            images or data sets that cannot be read
+    │   └── ImageError       one image that does not decode
     ├── TrainingError        a run that cannot go on (NaN, an unfinished run folder, ...)
     └── MissingExtraError    an optional dependency that is not installed
 
@@ -68,10 +68,10 @@ class DataError(ResnetsError):
 
 
 class ImageError(DataError):
-    """One picture that does not decode.
+    """One image that does not decode.
 
     Args:
-        where: the path, or `shard#row`, of the picture.
+        where: the path, or `shard#row`, of the image.
         reason: why, in a few words.
     """
 

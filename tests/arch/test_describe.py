@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resnets.arch import describe as module
 from resnets.arch.config import ResNetConfig
-from resnets.arch.describe import Description, Row, describe
+from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.nodes import Chain, Conv
 from resnets.arch.plan import plan
 from resnets.arch.shapes import trace
@@ -19,7 +19,7 @@ from resnets.errors import ConfigError, ShapeError, UnknownNameError
 from tests.strategies import configs
 
 
-def row(table: Description, name: str) -> Row:
+def row(table: Description, name: str) -> LayerRow:
     return next(row for row in table.rows if row.name == name)
 
 

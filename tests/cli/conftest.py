@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from resnets.train.config import TrainConfig
-from resnets.train.progress import Display
+from resnets.runtime.console import Console
+from resnets.train.config.train_config import TrainConfig
 from resnets.train.run import train
 
-# A network that learns the coloured pictures in a second, as options of the command and of the library.
+# A network that learns the coloured images in a second, as options of the command and of the library.
 TINY = ("--set", "depths=1,1,1", "--set", "widths=8,8,8", "--set", "stem_width=8", "--lr", "0.05", "--amp", "off")
 TINY_ARGS = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 
 
 @pytest.fixture(scope="session")
-def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a network that knows blue from green from red. Not to be changed: see `own_run`."""
     config = TrainConfig.from_options(
-        data=str(pictures), epochs=3, lr=0.05, model_args=TINY_ARGS, amp="off", warmup_epochs=0.5,
+        data=str(images), epochs=3, lr=0.05, model_args=TINY_ARGS, amp="off", warmup_epochs=0.5,
         output=str(tmp_path_factory.mktemp("runs")), name="colours",
     )  # fmt: skip
-    return train(config, display=Display(quiet=True)).folder
+    return train(config, console=Console(quiet=True)).folder
 
 
 @pytest.fixture

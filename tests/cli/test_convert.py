@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
 from resnets.weights.export import save_weights
-from resnets.weights.reference import load_bundle
+from resnets.weights.resolve import load_bundle
 from tests.conftest import Command
 
 
@@ -39,7 +39,7 @@ def test_a_file_becomes_a_model_folder(command: Command, weights: Path, tmp_path
         "  dialect   akamaster: akamaster/pytorch_resnet_cifar10",
         "  filled    100.00%",
         "shortcut=A              how a shortcut without weights changes shape",
-        "  pictures  RGB 32x32, mean 0.485, 0.456, 0.406: usual for akamaster, not in the file",
+        "  images  RGB 32x32, mean 0.485, 0.456, 0.406: usual for akamaster, not in the file",
         "  renamed   2: linear.bias -> fc.bias, linear.weight -> fc.weight",
         "  dropped   1: best_prec1",
         "  note      cut the prefix 'module.'",

@@ -29,18 +29,18 @@ def test_help_is_as_wide_as_the_terminal_but_readable(
     assert max(map(len, command("train", "--help").out.splitlines())) <= widest
 
 
-def test_the_examples_of_the_help_page_work(command: Command, pictures: Path) -> None:
+def test_the_examples_of_the_help_page_work(command: Command, images: Path) -> None:
     words = ("--set", "mixup=0.2", "--set", "shortcut=B", "--dry-run", "--json")
-    code, out, err = command("train", pictures, *words)
+    code, out, err = command("train", images, *words)
     assert code == 0, err
     args = json.loads(out)["args"]
     assert (args["mix"]["mixup"], args["model_args"]["shortcut"]) == (0.2, "B")
 
 
-def test_a_flag_stands_beside_settings_of_its_group(command: Command, pictures: Path) -> None:
-    words = ("--freeze", "layer2", "--freeze-epochs", 2, "--set", "thaw_lr=0.003", "--epochs", 4)
-    code, out, err = command("train", pictures, *words, "--recipe", "finetune", "--dry-run", "--json")
+def test_a_flag_stands_beside_settings_of_its_group(command: Command, images: Path) -> None:
+    words = ("--freeze", "layer2", "--freeze-epochs", 2, "--set", "unfreeze_lr=0.003", "--epochs", 4)
+    code, out, err = command("train", images, *words, "--recipe", "finetune", "--dry-run", "--json")
     assert code == 0, err
     args = json.loads(out)["args"]
-    assert (args["freeze"]["freeze"], args["freeze"]["thaw_lr"]) == ("layer2", 0.003)
+    assert (args["freeze"]["freeze"], args["freeze"]["unfreeze_lr"]) == ("layer2", 0.003)
     assert [phase["freeze"] for phase in args["phases"]] == ["layer2", "none"]

@@ -15,32 +15,32 @@ from resnets.cli.predict import run as predict_verb
 from tests.conftest import Command
 
 
-def test_a_picture(command: Command, trained: Path, pictures: Path) -> None:
-    path = pictures / "val" / "green" / "000.png"
+def test_a_image(command: Command, trained: Path, images: Path) -> None:
+    path = images / "val" / "green" / "000.png"
     code, out, err = command("predict", path, "--model", trained)
     assert (code, err) == (0, "")
     header, _, row = out.splitlines()
-    assert header.split() == ["picture", "best", "#2", "#3"]
+    assert header.split() == ["image", "best", "#2", "#3"]
     assert row.startswith(f"{path}  green ")
 
 
-def test_folders_and_files_together(command: Command, trained: Path, pictures: Path) -> None:
-    single = pictures / "val" / "blue" / "003.png"
-    code, out, _ = command("predict", single, pictures / "val", single, "--model", trained, "--json")
+def test_folders_and_files_together(command: Command, trained: Path, images: Path) -> None:
+    single = images / "val" / "blue" / "003.png"
+    code, out, _ = command("predict", single, images / "val", single, "--model", trained, "--json")
     answer = json.loads(out)
     assert code == 0
     assert [one["path"] for one in answer][:3] == [
-        str(single), *(f"{pictures}/val/blue/00{number}.png" for number in (0, 1)),
+        str(single), *(f"{images}/val/blue/00{number}.png" for number in (0, 1)),
     ]  # fmt: skip
-    assert len(answer) == 18  # a picture that comes twice is answered once
+    assert len(answer) == 18  # an image that comes twice is answered once
     assert all(one["label"] == Path(one["path"]).parent.name for one in answer)
     for one in answer:
         assert (one["label"], one["probability"]) == tuple(one["top"][0].values())
         assert sum(part["probability"] for part in one["top"]) == pytest.approx(1)
 
 
-def test_csv(command: Command, trained: Path, pictures: Path) -> None:
-    code, out, err = command("predict", pictures / "val" / "red", "--model", trained, "--csv", "--top-k", 2)
+def test_csv(command: Command, trained: Path, images: Path) -> None:
+    code, out, err = command("predict", images / "val" / "red", "--model", trained, "--csv", "--top-k", 2)
     assert (code, err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["rank"], row["label"] == "red") for row in rows] == [("1", True), ("2", False)] * 6
@@ -48,25 +48,25 @@ def test_csv(command: Command, trained: Path, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (2, 2), (3, 3), (99, 3)])
-def test_top_k(command: Command, trained: Path, pictures: Path, top_k: int, expected: int) -> None:
-    _, out, _ = command("predict", pictures / "val" / "red", "--model", trained, "--json", "--top-k", top_k)
+def test_top_k(command: Command, trained: Path, images: Path, top_k: int, expected: int) -> None:
+    _, out, _ = command("predict", images / "val" / "red", "--model", trained, "--json", "--top-k", top_k)
     assert [len(one["top"]) for one in json.loads(out)] == [expected] * 6
 
 
-def test_batches_change_nothing(command: Command, trained: Path, pictures: Path) -> None:
-    one = json.loads(command("predict", pictures, "--model", trained, "--json", "--batch-size", 1).out)
-    many = json.loads(command("predict", pictures, "--model", trained, "--json", "--batch-size", 64).out)
+def test_batches_change_nothing(command: Command, trained: Path, images: Path) -> None:
+    one = json.loads(command("predict", images, "--model", trained, "--json", "--batch-size", 1).out)
+    many = json.loads(command("predict", images, "--model", trained, "--json", "--batch-size", 64).out)
     assert [a["path"] for a in one] == [b["path"] for b in many]
     for a, b in zip(one, many, strict=True):
         assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
-def test_every_broken_picture_is_named_and_the_others_are_answered(
-    command: Command, trained: Path, pictures: Path, shared_data: Path, tmp_path: Path
+def test_every_broken_image_is_named_and_the_others_are_answered(
+    command: Command, trained: Path, images: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(pictures / "val" / "red" / "000.png", tmp_path / "good.png")
+    shutil.copy(images / "val" / "red" / "000.png", tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     broken = sorted([*(shared_data / "pillow_bad").iterdir(), tmp_path / "empty.png", tmp_path / "text.png"])
     code, out, err = command("predict", shared_data / "pillow_bad", tmp_path, "--model", trained, "--json")
     assert code == 1
@@ -94,7 +94,7 @@ def test_libraries_below_say_nothing_of_their_own(trained: Path, shared_data: Pa
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_odd_pictures_are_answered(command: Command, trained: Path, shared_data: Path) -> None:
+def test_odd_images_are_answered(command: Command, trained: Path, shared_data: Path) -> None:
     odd = shared_data / "pillow_odd"
     code, out, err = command("predict", odd, "--model", trained, "--json")
     assert (code, err) == (0, "")
@@ -104,31 +104,31 @@ def test_odd_pictures_are_answered(command: Command, trained: Path, shared_data:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--model", "{run}"], 2, "missing argument 'PICTURE...'"),
-        (["{picture}", "--modle", "{run}"], 2, "unknown option; got --modle; did you mean --model?"),
-        (["{picture}", "--top-k", "0"], 2, "0 is not in the range"),
-        (["{picture}", "--model", "{run}", "--json", "--csv"], 2, "an answer has one form"),
-        (["{picture}", "--model", "resnt50"], 1, "did you mean resnet50"),
-        (["{picture}", "--model", "{run}", "--device", "tpu"], 1, "device must be one that is here"),
-        (["{run}/plots/none.png", "--model", "{run}"], 1, "pictures must exist"),
-        (["{run}/state", "--model", "{run}"], 1, "at least one picture is needed"),
-        (["{picture}", "--model", "{run}/plots"], 1, "is a folder without a model"),
+        (["--model", "{run}"], 2, "missing argument 'IMAGE...'"),
+        (["{image}", "--modle", "{run}"], 2, "unknown option; got --modle; did you mean --model?"),
+        (["{image}", "--top-k", "0"], 2, "0 is not in the range"),
+        (["{image}", "--model", "{run}", "--json", "--csv"], 2, "an answer has one form"),
+        (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),
+        (["{image}", "--model", "{run}", "--device", "tpu"], 1, "device must be one that is here"),
+        (["{run}/plots/none.png", "--model", "{run}"], 1, "images must exist"),
+        (["{run}/state", "--model", "{run}"], 1, "at least one image is needed"),
+        (["{image}", "--model", "{run}/plots"], 1, "is a folder without a model"),
     ],
 )
 def test_mistakes_are_one_line(
-    command: Command, trained: Path, pictures: Path, words: list[str], code: int, message: str
+    command: Command, trained: Path, images: Path, words: list[str], code: int, message: str
 ) -> None:
-    picture = pictures / "val" / "red" / "000.png"
-    answer = command("predict", *(word.format(run=trained, picture=picture) for word in words))
+    image = images / "val" / "red" / "000.png"
+    answer = command("predict", *(word.format(run=trained, image=image) for word in words))
     assert (answer.code, answer.out) == (code, "")
     assert message in answer.err.splitlines()[0]
     assert len(answer.err.splitlines()) == (3 if code == 2 else 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
-def test_names_that_are_no_unicode_come_out_as_they_are(trained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_unicode_come_out_as_they_are(trained: Path, images: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9 red.png"
-    shutil.copy(pictures / "val" / "red" / "000.png", os.fsdecode(name))
+    shutil.copy(images / "val" / "red" / "000.png", os.fsdecode(name))
     command = [sys.executable, "-m", "resnets", "predict", str(tmp_path), "--model", str(trained)]
     for form in ("--csv", "--json"):
         environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as it is outside the C locale

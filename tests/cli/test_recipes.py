@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resnets.train.recipes import list_recipes, load_recipe
+from resnets.train.config.recipes import list_recipes, load_recipe
 from tests.conftest import Command
 
 

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from resnets.train.config import read_args
+from resnets.train.config.train_config import read_args
 from tests.cli.conftest import TINY
 from tests.conftest import Command
-from tests.pictures import write_pictures
+from tests.images import write_images
 
 
-def test_results_go_to_stdout_and_progress_to_stderr(command: Command, pictures: Path, tmp_path: Path) -> None:
-    code, out, err = command("train", pictures, "--epochs", 2, "--output", tmp_path, "--name", "r", *TINY)
+def test_results_go_to_stdout_and_progress_to_stderr(command: Command, images: Path, tmp_path: Path) -> None:
+    code, out, err = command("train", images, "--epochs", 2, "--output", tmp_path, "--name", "r", *TINY)
     run = tmp_path / "r"
     assert code == 0
     first, *rest = out.splitlines()
     assert first.startswith("best: epoch ")
-    assert "of 18 validation pictures right (95 % interval" in first
+    assert "of 18 validation images right (95 % interval" in first
     assert [line.split(maxsplit=1) for line in rest] == [
         ["run", f"folder  {run}"],
         ["model", f"{run}/best"],
         ["report", f"{run}/report.html"],
-        ["next", f"resnets predict PICTURE --model {run}"],
+        ["next", f"resnets predict IMAGE --model {run}"],
     ]
     lines = err.splitlines()
     assert lines[0] == "resnet20_cifar on colours: 3 classes, 72 train, 18 val; 12x12 pixels"
@@ -34,23 +34,23 @@ def test_results_go_to_stdout_and_progress_to_stderr(command: Command, pictures:
     assert "\x1b" not in err  # no bar outside a terminal
 
 
-def test_json_is_all_there_is_on_stdout(command: Command, pictures: Path, tmp_path: Path) -> None:
-    code, out, _ = command("train", pictures, "--epochs", 1, "--output", tmp_path, "--json", *TINY)
+def test_json_is_all_there_is_on_stdout(command: Command, images: Path, tmp_path: Path) -> None:
+    code, out, _ = command("train", images, "--epochs", 1, "--output", tmp_path, "--json", *TINY)
     answer = json.loads(out)
     assert code == 0
     assert set(answer) == {"folder", "best_epoch", "epochs", "seconds", "stopped", "val"}
     assert (answer["best_epoch"], answer["epochs"], answer["stopped"]) == (1, 1, None)
-    assert answer["val"]["pictures"] == 18
+    assert answer["val"]["images"] == 18
     assert (Path(answer["folder"]) / "best" / "config.json").is_file()
 
 
-def test_options_reach_the_run(command: Command, pictures: Path, tmp_path: Path) -> None:
+def test_options_reach_the_run(command: Command, images: Path, tmp_path: Path) -> None:
     options = ("--model", "plain20_cifar", "--epochs", 1, "--batch-size", 16, "--seed", 7, "--img-size", "16x12")
-    more = ("--no-flip", "--pad", 0, "--cutout", 3, "--sched", "constant", "--smoothing", 0, "--momentum", 0.8)
-    code, _, err = command("train", pictures, "--output", tmp_path, "--name", "r", *options, *more, *TINY)
+    more = ("--no-hflip", "--pad", 0, "--cutout", 3, "--sched", "constant", "--label-smoothing", 0, "--momentum", 0.8)
+    code, _, err = command("train", images, "--output", tmp_path, "--name", "r", *options, *more, *TINY)
     assert code == 0, err
     args = read_args(tmp_path / "r" / "args.yaml")
-    assert (args.model, args.batch_size, args.seed, args.size, args.augment["flip"]) == (
+    assert (args.model, args.batch_size, args.seed, args.size, args.augment["hflip"]) == (
         "plain20_cifar",
         16,
         7,
@@ -61,16 +61,16 @@ def test_options_reach_the_run(command: Command, pictures: Path, tmp_path: Path)
         args.augment["pad"],
         args.augment["cutout"],
         args.schedule.sched,
-        args.loss.smoothing,
+        args.loss.label_smoothing,
         args.optim.momentum,
     ) == (0, 3, "constant", 0.0, 0.8)
     assert args.model_args["widths"] == [8, 8, 8] or args.model_args["widths"] == (8, 8, 8)
-    assert args.data == str(pictures.resolve())  # the run can be validated and resumed from anywhere
+    assert args.data == str(images.resolve())  # the run can be validated and resumed from anywhere
 
 
-def test_training_can_start_from_another_model(command: Command, trained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_training_can_start_from_another_model(command: Command, trained: Path, images: Path, tmp_path: Path) -> None:
     code, out, err = command(
-        "train", pictures, "--pretrained", trained, "--epochs", 1, "--lr", "1e-6", "--output", tmp_path, "--name", "r"
+        "train", images, "--pretrained", trained, "--epochs", 1, "--lr", "1e-6", "--output", tmp_path, "--name", "r"
     )
     assert code == 0, err
     assert "100.00 % of 18" in out  # nothing was forgotten
@@ -80,7 +80,7 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "invalid value for DATA: pass a folder of pictures, digits, or --resume RUN"),
+        ([], 2, "invalid value for DATA: pass a folder of images, digits, or --resume RUN"),
         (["digits", "--epoch", "3"], 2, "unknown option; got --epoch; did you mean --epochs"),
         (["digits", "--epochs", "many"], 2, "'many' is not a valid int"),
         (["digits", "--epochs", "0"], 1, "epochs must be at least 1; got 0"),
@@ -125,7 +125,7 @@ def _no_class(root: Path) -> None:
 def _empty_class(root: Path) -> None:
     shutil.rmtree(root / "train" / "red")
     (root / "train" / "red").mkdir()
-    write_pictures(root / "spare", {"val": 2})
+    write_images(root / "spare", {"val": 2})
     (root / "spare" / "val").rename(root / "val")
     shutil.rmtree(root / "spare")
 
@@ -135,11 +135,11 @@ def _empty_class(root: Path) -> None:
     [
         (_one_class, "has only 'blue'; add another class"),
         (_no_class, "is empty"),
-        (_empty_class, "class 'red' has no picture in this split; repair the data"),
+        (_empty_class, "class 'red' has no image in this split; repair the data"),
     ],
 )
 def test_data_that_cannot_be_learnt(command: Command, tmp_path: Path, change: object, message: str) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 2})
+    root = write_images(tmp_path / "data", {"train": 2})
     change(root)  # type: ignore[operator]
     code, out, err = command("train", root, "--output", tmp_path / "runs")
     assert (code, out) == (1, "")
@@ -151,7 +151,7 @@ def test_data_that_cannot_be_learnt(command: Command, tmp_path: Path, change: ob
 
 def test_an_empty_folder_and_a_file(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("not pictures")
+    (tmp_path / "notes.txt").write_text("not images")
     for name, message in (("empty", "is empty"), ("notes.txt", "is a file")):
         code, out, err = command("train", tmp_path / name, "--output", tmp_path / "runs")
         assert (code, out, err.count("\n")) == (1, "", 1)
@@ -159,24 +159,24 @@ def test_an_empty_folder_and_a_file(command: Command, tmp_path: Path) -> None:
         assert name in err
 
 
-def test_a_class_without_validation_pictures_is_a_note(command: Command, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 4, "val": 2})
+def test_a_class_without_validation_images_is_a_note(command: Command, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "data", {"train": 4, "val": 2})
     shutil.rmtree(root / "val" / "green")
     code, _, err = command("train", root, "--epochs", 1, "--output", tmp_path / "runs", "--json", *TINY)
     assert code == 0
-    assert "note: data/val: class 'green' has no picture in this split" in err
+    assert "note: data/val: class 'green' has no image in this split" in err
 
 
 def test_a_batch_of_one(command: Command, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 2, "val": 1})
+    root = write_images(tmp_path / "data", {"train": 2, "val": 1})
     code, _, err = command("train", root, "--epochs", 1, "--batch-size", 1, "--output", tmp_path / "runs", *TINY)
     assert code == 0, err
 
 
-def test_broken_pictures_stop_before_training_or_are_left_out(
+def test_broken_images_stop_before_training_or_are_left_out(
     command: Command, shared_data: Path, tmp_path: Path
 ) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 6, "val": 2})
+    root = write_images(tmp_path / "data", {"train": 6, "val": 2})
     broken = sorted(path for path in (shared_data / "pillow_bad").iterdir())
     for path in broken:
         shutil.copy(path, root / "train" / "red" / path.name)
@@ -200,8 +200,8 @@ def test_broken_pictures_stop_before_training_or_are_left_out(
     assert code == 0, err
 
 
-def test_odd_pictures_are_learnt_like_others(command: Command, shared_data: Path, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 2, "val": 1})
+def test_odd_images_are_learnt_like_others(command: Command, shared_data: Path, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "data", {"train": 2, "val": 1})
     for path in (shared_data / "pillow_odd").iterdir():
         shutil.copy(path, root / "train" / "blue" / path.name)
     code, _, err = command(
@@ -211,27 +211,27 @@ def test_odd_pictures_are_learnt_like_others(command: Command, shared_data: Path
     assert "left out" not in err
 
 
-def test_where_nothing_can_be_written(command: Command, pictures: Path, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written(command: Command, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    code, out, err = command("train", pictures, "--output", tmp_path / "file" / "runs")
+    code, out, err = command("train", images, "--output", tmp_path / "file" / "runs")
     assert (code, out) == (1, "")
     assert "cannot make the run's folder" in err
     assert "choose another --output" in err
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_no_permission_to_write(command: Command, pictures: Path, tmp_path: Path) -> None:
+def test_no_permission_to_write(command: Command, images: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
-    code, out, err = command("train", pictures, "--output", tmp_path / "locked" / "runs")
+    code, out, err = command("train", images, "--output", tmp_path / "locked" / "runs")
     assert (code, out) == (1, "")
     assert "Permission denied; choose another --output" in err
 
 
-def test_a_finished_run_and_a_taken_name(command: Command, trained: Path, pictures: Path) -> None:
+def test_a_finished_run_and_a_taken_name(command: Command, trained: Path, images: Path) -> None:
     code, out, err = command("train", "--resume", trained)
     assert (code, out) == (1, "")
     assert "has done its 3 epochs" in err
-    code, out, err = command("train", pictures, "--output", trained.parent, "--name", trained.name)
+    code, out, err = command("train", images, "--output", trained.parent, "--name", trained.name)
     assert (code, out) == (1, "")
     assert f"--resume {trained}" in err
 

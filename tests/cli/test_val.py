@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tests.pictures import write_pictures
+from tests.images import write_images
 
 
 def test_a_run_is_measured_on_what_it_held_out(command: Command, trained: Path) -> None:
     code, out, err = command("val", trained)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["class", "pictures", "precision", "recall", "F1"]
+    assert lines[0].split() == ["class", "images", "precision", "recall", "F1"]
     assert [line.split()[0] for line in lines[2:5]] == ["blue", "green", "red"]
     assert [line.split()[1] for line in lines[2:5]] == ["6", "6", "6"]
-    assert lines[-2] == "18 of 18 pictures right: top-1 100.00 % (95 % interval 82.41 to 100.00)"
+    assert lines[-2] == "18 of 18 images right: top-1 100.00 % (95 % interval 82.41 to 100.00)"
     assert lines[-1].startswith("loss 0.")
     assert command("val", "--model", trained).out == out
     assert command("val", "--model", trained / "best").out == out
@@ -28,29 +28,29 @@ def test_json(command: Command, trained: Path) -> None:
     answer = json.loads(out)
     assert code == 0
     assert (answer["model"], answer["data"]) == (str(trained), None)
-    assert (answer["pictures"], answer["correct"], answer["top1"], answer["k"]) == (18, 18, 1.0, 3)
+    assert (answer["images"], answer["correct"], answer["top1"], answer["k"]) == (18, 18, 1.0, 3)
     low, high = answer["top1_interval_95"]
     assert 0.8 < low < high == 1.0
 
 
 def test_splits(command: Command, trained: Path) -> None:
-    assert json.loads(command("val", trained, "--split", "train", "--json").out)["pictures"] == 72
+    assert json.loads(command("val", trained, "--split", "train", "--json").out)["images"] == 72
     code, out, err = command("val", trained, "--split", "test")
     assert (code, out) == (1, "")
     assert "got test; colours has train, val" in err
 
 
 def test_classes_are_matched_by_name(command: Command, trained: Path, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "other", {"test": 5}, seed=1)
+    root = write_images(tmp_path / "other", {"test": 5}, seed=1)
     shutil.rmtree(root / "test" / "blue")  # green and red are now the first and the second class of the data
     code, out, _ = command("val", root, "--model", trained)
     assert code == 0
-    assert "10 of 10 pictures right" in out
+    assert "10 of 10 images right" in out
     assert "blue" not in out
 
 
 def test_an_unknown_class_is_named(command: Command, trained: Path, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "other", {"test": 2})
+    root = write_images(tmp_path / "other", {"test": 2})
     (root / "test" / "red").rename(root / "test" / "crimson")
     code, out, err = command("val", root, "--model", trained)
     assert (code, out) == (1, "")
@@ -68,22 +68,22 @@ def test_numbered_classes_are_names_too(command: Command, trained: Path) -> None
 def test_data_with_only_a_training_split_is_never_taken_silently(
     command: Command, trained: Path, tmp_path: Path
 ) -> None:
-    root = write_pictures(tmp_path / "other", {"train": 2})
+    root = write_images(tmp_path / "other", {"train": 2})
     code, _, err = command("val", root, "--model", trained)
     assert code == 1
     assert "pass --split" in err
     assert command("val", root, "--model", trained, "--split", "train").code == 0
 
 
-def test_a_broken_picture_is_named_or_left_out(command: Command, trained: Path, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "other", {"test": 3})
+def test_a_broken_image_is_named_or_left_out(command: Command, trained: Path, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "other", {"test": 3})
     (root / "test" / "red" / "bad.png").write_bytes(b"\x89PNG and no more")
     code, out, err = command("val", root, "--model", trained)
     assert (code, out) == (1, "")
     assert f"{root}/test/red/bad.png" in err
     code, out, err = command("val", root, "--model", trained, "--skip-bad")
     assert code == 0
-    assert "9 of 9 pictures right" in out
+    assert "9 of 9 images right" in out
     assert err.startswith(f"left out: {root}/test/red/bad.png: ")
 
 
@@ -109,10 +109,10 @@ def test_mistakes_are_one_line(command: Command, trained: Path, words: list[str]
 
 
 @pytest.mark.parametrize("verb", ["val", "predict"])
-def test_damaged_model_folders(command: Command, own_run: Path, pictures: Path, verb: str) -> None:
+def test_damaged_model_folders(command: Command, own_run: Path, images: Path, verb: str) -> None:
     best = own_run / "best"
     weights, config = (best / "model.safetensors").read_bytes(), (best / "config.json").read_text()
-    words = (verb, pictures, "--model", own_run) if verb == "predict" else (verb, own_run)
+    words = (verb, images, "--model", own_run) if verb == "predict" else (verb, own_run)
 
     def fails(part: str) -> None:
         code, out, err = command(*words)

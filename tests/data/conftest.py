@@ -14,7 +14,7 @@ MakeFolder = Callable[[dict[str, int]], Path]
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Makes a data folder: {"train/cat": 3} puts three 12 x 10 pictures there. Every picture is different."""
+    """Makes a data folder: {"train/cat": 3} puts three 12 x 10 images there. Every image is different."""
 
     def make(counts: dict[str, int]) -> Path:
         root, generator = tmp_path / "pets", np.random.default_rng(0)

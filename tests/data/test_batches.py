@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnets.data.sampling import batch_bounds
+from resnets.data.sampler import batch_bounds
 from resnets.errors import ConfigError
 
 
 @given(count=st.integers(1, 500), size=st.integers(1, 64))
-def test_bounds_cover_everything_once_and_never_end_in_a_single_picture(count: int, size: int) -> None:
+def test_bounds_cover_everything_once_and_never_end_in_a_single_image(count: int, size: int) -> None:
     bounds = batch_bounds(count, size)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == count

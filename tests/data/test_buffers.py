@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.buffers import KEPT, Buffers
 from resnets.data.dataset import ImageSet
-from resnets.data.digits import ArraySource
+from resnets.data.sources.digits import ArraySource
 from resnets.data.stream import TrainBatches
 from resnets.data.transform import normalise
 
@@ -74,7 +74,7 @@ def test_threads_never_share_an_array() -> None:
         assert all(pool.map(work, range(2000)))
 
 
-def test_batches_that_are_kept_keep_their_pictures() -> None:
+def test_batches_that_are_kept_keep_their_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
     split = ImageSet(source=ArraySource("noise", images), rows=np.arange(12), labels=np.arange(12) % 2)
     batches = TrainBatches(split, Preprocessing(size=(8, 8), crop_pct=1.0), AugmentConfig(), 3, 0, workers=0)

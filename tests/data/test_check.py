@@ -9,7 +9,7 @@ import pytest
 
 from resnets.data.check import check, quarantine, require_sound
 from resnets.data.dataset import Problem
-from resnets.data.sources import open_dataset
+from resnets.data.open import open_dataset
 from resnets.errors import DataError
 
 MakeFolder = Callable[[dict[str, int]], Path]
@@ -24,7 +24,7 @@ def test_sound_data_has_no_problems(make_folder: MakeFolder) -> None:
     require_sound(dataset.problems)
 
 
-def test_broken_pictures_are_named_and_quarantined(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_broken_images_are_named_and_quarantined(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2})
     cut = root / "train" / "cat" / "1.png"
     cut.write_bytes(cut.read_bytes()[:100])
@@ -48,15 +48,15 @@ def test_broken_pictures_are_named_and_quarantined(make_folder: MakeFolder, tmp_
     assert check(sound) == []
 
 
-def test_a_class_that_loses_its_last_training_picture_stops_training(make_folder: MakeFolder) -> None:
+def test_a_class_that_loses_its_last_training_image_stops_training(make_folder: MakeFolder) -> None:
     root = make_folder({"train/cat": 2, "train/dog": 2, "train/owl": 2, "val/cat": 1, "val/dog": 2, "val/owl": 1})
     for name in ("train/owl/0.png", "train/owl/1.png", "train/dog/0.png", "val/dog/1.png"):
-        (root / name).write_bytes(b"no picture")
+        (root / name).write_bytes(b"no image")
     dataset = open_dataset(root)
     sound = dataset.without(check(dataset))
     assert [(p.kind, p.where, p.fatal) for p in sound.problems] == [("untrained-class", "pets/train", True)]
     assert sound.without(check(sound)).problems == sound.problems
-    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no picture that decodes; repair the data$"):
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that decodes; repair the data$"):
         require_sound(sound.problems)
     require_sound(dataset.problems)
 

@@ -1,4 +1,4 @@
-"""Splits, hints, and leaving pictures out."""
+"""Splits, hints, and leaving images out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.digits import ArraySource
-from resnets.data.splitting import split_rows
+from resnets.data.sources.digits import ArraySource
+from resnets.data.splits import split_rows
 from resnets.errors import DataError
 
 
@@ -63,10 +63,10 @@ def test_a_subset_keeps_names_and_labels_together() -> None:
 
 def test_the_hint_says_sizes_and_whether_all_are_grey() -> None:
     grey = Dataset(name="x", classes=("a", "b"), splits={"train": arrays(np.zeros((5, 4, 6, 1), np.uint8))})
-    hint = grey.contract_hint
+    hint = grey.preprocessing_hint
     assert (hint.channels, hint.size, hint.uniform, hint.sampled) == ("L", (4, 6), True, 5)
     colour = Dataset(name="x", classes=("a", "b"), splits={"val": arrays(np.zeros((5, 4, 6, 3), np.uint8))})
-    assert colour.contract_hint.channels == "RGB"
+    assert colour.preprocessing_hint.channels == "RGB"
 
 
 def test_without_leaves_out_only_what_does_not_decode() -> None:

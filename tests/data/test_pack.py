@@ -21,12 +21,12 @@ from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import pack as pack_module
-from resnets.data.augment import AugmentConfig, crop_draws
-from resnets.data.crop import random_resized_crop
+from resnets.data.augment.geometric import AugmentConfig, crop_draws
+from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.open import open_dataset
 from resnets.data.pack import pack, packed_size
-from resnets.data.packed import PackedSource, is_packed, open_packed
-from resnets.data.sources import open_dataset
+from resnets.data.sources.packed import PackedSource, is_packed, open_packed
 from resnets.data.stream import TrainBatches
 from resnets.errors import DataError, ImageError
 
@@ -35,7 +35,7 @@ MakeFolder = Callable[[dict[str, int]], Path]
 
 @pytest.fixture
 def pets(make_folder: MakeFolder) -> Dataset:
-    """Ten pictures of 12 x 10 pixels in two splits; cats and dogs, and an owl in train only."""
+    """Ten images of 12 x 10 pixels in two splits; cats and dogs, and an owl in train only."""
     counts = {"train/cat": 3, "train/dog": 4, "train/owl": 1, "val/cat": 1, "val/dog": 1}
     return open_dataset(make_folder(counts), val_fraction=0)
 
@@ -60,7 +60,7 @@ def test_sizes(shape: tuple[int, int], size: int | tuple[int, int], expected: tu
 def test_what_is_packed_comes_back(pets: Dataset, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = pack(pets, tmp_path / "packed", workers=2, shard_bytes=800, progress=lambda *now: seen.append(now))
-    assert (done.folder, done.pictures, done.bytes, done.left_out) == (tmp_path / "packed", 10, 10 * 360, ())
+    assert (done.folder, done.images, done.bytes, done.left_out) == (tmp_path / "packed", 10, 10 * 360, ())
     assert seen[-1] == (10, 10)
     assert is_packed(tmp_path / "packed")
     assert len(list((tmp_path / "packed").glob("shard-*.bin"))) == 5
@@ -80,7 +80,7 @@ def test_what_is_packed_comes_back(pets: Dataset, tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "packed").problems == open_dataset(tmp_path / "pets").problems
 
 
-def test_the_same_pictures_are_held_out_of_a_packed_folder(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_the_same_images_are_held_out_of_a_packed_folder(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 8, "dog": 8})
     pack(open_dataset(root, val_fraction=0), tmp_path / "packed", workers=1)
     for seed in (0, 1):
@@ -93,7 +93,7 @@ def test_the_same_pictures_are_held_out_of_a_packed_folder(make_folder: MakeFold
 
 
 @pytest.mark.parametrize("size", [6, (5, 8)])
-def test_pictures_are_made_smaller_as_pillow_does(pets: Dataset, tmp_path: Path, size: int | tuple[int, int]) -> None:
+def test_images_are_made_smaller_as_pillow_does(pets: Dataset, tmp_path: Path, size: int | tuple[int, int]) -> None:
     pack(pets, tmp_path / "packed", size=size, workers=1)
     packed, images = open_packed(tmp_path / "packed").splits["train"], pets.splits["train"]
     for i in range(len(images)):
@@ -124,13 +124,13 @@ def test_depth_and_bands_are_kept(tmp_path: Path, dtype: str, channels: int) -> 
     pixels = [(rng.random((5 + i, 7, channels)) * (1 if dtype == "float32" else 255)).astype(dtype) for i in range(3)]
     pack(arrays(pixels), tmp_path / "packed", workers=1)
     packed = open_packed(tmp_path / "packed")
-    hint = packed.contract_hint
+    hint = packed.preprocessing_hint
     assert (hint.dtype, hint.channels) == (dtype, {1: "L", 3: "RGB", 5: 5}[channels])
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         found = packed.splits["train"].read(i)
         assert isinstance(found, np.ndarray)
-        assert found.dtype == picture.dtype
-        assert np.array_equal(found, picture)
+        assert found.dtype == image.dtype
+        assert np.array_equal(found, image)
 
 
 def test_groups_are_kept(tmp_path: Path) -> None:
@@ -163,22 +163,22 @@ def test_the_source_is_pickled_as_its_path(pets: Dataset, tmp_path: Path) -> Non
     assert np.array_equal(again.read(4), source.read(4))
 
 
-def test_training_from_it_is_training_from_the_pictures(pets: Dataset, tmp_path: Path) -> None:
+def test_training_from_it_is_training_from_the_images(pets: Dataset, tmp_path: Path) -> None:
     pack(pets, tmp_path / "packed", workers=1)  # 12 x 10 pixels: as they are
-    contract, config = Preprocessing(size=(8, 8)), AugmentConfig(scale=(0.08, 1.0))
+    preprocessing, config = Preprocessing(size=(8, 8)), AugmentConfig(scale=(0.08, 1.0))
     packed = open_packed(tmp_path / "packed").splits["train"]
     one, other = (
-        TrainBatches(images, contract, config, 3, 0, workers=workers)
+        TrainBatches(images, preprocessing, config, 3, 0, workers=workers)
         for images, workers in ((pets.splits["train"], 0), (packed, 1))
     )
     for a, b in zip(one.epoch(1), other.epoch(1), strict=True):
         assert torch.equal(a.x, b.x)
         assert torch.equal(a.y, b.y)
     draws = crop_draws(0, 0, [0])[0]
-    assert random_resized_crop(packed, 0, contract, config, draws).flags.writeable
+    assert random_resized_crop(packed, 0, preprocessing, config, draws).flags.writeable
 
 
-def test_damaged_pictures_stop_it_or_are_left_out(pets: Dataset, tmp_path: Path) -> None:
+def test_damaged_images_stop_it_or_are_left_out(pets: Dataset, tmp_path: Path) -> None:
     broken = Path(pets.splits["train"].name(2))
     broken.write_bytes(broken.read_bytes()[:70])
     with pytest.raises(ImageError) as caught:
@@ -186,7 +186,7 @@ def test_damaged_pictures_stop_it_or_are_left_out(pets: Dataset, tmp_path: Path)
     assert caught.value.where == str(broken)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
     done = pack(pets, tmp_path / "packed", workers=2, skip_bad=True)
-    assert done.pictures == 9
+    assert done.images == 9
     assert [where for where, _ in done.left_out] == [str(broken)]
     assert len(open_packed(tmp_path / "packed").splits["train"]) == 7
     assert json.loads((tmp_path / "packed" / "packed.json").read_text())["left_out"][0]["where"] == str(broken)
@@ -224,7 +224,7 @@ def test_what_a_killed_pack_left_is_removed_and_what_is_being_written_is_not(pet
 import os, signal, sys
 from pathlib import Path
 from resnets.data.pack import pack
-from resnets.data.sources import open_dataset
+from resnets.data.open import open_dataset
 
 def progress(done, total):
     print("writing", flush=True)
@@ -262,10 +262,10 @@ pack(open_dataset(sys.argv[1], val_fraction=0), Path(sys.argv[2]), workers=1, pr
     ]
 
 
-def test_a_class_that_loses_its_last_training_picture_stops_it(pets: Dataset, tmp_path: Path) -> None:
+def test_a_class_that_loses_its_last_training_image_stops_it(pets: Dataset, tmp_path: Path) -> None:
     owl = next(Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2))
-    owl.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no picture that decodes; repair the data$"):
+    owl.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that decodes; repair the data$"):
         pack(pets, tmp_path / "packed", workers=1, skip_bad=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 

@@ -13,14 +13,22 @@ from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import memory, stream
-from resnets.data.augment import AugmentConfig
+from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batch
 from resnets.data.dataset import ImageSet
-from resnets.data.sampling import Sampling, Shard
-from resnets.data.sources import open_dataset
+from resnets.data.open import open_dataset
+from resnets.data.sampler import Sampling
+from resnets.runtime.shard import Shard
 
-CONTRACT = Preprocessing(size=(16, 12), crop_pct=1)
-BASE = AugmentConfig(vflip=True, jitter=(0.4, 0.4, 0.4, 0.1), grey=0.3, erase=0.7, erase_fill="noise", erase_count=2)
+PREPROCESSING = Preprocessing(size=(16, 12), crop_pct=1)
+BASE = AugmentConfig(
+    vflip=True,
+    color_jitter=(0.4, 0.4, 0.4, 0.1),
+    grayscale=0.3,
+    random_erasing=0.7,
+    erasing_fill="noise",
+    erasing_count=2,
+)
 POLICIES = {
     "trivialaugment": AugmentConfig(**{**vars(BASE), "policy": "trivialaugment", "scale": (0.2, 1.0)}),
     "randaugment": AugmentConfig(**{**vars(BASE), "policy": "randaugment", "scale": (0.2, 1.0), "cutout": 4}),
@@ -30,8 +38,8 @@ SAMPLINGS = (Sampling(), Sampling(balanced=True), Sampling(repeats=3))
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    """Two classes of uneven size, of pictures of many sizes."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """Two classes of uneven size, of images of many sizes."""
     root, generator = tmp_path_factory.mktemp("pets"), np.random.default_rng(0)
     for name, count in (("a", 14), ("b", 5)):
         (root / name).mkdir()
@@ -48,9 +56,9 @@ def equal(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
-def test_workers_and_batches_change_nothing(pictures: ImageSet, policy: str, sampling: Sampling) -> None:
+def test_workers_and_batches_change_nothing(images: ImageSet, policy: str, sampling: Sampling) -> None:
     def epochs(workers: int) -> list[Batch]:
-        batches = stream.TrainBatches(pictures, CONTRACT, POLICIES[policy], 5, 3, workers=workers, sampling=sampling)
+        batches = stream.TrainBatches(images, PREPROCESSING, POLICIES[policy], 5, 3, workers=workers, sampling=sampling)
         return [*batches.epoch(0), *batches.epoch(4, start=1, size=(10, 8))]
 
     alone = epochs(0)
@@ -61,10 +69,10 @@ def test_workers_and_batches_change_nothing(pictures: ImageSet, policy: str, sam
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
-def test_a_picture_is_the_same_alone_and_in_a_batch(pictures: ImageSet, policy: str, sampling: Sampling) -> None:
+def test_a_image_is_the_same_alone_and_in_a_batch(images: ImageSet, policy: str, sampling: Sampling) -> None:
     def epoch(size: int, shard: Shard | None = None) -> torch.Tensor:
         batches = stream.TrainBatches(
-            pictures, CONTRACT, POLICIES[policy], size, 3, workers=0, sampling=sampling, shard=shard
+            images, PREPROCESSING, POLICIES[policy], size, 3, workers=0, sampling=sampling, shard=shard
         )
         return torch.cat([batch.x for batch in batches.epoch(2)])
 
@@ -73,19 +81,21 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(pictures: ImageSet, policy: 
     assert torch.equal(epoch(4), alone)
     halves = [epoch(19, Shard(rank=rank, size=2)) for rank in (0, 1)]
     assert torch.equal(torch.cat(halves), alone)
-    assert len({picture.numpy().tobytes() for picture in alone}) == len(alone)  # no two vary alike
+    assert len({image.numpy().tobytes() for image in alone}) == len(alone)  # no two vary alike
 
 
-def test_a_picture_in_memory_is_the_same_alone_and_in_a_batch(pictures: ImageSet) -> None:
-    kept = memory.MemorySet(pictures, CONTRACT)
+def test_a_image_in_memory_is_the_same_alone_and_in_a_batch(images: ImageSet) -> None:
+    kept = memory.MemorySet(images, PREPROCESSING)
     for sampling in SAMPLINGS:
-        streamed = stream.TrainBatches(pictures, CONTRACT, POLICIES["autoaugment"], 6, 3, workers=2, sampling=sampling)
+        streamed = stream.TrainBatches(
+            images, PREPROCESSING, POLICIES["autoaugment"], 6, 3, workers=2, sampling=sampling
+        )
         found = [
             torch.cat(
                 [
                     batch.x
                     for batch in memory.TrainBatches(
-                        kept, CONTRACT, POLICIES["autoaugment"], size, 3, sampling=sampling
+                        kept, PREPROCESSING, POLICIES["autoaugment"], size, 3, sampling=sampling
                     ).epoch(1)
                 ]
             )
@@ -96,17 +106,17 @@ def test_a_picture_in_memory_is_the_same_alone_and_in_a_batch(pictures: ImageSet
         assert torch.equal(found[0], torch.cat([batch.x for batch in streamed.epoch(1)]))
 
 
-def test_workers_do_not_draw_alike(pictures: ImageSet) -> None:
+def test_workers_do_not_draw_alike(images: ImageSet) -> None:
     """numpy's global generator, copied into every worker, is what made others' workers draw the same (pytorch 5059)."""
-    augment = AugmentConfig(flip=True, scale=(0.1, 0.5))
-    batches = stream.TrainBatches(pictures, CONTRACT, augment, 2, 3, workers=4)
+    augment = AugmentConfig(hflip=True, scale=(0.1, 0.5))
+    batches = stream.TrainBatches(images, PREPROCESSING, augment, 2, 3, workers=4)
     np.random.seed(0)
     first = [batch.x for batch in batches.epoch(0)]
     np.random.seed(0)
     torch.manual_seed(0)
     second = [batch.x for batch in batches.epoch(1)]
-    pixels = {picture.numpy().tobytes() for batch in first + second for picture in batch}
-    assert len(pixels) == 2 * len(pictures)
+    pixels = {image.numpy().tobytes() for batch in first + second for image in batch}
+    assert len(pixels) == 2 * len(images)
 
 
 @pytest.mark.slow
@@ -120,7 +130,7 @@ def test_workers_keep_their_memory(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     Image.fromarray(pixels).save(tmp_path / "b" / "0.jpg")
     images = open_dataset(tmp_path, val_fraction=0).splits["train"]
-    batches = stream.TrainBatches(images, CONTRACT, POLICIES["trivialaugment"], 16, 0, workers=2)
+    batches = stream.TrainBatches(images, PREPROCESSING, POLICIES["trivialaugment"], 16, 0, workers=2)
     seen = []
     for epoch in range(6):
         for _ in batches.epoch(epoch):
@@ -138,10 +148,10 @@ def _resident(process: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_threads_give_what_processes_give(pictures: ImageSet) -> None:
+def test_threads_give_what_processes_give(images: ImageSet) -> None:
     config = POLICIES["trivialaugment"]
-    alone = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=0)
-    threads = stream.TrainBatches(pictures, CONTRACT, config, 4, 3, workers=3, kind="threads")
+    alone = stream.TrainBatches(images, PREPROCESSING, config, 4, 3, workers=0)
+    threads = stream.TrainBatches(images, PREPROCESSING, config, 4, 3, workers=3, kind="threads")
     before = torch.get_num_threads()
     for epoch in (0, 1):
         for one, other in zip(alone.epoch(epoch), threads.epoch(epoch), strict=True):
@@ -160,8 +170,8 @@ def test_workers_never_keep_a_program_from_ending(tmp_path: Path) -> None:
             Image.new("RGB", (20, 20)).save(tmp_path / label / f"{number}.png")
     program = (
         "import sys, signal; signal.signal(signal.SIGTERM, lambda *_: None);"
-        "from resnets.data import stream; from resnets.data.augment import AugmentConfig;"
-        "from resnets.data.sources import open_dataset; from resnets.arch.preprocessing import Preprocessing;"
+        "from resnets.data import stream; from resnets.data.augment.geometric import AugmentConfig;"
+        "from resnets.data.open import open_dataset; from resnets.arch.preprocessing import Preprocessing;"
         f"images = open_dataset({str(tmp_path)!r}, val_fraction=0).splits['train'];"
         "batches = stream.TrainBatches(images, Preprocessing(size=(8, 8)), AugmentConfig(), 2, 0, workers=2);"
         "epoch = batches.epoch(0); next(epoch); batches.me = batches; print('over')"

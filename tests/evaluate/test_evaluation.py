@@ -10,7 +10,7 @@ from resnets.evaluate.evaluation import Evaluation, Mistake
 
 
 def evaluation(**changes):
-    """Four pictures, three classes: right at 0.8, wrong at 0.7, wrong at 0.9, right at 0.5."""
+    """Four images, three classes: right at 0.8, wrong at 0.7, wrong at 0.9, right at 0.5."""
     fields = {
         "labels": np.array([0, 1, 2, 1]),
         "logits": np.log(
@@ -25,7 +25,7 @@ def evaluation(**changes):
 def test_summary_by_hand_is_json():
     summary = evaluation().summary()
     assert json.loads(json.dumps(summary)) == summary
-    assert summary["pictures"] == 4
+    assert summary["images"] == 4
     assert summary["correct"] == 2
     assert summary["top1"] == 0.5
     assert (summary["k"], summary["topk"]) == (3, 1.0)
@@ -78,9 +78,9 @@ def test_refuses_what_does_not_fit(changes, error):
         evaluation(**changes)
 
 
-def test_refuses_no_pictures():
+def test_refuses_no_images():
     none = np.array([], np.int64)
-    with pytest.raises(DataError, match="at least one picture"):
+    with pytest.raises(DataError, match="at least one image"):
         evaluation(labels=none, indices=none, logits=np.zeros((0, 3), np.float32))
 
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from resnets.errors import DataError, ShapeError
 from resnets.evaluate import metrics
 
-# Six pictures of three classes; class 2 is never predicted:
+# Six images of three classes; class 2 is never predicted:
 #   true       0 0 0 1 1 2
 #   predicted  0 0 1 1 0 1
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -48,12 +48,12 @@ def test_per_class_by_hand_with_a_class_never_predicted():
     assert_array_equal(classes.predicted, [3, 3, 0])
 
 
-def test_averages_leave_out_classes_without_pictures():
+def test_averages_leave_out_classes_without_images():
     assert metrics.balanced_accuracy(CONFUSION) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     without_class_1 = np.array([[3, 1, 0], [0, 0, 0], [0, 0, 2]])
     assert metrics.balanced_accuracy(without_class_1) == pytest.approx((3 / 4 + 1) / 2)
     assert metrics.macro_average(np.array([1.0, 0.5, 0.2]), np.array([4, 0, 1])) == pytest.approx(0.6)
-    with pytest.raises(DataError, match="at least one picture"):
+    with pytest.raises(DataError, match="at least one image"):
         metrics.macro_average(np.zeros(2), np.zeros(2))
 
 

@@ -149,7 +149,7 @@ def test_gem_keeps_its_power_when_the_classifier_goes() -> None:
 
 
 def test_a_head_of_fixed_windows() -> None:
-    """The tutorials' 2x2 average over a 2x2 map of 64x64 pictures, flattened: one number a channel."""
+    """The tutorials' 2x2 average over a 2x2 map of 64x64 images, flattened: one number a channel."""
     config = thin(get_config("resnet50", depths=(1, 1, 1, 1), global_pool="window", pool_window=2, img_size=96))
     torch.manual_seed(0)
     model = build_model(config).eval()
@@ -163,7 +163,7 @@ def test_a_head_of_fixed_windows() -> None:
     maps = wide.forward_features(torch.randn(1, 3, 128, 128))
     expected = maps.reshape(1, 256, 2, 2, 2, 2).mean((3, 5)).flatten(1)  # channel, row of windows, column
     assert torch.allclose(wide.forward_head(maps, pre_logits=True), expected, atol=1e-6)
-    with pytest.raises(ShapeError, match="takes pictures of one size, 128x128 here; got one whose windows give 256"):
+    with pytest.raises(ShapeError, match="takes images of one size, 128x128 here; got one whose windows give 256"):
         wide(x)
 
 

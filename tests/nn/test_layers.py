@@ -142,7 +142,7 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
     records = {r.path: r for r in trace(plan(config), (config.in_chans, 64, 64))}
     field = records[last].result.field
     assert field is not None
-    if field < 150:  # a picture that holds the whole field
+    if field < 150:  # an image that holds the whole field
         assert reach(config, last, 2 * field + 3) == field
 
 

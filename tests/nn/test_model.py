@@ -30,12 +30,12 @@ def small(**options: Any) -> ResNet:
     return model.eval()
 
 
-def picture(channels: int = 3, height: int = 64, width: int = 48) -> torch.Tensor:
+def image(channels: int = 3, height: int = 64, width: int = 48) -> torch.Tensor:
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def test_forward_is_features_then_head() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     features = model.forward_features(x)
     assert features.shape == (2, 128, 2, 2)
     assert torch.equal(model(x), model.forward_head(features))
@@ -47,25 +47,25 @@ def test_forward_is_features_then_head() -> None:
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_channels(channels: int) -> None:
     model = small(in_chans=channels)
-    assert model(picture(channels)).shape == (2, 5)
+    assert model(image(channels)).shape == (2, 5)
     with pytest.raises(ShapeError, match=rf"takes \(N, {channels}, H, W\); got \(2, 3, 64, 48\); set in_chans"):
-        model(picture(3))
+        model(image(3))
     with pytest.raises(ShapeError, match="add the batch axis"):
-        model(picture(channels)[0])
+        model(image(channels)[0])
 
 
 def test_no_classes_answer_embeddings() -> None:
     model = small(num_classes=0)
-    assert model(picture()).shape == (2, 128)
+    assert model(image()).shape == (2, 128)
     assert model.num_features == 128
-    maps = small(num_classes=0, global_pool="none")(picture())
+    maps = small(num_classes=0, global_pool="none")(image())
     assert maps.shape == (2, 128, 2, 2)
-    assert torch.allclose(small(num_classes=0)(picture()), maps.mean((2, 3)), atol=1e-6)
-    assert torch.equal(small(num_classes=0, global_pool="max")(picture()), maps.amax((2, 3)))
+    assert torch.allclose(small(num_classes=0)(image()), maps.mean((2, 3)), atol=1e-6)
+    assert torch.equal(small(num_classes=0, global_pool="max")(image()), maps.amax((2, 3)))
 
 
 def test_dropout_acts_in_training_only() -> None:
-    model, x = small(drop_rate=0.5), picture()
+    model, x = small(drop_rate=0.5), image()
     assert torch.equal(model(x), small()(x))
     torch.manual_seed(0)
     features = model.forward_features(x)
@@ -78,7 +78,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"pre_activation": True}, {"output_stride": 8}, {"stem": "3x3"}], ids=str)
 def test_forward_intermediates(options: dict[str, Any]) -> None:
-    model, x = small(**options), picture()
+    model, x = small(**options), image()
     last, maps = model.forward_intermediates(x)
     assert torch.equal(last, model.forward_features(x))
     for info, feature in zip(model.feature_info, maps, strict=True):
@@ -105,7 +105,7 @@ def test_feature_info_is_timms() -> None:
 
 
 def test_chosen_intermediates() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     _, maps = model.forward_intermediates(x)
 
     def chosen(indices: Any, **options: Any) -> list[int]:
@@ -130,12 +130,12 @@ def test_stop_early_runs_no_further() -> None:
     ran: list[str] = []
     for name in ("layer2", "layer3"):
         model.get_submodule(name).register_forward_hook(lambda module, args, out, name=name: ran.append(name))
-    model.forward_intermediates(picture(), [2], stop_early=True, intermediates_only=True)
+    model.forward_intermediates(image(), [2], stop_early=True, intermediates_only=True)
     assert ran == ["layer2"]
 
 
 def test_last_norm_of_a_pre_activation_network() -> None:
-    model, x = small(pre_activation=True), picture()
+    model, x = small(pre_activation=True), image()
     last, raw = model.forward_intermediates(x)
     _, normed = model.forward_intermediates(x, norm=True)
     assert torch.equal(normed[-1], last)
@@ -144,7 +144,7 @@ def test_last_norm_of_a_pre_activation_network() -> None:
 
 
 def test_end_points() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     points = model.end_points(x)
     own = [name for name in points if "/" not in name and not name.startswith(("conv", "pool1"))]
     blocks = [f"layer{stage}.{block}" for stage, depth in enumerate(model.config.depths, 1) for block in range(depth)]
@@ -158,7 +158,7 @@ def test_end_points() -> None:
 
 
 def test_reset_classifier() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     features = model.forward_features(x)
     order = list(model._modules)
     model.reset_classifier(3)
@@ -186,7 +186,7 @@ def test_reset_classifier_keeps_device_and_type() -> None:
 
 
 def test_feature_extractor() -> None:
-    x = picture()
+    x = image()
     _, maps = small().forward_intermediates(x)
     extractor = FeatureExtractor(small(), (1, -1))
     assert [info["num_chs"] for info in extractor.feature_info] == [32, 128]
@@ -196,7 +196,7 @@ def test_feature_extractor() -> None:
 
 
 def test_channels_last_and_copies_answer_the_same() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     assert torch.allclose(
@@ -205,7 +205,7 @@ def test_channels_last_and_copies_answer_the_same() -> None:
 
 
 def test_a_network_without_weights_is_filled_from_another() -> None:
-    model, x = small(), picture()
+    model, x = small(), image()
     empty = build_model(model.config, init=False)
     assert {p.device.type for p in empty.parameters()} == {"meta"}
     empty.load_state_dict(model.state_dict(), assign=True)

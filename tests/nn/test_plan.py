@@ -79,7 +79,7 @@ def test_any_network(config: ResNetConfig, height: int, width: int) -> None:
 
 @given(choosy_configs(), st.integers(1, 70), st.integers(1, 70))
 def test_a_network_that_needs_room(config: ResNetConfig, height: int, width: int) -> None:
-    """Where the plan says that a picture is too small, the module cannot run; elsewhere the two agree."""
+    """Where the plan says that an image is too small, the module cannot run; elsewhere the two agree."""
     try:
         trace(plan(config), (config.in_chans, height, width))
     except ShapeError:

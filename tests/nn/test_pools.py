@@ -67,10 +67,10 @@ def test_standardised_filters_have_mean_0_and_variance_1() -> None:
     assert isinstance(module, nn.Conv2d)
     with torch.no_grad():
         module.weight.mul_(3).add_(2)
-    window = torch.eye(27).reshape(27, 3, 3, 3)  # one-hot pictures read a filter out, cell by cell
+    window = torch.eye(27).reshape(27, 3, 3, 3)  # one-hot images read a filter out, cell by cell
     x = torch.cat((window, window), dim=1)
     used = F.conv2d(x, torch.zeros(4, 3, 3, 3), groups=2)[..., 0, 0]
-    used = used + module(x)[..., 1, 1]  # the middle cell sees the whole picture
+    used = used + module(x)[..., 1, 1]  # the middle cell sees the whole image
     assert torch.allclose(used.mean(0), torch.zeros(4), atol=1e-6)
     assert torch.allclose(used.var(0, correction=0), torch.ones(4), atol=1e-5)
     expected = module(x)

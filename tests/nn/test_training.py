@@ -62,7 +62,7 @@ CASES = [(b, o) for b in BASES for o in OPTIONS if b != "pre-activation" or not 
 
 
 def backward(config: NetworkConfig, side: int = 33) -> Network:
-    """A network after one backward pass from a batch of two pictures."""
+    """A network after one backward pass from a batch of two images."""
     torch.manual_seed(0)
     model = build_model(config).train()
     x = torch.randn(2, config.in_chans, side, side)
@@ -157,7 +157,7 @@ def test_group_norm() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     x = torch.randn(3, 3, 32, 32)
     model.train()
-    assert torch.allclose(model(x)[:1], model(x[:1]), atol=1e-5)  # a picture does not feel its batch
+    assert torch.allclose(model(x)[:1], model(x[:1]), atol=1e-5)  # an image does not feel its batch
 
 
 def test_frozen_batch_norm_never_moves() -> None:

@@ -13,7 +13,7 @@ from resnets.nn.model import Network, build_model
 
 
 def traced(model: Network, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    """What each module put out for one picture of `shape` (C, H, W), without the batch axis.
+    """What each module put out for one image of `shape` (C, H, W), without the batch axis.
 
     A module that runs twice is an error: hooks and attribution need one place for one module.
     """

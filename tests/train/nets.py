@@ -10,11 +10,11 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.vgg import VGGConfig
 from resnets.nn.model import Network, build_model
 
-__all__ = ["CONFIGS", "PICTURE", "make", "pictures"]
+__all__ = ["CONFIGS", "IMAGE", "make", "images"]
 
-PICTURE = 24  # pixels a side
+IMAGE = 24  # pixels a side
 SMALL = ResNetConfig(
-    block="basic", depths=(1, 2), widths=(16, 24), stem="3x3", stem_width=16, num_classes=5, img_size=PICTURE
+    block="basic", depths=(1, 2), widths=(16, 24), stem="3x3", stem_width=16, num_classes=5, img_size=IMAGE
 )
 
 CONFIGS: dict[str, ResNetConfig | VGGConfig] = {
@@ -26,7 +26,7 @@ CONFIGS: dict[str, ResNetConfig | VGGConfig] = {
     "SE and GeM": replace(SMALL, attention="se", attention_reduction=4, global_pool="gem"),
     "group norm, windows": replace(SMALL, norm="group", norm_groups=8, global_pool="window", pool_window=2),
     "frozen norm, blur": replace(SMALL, norm="frozen_batch", antialias=True),
-    "VGG": VGGConfig(depths=(1, 2), widths=(16, 24), norm="batch", hidden=16, num_classes=5, img_size=PICTURE),
+    "VGG": VGGConfig(depths=(1, 2), widths=(16, 24), norm="batch", hidden=16, num_classes=5, img_size=IMAGE),
 }
 
 
@@ -42,8 +42,8 @@ def make(name: str, seed: int = 0) -> Network:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def pictures(count: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def images(count: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, 3, H, W) noise and (N,) labels."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, 3, PICTURE, PICTURE, generator=generator)
+    x = torch.randn(count, 3, IMAGE, IMAGE, generator=generator)
     return x.contiguous(memory_format=torch.channels_last), torch.randint(0, 5, (count,), generator=generator)

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 
 from resnets.evaluate.results import read_results
-from resnets.train.checkpoint import read_state, states
-from resnets.train.config import TrainConfig
-from resnets.train.progress import Display
+from resnets.runtime.console import Console
+from resnets.train.config.train_config import TrainConfig
+from resnets.train.loop.trainer import Trainer, TrainResult
 from resnets.train.run import train
-from resnets.train.session import Session, TrainResult
-from resnets.weights.bundle import read_folder
+from resnets.train.run_folder.checkpoint import read_state, states
+from resnets.weights.folder.bundle import read_folder
 
 __all__ = ["QUIET", "TINY", "kill_at_write", "killed_after", "outcome", "same_outcome", "start"]
 
 TINY = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
-QUIET = Display(quiet=True, silent=True)
+QUIET = Console(quiet=True, silent=True)
 UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 
@@ -38,7 +38,7 @@ def start(data: Path | str, output: Path, **options: Any) -> TrainResult:
         "every_steps": 3,
     }  # fmt: skip
     options = settings | options
-    return train(TrainConfig.from_options(data=str(data), output=str(output), **options), display=QUIET)
+    return train(TrainConfig.from_options(data=str(data), output=str(output), **options), console=QUIET)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -73,13 +73,13 @@ def killed_after(work: Callable[[], object], seconds: float) -> bool:
     reader, writer = os.pipe()
 
     def announced() -> None:
-        go = Session.go
+        go = Trainer.go
 
-        def begin(self: Session) -> TrainResult:
+        def begin(self: Trainer) -> TrainResult:
             os.write(writer, b"!")
             return go(self)
 
-        Session.go = begin  # type: ignore[method-assign]
+        Trainer.go = begin  # type: ignore[method-assign]
         work()
 
     child = _fork(announced)

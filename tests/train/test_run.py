@@ -1,4 +1,4 @@
-"""Whole runs on pictures that are learnt in seconds."""
+"""Whole runs on images that are learnt in seconds."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ import torch
 
 from resnets.errors import DataError, TrainingError, UnknownNameError
 from resnets.evaluate.results import read_results
-from resnets.train.config import TrainConfig, read_args
-from resnets.train.loop import EpochResult
-from resnets.train.progress import Display
+from resnets.runtime.console import Console
+from resnets.train.config.train_config import TrainConfig, read_args
+from resnets.train.loop.epoch import EpochResult
+from resnets.train.loop.trainer import Trainer, TrainResult
 from resnets.train.run import resume, train
-from resnets.train.session import Session, TrainResult
-from resnets.weights.bundle import read_folder
-from tests.pictures import write_pictures
+from resnets.weights.folder.bundle import read_folder
+from tests.images import write_images
 
 SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
-QUIET = Display(quiet=True)
+QUIET = Console(quiet=True)
 UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 
 def run(data: Path | str, output: Path, **options: object) -> TrainResult:
     settings = {"epochs": 3, "lr": 0.05, "model_args": SMALL, "amp": "off", "warmup_epochs": 0.5} | options
-    return train(TrainConfig.from_options(data=str(data), output=str(output), **settings), display=QUIET)  # type: ignore[arg-type]
+    return train(TrainConfig.from_options(data=str(data), output=str(output), **settings), console=QUIET)  # type: ignore[arg-type]
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return read_folder(folder).model.state_dict()
 
 
-def test_a_run_learns_and_leaves_everything(pictures: Path, tmp_path: Path) -> None:
-    result = run(pictures, tmp_path / "runs")
+def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> None:
+    result = run(images, tmp_path / "runs")
     assert result.evaluation is not None
     assert result.evaluation.top1 > 0.9
     assert result.stopped is None
     folder = result.folder
     assert folder == tmp_path / "runs" / "colours-resnet20_cifar"
     assert {entry.name for entry in folder.iterdir()} == {
-        "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html", "pictures.json",
+        "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html", "manifest.json",
     }  # fmt: skip
     assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "rates.png", "confusion.png"}
     assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]
@@ -53,38 +53,36 @@ def test_a_run_learns_and_leaves_everything(pictures: Path, tmp_path: Path) -> N
     assert bundle.classes == ("blue", "green", "red")
     assert bundle.provenance["figures"]["val_top1"] == result.evaluation.top1
     assert read_args(folder / "args.yaml").batch_size == 8
-    assert run(pictures, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
+    assert run(images, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
 
 
-def test_a_run_in_two_sessions_is_the_run_in_one(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run(pictures, tmp_path, name="whole")
+def test_a_run_in_two_sessions_is_the_run_in_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(images, tmp_path, name="whole")
 
-    def stop_after_first(self: Display, text: str) -> None:
+    def stop_after_first(self: Console, text: str) -> None:
         if text.startswith("epoch 1/"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Display, "say", stop_after_first)
-        half = run(pictures, tmp_path, name="parts")
+        patch.setattr(Console, "say", stop_after_first)
+        half = run(images, tmp_path, name="parts")
     assert half.stopped == signal.SIGTERM
     assert [row["epoch"] for row in half.results] == [1]
     assert read_folder(half.best).provenance["figures"]["epochs_done"] == 1
-    rest = resume(half.folder, display=QUIET)
+    rest = resume(half.folder, console=QUIET)
     for name, tensor in tensors(whole.folder / "last").items():
         assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
     timeless = [{k: v for k, v in row.items() if k not in UNSTEADY} for row in whole.results]
     again = [{k: v for k, v in row.items() if k not in UNSTEADY} for row in rest.results]
     assert again == timeless
     with pytest.raises(TrainingError, match="only an unfinished run"):
-        resume(rest.folder, display=QUIET)
+        resume(rest.folder, console=QUIET)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_killed_leaves_a_model(pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_killed_leaves_a_model(images: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [
-        sys.executable, "-m", "resnets", "train", str(pictures), "--epochs", "500", "--output", str(tmp_path),
+        sys.executable, "-m", "resnets", "train", str(images), "--epochs", "500", "--output", str(tmp_path),
         "--name", "killed", "--amp", "off", "--set", "depths=1,1,1",
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -103,30 +101,28 @@ def test_a_run_that_is_killed_leaves_a_model(pictures: Path, tmp_path: Path, num
     assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if number != signal.SIGKILL]
 
 
-def test_nan_stops_and_the_last_good_state_stays(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nan_stops_and_the_last_good_state_stays(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was done$"):
-        run(pictures, tmp_path, lr=1e30, name="wild")
+        run(images, tmp_path, lr=1e30, name="wild")
 
-    def poison(self: Session, epoch: int) -> EpochResult | None:
+    def poison(self: Trainer, epoch: int) -> EpochResult | None:
         if epoch:
             with torch.no_grad():
                 self.engine.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
         return healthy(self, epoch)
 
-    healthy = Session._train
-    monkeypatch.setattr(Session, "_train", poison)
+    healthy = Trainer._train
+    monkeypatch.setattr(Trainer, "_train", poison)
     with pytest.raises(TrainingError, match=rf"the models and state after epoch 1 stay in {tmp_path}/later$"):
-        run(pictures, tmp_path, name="later")
+        run(images, tmp_path, name="later")
     for folder in ("best", "last"):
         assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "later" / folder).values())
     monkeypatch.undo()
-    assert resume(tmp_path / "later", display=QUIET).evaluation is not None
+    assert resume(tmp_path / "later", console=QUIET).evaluation is not None
 
 
-def test_bad_pictures_stop_before_training_or_are_listed(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 6, "val": 2})
+def test_bad_images_stop_before_training_or_are_listed(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "data", {"train": 6, "val": 2})
     (root / "train" / "red" / "bad.png").write_bytes(b"\x89PNG not really")
     with pytest.raises(DataError, match=r"bad\.png"):
         run(root, tmp_path / "runs")
@@ -136,13 +132,13 @@ def test_bad_pictures_stop_before_training_or_are_listed(tmp_path: Path) -> None
 
 
 def test_batches_of_one_and_data_without_validation(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "data", {"train": 2})
+    root = write_images(tmp_path / "data", {"train": 2})
     result = run(root, tmp_path / "runs", batch_size=1, val_fraction=0.0, epochs=1)
     assert result.evaluation is None
     assert read_folder(result.best).classes
 
 
-def test_mistakes_are_found_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_anything_is_written(images: Path, tmp_path: Path) -> None:
     for options, error in (
         ({"model": "resnet19_cifar"}, "6n"),
         ({"model": "resnt50"}, "resnet50"),
@@ -151,14 +147,14 @@ def test_mistakes_are_found_before_anything_is_written(pictures: Path, tmp_path:
         ({"model_args": {"shortcuts": "B"}}, "shortcut"),
     ):
         with pytest.raises((UnknownNameError, TrainingError, Exception), match=error):
-            run(pictures, tmp_path / "runs", **options)
+            run(images, tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_name_of_a_run_is_taken_once(pictures: Path, tmp_path: Path) -> None:
-    run(pictures, tmp_path, name="one", epochs=1)
+def test_the_name_of_a_run_is_taken_once(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path, name="one", epochs=1)
     with pytest.raises(TrainingError, match="--resume"):
-        run(pictures, tmp_path, name="one")
+        run(images, tmp_path, name="one")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +166,7 @@ def test_the_name_of_a_run_is_taken_once(pictures: Path, tmp_path: Path) -> None
     ],
 )
 def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
-    pictures: Path, tmp_path: Path, limit: int, network: list[str], message: str, kept: set[str]
+    images: Path, tmp_path: Path, limit: int, network: list[str], message: str, kept: set[str]
 ) -> None:
     """A limit on the size of files fails writes as a full disk does: of model, checkpoint, and plots."""
     program = (
@@ -179,7 +175,7 @@ def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(main(sys.argv[1:]))"
     )
     command = [
-        sys.executable, "-c", program, "train", str(pictures), "--set", "depths=1,1,1",
+        sys.executable, "-c", program, "train", str(images), "--set", "depths=1,1,1",
         "--epochs", "1", "--output", str(tmp_path), "--name", "full", *network,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -193,33 +189,33 @@ def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
     assert {name for name in ("best", "last") if (tmp_path / "full" / name).exists()} == kept
 
 
-def test_a_folder_that_cannot_be_made(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot make the run's folder"):
-        run(pictures, tmp_path / "file" / "runs")
+        run(images, tmp_path / "file" / "runs")
 
 
 def test_a_run_that_started_from_a_model_and_stopped_at_once(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in its first epoch it starts again from the model's contract and network; later it needs neither."""
-    base = run(pictures, tmp_path, name="base", img_size=(16, 12), epochs=1).folder
+    """Stopped in its first epoch it starts again from the model's preprocessing and network; later it needs neither."""
+    base = run(images, tmp_path, name="base", img_size=(16, 12), epochs=1).folder
     options = {"pretrained": str(base), "model_args": {}, "epochs": 2}
-    whole = run(pictures, tmp_path, name="whole", **options)
+    whole = run(images, tmp_path, name="whole", **options)
 
-    def stop(self: Display, text: str, *rest: object) -> None:
+    def stop(self: Console, text: str, *rest: object) -> None:
         if text.startswith("epoch 1/"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     for moment, epochs in (("start", 0), ("say", 1)):  # before the first step; after the first epoch
         with monkeypatch.context() as patch:
-            patch.setattr(Display, moment, stop)
-            half = run(pictures, tmp_path, name=moment, **options)
+            patch.setattr(Console, moment, stop)
+            half = run(images, tmp_path, name=moment, **options)
         assert half.stopped == signal.SIGTERM
         assert len(half.results) == epochs
         if epochs:
             base.rename(tmp_path / "gone")
-        rest = resume(half.folder, display=QUIET)
+        rest = resume(half.folder, console=QUIET)
         assert read_folder(rest.best).preprocessing.size == (16, 12)
         for name, tensor in tensors(whole.folder / "last").items():
             assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
@@ -239,4 +235,4 @@ def test_patience_begins_anew_with_every_phase(done: int, best: int, ends: bool)
         progress=SimpleNamespace(epoch=done, best_epoch=best),
         dataset=SimpleNamespace(splits={"val": None}),
     )
-    assert Session._out_of_patience(one) is ends  # type: ignore[arg-type]
+    assert Trainer._out_of_patience(one) is ends  # type: ignore[arg-type]

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 from resnets import api
 from resnets.errors import TrainingError
-from resnets.train import engine
-from resnets.train.checkpoint import states
+from resnets.train.loop import engine
+from resnets.train.run_folder.checkpoint import states
 from tests.conftest import Command
+from tests.train.run_folder.test_resume import RUNS, _no_report, stop_at
 from tests.train.runs import start
-from tests.train.test_resume import RUNS, _no_report, stop_at
 
 __all__ = ["_no_report"]
 
@@ -37,8 +37,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "streamed"])
-def test_every_kind_of_run_repeats_itself(pictures: Path, tmp_path: Path, name: str) -> None:
-    folder = start(pictures, tmp_path, **RUNS[name]).folder
+def test_every_kind_of_run_repeats_itself(images: Path, tmp_path: Path, name: str) -> None:
+    folder = start(images, tmp_path, **RUNS[name]).folder
     before = contents(folder)
     verdict = api.verify(folder, quiet=True)
     assert verdict.same, verdict.what
@@ -48,18 +48,18 @@ def test_every_kind_of_run_repeats_itself(pictures: Path, tmp_path: Path, name: 
 
 
 def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is measured at the end of an epoch leaves no trace in what trains."""
     options = RUNS["mean of the last epochs"] | {"every_steps": None, "epochs": 4}
-    folder = start(pictures, tmp_path, **options).folder
+    folder = start(images, tmp_path, **options).folder
     two = states(folder / "state")
     assert [path.name for path in two] == ["step-000000015.safetensors", "step-000000020.safetensors"]
     assert api.verify(folder, quiet=True).same
 
 
-def test_fewer_steps_compare_losses_alone(pictures: Path, tmp_path: Path) -> None:
-    folder = start(pictures, tmp_path, every_steps=None).folder
+def test_fewer_steps_compare_losses_alone(images: Path, tmp_path: Path) -> None:
+    folder = start(images, tmp_path, every_steps=None).folder
     verdict = api.verify(folder, steps=2, quiet=True)
     assert (verdict.same, verdict.steps) == (True, 2)
     assert "tensors" not in verdict.what
@@ -74,8 +74,8 @@ def test_fewer_steps_compare_losses_alone(pictures: Path, tmp_path: Path) -> Non
         ("average.fc.bias", "tensors, the first average.fc.bias"),
     ],
 )
-def test_a_changed_bit_is_found(pictures: Path, tmp_path: Path, key: str, part: str, command: Command) -> None:
-    folder = start(pictures, tmp_path, ema=0.9, every_steps=None).folder
+def test_a_changed_bit_is_found(images: Path, tmp_path: Path, key: str, part: str, command: Command) -> None:
+    folder = start(images, tmp_path, ema=0.9, every_steps=None).folder
     older, _ = states(folder / "state")
 
     def flip(tensor: torch.Tensor) -> torch.Tensor:
@@ -94,23 +94,23 @@ def test_a_changed_bit_is_found(pictures: Path, tmp_path: Path, key: str, part: 
     assert json.loads(answer.out) == {"same": False, "steps": verdict.steps, "what": verdict.what}
 
 
-def test_a_changed_picture_is_found(tmp_path: Path) -> None:
-    from tests.pictures import write_pictures
+def test_a_changed_image_is_found(tmp_path: Path) -> None:
+    from tests.images import write_images
 
-    root = write_pictures(tmp_path / "data", {"train": 8, "val": 2})
+    root = write_images(tmp_path / "data", {"train": 8, "val": 2})
     folder = start(root, tmp_path, batch_size=8).folder
     assert api.verify(folder, quiet=True).same
     (root / "train" / "red" / "000.png").write_bytes((root / "train" / "blue" / "001.png").read_bytes())
     assert not api.verify(folder, quiet=True).same
 
 
-def test_a_stopped_run_can_be_verified(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = stop_at(pictures, tmp_path, 8, monkeypatch)
+def test_a_stopped_run_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stop_at(images, tmp_path, 8, monkeypatch)
     verdict = api.verify(folder, quiet=True)
     assert (verdict.same, verdict.steps) == (True, 2), verdict.what
 
 
-def test_a_run_that_went_back_can_be_verified(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state it went back to says at which rate it went on."""
     wrong, loss = 0, engine.Loss.forward
 
@@ -121,13 +121,13 @@ def test_a_run_that_went_back_can_be_verified(pictures: Path, tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(engine.Loss, "forward", once)
-        folder = stop_at(pictures, tmp_path, 9, patch)
+        folder = stop_at(images, tmp_path, 9, patch)
     verdict = api.verify(folder, quiet=True)
     assert verdict.same, verdict.what
 
 
-def test_a_replay_needs_two_states(pictures: Path, tmp_path: Path) -> None:
-    folder = start(pictures, tmp_path, keep=1, epochs=1).folder
+def test_a_replay_needs_two_states(images: Path, tmp_path: Path) -> None:
+    folder = start(images, tmp_path, keep=1, epochs=1).folder
     with pytest.raises(TrainingError, match="a replay needs two states") as caught:
         api.verify(folder, quiet=True)
     assert "\n" not in str(caught.value)

@@ -22,13 +22,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from resnets import api
 from resnets.cli import main
 from resnets.errors import ImageError, ResnetsError, UnknownNameError
-from resnets.train.config import TrainConfig
-from resnets.train.distributed import World, joined
-from resnets.train.progress import Display
+from resnets.runtime.console import Console
+from resnets.runtime.processes import World, joined
+from resnets.train.config.train_config import TrainConfig
+from resnets.train.loop.train_step import TrainStep
+from resnets.train.loop.trainer import TrainResult
 from resnets.train.run import resume, train
-from resnets.train.session import TrainResult
-from resnets.train.step import Stepper
-from resnets.weights.bundle import read_folder
+from resnets.weights.folder.bundle import read_folder
 
 __all__ = ["RUNS", "run_one", "weights"]
 
@@ -46,15 +46,15 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
-    """A run of the `RUNS`, called so unless options name it; on the pictures beside `folder`."""
+    """A run of the `RUNS`, called so unless options name it; on the images beside `folder`."""
     settings = {"lr": 0.05, "amp": "off", "warmup_epochs": 0.5, "batch_size": 8, "cache": "off", "device": "cpu"}
-    settings |= {"data": str(folder.parent / "pictures"), "output": str(folder), "name": kind, "workers": 0}
+    settings |= {"data": str(folder.parent / "images"), "output": str(folder), "name": kind, "workers": 0}
     # Plots are not what is tried here, and take long; of small batches, every process validates some.
     with (
-        mock.patch("resnets.train.session.write_summary", return_value=None),
-        mock.patch("resnets.train.session.VALIDATION_BATCH", 8),
+        mock.patch("resnets.train.loop.trainer.write_summary", return_value=None),
+        mock.patch("resnets.train.loop.trainer.VALIDATION_BATCH", 8),
     ):
-        return train(TrainConfig.from_options(settings | RUNS[kind] | options), display=Display(quiet=True))
+        return train(TrainConfig.from_options(settings | RUNS[kind] | options), console=Console(quiet=True))
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -65,8 +65,8 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def everything(world: World, folder: Path) -> dict[str, Any]:
     """Runs, measurements and errors in one group of processes."""
     left: dict[str, Any] = {}
-    moved: list[Stepper] = []
-    with mock.patch.object(Stepper, "__init__", _remembering(moved)):
+    moved: list[TrainStep] = []
+    with mock.patch.object(TrainStep, "__init__", _remembering(moved)):
         for name in RUNS:
             result = run_one(name, folder)
             left[name] = moved[-1].model.state_dict()
@@ -104,10 +104,10 @@ def _caught(call: Callable[[], Any]) -> Any:
         return type(error).__name__, str(error), getattr(error, "where", None)
 
 
-def _remembering(moved: list[Stepper]) -> Callable[..., None]:
-    original = Stepper.__init__
+def _remembering(moved: list[TrainStep]) -> Callable[..., None]:
+    original = TrainStep.__init__
 
-    def init(self: Stepper, *args: Any, **options: Any) -> None:
+    def init(self: TrainStep, *args: Any, **options: Any) -> None:
         original(self, *args, **options)
         moved.append(self)
 
@@ -117,41 +117,41 @@ def _remembering(moved: list[Stepper]) -> Callable[..., None]:
 def _no_room(folder: Path) -> Any:
     """The first process cannot write the models of an epoch; the others know nothing of it."""
     full = OSError(28, "No space left on device", "results.csv")
-    with mock.patch("resnets.train.session.add_result", side_effect=full):
+    with mock.patch("resnets.train.loop.trainer.add_result", side_effect=full):
         return _caught(lambda: run_one("plain", folder, name="full"))
 
 
 def _stopped_by_one(world: World, folder: Path) -> Any:
     """The last process gets SIGTERM in the middle of the second epoch; all stop there, and go on."""
-    step = Stepper.__call__
+    step = TrainStep.__call__
 
-    def terminating(self: Stepper, *args: Any) -> tuple[Tensor, Tensor]:
+    def terminating(self: TrainStep, *args: Any) -> tuple[Tensor, Tensor]:
         if self.step == 7 and world.rank == world.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *args)
 
-    with mock.patch.object(Stepper, "__call__", terminating):
+    with mock.patch.object(TrainStep, "__call__", terminating):
         half = run_one("plain", folder, name="stopped")
     world.from_first(lambda: (shutil.copytree(half.folder, folder / "half"), None)[1])
-    return half.stopped, len(half.results), resume(half.folder, display=Display(quiet=True)).best_epoch
+    return half.stopped, len(half.results), resume(half.folder, console=Console(quiet=True)).best_epoch
 
 
 def again(world: World, folder: Path) -> dict[str, Any]:
     """A run that other processes have begun."""
-    result = resume(folder / "half", display=Display(quiet=True))
+    result = resume(folder / "half", console=Console(quiet=True))
     return {"epochs": [row["epoch"] for row in result.results]}
 
 
 def alone(world: World, folder: Path) -> dict[str, Any]:
     """One process fails on its own, in the middle of an epoch."""
-    step = Stepper.__call__
+    step = TrainStep.__call__
 
-    def failing(self: Stepper, *args: Any) -> tuple[Tensor, Tensor]:
+    def failing(self: TrainStep, *args: Any) -> tuple[Tensor, Tensor]:
         if self.step == 3 and world.rank == 1:
             raise ImageError("cat.png", "cut short")
         return step(self, *args)
 
-    with mock.patch.object(Stepper, "__call__", failing):
+    with mock.patch.object(TrainStep, "__call__", failing):
         run_one("plain", folder, name="alone")
     return {}
 

@@ -8,7 +8,7 @@ import torch
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.nn.model import ResNet, build_model
-from resnets.weights.bundle import Bundle
+from resnets.weights.folder.bundle import Bundle
 
 
 def lively(model: ResNet, seed: int = 0) -> ResNet:

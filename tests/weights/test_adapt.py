@@ -13,8 +13,7 @@ from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network, build_model
 from resnets.weights.adapt import adapt, inflate_kernel
-
-from .conftest import lively
+from tests.weights.conftest import lively
 
 SMALL = {"depths": (1, 1), "widths": (8, 16), "stem_width": 8, "num_classes": 4}
 
@@ -42,7 +41,7 @@ def test_sums_and_repeats_by_hand() -> None:
 
 
 @pytest.mark.parametrize("stem", ["7x7", "deep"])
-def test_grey_is_the_grey_picture_three_times(stem: str) -> None:
+def test_grey_is_the_grey_image_three_times(stem: str) -> None:
     source = small(stem=stem).eval()
     grey = torch.rand(2, 1, 32, 32)
     expected = source(grey.expand(-1, 3, -1, -1))

@@ -13,10 +13,9 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network, build_model
-from resnets.weights.bundle import Bundle
 from resnets.weights.create import create_model
-
-from .conftest import lively
+from resnets.weights.folder.bundle import Bundle
+from tests.weights.conftest import lively
 
 
 @pytest.fixture
@@ -59,8 +58,8 @@ def test_what_is_wrong_is_said_of_the_network_that_was_asked_for(plain: Path) ->
 
 def test_grey_weights_in_colour_and_back(source: Network, plain: Path, tmp_path: Path) -> None:
     grey = create_model("resnet18", pretrained=plain, in_chans=1).eval()
-    contract = Preprocessing(channels="L", mean=(0.449,), std=(0.226,))
-    folder = Bundle(model=grey, preprocessing=contract, classes=tuple("abcd")).save(tmp_path / "grey")
+    preprocessing = Preprocessing(channels="L", mean=(0.449,), std=(0.226,))
+    folder = Bundle(model=grey, preprocessing=preprocessing, classes=tuple("abcd")).save(tmp_path / "grey")
     colour = create_model("resnet18", pretrained=folder, in_chans=3).eval()
     x = torch.rand(1, 1, 64, 64)
 

@@ -17,15 +17,14 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import Network, build_model
-from resnets.weights.bundle import Bundle, read_folder
 from resnets.weights.create import create_model
 from resnets.weights.export import foreign_tensors, save_weights
+from resnets.weights.folder.bundle import Bundle, read_folder
+from resnets.weights.folder.timm import read_preprocessing, read_timm_folder
 from resnets.weights.load import import_weights
 from resnets.weights.partial import import_partly
-from resnets.weights.reference import load_bundle, open_folder
-from resnets.weights.timm_folder import read_preprocessing, read_timm_folder
-
-from .conftest import lively
+from resnets.weights.resolve import load_bundle, open_folder
+from tests.weights.conftest import lively
 
 # timm 1.0, `_pretrained.PretrainedCfg`: what `pretrained_cfg` may hold; anything else is an error there.
 PRETRAINED_CFG = frozenset(
@@ -158,10 +157,10 @@ def test_our_folder_has_timms_fields_and_names(tmp_path: Path) -> None:
         assert (values["architecture"], values["num_classes"], values["num_features"]) == (name, 2, 512)
         assert values["global_pool"] == "avg"
         assert values["label_names"] == ["a", "b"]
-        contract = values["pretrained_cfg"]
-        assert contract.keys() <= PRETRAINED_CFG
-        assert (contract["first_conv"], contract["classifier"]) == (first, "fc")
-        assert (contract["input_size"], contract["pool_size"]) == ([3, 224, 224], [7, 7])
+        preprocessing = values["pretrained_cfg"]
+        assert preprocessing.keys() <= PRETRAINED_CFG
+        assert (preprocessing["first_conv"], preprocessing["classifier"]) == (first, "fc")
+        assert (preprocessing["input_size"], preprocessing["pool_size"]) == ([3, 224, 224], [7, 7])
         assert load_file(folder / "model.safetensors").keys() == foreign_tensors(model, "timm").keys()
         # Without our part it is a folder as timm writes it, and reads as the same model.
         del values["resnets"]
@@ -226,8 +225,13 @@ def test_networks_that_timm_calls_otherwise(tmp_path: Path) -> None:
 
 
 def test_grey_folders() -> None:
-    contract = read_preprocessing({"input_size": [1, 28, 28], "mean": [0.1], "std": [0.2]}, 1, Path("x"))
-    assert (contract.channels, contract.mean, contract.std, contract.size) == ("L", (0.1,), (0.2,), (28, 28))
+    preprocessing = read_preprocessing({"input_size": [1, 28, 28], "mean": [0.1], "std": [0.2]}, 1, Path("x"))
+    assert (preprocessing.channels, preprocessing.mean, preprocessing.std, preprocessing.size) == (
+        "L",
+        (0.1,),
+        (0.2,),
+        (28, 28),
+    )
     assert read_preprocessing({"mean": [0.1, 0.2, 0.3]}, 1, Path("x")).mean == (0.2,)
     with pytest.raises(WeightsError, match="the network takes 5"):
         read_preprocessing({}, 5, Path("x"))
@@ -241,7 +245,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
             ({"pretrained_cfg": [1]}, "our fields or timm's"),
             ({"model_args": {"wings": 2}}, "unknown timm option; got 'wings'"),
             ({"pretrained_cfg": {"std": [0, 0, 0]}}, "std must be positive"),
-            ({"pretrained_cfg": {"input_size": 5}}, "must say how pictures are prepared"),
+            ({"pretrained_cfg": {"input_size": 5}}, "must say how images are prepared"),
             ({"pretrained_cfg": {"crop_mode": "zoom"}}, "crop_mode 'zoom'"),
             ({"architecture": "resnet34"}, "missing"),
         ]

@@ -18,12 +18,12 @@ import torch
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.errors import UnknownNameError, WeightsError
 from resnets.nn.model import build_model
-from resnets.weights import hub, named
+from resnets.weights import hub
+from resnets.weights import registry as named
 from resnets.weights.create import create_model
-from resnets.weights.named import NAMED, NamedWeights, best_weights, get_weights
-from resnets.weights.reference import load_bundle, resolve
-
-from .conftest import lively
+from resnets.weights.registry import NAMED, NamedWeights, best_weights, get_weights
+from resnets.weights.resolve import load_bundle, resolve
+from tests.weights.conftest import lively
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -214,7 +214,7 @@ def test_named_weights_are_models(
         sha256=hashlib.sha256(server.content).hexdigest(), preprocessing=named.STRIKES,
     )  # fmt: skip
     only = {tested.name: tested}
-    for module in ("named", "reference"):
+    for module in ("registry", "resolve"):
         monkeypatch.setattr(f"resnets.weights.{module}.NAMED", only)
     assert resolve("resnet18.test_in10").kind == "named"
     assert server.asked == []

@@ -20,8 +20,7 @@ from resnets.nn.model import build_model
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.load import import_weights
 from resnets.weights.slots import slots
-
-from .conftest import lively
+from tests.weights.conftest import lively
 
 
 def meta_state(config: ResNetConfig) -> dict[str, Tensor]:
@@ -263,8 +262,8 @@ def test_real_weights_see_what_their_authors_saw(
     assert report.filled == 1
     right = 0
     for label, folder in enumerate(sorted(path for path in (shared_data / "cifar10_png" / "test").iterdir())):
-        pictures = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
-        x = (torch.tensor(pictures / np.float32(255)) - torch.tensor(mean)) / torch.tensor(std)
+        images = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+        x = (torch.tensor(images / np.float32(255)) - torch.tensor(mean)) / torch.tensor(std)
         with torch.inference_mode():
             right += int((model(x.permute(0, 3, 1, 2)).argmax(1) == label).sum())
     assert right == expected

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from resnets.arch.description import Description
+from resnets.arch.base_config import BaseConfig
 from resnets.arch.rules import check_resnet
 
 __all__ = ["ResNetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig(Description):
+class ResNetConfig(BaseConfig):
     """A residual network.
 
     Args:

@@ -7,20 +7,20 @@ from typing import Any
 
 from resnets.arch.networks import NetworkConfig, config_to_dict
 from resnets.arch.nodes import Chain, Node, Residual, children
+from resnets.arch.operations import NOTHING, operations
 from resnets.arch.origins import origin_of
 from resnets.arch.plan import plan
 from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
-from resnets.arch.words import NOTHING, operations
 from resnets.errors import ConfigError, ShapeError
 
-__all__ = ["Description", "Row", "describe"]
+__all__ = ["Description", "LayerRow", "describe"]
 
 HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LayerRow:
     """A line of the table.
 
     Args:
@@ -29,8 +29,8 @@ class Row:
         operations: what happens there, in a few words.
         output: (C, H, W), or (D,).
         stride: input cells from one output cell to the next.
-        receptive_field: input cells a side that one output cell sees; `None` is the whole picture.
-        params: learned numbers in it; macs: multiply-adds of it, for one picture.
+        receptive_field: input cells a side that one output cell sees; `None` is the whole image.
+        params: learned numbers in it; macs: multiply-adds of it, for one image.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Description:
     origin: str | None
     config: NetworkConfig
     input: tuple[int, int, int]
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
     params: int
     macs: int
     warnings: tuple[str, ...]
 
-    def select(self, layers: bool = False) -> list[Row]:
+    def select(self, layers: bool = False) -> list[LayerRow]:
         """The rows of stem, stages, blocks and head; or, with `layers`, every operation and place-keeper too."""
         whole = ("features",)  # a VGG's stages stand inside it
         parts = ("stage", "block")
@@ -108,7 +108,7 @@ class Description:
 
 
 def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | None = None) -> Description:
-    """The table of a network for pictures of a size.
+    """The table of a network for images of a size.
 
     Args:
         model: a name that `list_models` knows, or a description.
@@ -116,7 +116,7 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
 
     Raises:
         UnknownNameError: no such network.
-        ShapeError: a picture so small that a stage would be empty; the message names the stage and the least size.
+        ShapeError: an image so small that a stage would be empty; the message names the stage and the least size.
     """
     config = get_config(model) if isinstance(model, str) else model
     size = config.img_size if input_size is None else input_size
@@ -161,14 +161,14 @@ def _warnings(records: list[Record], shape: tuple[int, int, int]) -> list[str]:
     return [
         f"the input is smaller than the total reduction of {reduction}; got {shape[1]}x{shape[2]}; "
         f"{first.path} has shrunk to {first.result.shape[1]}x{first.result.shape[2]}, so it and what follows "
-        "see a single cell; use larger pictures or output_stride"
+        "see a single cell; use larger images or output_stride"
     ]
 
 
-def _row(record: Record) -> Row:
+def _row(record: Record) -> LayerRow:
     node = record.node
     role = _role(node)
-    return Row(
+    return LayerRow(
         name=node.kind if role == "stage" and not node.name and isinstance(node, Chain) else record.path,
         role=role,
         operations=operations(node),

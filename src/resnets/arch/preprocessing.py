@@ -1,4 +1,4 @@
-"""The preprocessing contract as data: what happens between a decoded picture and the network.
+"""The preprocessing as data: what happens between a decoded image and the network.
 
 One `Preprocessing` is run by training, validation, prediction, export and service alike (`data.transform`
 runs it); its hash stands in every artefact and is checked on load. No torch here.
@@ -40,9 +40,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a picture becomes the network's input.
+    """How an image becomes the network's input.
 
-    A picture is decoded to `channels` of `dtype`, resized and cropped to `size`, scaled so that full brightness (255
+    An image is decoded to `channels` of `dtype`, resized and cropped to `size`, scaled so that full brightness (255
     of uint8, 65535 of uint16, 1 of float32) becomes `value_range[1]` and 0 becomes `value_range[0]`, then normalised
     per channel: `(x - mean) / std`. With `float32` and (0, 1) the values are taken as they are.
 
@@ -51,12 +51,12 @@ class Preprocessing:
         crop_mode: timm's words. `center`: the shorter side (relative to `size`) is resized to `size / crop_pct`
             keeping the aspect ratio, then the centre is cut out; `squash`: resized to `size / crop_pct` without
             keeping it, then cut; `border`: resized to fit inside and padded with the mean colour.
-        crop_pct: share of the resized picture that the crop keeps, in (0, 1].
+        crop_pct: share of the resized image that the crop keeps, in (0, 1].
         interpolation: the resampling filter (antialiased, as Pillow's).
         channels: what a pixel holds, and in which order; or how many bands, taken as they are stored.
         value_range: what 0 and full brightness become before mean and std: (0, 1), (0, 255), (-1, 1).
         mean, std: one value a channel, in units of `value_range`.
-        dtype: the depth that pictures are decoded to. Those of another depth are scaled: full brightness stays full.
+        dtype: the depth that images are decoded to. Those of another depth are scaled: full brightness stays full.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -122,7 +122,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
-        """The contract that `to_dict` wrote.
+        """The preprocessing that `to_dict` wrote.
 
         Raises:
             ConfigError: an unknown or missing field, or a value that breaks a rule.
@@ -131,11 +131,11 @@ class Preprocessing:
         missing = known - set(fields) - set(_LATER)
         if missing or set(fields) - known:
             raise ConfigError(
-                f"a preprocessing contract has the fields {', '.join(sorted(known))}; "
+                f"a preprocessing has the fields {', '.join(sorted(known))}; "
                 f"missing {sorted(missing)}, unknown {sorted(set(fields) - known)}"
             )
         return cls(**fields)
 
 
-# Fields that contracts saved by version 0.1 lack, and what they mean there: their hashes must stay what they are.
+# Fields that preprocessing saved by version 0.1 lack, and what they mean there: their hashes must stay what they are.
 _LATER = {"dtype": "uint8"}

@@ -1,8 +1,8 @@
-"""What a plan does to a picture's shape, and what it costs: one walk over the tree, in integers.
+"""What a plan does to an image's shape, and what it costs: one walk over the tree, in integers.
 
 Shape letters: C channels, H height, W width. MACs are multiply-adds of convolutions and linear layers, for one
-picture; FLOPs are twice that. The receptive field counts input cells a side that convolutions and pools reach; `None`
-is the whole picture, from a global pool on. Statistics of the whole map (a gate's, an instance or group norm's) scale
+image; FLOPs are twice that. The receptive field counts input cells a side that convolutions and pools reach; `None`
+is the whole image, from a global pool on. Statistics of the whole map (a gate's, an instance or group norm's) scale
 what is there and do not count.
 """
 
@@ -182,7 +182,7 @@ def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, pa
     room = size + before + after - reach
     cells = (-(-room // stride) if ceil else room // stride) + 1
     if ceil and (cells - 1) * stride >= size + before:
-        cells -= 1  # the last window must start inside the picture or the padding before it, as in torch
+        cells -= 1  # the last window must start inside the image or the padding before it, as in torch
     if cells < 1:
         raise ShapeError(f"{path} would be empty: a window of {reach} finds no place in {size} cells")
     return cells

@@ -13,10 +13,10 @@ __all__ = ["totals"]
 
 
 def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(params, MACs) for one picture of (H, W); the same numbers as `describe`, without walking 600 blocks.
+    """(params, MACs) for one image of (H, W); the same numbers as `describe`, without walking 600 blocks.
 
     Raises:
-        ShapeError: a picture so small that a stage would be empty.
+        ShapeError: an image so small that a stage would be empty.
     """
     if isinstance(config, VGGConfig):
         shape = (config.in_chans, *(input_size or (config.img_size, config.img_size)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from resnets.arch.description import Description
+from resnets.arch.base_config import BaseConfig
 from resnets.arch.nodes import Act, AdaptivePool, Chain, Conv, Dropout, Flatten, Identity, Linear, Node, Norm, Pool
 from resnets.arch.rules import check_norm
 from resnets.errors import ConfigError
@@ -16,7 +16,7 @@ WINDOW = 7  # the map that the classifier reads has this many cells a side
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGGConfig(Description):
+class VGGConfig(BaseConfig):
     """A VGG network.
 
     Args:

@@ -27,10 +27,10 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "models": "List the networks that have a name.",
     "info": "Show a network's layers, shapes, parameters and cost.",
-    "train": "Train a network on a folder of pictures.",
-    "val": "Measure a trained model on labelled pictures.",
-    "predict": "Say what is in pictures.",
-    "data": "Pack pictures for fast training, or check them.",
+    "train": "Train a network on a folder of images.",
+    "val": "Measure a trained model on labelled images.",
+    "predict": "Say what is in images.",
+    "data": "Pack images for fast training, or check them.",
     "convert": "Open weights of any codebase as a model folder.",
     "recipes": "List the training recipes, or show one.",
 }
@@ -141,7 +141,7 @@ def _top(
 
 def _complain(message: str, *hints: str) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":  # started by torchrun: one of the processes says it
-        from resnets.train.distributed import speaks
+        from resnets.runtime.processes import speaks
 
         if not speaks():
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.arch.parse import parse_overrides
+from resnets.arch.overrides import parse_overrides
 from resnets.cli.output import print_json, print_text
 from resnets.errors import ConfigError, UnknownNameError
 
@@ -161,9 +161,9 @@ def _report(done: Conversion) -> Iterable[str]:
         for name, value in report.assumed.items():
             yield f"            {f'{name}={value}':<24}{WHY.get(name, 'the same tensors fit another value')}"
     if done.assumed_preprocessing and done.preprocessing is not None:
-        contract = done.preprocessing
-        size, mean = "x".join(map(str, contract.size)), ", ".join(f"{value:g}" for value in contract.mean)
-        yield f"  pictures  {contract.channels} {size}, mean {mean}: usual for {report.dialect}, not in the file"
+        preprocessing = done.preprocessing
+        size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
+        yield f"  images  {preprocessing.channels} {size}, mean {mean}: usual for {report.dialect}, not in the file"
     yield from _listed("renamed", [f"{theirs} -> {ours}" for theirs, ours in report.renames.items()])
     yield from _listed("missing", report.missing)
     yield from _listed("left over", report.unexpected)

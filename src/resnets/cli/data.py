@@ -1,4 +1,4 @@
-"""`resnets data`: packing pictures so that training need not decode them, and checking that all is well with them."""
+"""`resnets data`: packing images so that training need not decode them, and checking that all is well with them."""
 
 from __future__ import annotations
 
@@ -36,84 +36,84 @@ AsJson = Annotated[bool, typer.Option("--json", help="The outcome, for programs.
 
 @app.callback()
 def _data() -> None:
-    """Pack pictures for fast training, or check them."""
+    """Pack images for fast training, or check them."""
 
 
-@app.command("pack", cls=VerbHelp, short_help="Write pictures decoded and resized, to be mapped into memory.")
+@app.command("pack", cls=VerbHelp, short_help="Write images decoded and resized, to be mapped into memory.")
 def pack_verb(
     source: Source,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make; it must not exist.")],
     size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Pixels that the shorter side keeps at most, or an exact size.")
     ] = "256",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that do not decode.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode pictures once, make them smaller, and write their pixels to a folder that `train` takes.
+    """Decode images once, make them smaller, and write their pixels to a folder that `train` takes.
 
-    Training from it reads mapped memory and decodes nothing. It takes disk: 196 kB a picture of 256x256.
+    Training from it reads mapped memory and decodes nothing. It takes disk: 196 kB an image of 256x256.
     """
     import time
 
+    from resnets.data.open import open_dataset
     from resnets.data.pack import pack
-    from resnets.data.sources import open_dataset
-    from resnets.train.progress import Display
+    from resnets.runtime.console import Console
 
     side = _read_size(size)
-    dataset, display, done = open_dataset(source, val_fraction=0), Display(), 0
+    dataset, console, done = open_dataset(source, val_fraction=0), Console(), 0
 
     def progress(now: int, _: int) -> None:
         nonlocal done
-        display.advance(now - done)
+        console.advance(now - done)
         done = now
 
     start = time.perf_counter()
-    display.start("packing", len(dataset))
+    console.start("packing", len(dataset))
     try:
         packed = pack(dataset, dest, size=side, skip_bad=skip_bad, workers=workers, progress=progress)
     finally:
-        display.stop()
+        console.stop()
     seconds = time.perf_counter() - start
     if as_json:
         print_json({
             "folder": str(packed.folder),
-            "pictures": packed.pictures,
+            "images": packed.images,
             "bytes": packed.bytes,
             "seconds": round(seconds, 3),
             "left_out": [{"where": where, "reason": reason} for where, reason in packed.left_out],
         })  # fmt: skip
         return
     print_text(
-        f"{packed.pictures:,} pictures, {packed.bytes / 2**20:,.1f} MiB, in {seconds:.1f} s"
+        f"{packed.images:,} images, {packed.bytes / 2**20:,.1f} MiB, in {seconds:.1f} s"
         f" ({len(dataset) / max(seconds, 1e-9):,.0f} images/s): {packed.folder}"
     )
     for where, reason in packed.left_out:
         print_text(f"left out: {where}: {reason}")
 
 
-@app.command("check", cls=VerbHelp, short_help="Decode every picture and list what is wrong.")
+@app.command("check", cls=VerbHelp, short_help="Decode every image and list what is wrong.")
 def check_verb(source: Source, workers: Workers = None, as_json: AsJson = False) -> int:
-    """Decode every picture and list what is wrong: damaged pictures, classes without any, splits that lack a class.
+    """Decode every image and list what is wrong: damaged images, classes without any, splits that lack a class.
 
-    Exit 0 when the data are sound, 1 when not. Files that are no pictures are listed, but do no harm.
+    Exit 0 when the data are sound, 1 when not. Files that are no images are listed, but do no harm.
     """
     from resnets.data.check import check
-    from resnets.data.sources import open_dataset
-    from resnets.train.progress import Display
+    from resnets.data.open import open_dataset
+    from resnets.runtime.console import Console
 
-    dataset, display, done = open_dataset(source, val_fraction=0), Display(), 0
+    dataset, console, done = open_dataset(source, val_fraction=0), Console(), 0
 
     def progress(now: int, _: int) -> None:
         nonlocal done
-        display.advance(now - done)
+        console.advance(now - done)
         done = now
 
-    display.start("checking", len(dataset))
+    console.start("checking", len(dataset))
     try:
         problems = [*dataset.problems, *check(dataset, workers=workers, progress=progress)]
     finally:
-        display.stop()
+        console.stop()
     sound = all(problem.kind == "ignored" for problem in problems)
     if as_json:
         print_json(_summary(dataset, problems, sound))
@@ -149,4 +149,4 @@ def _print(dataset: Dataset, problems: list[Problem], sound: bool) -> None:
         print_text("")
     splits = ", ".join(f"{split} {len(images):,}" for split, images in dataset.splits.items())
     verdict = "sound" if sound else f"{sum(item.kind != 'ignored' for item in problems):,} problems"
-    print_text(f"{dataset.name}: {len(dataset.classes):,} classes, {splits} pictures: {verdict}")
+    print_text(f"{dataset.name}: {len(dataset.classes):,} classes, {splits} images: {verdict}")

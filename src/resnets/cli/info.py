@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.describe import Description, Row, describe
+from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import NetworkConfig, config_from_dict
-from resnets.arch.parse import parse_overrides, parse_size
+from resnets.arch.overrides import parse_overrides, parse_size
 from resnets.arch.variants import get_config
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
 from resnets.errors import ConfigError, WeightsError
@@ -62,7 +62,7 @@ def run(
     """Show a network's parts: operations, output shapes, strides, receptive fields, parameters and MACs.
 
     Output is channels x height x width; stride and field are in input pixels a side. MACs are multiply-adds for one
-    picture; FLOPs are twice that.
+    image; FLOPs are twice that.
     """
     named: dict[str, Any] = {
         "num_classes": num_classes,
@@ -96,7 +96,7 @@ def run(
 
 def _read_folder(folder: Path) -> NetworkConfig:
     """The network of a model folder (its `config.json`) or a run folder (its `best` model, else its `last`)."""
-    from resnets.weights.layout import read_config
+    from resnets.weights.folder.config_json import read_config
 
     places = (folder, folder / "best", folder / "last")
     path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
@@ -124,7 +124,7 @@ def _header(title: str, table: Description) -> str:
     return f"{line}\n{table.name} is {table.origin}" if table.origin else line
 
 
-def _line(row: Row) -> Line:
+def _line(row: LayerRow) -> Line:
     name, *rest = row.cells()
     depth = name.count(".")
     inner = row.role == "layer" and depth > 0

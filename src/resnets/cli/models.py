@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """List the networks that have a name, with their size and cost.
 
-    MACs are multiply-adds for one picture of the input size; FLOPs are twice that. CIFAR networks exist at every
+    MACs are multiply-adds for one image of the input size; FLOPs are twice that. CIFAR networks exist at every
     depth of their rule: resnet38_cifar is a name too.
     """
     names = list_models(pattern)
@@ -49,7 +49,7 @@ def run(
 
 
 def model_row(name: str, config: NetworkConfig) -> dict[str, Any]:
-    """What is listed of one network; `macs` for one picture of `img_size`."""
+    """What is listed of one network; `macs` for one image of `img_size`."""
     params, macs = totals(config)
     vgg = isinstance(config, VGGConfig)
     each = 1 if isinstance(config, VGGConfig) else 2 if config.block == "basic" else 3

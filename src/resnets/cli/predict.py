@@ -1,4 +1,4 @@
-"""`resnets predict`: what pictures show."""
+"""`resnets predict`: what images show."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ if TYPE_CHECKING:
 
 
 def run(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.")],
     model: Annotated[
         str, typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder.")
     ] = "starter",
-    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Classes to answer for each picture.")] = 3,
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Classes to answer for each image.")] = 3,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Pictures that run through the network together.")
+        int, typer.Option(metavar="N", min=1, help="Images that run through the network together.")
     ] = 32,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Exit with 0 although some pictures do not decode.")
+        bool, typer.Option("--skip-bad", help="Exit with 0 although some images do not decode.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A list, for programs.")] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="A line a picture and class: path,rank,label,probability.")
+        bool, typer.Option("--csv", help="A line an image and class: path,rank,label,probability.")
     ] = False,
 ) -> int:
-    """Say what is in pictures.
+    """Say what is in images.
 
-    A picture that does not decode is named on stderr, the others are answered all the same, and the exit code is 1.
+    An image that does not decode is named on stderr, the others are answered all the same, and the exit code is 1.
     """
     from resnets import api
     from resnets.data.files import list_images
     from resnets.errors import ImageError
     from resnets.evaluate.predict import predict_images
-    from resnets.train.loop import pick_device
-    from resnets.train.progress import Display
+    from resnets.runtime.console import Console
+    from resnets.runtime.device import pick_device
 
     if as_json and as_csv:
         raise typer.BadParameter("an answer has one form; pass --json or --csv", param_hint="--csv")
     bad: list[ImageError] = []
-    found = list_images(pictures)
+    found = list_images(images)
     bundle, where = api.load(model), pick_device(device)
     # A bar and the lines of a table that grows would write over each other in one terminal.
-    display = Display(quiet=as_csv and sys.stdout.isatty())
+    console = Console(quiet=as_csv and sys.stdout.isatty())
 
     def report(error: ImageError) -> None:
         bad.append(error)
-        display.say(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", always=True)
-        display.advance(1)
+        console.say(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", always=True)
+        console.advance(1)
 
     def answers() -> Iterable[Prediction]:
         for one in predict_images(bundle, found, top_k=top_k, batch_size=batch_size, device=where, on_bad=report):
-            display.advance(1)
+            console.advance(1)
             yield one
 
-    display.start("predicting", len(found))
+    console.start("predicting", len(found))
     try:
         if as_csv:
             _print_csv(answers())  # line by line: others can read on while this goes on
             return 1 if bad and not skip_bad else 0
         predictions = list(answers())
     finally:
-        display.stop()
+        console.stop()
     if as_json:
         print_json([prediction.to_dict() for prediction in predictions])
     elif predictions:
@@ -86,7 +86,7 @@ def _print_csv(predictions: Iterable[Prediction]) -> None:
 
 
 def _print_table(predictions: list[Prediction]) -> None:
-    titles = ["picture", "best", *(f"#{rank}" for rank in range(2, len(predictions[0].top) + 1))]
+    titles = ["image", "best", *(f"#{rank}" for rank in range(2, len(predictions[0].top) + 1))]
     lines = [
         Line(cells=(str(one.path), *(f"{label} {100 * probability:.1f} %" for label, probability in one.top)))
         for one in predictions

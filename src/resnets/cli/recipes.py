@@ -9,7 +9,7 @@ import typer
 from resnets.cli.output import Column, Line, print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from resnets.train.recipes import Recipe
+    from resnets.train.config.recipes import Recipe
 
 OPTION_COLUMNS = (Column(title="option"), Column(title="default"), Column(title="what it does", fold=True))
 COLUMNS = (
@@ -31,7 +31,7 @@ def run(
 
     What is shown is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
     """
-    from resnets.train.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
+    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
 
     if options:
         _print_options(as_json)
@@ -57,7 +57,7 @@ def run(
 def _print_options(as_json: bool) -> None:
     from dataclasses import asdict
 
-    from resnets.train.option_docs import option_docs
+    from resnets.train.config.option_docs import option_docs
 
     found = option_docs()
     if as_json:

@@ -1,4 +1,4 @@
-"""`resnets train`: a network from pictures."""
+"""`resnets train`: a network from images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.parse import parse_size
+from resnets.arch.overrides import parse_size
 from resnets.cli.output import print_json, print_text
 
 # The groups of the help page, which fits on a screen: all other options are reached through --set.
-NETWORK, RECIPE, DATA, RUN = ({"rich_help_panel": title} for title in ("Network", "Recipe", "Pictures", "Run"))
+NETWORK, RECIPE, DATA, RUN = ({"rich_help_panel": title} for title in ("Network", "Recipe", "Images", "Run"))
 HIDDEN: Any = {"hidden": True}
 ASIDE = ("data", "setting", "recipe", "resume", "dry_run", "verify", "as_json", "img_size")
 
@@ -32,14 +32,14 @@ def run(
         str | None, typer.Option(metavar="PLACE", help="Freeze up to: stem, layer1.., backbone.", **NETWORK)
     ] = None,
     freeze_epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Thaw after so many epochs; never.", **NETWORK)
+        int | None, typer.Option(metavar="N", help="Unfreeze after so many epochs; never.", **NETWORK)
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="NAME", help="See `resnets recipes`, or a YAML file.", **RECIPE)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the pictures; 30.", **RECIPE)] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the images; 30.", **RECIPE)] = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Pictures a step; up to 128, fewer for few or large ones.", **RECIPE)
+        int | None, typer.Option(metavar="N", help="Images a step; up to 128, fewer for few or large ones.", **RECIPE)
     ] = None,
     lr: Annotated[
         float | None, typer.Option(metavar="X", help="Peak learning rate; by --opt, 0.1 with sgd.", **RECIPE)
@@ -51,7 +51,7 @@ def run(
     weight_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Of weights; by --opt, 5e-4 with sgd.", **RECIPE)
     ] = None,
-    smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing; 0.1.", **RECIPE)] = None,
+    label_smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing; 0.1.", **RECIPE)] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,11 +64,11 @@ def run(
     ] = None,
     momentum: Annotated[float | None, typer.Option(**HIDDEN)] = None,
     warmup_epochs: Annotated[float | None, typer.Option(**HIDDEN)] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", **HIDDEN)] = None,
+    hflip: Annotated[bool | None, typer.Option("--hflip/--no-hflip", **HIDDEN)] = None,
     pad: Annotated[int | None, typer.Option(**HIDDEN)] = None,
     cutout: Annotated[int | None, typer.Option(**HIDDEN)] = None,
     img_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Pixels a side, or HxW; the pictures' own, or 224.", **DATA)
+        str | None, typer.Option(metavar="SIZE", help="Pixels a side, or HxW; the images' own, or 224.", **DATA)
     ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(metavar="X", help="Held out where there is no val split; 0.1.", **DATA)
@@ -81,7 +81,7 @@ def run(
     ] = None,
     amp: Annotated[str | None, typer.Option(metavar="auto|bf16|fp16|off", help="Mixed precision; auto.", **RUN)] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Decoding processes for large pictures; one a core.", **RUN)
+        int | None, typer.Option(metavar="N", help="Decoding processes for large images; one a core.", **RUN)
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Of weights, order, split and augmentation; 0.", **RUN)
@@ -99,11 +99,11 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would train when, at which rate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result, for programs.")] = False,
 ) -> int:
-    """Train a network on pictures and leave a run folder: models, results, curves, a report. What is not said follows
-    from the pictures, or is the default behind the semicolon.
+    """Train a network on images and leave a run folder: models, results, curves, a report. What is not said follows
+    from the images, or is the default behind the semicolon.
     """
     from resnets import api
-    from resnets.train.config import parse_settings
+    from resnets.train.config.train_config import parse_settings
 
     # What stands on the command line; the rest is the recipe's own, so that its defaults live in one place.
     chosen = {key: value for key, value in context.params.items() if value is not None and key not in ASIDE}
@@ -121,7 +121,7 @@ def run(
             raise typer.BadParameter("a run has its data and options; pass --resume RUN alone", param_hint="--verify")
         return _print_verdict(api.verify(resume, steps=verify), as_json)
     if resume is None and data is None:
-        raise typer.BadParameter("pass a folder of pictures, digits, or --resume RUN", param_hint="DATA")
+        raise typer.BadParameter("pass a folder of images, digits, or --resume RUN", param_hint="DATA")
     if dry_run:
         if resume is not None or data is None:
             raise typer.BadParameter("shows a run before it starts; pass DATA, not --resume", param_hint="--dry-run")
@@ -163,7 +163,7 @@ def _print(result: Any, as_json: bool) -> None:
         )
         return
     if result.stopped:
-        from resnets.train.progress import counted
+        from resnets.runtime.console import counted
 
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
@@ -173,12 +173,12 @@ def _print(result: Any, as_json: bool) -> None:
     if evaluation is not None:
         low, high = evaluation.interval
         print_text(
-            f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation pictures"
+            f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation images"
             f" right (95 % interval {100 * low:.2f} to {100 * high:.2f})"
         )
     print_text(
         f"run folder  {result.folder}\n"
         f"model       {result.folder}/best\n"
         f"report      {result.folder}/report.html\n"
-        f"next        resnets predict PICTURE --model {result.folder}"
+        f"next        resnets predict IMAGE --model {result.folder}"
     )

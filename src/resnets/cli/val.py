@@ -1,4 +1,4 @@
-"""`resnets val`: how good a model is on labelled pictures."""
+"""`resnets val`: how good a model is on labelled images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnets.cli.output import Column, Line, print_json, print_table, print_text
 
 COLUMNS = (
     Column(title="class", fold=True),
-    Column(title="pictures", right=True),
+    Column(title="images", right=True),
     Column(title="precision", right=True),
     Column(title="recall", right=True),
     Column(title="F1", right=True),
@@ -30,19 +30,19 @@ def run(
         str | None, typer.Option(metavar="NAME", help="train, val or test; by default val, or else test.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Pictures that run through the network together.")
+        int, typer.Option(metavar="N", min=1, help="Images that run through the network together.")
     ] = 128,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Decoding processes for large pictures; by default one a core."),
+        typer.Option(metavar="N", min=0, help="Decoding processes for large images; by default one a core."),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that do not decode.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures, for programs.")] = False,
 ) -> None:
-    """Measure a model on labelled pictures.
+    """Measure a model on labelled images.
 
-    `resnets val runs/NAME` takes the pictures that the run held out. With DATA and --model, classes are matched by
+    `resnets val runs/NAME` takes the images that the run held out. With DATA and --model, classes are matched by
     name.
     """
     from resnets import api
@@ -79,7 +79,7 @@ def run(
     low, high = (100 * bound for bound in evaluation.interval)
     top5 = f"; top-5 {100 * evaluation.topk:.2f} %" if evaluation.k < len(evaluation.classes) else ""
     print_text(
-        f"\n{evaluation.correct:,} of {len(evaluation):,} pictures right: top-1 {100 * evaluation.top1:.2f} %"
+        f"\n{evaluation.correct:,} of {len(evaluation):,} images right: top-1 {100 * evaluation.top1:.2f} %"
         f" (95 % interval {low:.2f} to {high:.2f}){top5}\n"
         f"loss {evaluation.loss:.4f}, calibration error {100 * evaluation.ece:.2f} %,"
         f" balanced accuracy {100 * evaluation.balanced_accuracy:.2f} %, macro F1 {100 * evaluation.macro_f1:.2f} %"

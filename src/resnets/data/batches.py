@@ -1,4 +1,4 @@
-"""What training and evaluation loops are given, whether pictures lie in memory or stream from files.
+"""What training and evaluation loops are given, whether images lie in memory or stream from files.
 
 Legend: N batch, C channels, H height, W width.
 """
@@ -44,6 +44,6 @@ class Batches(Protocol):
         """The batches of an epoch, from batch `start` on (to resume within an epoch).
 
         Args:
-            size: (H, W) in pixels in place of the contract's, for training that begins with small pictures.
+            size: (H, W) in pixels in place of the preprocessing's, for training that begins with small images.
         """
         ...

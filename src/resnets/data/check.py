@@ -11,7 +11,7 @@ from pathlib import Path
 from resnets.arch.preprocessing import Depth, Preprocessing
 from resnets.data.cores import available_cores
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.decode import PixelChannels
+from resnets.data.decode.image import PixelChannels
 from resnets.data.transform import decode_channels
 from resnets.errors import DataError, ImageError
 
@@ -21,21 +21,21 @@ __all__ = ["check", "quarantine", "require_sound"]
 def check(
     dataset: Dataset,
     *,
-    contract: Preprocessing | None = None,
+    preprocessing: Preprocessing | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
-    """Decodes every picture and says which do not.
+    """Decodes every image and says which do not.
 
     Args:
-        contract: what pictures are decoded to; by default what their headers hint at.
+        preprocessing: what images are decoded to; by default what their headers hint at.
         workers: threads; the decoders run outside Python's lock. By default one for every core.
         progress: called with (done, total), from any thread but never twice at once.
 
     Returns:
-        One fatal problem a picture that does not decode, in the order of the splits.
+        One fatal problem an image that does not decode, in the order of the splits.
     """
-    channels, depth = _wanted(dataset, contract)
+    channels, depth = _wanted(dataset, preprocessing)
     todo = [
         (images, range(start, min(start + 32, len(images))))
         for images in dataset.splits.values()
@@ -62,11 +62,11 @@ def check(
         return [problem for found in pool.map(work, todo) for problem in found]
 
 
-def _wanted(dataset: Dataset, contract: Preprocessing | None) -> tuple[PixelChannels, Depth]:
-    if contract is not None:
-        return decode_channels(contract), contract.dtype
+def _wanted(dataset: Dataset, preprocessing: Preprocessing | None) -> tuple[PixelChannels, Depth]:
+    if preprocessing is not None:
+        return decode_channels(preprocessing), preprocessing.dtype
     try:
-        hint = dataset.contract_hint
+        hint = dataset.preprocessing_hint
     except DataError:  # not one header can be read
         return "RGB", "uint8"
     return hint.channels if isinstance(hint.channels, int) else "RGB", hint.dtype
@@ -86,7 +86,7 @@ def require_sound(problems: Sequence[Problem]) -> None:
 
 
 def quarantine(dataset: Dataset, problems: Sequence[Problem], path: Path) -> Dataset:
-    """`dataset.without(problems)`, after writing what was left out to `path`, a line a picture: where, tab, reason."""
+    """`dataset.without(problems)`, after writing what was left out to `path`, a line an image: where, tab, reason."""
     left_out = [problem for problem in problems if problem.kind == "undecodable"]
     sound = dataset.without(left_out)
     partial = path.with_name(path.name + ".partial")

@@ -1,6 +1,6 @@
 """What a data set is, wherever it comes from: classes, splits, and what is wrong with it (`check` finds more).
 
-Legend: N pictures, H height, W width, C channels.
+Legend: N images, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.arch.preprocessing import Depth
-from resnets.data.bands import convert_array
-from resnets.data.decode import Header, PixelChannels, Pixels, decode, header
+from resnets.data.decode.bands import convert_array
+from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, header
 from resnets.errors import DataError, ImageError
 
 __all__ = [
     "SPLITS",
-    "ContractHint",
+    "PreprocessingHint",
     "Dataset",
     "ImageSet",
     "Problem",
@@ -34,10 +34,10 @@ SPLITS = ("train", "val", "test")
 
 
 class Source(Protocol):
-    """Where pictures lie; cheap to pickle and safe to read from several threads."""
+    """Where images lie; cheap to pickle and safe to read from several threads."""
 
     def name(self, row: int) -> str:
-        """The path, or `shard#row`, of a picture."""
+        """The path, or `shard#row`, of an image."""
         ...
 
     def read(self, row: int) -> bytes | Pixels:
@@ -47,13 +47,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """Pictures with labels.
+    """Images with labels.
 
     Args:
-        source: where the pictures lie.
-        rows: (N,) int64, which of the source's pictures these are.
+        source: where the images lie.
+        rows: (N,) int64, which of the source's images these are.
         labels: (N,) int64 class indices.
-        groups: (N,) int64, or None; pictures of one number (of one person, plant, film) belong together, and are
+        groups: (N,) int64, or None; images of one number (of one person, plant, film) belong together, and are
             never divided between training and validation. The numbers hold over all splits of a data set.
     """
 
@@ -70,15 +70,15 @@ class ImageSet:
         return len(self.rows)
 
     def name(self, i: int) -> str:
-        """The path, or `shard.parquet#row`, of picture `i`."""
+        """The path, or `shard.parquet#row`, of image `i`."""
         return self.source.name(int(self.rows[i]))
 
     def read(self, i: int) -> bytes | Pixels:
-        """Picture `i` as it is stored: encoded bytes, or (H, W, C) pixels."""
+        """Image `i` as it is stored: encoded bytes, or (H, W, C) pixels."""
         return self.source.read(int(self.rows[i]))
 
     def image(self, i: int, channels: PixelChannels, depth: Depth = "uint8") -> Pixels:
-        """Picture `i` decoded, (H, W, C) of dtype `depth`; see `decode`.
+        """Image `i` decoded, (H, W, C) of dtype `depth`; see `decode`.
 
         Raises:
             ImageError: it cannot be read or decoded.
@@ -92,7 +92,7 @@ class ImageSet:
             raise ImageError(self.name(i), str(error)) from error
 
     def subset(self, indices: npt.ArrayLike) -> ImageSet:
-        """The pictures at these places, in this order."""
+        """The images at these places, in this order."""
         at = np.asarray(indices, np.int64)
         groups = None if self.groups is None else self.groups[at]
         return replace(self, rows=self.rows[at], labels=self.labels[at], groups=groups)
@@ -129,16 +129,16 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContractHint:
-    """What a sample of the headers says, for choosing a preprocessing contract.
+class PreprocessingHint:
+    """What a sample of the headers says, for choosing a preprocessing.
 
     Args:
-        channels: `L` when every sampled picture is stored grey, else `RGB`; where some are bands that are no
+        channels: `L` when every sampled image is stored grey, else `RGB`; where some are bands that are no
             colours, how many most of those have.
         size: (H, W) medians, in pixels.
         smallest, largest: (H, W), each the least and the greatest of its axis.
         sampled: how many headers were read.
-        dtype: `uint16` or `float32` when every sampled picture is stored so deep, else `uint8`.
+        dtype: `uint16` or `float32` when every sampled image is stored so deep, else `uint8`.
     """
 
     channels: PixelChannels
@@ -150,7 +150,7 @@ class ContractHint:
 
     @property
     def uniform(self) -> bool:
-        """Whether all sampled pictures have one size."""
+        """Whether all sampled images have one size."""
         return self.smallest == self.largest
 
 
@@ -163,7 +163,7 @@ class Dataset:
         classes: names in the order of their indices; the union of all splits, so that a folder that is missing
             from one split shifts nothing.
         splits: `train`, `val` and `test`, those that there are.
-        problems: what was found without decoding a picture; `check` decodes them all.
+        problems: what was found without decoding an image; `check` decodes them all.
     """
 
     name: str
@@ -176,14 +176,14 @@ class Dataset:
 
     @cached_property
     def folder(self) -> str:
-        """What the names of all pictures begin with, up to a slash: what changes when the data moves as a whole."""
+        """What the names of all images begin with, up to a slash: what changes when the data moves as a whole."""
         names = [images.name(i) for images in self.splits.values() for i in range(len(images))]
         common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
         return common[: common.rfind("/") + 1]
 
     @cached_property
-    def contract_hint(self) -> ContractHint:
-        """Sizes, channels and depth of up to 64 pictures, evenly spaced over the training split.
+    def preprocessing_hint(self) -> PreprocessingHint:
+        """Sizes, channels and depth of up to 64 images, evenly spaced over the training split.
 
         Raises:
             DataError: not one of their headers could be read.
@@ -200,12 +200,12 @@ class Dataset:
             except ImageError:  # `check` reports it
                 continue
         if not seen:
-            raise DataError(f"pictures must decode; none of those sampled in {self.name} does; run resnets data check")
+            raise DataError(f"images must decode; none of those sampled in {self.name} does; run resnets data check")
         sizes = np.array([(found.height, found.width) for found in seen])
         bands = Counter(found.channels for found in seen if isinstance(found.channels, int))
         grey = all(found.channels == "L" for found in seen)
         dtypes = {found.dtype for found in seen}
-        return ContractHint(
+        return PreprocessingHint(
             channels=bands.most_common(1)[0][0] if bands else "L" if grey else "RGB",
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
@@ -215,9 +215,9 @@ class Dataset:
         )
 
     def without(self, problems: Iterable[Problem]) -> Dataset:
-        """The data set without the pictures that cannot be decoded.
+        """The data set without the images that cannot be decoded.
 
-        Its problems tell the classes that have lost their last training picture by that, which is fatal.
+        Its problems tell the classes that have lost their last training image by that, which is fatal.
 
         Raises:
             DataError: a split would be left empty.
@@ -229,12 +229,12 @@ class Dataset:
         for split, images in self.splits.items():
             keep = [i for i in range(len(images)) if images.name(i) not in gone]
             if not keep:
-                raise DataError(f"a split needs pictures; none of {split} in {self.name} decodes; repair the data")
+                raise DataError(f"a split needs images; none of {split} in {self.name} decodes; repair the data")
             splits[split] = images.subset(keep)
         problems = [problem for problem in self.problems if problem.where not in gone]
         if "train" in splits:
             for label in np.setdiff1d(self.splits["train"].labels, splits["train"].labels):
-                where, reason = f"{self.name}/train", f"class {self.classes[label]!r} has no picture that decodes"
+                where, reason = f"{self.name}/train", f"class {self.classes[label]!r} has no image that decodes"
                 problems.append(Problem(kind="untrained-class", where=where, reason=reason, fatal=True))
         return replace(self, splits=splits, problems=tuple(problems))
 

@@ -1,6 +1,6 @@
-"""Small pictures: decoded once, kept as bytes in one tensor, varied a batch at a time where they lie.
+"""Small images: decoded once, kept as bytes in one tensor, varied a batch at a time where they lie.
 
-Legend: N batch, M pictures in the set, C channels, H height, W width.
+Legend: N batch, M images in the set, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment import AugmentConfig, PixelTable, augment, augment_draws
+from resnets.data.augment.geometric import AugmentConfig, PixelTable, augment, augment_draws
+from resnets.data.augment.varied import vary_batch
 from resnets.data.batches import Batch
 from resnets.data.cores import available_cores
 from resnets.data.dataset import ImageSet
-from resnets.data.sampling import Epochs, Order, Sampling, Shard, eval_bounds
+from resnets.data.sampler import Epochs, Order, Sampling, eval_bounds
 from resnets.data.transform import decode_channels, fill_values, normalise, prepare
-from resnets.data.varied import vary_batch
 from resnets.errors import ConfigError
+from resnets.runtime.shard import Shard
 
 __all__ = ["EvalBatches", "MemorySet", "TrainBatches"]
 
@@ -30,32 +31,35 @@ class MemorySet:
 
     Args:
         images: the split.
-        contract: says the size (H, W) and the channels.
+        preprocessing: says the size (H, W) and the channels.
         workers: decoding threads; by default one for every core.
         progress: called with (done, total) now and then, from this thread.
 
     Raises:
-        ImageError: a picture does not decode.
+        ImageError: an image does not decode.
     """
 
     def __init__(
         self,
         images: ImageSet,
-        contract: Preprocessing,
+        preprocessing: Preprocessing,
         *,
         workers: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.contract = contract
+        self.preprocessing = preprocessing
         self.labels = torch.from_numpy(images.labels.copy())  # (M,)
-        shape, kind = (len(images), *contract.size, contract.num_channels), getattr(torch, contract.dtype)
-        self.table = PixelTable(shape, fill_values(contract), kind)
-        out, channels = self.table.images.numpy(), decode_channels(contract)
+        shape, kind = (
+            (len(images), *preprocessing.size, preprocessing.num_channels),
+            getattr(torch, preprocessing.dtype),
+        )
+        self.table = PixelTable(shape, fill_values(preprocessing), kind)
+        out, channels = self.table.images.numpy(), decode_channels(preprocessing)
 
         def work(first: int) -> int:
             last = min(first + 64, len(images))
             for i in range(first, last):
-                out[i] = prepare(images.image(i, channels, contract.dtype), contract)
+                out[i] = prepare(images.image(i, channels, preprocessing.dtype), preprocessing)
             return last
 
         with ThreadPoolExecutor(workers or available_cores()) as pool:
@@ -72,12 +76,12 @@ class TrainBatches:
 
     Args:
         images: the split in memory.
-        contract: the one the split was prepared with.
-        augment: how pictures are varied; random resized crops need files, see `data.stream`.
-        batch_size: pictures a batch over all processes; the last batch may be smaller, or a little larger.
+        preprocessing: the one the split was prepared with.
+        augment: how images are varied; random resized crops need files, see `data.stream`.
+        batch_size: images a batch over all processes; the last batch may be smaller, or a little larger.
         seed: 0 to 2**64 - 1.
-        device: where batches are made; the pictures move there as a whole.
-        sampling: how the pictures of an epoch are drawn.
+        device: where batches are made; the images move there as a whole.
+        sampling: how the images of an epoch are drawn.
         shard: which part of each batch is made.
         drop_last: leave out a last batch that is not full.
     """
@@ -85,7 +89,7 @@ class TrainBatches:
     def __init__(
         self,
         images: MemorySet,
-        contract: Preprocessing,
+        preprocessing: Preprocessing,
         augment: AugmentConfig,
         batch_size: int,
         seed: int,
@@ -96,12 +100,12 @@ class TrainBatches:
         drop_last: bool = False,
     ) -> None:
         if augment.scale is not None:
-            raise ConfigError("random resized crops need the whole pictures; got pictures in memory; stream them")
-        assert contract == images.contract
-        # Pictures that are varied one by one are varied where the processor is.
+            raise ConfigError("random resized crops need the whole images; got images in memory; stream them")
+        assert preprocessing == images.preprocessing
+        # Images that are varied one by one are varied where the processor is.
         place = "cpu" if augment.varies else device
         self._table, self._labels = images.table.to(place), images.labels.to(device)
-        self._contract, self._augment, self._device = contract, augment, torch.device(device)
+        self._preprocessing, self._augment, self._device = preprocessing, augment, torch.device(device)
         self._epochs = Epochs(
             images.labels.numpy(), batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last
         )
@@ -119,9 +123,11 @@ class TrainBatches:
             pixels = augment(self._table, indices.to(self._table.pixels.device), self._augment, draws)  # (N, H, W, C)
             if self._augment.varies:
                 order = Order(places, views)
-                varied = vary_batch(pixels.numpy(), self._augment, self._contract, seed=seed, epoch=epoch, order=order)
+                varied = vary_batch(
+                    pixels.numpy(), self._augment, self._preprocessing, seed=seed, epoch=epoch, order=order
+                )
                 pixels = torch.from_numpy(varied)
-            x = resized(normalise(pixels, self._contract, device=self._device), size)
+            x = resized(normalise(pixels, self._preprocessing, device=self._device), size)
             yield Batch(x, self._labels[indices.to(self._device)], indices)
 
 
@@ -133,7 +139,7 @@ def resized(x: Tensor, size: tuple[int, int] | None) -> Tensor:
 
 
 class EvalBatches:
-    """All pictures in order, none varied; every epoch is the same.
+    """All images in order, none varied; every epoch is the same.
 
     Args:
         shard: of several processes, each takes whole batches, in turn: what a batch is does not depend on them.
@@ -142,14 +148,14 @@ class EvalBatches:
     def __init__(
         self,
         images: MemorySet,
-        contract: Preprocessing,
+        preprocessing: Preprocessing,
         batch_size: int,
         device: torch.device | str = "cpu",
         *,
         shard: Shard | None = None,
     ) -> None:
-        assert contract == images.contract
-        self._images, self._contract, self._device = images, contract, torch.device(device)
+        assert preprocessing == images.preprocessing
+        self._images, self._preprocessing, self._device = images, preprocessing, torch.device(device)
         self.bounds = eval_bounds(len(images), batch_size, shard)
 
     def __len__(self) -> int:
@@ -160,5 +166,5 @@ class EvalBatches:
         for first, last in self.bounds[start:]:
             indices = torch.arange(first, last)
             pixels = self._images.table.images[first:last]  # (N, H, W, C)
-            x = resized(normalise(pixels, self._contract, device=self._device), size)
+            x = resized(normalise(pixels, self._preprocessing, device=self._device), size)
             yield Batch(x, self._images.labels[indices].to(self._device), indices)

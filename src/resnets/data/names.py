@@ -1,4 +1,4 @@
-"""Names of pictures, packed, and the order of classes.
+"""Names of images, packed, and the order of classes.
 
 A million Python strings are dear to hold and to pickle: names are one buffer and an array of where each ends.
 """

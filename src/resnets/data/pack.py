@@ -1,7 +1,7 @@
-"""Writing a packed data set: every picture decoded once, made smaller, and laid down as pixels.
+"""Writing a packed data set: every image decoded once, made smaller, and laid down as pixels.
 
 Training then reads from mapped files what it would have decoded anew in every epoch. A random resized crop takes its
-part from the smaller picture, so `size` should be a little more than the network's input (256 for 224).
+part from the smaller image, so `size` should be a little more than the network's input (256 for 224).
 
 Legend: H height, W width, C channels.
 """
@@ -27,21 +27,21 @@ from resnets.arch.preprocessing import Interpolation, Preprocessing
 from resnets.atomic import flush
 from resnets.data.check import require_sound
 from resnets.data.cores import available_cores
-from resnets.data.dataset import SPLITS, ContractHint, Dataset, ImageSet, Problem
-from resnets.data.decode import Pixels
-from resnets.data.packed import INDEX, MANIFEST, NAMES, RECORD, SCHEMA, shard_name
+from resnets.data.dataset import SPLITS, Dataset, ImageSet, PreprocessingHint, Problem
+from resnets.data.decode.image import Pixels
+from resnets.data.sources.packed import INDEX, MANIFEST, NAMES, RECORD, SCHEMA, shard_name
 from resnets.data.transform import resize
 from resnets.errors import DataError, ImageError
 
 __all__ = ["Packed", "pack", "packed_size"]
 
 Size = int | tuple[int, int]
-Item = tuple[str, ImageSet, int, Pixels | ImageError]  # split, its pictures, the place in them, pixels
+Item = tuple[str, ImageSet, int, Pixels | ImageError]  # split, its images, the place in them, pixels
 
 FILTER: Interpolation = "bilinear"
 _SHARD_BYTES = 512 * 2**20
 _UNFINISHED = ".packing"  # how the name of a folder ends that is being written
-_CHUNK = 16  # pictures that a thread decodes at a time
+_CHUNK = 16  # images that a thread decodes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +50,22 @@ class Packed:
 
     Args:
         folder: where it lies.
-        pictures: how many there are.
+        images: how many there are.
         bytes: of pixels.
-        left_out: (name, reason) of the pictures that do not decode.
+        left_out: (name, reason) of the images that do not decode.
     """
 
     folder: Path
-    pictures: int
+    images: int
     bytes: int
     left_out: tuple[tuple[str, str], ...]
 
 
 def packed_size(height: int, width: int, size: Size) -> tuple[int, int]:
-    """(H, W) that a picture is packed with.
+    """(H, W) that an image is packed with.
 
     Args:
-        size: the most pixels that the shorter side keeps (smaller pictures stay as they are, the aspect is kept),
+        size: the most pixels that the shorter side keeps (smaller images stay as they are, the aspect is kept),
             or exactly (H, W).
     """
     if isinstance(size, tuple):
@@ -89,22 +89,22 @@ def pack(
 ) -> Packed:
     """Writes all splits of a data set to a folder that `open_dataset` opens.
 
-    Pictures are resized with Pillow's antialiased bilinear filter. They are packed with the channels and the depth
-    that the data set's `contract_hint` tells: where all sampled pictures are grey, as grey, and so on. The folder
+    Images are resized with Pillow's antialiased bilinear filter. They are packed with the channels and the depth
+    that the data set's `preprocessing_hint` tells: where all sampled images are grey, as grey, and so on. The folder
     takes its name when everything has been written: it is whole or not there. What a pack to that name has left behind
     that was killed is removed first.
 
     Args:
         folder: must not exist, or be empty.
         size: see `packed_size`.
-        skip_bad: leave out pictures that do not decode; without it the first of them is an error.
+        skip_bad: leave out images that do not decode; without it the first of them is an error.
         workers: decoding threads; by default one for every core.
         shard_bytes: a new file is begun beyond this.
         progress: called with (done, total) now and then, from this thread.
 
     Raises:
-        ImageError: a picture does not decode.
-        DataError: the folder is in the way, the size makes no sense, or no picture of a split, or none that a class
+        ImageError: an image does not decode.
+        DataError: the folder is in the way, the size makes no sense, or no image of a split, or none that a class
             trains on, decodes.
         OSError: no permission, or no room on the disk.
     """
@@ -182,11 +182,11 @@ def _write(
     shard_bytes: int,
     progress: Callable[[int, int], None] | None,
 ) -> Packed:
-    hint = dataset.contract_hint
+    hint = dataset.preprocessing_hint
     records, names, listing = [], bytearray(), hashlib.sha256()
     left_out: list[tuple[str, str]] = []
-    with closing(_Shards(at, shard_bytes)) as shards, closing(_resized(dataset, size, hint, workers)) as pictures:
-        for done, (split, images, i, pixels) in enumerate(pictures, 1):
+    with closing(_Shards(at, shard_bytes)) as shards, closing(_resized(dataset, size, hint, workers)) as decoded:
+        for done, (split, images, i, pixels) in enumerate(decoded, 1):
             if progress is not None and done % _CHUNK == 0:
                 progress(done, len(dataset))
             if isinstance(pixels, ImageError):
@@ -200,7 +200,7 @@ def _write(
             listing.update(b"%s\0%d\0%s\0" % (split.encode(), label, short))
             records.append((*shards.append(pixels), *pixels.shape, SPLITS.index(split), label, group, len(names)))
     if not records:
-        raise DataError(f"a data set needs pictures; none of {dataset.name} decodes; repair the data")
+        raise DataError(f"a data set needs images; none of {dataset.name} decodes; repair the data")
     bad = [Problem(kind="undecodable", where=where, reason=reason) for where, reason in left_out]
     require_sound([problem for problem in dataset.without(bad).problems if problem not in dataset.problems])
     np.save(at / INDEX, np.array(records, RECORD), allow_pickle=False)
@@ -209,7 +209,7 @@ def _write(
         "schema": SCHEMA,
         "name": dataset.name,
         "classes": list(dataset.classes),
-        "pictures": len(records),
+        "images": len(records),
         "size": list(size) if isinstance(size, tuple) else size,
         "channels": hint.channels,
         "dtype": hint.dtype,
@@ -222,11 +222,11 @@ def _write(
     (at / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     for path in at.iterdir():
         flush(path)
-    return Packed(folder=folder, pictures=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
+    return Packed(folder=folder, images=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
 
 
 class _Shards:
-    """The pixel files, of `sizes` bytes: pictures go to the last one until it is full."""
+    """The pixel files, of `sizes` bytes: images go to the last one until it is full."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit, self.sizes = folder, limit, [0]
@@ -248,8 +248,8 @@ class _Shards:
         self._file.close()
 
 
-def _resized(dataset: Dataset, size: Size, hint: ContractHint, workers: int) -> Generator[Item]:
-    """All pictures in the order of their splits, a few chunks ahead of who asks for them."""
+def _resized(dataset: Dataset, size: Size, hint: PreprocessingHint, workers: int) -> Generator[Item]:
+    """All images in the order of their splits, a few chunks ahead of who asks for them."""
 
     def work(split: str, images: ImageSet, places: range) -> list[Item]:
         return [(split, images, i, _one(images, i, size, hint)) for i in places]
@@ -273,7 +273,7 @@ def _resized(dataset: Dataset, size: Size, hint: ContractHint, workers: int) -> 
                 future.cancel()
 
 
-def _one(images: ImageSet, i: int, size: Size, hint: ContractHint) -> Pixels | ImageError:
+def _one(images: ImageSet, i: int, size: Size, hint: PreprocessingHint) -> Pixels | ImageError:
     try:
         pixels = images.image(i, hint.channels, hint.dtype)
     except ImageError as error:

@@ -2,7 +2,7 @@
 
 Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a counter into four
 random words. The counter here is (draw, sample index, epoch, stream and view) and the key is the seed, so that
-a picture's augmentation is the same in any batch, in any worker and after any restart.
+an image's augmentation is the same in any batch, in any worker and after any restart.
 
 Legend: N samples, K draws a sample.
 """

@@ -1,7 +1,7 @@
-"""Running the preprocessing contract: decoded pixels -> the network's input size -> normalised batch.
+"""Running the preprocessing: decoded pixels -> the network's input size -> normalised batch.
 
-`prepare` works on one picture with Pillow's antialiased filters and rounds where timm and torchvision round (deeper
-pictures and bands are filtered one by one in floating point); `normalise` is one multiply-add over a batch, on the
+`prepare` works on one image with Pillow's antialiased filters and rounds where timm and torchvision round (deeper
+images and bands are filtered one by one in floating point); `normalise` is one multiply-add over a batch, on the
 batch's device.
 
 Legend: N batch, C channels, H height, W width.
@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from resnets.arch.preprocessing import FULL_SCALE, Preprocessing
-from resnets.data.bands import convert_array, to_depth
-from resnets.data.decode import PixelChannels, Pixels, to_luma
+from resnets.data.decode.bands import convert_array, to_depth
+from resnets.data.decode.image import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
 __all__ = [
@@ -46,60 +46,60 @@ Box = tuple[float, float, float, float]
 _BATCHES = {"uint8": (torch.uint8,), "uint16": (torch.uint16, torch.int32), "float32": (torch.float32,)}
 
 
-def decode_channels(contract: Preprocessing) -> PixelChannels:
-    """What to ask `decode` for: `prepare` turns RGB into BGR itself. The depth to ask for is `contract.dtype`."""
-    if isinstance(contract.channels, int):
-        return contract.channels
-    return "L" if contract.channels == "L" else "RGB"
+def decode_channels(preprocessing: Preprocessing) -> PixelChannels:
+    """What to ask `decode` for: `prepare` turns RGB into BGR itself. The depth to ask for is `preprocessing.dtype`."""
+    if isinstance(preprocessing.channels, int):
+        return preprocessing.channels
+    return "L" if preprocessing.channels == "L" else "RGB"
 
 
-def pixel_dtype(contract: Preprocessing) -> np.dtype[np.uint8 | np.uint16 | np.float32]:
-    """What buffers of the contract's pixels hold."""
-    return np.dtype(contract.dtype)
+def pixel_dtype(preprocessing: Preprocessing) -> np.dtype[np.uint8 | np.uint16 | np.float32]:
+    """What buffers of the preprocessing's pixels hold."""
+    return np.dtype(preprocessing.dtype)
 
 
-def fill_values(contract: Preprocessing) -> tuple[float, ...]:
-    """The mean colour as C stored values of the contract's depth: what borders and cutouts are filled with."""
-    low, high = contract.value_range
-    full = FULL_SCALE[contract.dtype]
-    values = tuple((mean - low) / (high - low) * full for mean in contract.mean)
-    return values if contract.dtype == "float32" else tuple(min(full, max(0, round(value))) for value in values)
+def fill_values(preprocessing: Preprocessing) -> tuple[float, ...]:
+    """The mean colour as C stored values of the preprocessing's depth: what borders and cutouts are filled with."""
+    low, high = preprocessing.value_range
+    full = FULL_SCALE[preprocessing.dtype]
+    values = tuple((mean - low) / (high - low) * full for mean in preprocessing.mean)
+    return values if preprocessing.dtype == "float32" else tuple(min(full, max(0, round(value))) for value in values)
 
 
-def fill_bytes(contract: Preprocessing) -> tuple[int, ...]:
-    """`fill_values` of a contract of 8 bits: C whole numbers of 0..255."""
-    return tuple(int(value) for value in fill_values(contract))
+def fill_bytes(preprocessing: Preprocessing) -> tuple[int, ...]:
+    """`fill_values` of preprocessing of 8 bits: C whole numbers of 0..255."""
+    return tuple(int(value) for value in fill_values(preprocessing))
 
 
-def to_channels(image: Pixels, contract: Preprocessing) -> Pixels:
-    """(H, W, 1 or 3) grey or RGB pixels in the contract's channels and their order; bands as they are.
+def to_channels(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """(H, W, 1 or 3) grey or RGB pixels in the preprocessing's channels and their order; bands as they are.
 
     Raises:
-        DataError: of another depth than the contract's, or other bands.
+        DataError: of another depth than the preprocessing's, or other bands.
     """
-    if image.dtype != contract.dtype:
-        raise DataError(f"a picture must be {contract.dtype}; got {image.dtype}; decode it with that depth")
-    if isinstance(contract.channels, int):
-        if image.ndim != 3 or image.shape[2] != contract.channels:
+    if image.dtype != preprocessing.dtype:
+        raise DataError(f"an image must be {preprocessing.dtype}; got {image.dtype}; decode it with that depth")
+    if isinstance(preprocessing.channels, int):
+        if image.ndim != 3 or image.shape[2] != preprocessing.channels:
             raise DataError(
-                f"a picture must be (H, W, {contract.channels}); got {image.shape}; decode it with so many channels"
+                f"an image must be (H, W, {preprocessing.channels}); got {image.shape}; decode it with so many channels"
             )
         return image
     if image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise DataError(f"a picture must be (H, W, 1) or (H, W, 3); got {image.shape}; decode it as L or RGB")
-    if contract.channels == "L":
+        raise DataError(f"an image must be (H, W, 1) or (H, W, 3); got {image.shape}; decode it as L or RGB")
+    if preprocessing.channels == "L":
         if image.shape[2] == 1:
             return image
         if image.dtype != np.uint8:
-            return convert_array(image, "L", contract.dtype)
+            return convert_array(image, "L", preprocessing.dtype)
         return to_luma(np.ascontiguousarray(image).view(np.uint8))
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
-    return image if contract.channels == "RGB" else image[:, :, ::-1]
+    return image if preprocessing.channels == "RGB" else image[:, :, ::-1]
 
 
 def to_view(image: Pixels) -> npt.NDArray[np.uint8]:
-    """A picture that a person can look at, (H, W, 1 or 3) uint8, of any that `decode` gives.
+    """An image that a person can look at, (H, W, 1 or 3) uint8, of any that `decode` gives.
 
     Of bands the first three are taken for red, green and blue, of two the first; floating-point values outside 0..1
     are spread from the least to the greatest.
@@ -110,26 +110,26 @@ def to_view(image: Pixels) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(to_depth(view, "uint8")).view(np.uint8)
 
 
-def prepare(image: Pixels, contract: Preprocessing) -> Pixels:
-    """One picture resized and cropped as the contract says.
+def prepare(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """One image resized and cropped as the preprocessing says.
 
     Args:
-        image: (H, W, 1) grey, (H, W, 3) RGB or (H, W, C) bands of `contract.dtype`, as `decode` gives it.
-        contract: its `size`, `crop_mode`, `crop_pct`, `interpolation` and `channels` are carried out.
+        image: (H, W, 1) grey, (H, W, 3) RGB or (H, W, C) bands of `preprocessing.dtype`, as `decode` gives it.
+        preprocessing: its `size`, `crop_mode`, `crop_pct`, `interpolation` and `channels` are carried out.
 
     Returns:
-        (H, W, C) of `contract.size` and `contract.dtype`; the very same array where nothing had to change.
+        (H, W, C) of `preprocessing.size` and `preprocessing.dtype`; the very same array where nothing had to change.
     """
-    image = to_channels(image, contract)
-    if image.shape[:2] == contract.size == contract.resized:
+    image = to_channels(image, preprocessing)
+    if image.shape[:2] == preprocessing.size == preprocessing.resized:
         return image
-    image = resize(image, _resized(image.shape[0], image.shape[1], contract), contract)
-    fill = fill_values(contract) if contract.crop_mode == "border" else (0,) * contract.num_channels
-    return _centre(image, contract.size, fill)
+    image = resize(image, _resized(image.shape[0], image.shape[1], preprocessing), preprocessing)
+    fill = fill_values(preprocessing) if preprocessing.crop_mode == "border" else (0,) * preprocessing.num_channels
+    return _centre(image, preprocessing.size, fill)
 
 
-def resize(image: Pixels, size: tuple[int, int], contract: Preprocessing, box: Box | None = None) -> Pixels:
-    """(h, w, C) resized to `size` = (H, W) with the contract's filter.
+def resize(image: Pixels, size: tuple[int, int], preprocessing: Preprocessing, box: Box | None = None) -> Pixels:
+    """(h, w, C) resized to `size` = (H, W) with the preprocessing's filter.
 
     Args:
         box: (left, top, right, bottom), in pixels and fractions of them; only this part is resized.
@@ -137,10 +137,10 @@ def resize(image: Pixels, size: tuple[int, int], contract: Preprocessing, box: B
     if box is None and image.shape[:2] == size:
         return image
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
-        return _resize_bands(image, size, _FILTERS[contract.interpolation], box)
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
-    picture = picture.resize((size[1], size[0]), _FILTERS[contract.interpolation], box=box)
-    return np.array(picture).reshape(*size, image.shape[2])
+        return _resize_bands(image, size, _FILTERS[preprocessing.interpolation], box)
+    pil_image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
+    pil_image = pil_image.resize((size[1], size[0]), _FILTERS[preprocessing.interpolation], box=box)
+    return np.array(pil_image).reshape(*size, image.shape[2])
 
 
 def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, box: Box | None) -> Pixels:
@@ -148,24 +148,24 @@ def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, 
     out = np.empty((*size, image.shape[2]), image.dtype)
     for band in range(image.shape[2]):
         plane = np.ascontiguousarray(image[:, :, band])
-        picture = Image.fromarray(plane if plane.dtype == np.uint8 else plane.astype(np.float32))
-        resized = np.asarray(picture.resize((size[1], size[0]), kind, box=box))
+        pil_image = Image.fromarray(plane if plane.dtype == np.uint8 else plane.astype(np.float32))
+        resized = np.asarray(pil_image.resize((size[1], size[0]), kind, box=box))
         out[:, :, band] = np.clip(np.rint(resized), 0, 65535) if image.dtype == np.uint16 else resized
     return out
 
 
-def _resized(height: int, width: int, contract: Preprocessing) -> tuple[int, int]:
+def _resized(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """(H, W) before the crop, in pixels."""
-    target = contract.resized
-    if contract.crop_mode == "squash":
+    target = preprocessing.resized
+    if preprocessing.crop_mode == "squash":
         return target
-    if contract.crop_mode == "center" and target[0] == target[1]:
+    if preprocessing.crop_mode == "center" and target[0] == target[1]:
         # torchvision's rule: the shorter side is exact, the longer one rounded down.
         if height <= width:
             return target[0], max(1, int(target[0] * width / height))
         return max(1, int(target[1] * height / width)), target[1]
     ratios = (height / target[0], width / target[1])  # timm's rule where H and W differ: the nearest integer
-    ratio = max(ratios) if contract.crop_mode == "border" else min(ratios)
+    ratio = max(ratios) if preprocessing.crop_mode == "border" else min(ratios)
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
@@ -192,7 +192,7 @@ _CACHED = 2**18  # numbers: 1 MiB of float32
 
 def normalise(
     batch: torch.Tensor,
-    contract: Preprocessing,
+    preprocessing: Preprocessing,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -201,7 +201,7 @@ def normalise(
     """A batch of stored values as the network's input: scaled to `value_range`, then `(x - mean) / std`.
 
     Args:
-        batch: (N, H, W, C) or (N, C, H, W), already of the contract's channels and depth; uint16 may come as int32.
+        batch: (N, H, W, C) or (N, C, H, W), of the preprocessing's channels and depth; uint16 may come as int32.
         device: where to compute, and where the result lies; by default where the batch is.
         dtype: of the result; the arithmetic is in float32.
         out: (N, H, W, C), contiguous: on a processor, the memory to use; the result of float32 lies in it.
@@ -209,22 +209,22 @@ def normalise(
     Returns:
         (N, C, H, W) in channels_last memory.
     """
-    channels = contract.num_channels
+    channels = preprocessing.num_channels
     if (
-        batch.dtype not in _BATCHES[contract.dtype]
+        batch.dtype not in _BATCHES[preprocessing.dtype]
         or batch.ndim != 4
         or channels not in (batch.shape[1], batch.shape[3])
     ):
         raise DataError(
-            f"a batch must be {contract.dtype} with {channels} channels, (N, H, W, C) or (N, C, H, W); "
-            f"got {batch.dtype} {tuple(batch.shape)}; decode and prepare the pictures first"
+            f"a batch must be {preprocessing.dtype} with {channels} channels, (N, H, W, C) or (N, C, H, W); "
+            f"got {batch.dtype} {tuple(batch.shape)}; decode and prepare the images first"
         )
     if batch.shape[3] != channels:
         batch = batch.permute(0, 2, 3, 1)
     if device is not None:
         batch = batch.to(device, non_blocking=True)  # bytes travel, not floats
     n, height, width, _ = batch.shape
-    scale, shift = _affine(contract)
+    scale, shift = _affine(preprocessing)
     # Rows of W * C numbers, so that the inner loop is long and contiguous (C alone is too short to vectorise).
     rows = batch.contiguous().view(n, height, width * channels)
     if rows.dtype not in (torch.uint8, torch.float32):
@@ -237,16 +237,16 @@ def normalise(
     )
     # On a processor, as much at a time as its cache holds: an operation finds there what the last one wrote. To
     # convert first is twice as fast as to multiply bytes by floats, and the result is the same to the bit.
-    pictures = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
-    for piece, part in zip(torch.split(floats, pictures), torch.split(rows, pictures), strict=True):
+    images = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
+    for piece, part in zip(torch.split(floats, images), torch.split(rows, images), strict=True):
         piece.copy_(part).mul_(scales).add_(shifts)
     return floats.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _affine(contract: Preprocessing) -> tuple[list[float], list[float]]:
+def _affine(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
     """Scale and shift by channel: stored value * scale + shift is what the network sees."""
-    low, high = contract.value_range
+    low, high = preprocessing.value_range
     assert math.isfinite(high - low)
-    scale = [(high - low) / FULL_SCALE[contract.dtype] / std for std in contract.std]
-    shift = [(low - mean) / std for mean, std in zip(contract.mean, contract.std, strict=True)]
+    scale = [(high - low) / FULL_SCALE[preprocessing.dtype] / std for std in preprocessing.std]
+    shift = [(low - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
     return scale, shift

@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "Mistake"]
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """One picture that was called something else than it is.
+    """One image that was called something else than it is.
 
     Args:
         index: its place in the data set.
@@ -35,17 +35,17 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """Labels and logits of N pictures over C classes; the figures are worked out when first asked for.
+    """Labels and logits of N images over C classes; the figures are worked out when first asked for.
 
     Args:
         labels: (N,) int64, true classes.
         logits: (N, C) float32.
-        indices: (N,) int64, each picture's place in the data set.
+        indices: (N,) int64, each image's place in the data set.
         classes: C names.
 
     Raises:
         ShapeError: arrays or names that do not fit each other.
-        DataError: no picture, or a label that is no class.
+        DataError: no image, or a label that is no class.
     """
 
     labels: NDArray[np.int64]
@@ -61,7 +61,7 @@ class Evaluation:
                 f"labels, logits and indices must be (N,), (N, {c}) and (N,) for {c} classes; got {shapes}"
             )
         if n == 0:
-            raise DataError("an evaluation needs at least one picture; got none; check the split")
+            raise DataError("an evaluation needs at least one image; got none; check the split")
         if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < c:
             raise DataError(
                 f"labels must lie in 0 to {c - 1}; got {self.labels.min()} to {self.labels.max()}; "
@@ -84,12 +84,12 @@ class Evaluation:
 
     @cached_property
     def correct(self) -> int:
-        """Pictures whose class was predicted."""
+        """Images whose class was predicted."""
         return int((self.predictions == self.labels).sum())
 
     @property
     def top1(self) -> float:
-        """Share of pictures whose class was predicted."""
+        """Share of images whose class was predicted."""
         return self.correct / len(self)
 
     @property
@@ -99,7 +99,7 @@ class Evaluation:
 
     @cached_property
     def topk(self) -> float:
-        """Share of pictures whose class is among the `k` highest logits."""
+        """Share of images whose class is among the `k` highest logits."""
         return metrics.top_k_accuracy(self.labels, self.logits, self.k)
 
     @cached_property
@@ -119,12 +119,12 @@ class Evaluation:
 
     @cached_property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes that have pictures."""
+        """Mean F1 over the classes that have images."""
         return metrics.macro_average(self.per_class.f1, self.per_class.support)
 
     @cached_property
     def balanced_accuracy(self) -> float:
-        """Mean recall over the classes that have pictures."""
+        """Mean recall over the classes that have images."""
         return metrics.macro_average(self.per_class.recall, self.per_class.support)
 
     @cached_property
@@ -156,7 +156,7 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The headline figures, as JSON can hold them."""
         return {
-            "pictures": len(self),
+            "images": len(self),
             "num_classes": len(self.classes),
             "correct": self.correct,
             "top1": self.top1,

@@ -1,6 +1,6 @@
 """The figures of classification, in numpy, all of them accumulated in float64.
 
-Shapes: N pictures, C classes. Classes are numbered 0 to C-1; shares and probabilities lie in [0, 1].
+Shapes: N images, C classes. Classes are numbered 0 to C-1; shares and probabilities lie in [0, 1].
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ROWS = 4096  # rows in float64 at a time: ImageNet's 50,000 x 1,000 logits would
 class PerClass:
     """Precision, recall and F1 of each class.
 
-    0/0 is 0: the precision of a class never predicted, the recall of a class without pictures. `support` and
+    0/0 is 0: the precision of a class never predicted, the recall of a class without images. `support` and
     `predicted` tell such a zero from an earned one.
 
     Args:
         precision, recall, f1: (C,) shares.
-        support: (C,) pictures that are of the class.
-        predicted: (C,) pictures that were called so.
+        support: (C,) images that are of the class.
+        predicted: (C,) images that were called so.
     """
 
     precision: Floats
@@ -57,7 +57,7 @@ class PerClass:
 
 
 def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], num_classes: int) -> Ints:
-    """How many pictures of each class were called what.
+    """How many images of each class were called what.
 
     Args:
         labels: (N,) true classes.
@@ -93,31 +93,31 @@ def per_class(confusion: NDArray[Any]) -> PerClass:
 
 
 def macro_average(values: NDArray[Any], support: NDArray[Any]) -> float:
-    """Mean over the classes that have pictures.
+    """Mean over the classes that have images.
 
-    scikit-learn's macro average also counts, as 0, a class that was predicted but has no picture.
+    scikit-learn's macro average also counts, as 0, a class that was predicted but has no image.
 
     Args:
         values: (C,) a figure of each class.
-        support: (C,) pictures of each class.
+        support: (C,) images of each class.
 
     Raises:
-        DataError: no class has a picture.
+        DataError: no class has an image.
     """
     present = support > 0
     if not present.any():
-        raise DataError("an average over classes needs at least one picture; got none; check the labels")
+        raise DataError("an average over classes needs at least one image; got none; check the labels")
     return float(np.asarray(values, np.float64)[present].mean())
 
 
 def balanced_accuracy(confusion: NDArray[Any]) -> float:
-    """Mean recall over the classes that have pictures, from a (C, C) confusion matrix."""
+    """Mean recall over the classes that have images, from a (C, C) confusion matrix."""
     classes = per_class(confusion)
     return macro_average(classes.recall, classes.support)
 
 
 def most_confused(confusion: NDArray[Any], count: int) -> list[tuple[int, int, int]]:
-    """The pairs most often taken one for the other, as (true, predicted, pictures), most first.
+    """The pairs most often taken one for the other, as (true, predicted, images), most first.
 
     Equal counts stand in the order of the classes; pairs that never occur are left out.
     """
@@ -130,7 +130,7 @@ def most_confused(confusion: NDArray[Any], count: int) -> list[tuple[int, int, i
 
 
 def top_k_accuracy(labels: NDArray[Any], scores: NDArray[Any], k: int = 1) -> float:
-    """Share of pictures whose class is among the `k` highest scores.
+    """Share of images whose class is among the `k` highest scores.
 
     Equal scores rank in the order of the classes, so k=1 agrees with `argmax`, and a network that answers the
     same everywhere gains nothing from it.
@@ -172,7 +172,7 @@ def cross_entropy(labels: NDArray[Any], logits: NDArray[Any]) -> float:
 
     Raises:
         ShapeError: not (N,) and (N, C).
-        DataError: no picture, or a label outside 0 to C-1.
+        DataError: no image, or a label outside 0 to C-1.
     """
     _check(labels, logits)
     total = 0.0
@@ -185,7 +185,7 @@ def cross_entropy(labels: NDArray[Any], logits: NDArray[Any]) -> float:
 
 
 def expected_calibration_error(confidences: NDArray[Any], correct: NDArray[Any], bins: int = 15) -> float:
-    """How far confidence lies from accuracy: the mean gap over bins of equal width, weighted by pictures.
+    """How far confidence lies from accuracy: the mean gap over bins of equal width, weighted by images.
 
     Bins are (low, high], as in Guo et al., "On Calibration of Modern Neural Networks", 2017.
 
@@ -199,12 +199,12 @@ def expected_calibration_error(confidences: NDArray[Any], correct: NDArray[Any],
 
     Raises:
         ShapeError: the two differ in length.
-        DataError: no picture.
+        DataError: no image.
     """
     if confidences.ndim != 1 or confidences.shape != correct.shape:
         raise ShapeError(f"confidences and correct must both be (N,); got {confidences.shape} and {correct.shape}")
     if not len(confidences):
-        raise DataError("calibration needs at least one picture; got none; check the split")
+        raise DataError("calibration needs at least one image; got none; check the split")
     edges = np.linspace(0, 1, bins + 1)[1:-1]
     place = np.searchsorted(edges, confidences, side="left")
     gaps = np.bincount(place, weights=correct.astype(np.float64) - confidences, minlength=bins)
@@ -218,7 +218,7 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
 
     Args:
         correct: 0 to `n`.
-        n: pictures, at least 1.
+        n: images, at least 1.
         confidence: in (0, 1).
 
     Returns:
@@ -246,7 +246,7 @@ def _check(labels: NDArray[Any], scores: NDArray[Any]) -> None:
     if labels.ndim != 1 or scores.ndim != 2 or len(labels) != len(scores):
         raise ShapeError(f"labels must be (N,) and scores (N, C); got {labels.shape} and {scores.shape}")
     if not len(labels):
-        raise DataError("a metric needs at least one picture; got none; check the split")
+        raise DataError("a metric needs at least one image; got none; check the split")
     _check_classes(labels, scores.shape[1])
 
 

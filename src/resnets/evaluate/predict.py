@@ -1,6 +1,6 @@
-"""What a model says of pictures: decoded side by side, run in batches, answered in order.
+"""What a model says of images: decoded side by side, run in batches, answered in order.
 
-Legend: N pictures in a batch, C classes, D embedding.
+Legend: N images in a batch, C classes, D embedding.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import torch
 from numpy.typing import NDArray
 
 from resnets.data.cores import available_cores
-from resnets.data.decode import Pixels, decode
+from resnets.data.decode.image import Pixels, decode
 from resnets.data.transform import decode_channels, normalise, prepare
 from resnets.errors import ConfigError, ImageError
 from resnets.evaluate.metrics import softmax
-from resnets.evaluate.run import evaluation_mode
-from resnets.weights.bundle import Bundle
+from resnets.nn.modes import evaluation_mode
+from resnets.weights.folder.bundle import Bundle
 
 __all__ = ["Prediction", "embed_images", "predict_images"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a picture shows.
+    """What an image shows.
 
     Args:
-        path: the picture.
+        path: the image.
         top: the likeliest classes with their probabilities in [0, 1], best first.
     """
 
@@ -63,19 +63,19 @@ def predict_images(
     device: torch.device | str = "cpu",
     on_bad: Callable[[ImageError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """A prediction for each picture, in the order of `paths`, as the batches are done.
+    """A prediction for each image, in the order of `paths`, as the batches are done.
 
     Args:
         bundle: a classifier.
-        paths: picture files.
+        paths: image files.
         top_k: how many classes to answer, at most all.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
         device: where the network runs; it is moved there.
-        on_bad: called with each picture that does not decode, which is then left out; `None` stops at the first.
+        on_bad: called with each image that does not decode, which is then left out; `None` stops at the first.
 
     Raises:
         ConfigError: the model answers no classes.
-        ImageError: a picture does not decode and `on_bad` is `None`.
+        ImageError: an image does not decode and `on_bad` is `None`.
     """
     if not bundle.classes:
         raise ConfigError(f"predicting needs a classifier; {bundle.name} answers embeddings; use embed")
@@ -92,7 +92,7 @@ def embed_images(
     """The pooled features before the classifier, (len(paths), D) float32.
 
     Raises:
-        ImageError: a picture does not decode.
+        ImageError: an image does not decode.
     """
     parts = [part for _, part in run_images(bundle, paths, batch_size=batch_size, device=device, pre_logits=True)]
     return np.concatenate(parts) if parts else np.empty((0, bundle.model.num_features), np.float32)
@@ -107,7 +107,7 @@ def run_images(
     on_bad: Callable[[ImageError], None] | None = None,
     pre_logits: bool = False,
 ) -> Iterator[tuple[list[Path], NDArray[np.float32]]]:
-    """The network's answers (N, C or D) for the pictures of each batch; a batch is decoded while another runs."""
+    """The network's answers (N, C or D) for the images of each batch; a batch is decoded while another runs."""
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}; 32 is usual")
     model = bundle.model.to(device)

@@ -15,9 +15,9 @@ from pathlib import Path
 from resnets.atomic import write_atomic
 from resnets.errors import TrainingError
 
-__all__ = ["COLUMNS", "Row", "add_result", "keep_results", "read_results", "write_results"]
+__all__ = ["COLUMNS", "ResultsRow", "add_result", "keep_results", "read_results", "write_results"]
 
-Row = dict[str, float | None]
+ResultsRow = dict[str, float | None]
 """One epoch. `epoch` is a whole number; accuracies are shares; `None` is an empty cell: not measured."""
 
 COLUMNS = (
@@ -35,7 +35,7 @@ COLUMNS = (
 """The usual columns, in the order of the file; a run may add its own after them."""
 
 
-def read_results(path: Path) -> list[Row]:
+def read_results(path: Path) -> list[ResultsRow]:
     """The rows of a `results.csv`, oldest first; none if there is no such file.
 
     Raises:
@@ -47,10 +47,10 @@ def read_results(path: Path) -> list[Row]:
     header = next(lines, [])
     if "epoch" not in header or len(set(header)) != len(header):
         raise TrainingError(f"results need a column named epoch, once; {path} has {header}; move it away")
-    rows: list[Row] = []
+    rows: list[ResultsRow] = []
     for number, cells in enumerate(lines, start=2):
         try:
-            row: Row = {name: float(cell) if cell else None for name, cell in zip(header, cells, strict=True)}
+            row: ResultsRow = {name: float(cell) if cell else None for name, cell in zip(header, cells, strict=True)}
             row["epoch"] = int(cells[header.index("epoch")])
         except ValueError as error:
             raise TrainingError(
@@ -80,7 +80,7 @@ def write_results(path: Path, rows: Sequence[Mapping[str, float | None]]) -> Non
     write_atomic(path, text.getvalue())
 
 
-def add_result(path: Path, row: Mapping[str, float | None]) -> list[Row]:
+def add_result(path: Path, row: Mapping[str, float | None]) -> list[ResultsRow]:
     """Adds an epoch, in place of that epoch and any later one that the file holds already.
 
     Returns:
@@ -93,7 +93,7 @@ def add_result(path: Path, row: Mapping[str, float | None]) -> list[Row]:
     return rows
 
 
-def keep_results(path: Path, last_epoch: int) -> list[Row]:
+def keep_results(path: Path, last_epoch: int) -> list[ResultsRow]:
     """Drops the rows after `last_epoch`: what a run that resumes from there does first.
 
     Returns:
@@ -106,7 +106,7 @@ def keep_results(path: Path, last_epoch: int) -> list[Row]:
     return kept
 
 
-def _before(rows: list[Row], epoch: float) -> list[Row]:
+def _before(rows: list[ResultsRow], epoch: float) -> list[ResultsRow]:
     return [row for row in rows if (row["epoch"] or 0) < epoch]
 
 

@@ -205,7 +205,7 @@ def check_windows(x: Tensor, features: int, size: int) -> None:
     """Raise ShapeError unless the windows of a fixed-window head gave what its classifier reads."""
     if x.shape[1] != features:
         raise ShapeError(
-            f"a head of fixed windows takes pictures of one size, {size}x{size} here; got one whose windows give "
+            f"a head of fixed windows takes images of one size, {size}x{size} here; got one whose windows give "
             f"{x.shape[1]} features for {features}; set img_size or another global_pool"
         )
 
@@ -271,7 +271,7 @@ class FeatureExtractor(nn.Module):
 
 def _features(tree: Chain, config: ResNetConfig | VGGConfig) -> tuple[list[dict[str, Any]], int]:
     """`feature_info`, and the size of what the last layer reads."""
-    size = config.img_size if config.global_pool == "window" else 256  # only windows depend on the picture's size
+    size = config.img_size if config.global_pool == "window" else 256  # only windows depend on the image's size
     at = {record.path: record for record in trace(tree, (config.in_chans, size, size))}
     info = [
         {"num_chs": at[path].result.shape[0], "reduction": at[path].result.stride, "module": path}

@@ -8,30 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from resnets.data.dataset import Dataset
-from resnets.data.sources import BUILT_IN
+from resnets.data.open import BUILT_IN
 from resnets.nn.model import build_model
-from resnets.train.checkpoint import State
-from resnets.train.config import TrainConfig, read_args, write_args
-from resnets.train.distributed import World, joined
-from resnets.train.folder import RunFolder, create_run_folder, open_run_folder, working_in
-from resnets.train.keeper import newest
-from resnets.train.launch import launch, leave_launches, run_of
-from resnets.train.loop import pick_device
-from resnets.train.pictures import check_data, open_data, recall, remember
-from resnets.train.plan_table import plan_lines, plan_table
-from resnets.train.progress import Display
-from resnets.train.session import Session, TrainResult
-from resnets.train.settings import Settings, settle
-from resnets.train.track import require_tensorboard
+from resnets.runtime.console import Console
+from resnets.runtime.device import pick_device
+from resnets.runtime.processes import World, joined
+from resnets.train.config.resolve import Settings, settle
+from resnets.train.config.train_config import TrainConfig, read_args, write_args
+from resnets.train.freeze.plan_table import plan_lines, plan_table
+from resnets.train.loop.trainer import Trainer, TrainResult
+from resnets.train.run_folder.checkpoint import State
+from resnets.train.run_folder.folder import RunFolder, create_run_folder, open_run_folder, working_in
+from resnets.train.run_folder.keeper import newest
+from resnets.train.run_folder.launch import launch, leave_launches, run_of
+from resnets.train.run_folder.manifest import check_data, open_data, recall, remember
+from resnets.train.run_folder.tracker import require_tensorboard
 from resnets.train.verify import Verdict, check_replay, two_states
-from resnets.weights.bundle import read_folder
-from resnets.weights.folder import standing
-from resnets.weights.reference import load_bundle
+from resnets.weights.folder.bundle import read_folder
+from resnets.weights.folder.storage import standing
+from resnets.weights.resolve import load_bundle
 
 __all__ = ["TrainPlan", "TrainResult", "plan_run", "resume", "train", "verify"]
 
 
-def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult:
+def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
     """Train a network from a configuration, in a new run folder.
 
     Under `torchrun`, every process calls it. One that was started again finds its run and goes on with it.
@@ -40,25 +40,25 @@ def train(config: TrainConfig, *, display: Display | None = None) -> TrainResult
         ResnetsError: anything expected: bad data, options that contradict each other, a loss that is NaN.
     """
     with joined(config.device) as world, ExitStack() as lock:
-        display = _display(display, world)
+        console = _console(console, world)
         launches = world.gather(launch(config))
         if (begun := world.from_first(lambda: run_of(Path(config.output), launches))) is not None:
             world.from_first(lambda: lock.enter_context(working_in(begun)))
-            return _session(begun, display, world).go()  # if all its epochs are done, the report was not
+            return _trainer(begun, console, world).go()  # if all its epochs are done, the report was not
         dataset = open_data(config)
-        # Everything that may be wrong with options or pictures is found before anything is written.
+        # Everything that may be wrong with options or images is found before anything is written.
         settings = _settle(config, dataset)
         pick_device(world.device(settings.config.device))
         if settings.config.tensorboard:
             require_tensorboard()
-        problems = check_data(dataset, settings, display, world)
+        problems = check_data(dataset, settings, console, world)
         run = world.from_first(lambda: _new_folder(settings.config, dataset, launches))
         world.from_first(lambda: lock.enter_context(working_in(run)))
         world.from_first(lambda: remember(run, dataset, problems))
-        return Session(run, settings, dataset.without(problems), display, world=world).go()
+        return Trainer(run, settings, dataset.without(problems), console, world=world).go()
 
 
-def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
+def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
     """Go on with the run in `folder` from its last state, as if it had never stopped.
 
     Raises:
@@ -67,9 +67,9 @@ def resume(folder: Path, *, display: Display | None = None) -> TrainResult:
     with joined(_device(folder)) as world, ExitStack() as lock:
         run = world.from_first(lambda: open_run_folder(folder))
         world.from_first(lambda: lock.enter_context(working_in(run)))
-        session = _session(run, _display(display, world), world)
-        session.check_unfinished()
-        return session.go()
+        trainer = _trainer(run, _console(console, world), world)
+        trainer.check_unfinished()
+        return trainer.go()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     )
 
 
-def verify(folder: Path, *, steps: int = 100, display: Display | None = None) -> Verdict:
+def verify(folder: Path, *, steps: int = 100, console: Console | None = None) -> Verdict:
     """Make the last steps of the run in `folder` again, from the state before them, and compare. Writes nothing.
 
     Raises:
@@ -108,11 +108,11 @@ def verify(folder: Path, *, steps: int = 100, display: Display | None = None) ->
     with joined(_device(folder)) as world:
         run = world.from_first(lambda: open_run_folder(folder))
         before, last = world.from_first(lambda: two_states(run.state))
-        session = _session(run, _display(display, world), world, before)
+        trainer = _trainer(run, _console(console, world), world, before)
         try:
-            return check_replay(session, last, steps)
+            return check_replay(trainer, last, steps)
         finally:
-            session.display.stop()
+            trainer.console.stop()
 
 
 def _device(folder: Path) -> str:
@@ -121,9 +121,9 @@ def _device(folder: Path) -> str:
     return read_args(args).device if args.is_file() else "auto"
 
 
-def _session(run: RunFolder, display: Display, world: World, state: State | None = None) -> Session:
+def _trainer(run: RunFolder, console: Console, world: World, state: State | None = None) -> Trainer:
     """The run in a folder, standing at `state`, by default the last that is whole."""
-    state = state or world.from_first(lambda: newest(run, display))
+    state = state or world.from_first(lambda: newest(run, console))
     config = world.from_first(lambda: read_args(run.args))
     dataset = open_data(config)
     last = world.from_first(lambda: read_folder(run.last) if standing(run.last).is_dir() else None)
@@ -131,16 +131,16 @@ def _session(run: RunFolder, display: Display, world: World, state: State | None
     settings = settle(config, dataset, last) if last is not None else _settle(config, dataset)
     problems = world.from_first(lambda: recall(run, dataset))
     if problems is None:  # of an earlier version
-        problems = check_data(dataset, settings, display, world)
-    return Session(run, settings, dataset.without(problems), display, world=world, state=state)
+        problems = check_data(dataset, settings, console, world)
+    return Trainer(run, settings, dataset.without(problems), console, world=world, state=state)
 
 
 def _settle(config: TrainConfig, dataset: Dataset) -> Settings:
     return settle(config, dataset, load_bundle(config.pretrained) if config.pretrained else None)
 
 
-def _display(display: Display | None, world: World) -> Display:
-    return (display or Display()) if world.first else Display(quiet=True, silent=True)
+def _console(console: Console | None, world: World) -> Console:
+    return (console or Console()) if world.first else Console(quiet=True, silent=True)
 
 
 def _new_folder(config: TrainConfig, dataset: Dataset, launches: list[str | None]) -> RunFolder:

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from resnets.errors import TrainingError
-from resnets.train.checkpoint import State, read_state, states
-from resnets.train.progress import counted
-from resnets.train.session import Session
+from resnets.runtime.console import counted
+from resnets.train.loop.trainer import Trainer
+from resnets.train.run_folder.checkpoint import State, read_state, states
 
 __all__ = ["Verdict", "check_replay", "two_states"]
 
@@ -44,15 +44,15 @@ def two_states(folder: Path) -> tuple[State, State]:
     return read_state(found[-2]), read_state(found[-1])
 
 
-def check_replay(session: Session, last: State, steps: int) -> Verdict:
+def check_replay(trainer: Trainer, last: State, steps: int) -> Verdict:
     """Replay up to `steps` steps and compare every loss with the recorded one, and at the end the state.
 
     Args:
-        session: at the state before `last`.
+        trainer: at the state before `last`.
     """
-    first = session.engine.stepper.step
+    first = trainer.engine.train_step.step
     until = min(first + steps, last.progress.step)
-    losses = torch.stack([loss.float().cpu() for loss in session.replay(until)])
+    losses = torch.stack([loss.float().cpu() for loss in trainer.replay(until)])
     recorded = last.tensors["trace"][: len(losses)]
     steps = len(losses)
     different = torch.nonzero(losses.view(torch.int32) != recorded.view(torch.int32))
@@ -66,7 +66,7 @@ def check_replay(session: Session, last: State, steps: int) -> Verdict:
     what = f"the same: {counted(steps, 'step')} from step {first + 1} on, every loss to the last bit"
     if until < last.progress.step:
         return Verdict(same=True, steps=steps, what=what)
-    now = session.engine.tensors()
+    now = trainer.engine.tensors()
     wrong = [key for key, tensor in last.tensors.items() if key != "trace" and not _equal(tensor, now.get(key))]
     if wrong:
         return Verdict(

@@ -13,17 +13,17 @@ from resnets.atomic import write_atomic
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.adapt import AdaptReport, adapt
-from resnets.weights.bundle import Bundle, read_folder
 from resnets.weights.dialects import get_dialect
 from resnets.weights.export import save_weights
-from resnets.weights.folder import CONFIG, standing
+from resnets.weights.folder.bundle import Bundle, read_folder
+from resnets.weights.folder.config_json import read_json
+from resnets.weights.folder.storage import CONFIG, standing
+from resnets.weights.folder.timm import read_timm_folder
 from resnets.weights.hub import fetch
-from resnets.weights.layout import read_json
-from resnets.weights.named import NAMED
 from resnets.weights.partial import import_partly
-from resnets.weights.reference import assumed_preprocessing, resolve
+from resnets.weights.registry import NAMED
 from resnets.weights.report import LoadReport
-from resnets.weights.timm_folder import read_timm_folder
+from resnets.weights.resolve import assumed_preprocessing, resolve
 
 __all__ = ["Conversion", "convert"]
 
@@ -36,7 +36,7 @@ class Conversion:
         model: the network.
         report: how its tensors were read; `None` for a model folder of ours.
         adapted: what another number of classes changed.
-        preprocessing: of its pictures; `None` where nothing says it and no folder is written.
+        preprocessing: of its images; `None` where nothing says it and no folder is written.
         assumed_preprocessing: whether that is only what the dialect's networks usually have.
         classes: names of the logits.
         written: the model folder or the weights file; `None` where nothing was asked for.

@@ -15,8 +15,8 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.adapt import ATTENTION, Inflate, adapt
 from resnets.weights.load import import_weights
-from resnets.weights.named import best_weights
-from resnets.weights.reference import load_named, open_folder, resolve
+from resnets.weights.registry import best_weights
+from resnets.weights.resolve import load_named, open_folder, resolve
 
 __all__ = ["create_model"]
 

@@ -27,7 +27,7 @@ __all__ = ["cache_folder", "cached", "fetch"]
 
 LOG = logging.getLogger("resnets.weights")
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with the bytes that are there and those that there will be (0: nobody knows)."""
 
 CHUNK = 1 << 20
@@ -45,7 +45,7 @@ def cached(url: str) -> Path:
     return cache_folder() / url.rpartition("/")[2]
 
 
-def fetch(url: str, sha256: str, *, progress: Progress | None = None) -> Path:
+def fetch(url: str, sha256: str, *, progress: ProgressCallback | None = None) -> Path:
     """The file of `url` in the cache, downloaded if it is not there yet.
 
     Args:
@@ -110,7 +110,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _download(url: str, path: Path, sha256: str, progress: Progress) -> None:
+def _download(url: str, path: Path, sha256: str, progress: ProgressCallback) -> None:
     if os.environ.get("RESNETS_OFFLINE"):
         raise WeightsError(
             f"{path.name} is not in the cache; RESNETS_OFFLINE is set; unset it, or get {url} by hand and put it at "
@@ -156,7 +156,7 @@ def _has_right(part: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
 
 
-def _receive(url: str, part: Path, progress: Progress) -> None:
+def _receive(url: str, part: Path, progress: ProgressCallback) -> None:
     """Append what is missing to `part`, or all of it where the server knows no ranges."""
     have = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": f"resnets/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -177,7 +177,7 @@ def _receive(url: str, part: Path, progress: Progress) -> None:
         raise http.client.HTTPException(f"broke off after {have:,} of {total:,} bytes")
 
 
-def _shown(name: str) -> Progress:
+def _shown(name: str) -> ProgressCallback:
     """A bar with rate and time left in a terminal; elsewhere a line at the start and one every half minute."""
     if sys.stderr.isatty():
         from rich.console import Console

@@ -17,11 +17,11 @@ from resnets.arch.variants import name_of
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
-from resnets.weights.checkpoints import Unwrapped, unwrap
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.axes import flattened_chans, to_torch
-from resnets.weights.files import read_file
-from resnets.weights.reading import Reading, find_reading
+from resnets.weights.identify import Reading, find_reading
+from resnets.weights.readers.files import read_file
+from resnets.weights.readers.unwrap import Unwrapped, unwrap
 from resnets.weights.report import LoadReport
 from resnets.weights.slots import slots
 from resnets.weights.strict import check, fill

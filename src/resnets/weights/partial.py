@@ -12,9 +12,9 @@ from resnets.arch.networks import NetworkConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network, build_model
 from resnets.weights.dialects.axes import flattened_chans, from_torch
-from resnets.weights.files import read_file
+from resnets.weights.identify import find_reading
 from resnets.weights.load import import_weights
-from resnets.weights.reading import find_reading
+from resnets.weights.readers.files import read_file
 from resnets.weights.report import LoadReport
 from resnets.weights.strict import listed
 

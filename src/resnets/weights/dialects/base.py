@@ -102,7 +102,7 @@ class Dialect:
             for slot in slots(plan)
         }
 
-    def contract(self, config: Any) -> Mapping[str, Any]:
+    def preprocessing_for(self, config: Any) -> Mapping[str, Any]:
         """Fields of `Preprocessing` that a network of this codebase was trained with."""
         return self.prepares(config) if self.prepares else self.preprocessing
 

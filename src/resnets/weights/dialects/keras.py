@@ -118,7 +118,7 @@ def _classes(value: Any) -> dict[str, Any]:
 
 
 def preprocessing(config: Any) -> Mapping[str, Any]:
-    """As the networks of keras.applications take pictures: Caffe's way, but for V2's."""
+    """As the networks of keras.applications take images: Caffe's way, but for V2's."""
     return INCEPTION if getattr(config, "pre_activation", False) else CAFFE
 
 

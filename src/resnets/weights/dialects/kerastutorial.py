@@ -1,7 +1,7 @@
 """The Keras tutorials' ResNet-50 and Keras's own before 2.2: Caffe's names `res2a_branch2a`, `bn2a_branch2a`, `fc6`.
 
 Pad 3 and a valid 7x7, an unpadded 3x3 pool, the stride in the first 1x1, biased convolutions, Keras's epsilon of 1e-3,
-then an average over fixed windows that the picture's size fits: 2x2 at 64 pixels in the tutorials, 7x7 at 224 in the
+then an average over fixed windows that the image's size fits: 2x2 at 64 pixels in the tutorials, 7x7 at 224 in the
 network of 1000 classes. Other sizes are said with `img_size` and `pool_window`.
 """
 

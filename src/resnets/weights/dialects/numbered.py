@@ -165,7 +165,7 @@ def _version(wanted: Mapping[Any, bool]) -> Option:
 
 
 def preprocessing(config: Any) -> Mapping[str, Any]:
-    """ImageNet pictures less their means, as slim's v1; CIFAR pictures were standardised one by one."""
+    """ImageNet images less their means, as slim's v1; CIFAR images were standardised one by one."""
     return VGG if config.stem != "3x3" else {"value_range": (0, 255), "mean": (127.5,) * 3, "std": (64.0,) * 3}
 
 

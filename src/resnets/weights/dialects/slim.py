@@ -91,7 +91,7 @@ def _only(name: str, allowed: Any) -> Any:
 
 
 def preprocessing(config: Any) -> Mapping[str, Any]:
-    """v1 takes pictures less their means, v2 from -1 to 1."""
+    """v1 takes images less their means, v2 from -1 to 1."""
     return INCEPTION if config.pre_activation else VGG
 
 

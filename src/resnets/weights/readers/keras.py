@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.checkpoints import Unwrapped
 from resnets.weights.readers.keras_config import config_facts, layer_names
 from resnets.weights.readers.limits import as_tensor, check_sizes
+from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["read_keras"]
 

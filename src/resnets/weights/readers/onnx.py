@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.checkpoints import Unwrapped, unwrap
 from resnets.weights.readers.limits import as_tensor, check_sizes
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
 from resnets.weights.readers.onnx_network import network_of
+from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
 __all__ = ["read_onnx"]
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
 
-__all__ = ["Network", "network_of"]
+__all__ = ["OnnxNetwork", "network_of"]
 
 BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # places among the inputs
 PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
 
 
 @dataclass(kw_only=True)
-class Network:
+class OnnxNetwork:
     """What a graph is: tensors by our names, fields of `ResNetConfig`, and how many norms were folded."""
 
     tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Block:
         return [op for op in self.body if op.kind == "Conv"]
 
 
-def network_of(graph: Graph) -> Network:
+def network_of(graph: Graph) -> OnnxNetwork:
     """Read a graph.
 
     Raises:
@@ -48,10 +48,10 @@ def network_of(graph: Graph) -> Network:
 
 class _Reader:
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.found = graph, Network()
+        self.graph, self.found = graph, OnnxNetwork()
         self.epsilons: set[float] = set()
 
-    def read(self) -> Network:
+    def read(self) -> OnnxNetwork:
         graph = self.graph
         sums = [op for op in graph.ops if op.kind == "Add" and len(graph.sources(op)) == 2]
         if not sums:

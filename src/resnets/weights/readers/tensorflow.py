@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.checkpoints import Unwrapped
 from resnets.weights.readers.limits import as_tensor, check_sizes
+from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["is_tensorflow", "read_tensorflow"]
 

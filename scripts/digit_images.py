@@ -1,0 +1,27 @@
+"""Saves digits that a run held out as PNG files, for `resnets predict`: scripts/digit_images.py RUN."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from resnets.data.open import open_dataset
+from resnets.train.config.train_config import read_args
+
+
+def main(run: Path) -> None:
+    """`RUN/images/CLASS.png`: the first image of each class among those that the run did not train on."""
+    args = read_args(run / "args.yaml")
+    dataset = open_dataset(args.data, val_fraction=args.val_fraction, seed=args.seed)
+    held_out = dataset.splits["val"]
+    (run / "images").mkdir(exist_ok=True)
+    for label, name in enumerate(dataset.classes):
+        index = int(np.flatnonzero(held_out.labels == label)[0])
+        Image.fromarray(held_out.image(index, "L")[:, :, 0]).save(run / "images" / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,116 @@
+"""Random erasing (Zhong et al. 2017): rectangles of an image painted over.
+
+Legend: N batch, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.data import random
+from resnets.data.augment.config import AugmentConfig
+from resnets.errors import ConfigError
+
+__all__ = ["erase", "erase_boxes", "erase_draws"]
+
+Draws = npt.NDArray[np.float64]
+Box = tuple[int, int, int, int]
+_ATTEMPTS = 10  # to find a rectangle that fits
+_HEAD, _BOX = 4, 2 * _ATTEMPTS + 4  # places in a row of draws: first for the image, then for each rectangle
+_RANGE = {"uint8": 255, "uint16": 65535}  # of floats: 1
+_QUANTILES = np.array([NormalDist().inv_cdf((octet + 0.5) / 256) for octet in range(256)])  # as fine as bytes are
+
+
+def erase(
+    images: npt.NDArray[Any],
+    config: AugmentConfig,
+    *,
+    seed: int,
+    epoch: int,
+    indices: npt.ArrayLike,
+    views: npt.ArrayLike = 0,
+    fill: Sequence[float],
+) -> npt.NDArray[Any]:
+    """Images with rectangles painted over, with probability `config.random_erasing` each.
+
+    Args:
+        images: (N, H, W, C) uint8, uint16 or floats; left as they are.
+        indices: (N,) of the samples in the data set.
+        views: which of several views of a sample; one for all, or (N,).
+        fill: C values of the mean colour, in the images' own units.
+
+    Returns:
+        (N, H, W, C), a copy.
+
+    Raises:
+        ConfigError: images of another type.
+    """
+    if images.dtype.name not in _RANGE and images.dtype.kind != "f":
+        raise ConfigError(f"erasing takes uint8, uint16 or float images; got {images.dtype}; convert them")
+    images, size = images.copy(), (images.shape[1], images.shape[2])
+    places = np.broadcast_to(np.asarray(views), len(images))
+    draws = erase_draws(config, seed, epoch, indices, views)
+    colour = np.zeros(len(fill)) if config.erasing_fill == "black" else np.array(fill)
+    for row, index in enumerate(np.asarray(indices)):
+        boxes = erase_boxes(config, draws[row], size)
+        noise = None
+        if config.erasing_fill == "noise" and boxes:
+            count = sum(height * width for _, _, height, width in boxes) * len(colour)
+            noise = random.octets(seed, epoch, index, random.Stream.ERASE_NOISE, count, places[row])[0]
+        for top, left, height, width in boxes:
+            hole = images[row, top : top + height, left : left + width]  # (h, w, C)
+            if noise is None:
+                hole[:] = colour
+            else:
+                hole[:] = _noise(noise[: hole.size].reshape(hole.shape), colour, images.dtype)
+                noise = noise[hole.size :]
+    return images
+
+
+def erase_draws(config: AugmentConfig, seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
+    """(N, K) uniform numbers in [0, 1), a row of which `erase_boxes` takes."""
+    return random.uniform(seed, epoch, index, random.Stream.ERASE, _HEAD + _BOX * config.erasing_count, view)
+
+
+def erase_boxes(config: AugmentConfig, draws: Draws, size: tuple[int, int]) -> list[Box]:
+    """The rectangles of one image, by timm's rule: smaller than the image both ways, ten attempts each.
+
+    Args:
+        config: its `erase` and what belongs to it.
+        draws: a row of `erase_draws`.
+        size: (H, W) of the image.
+
+    Returns:
+        (top, left, height, width) in pixels, of each; none if the image is spared.
+    """
+    if draws[0] >= config.random_erasing:
+        return []
+    count = 1 + int(draws[1] * config.erasing_count)
+    low, high = math.log(config.erasing_ratio[0]), math.log(config.erasing_ratio[1])
+    least, most = (share * size[0] * size[1] / count for share in config.erasing_scale)
+    boxes = []
+    for number in range(count):
+        places = draws[_HEAD + _BOX * number :][:_BOX]
+        for attempt in range(_ATTEMPTS):
+            area = least + places[2 * attempt] * (most - least)
+            ratio = math.exp(low + places[2 * attempt + 1] * (high - low))
+            height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if height < size[0] and width < size[1]:
+                top, left = places[2 * _ATTEMPTS : 2 * _ATTEMPTS + 2]
+                boxes.append((int(top * (size[0] - height + 1)), int(left * (size[1] - width + 1)), height, width))
+                break
+    return boxes
+
+
+def _noise(octets: npt.NDArray[np.uint8], colour: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """(h, w, C) normal values around `colour`, (C,), a quarter of the value range wide."""
+    full = _RANGE.get(dtype.name, 1)
+    sigma = (full + 1) / 4 if dtype.name in _RANGE else 1 / 4
+    values: npt.NDArray[np.float64] = sigma * _QUANTILES[octets] + colour
+    return values.round().clip(0, full) if dtype.name in _RANGE else values

@@ -1,0 +1,154 @@
+"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019): batches of which every image is made of two.
+
+The partner of an image comes from a random order of the batch; one lambda and one box serve the whole batch. Draws
+are keyed by seed and step, so a step mixes the same whatever ran before it.
+
+Legend: N batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from resnets.data import random
+from resnets.errors import ConfigError, ShapeError
+
+__all__ = ["MixConfig", "beta_quantile", "cut_box", "mix", "soft_targets"]
+
+_WHETHER, _SWITCH, _LAMBDA, _ROW, _COLUMN = range(5)  # places in a row of draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """How batches are mixed.
+
+    Args:
+        mixup: alpha of mixup, whose lambda is Beta(alpha, alpha); 0 for none. ImageNet recipes take 0.1 to 0.8.
+        cutmix: alpha of CutMix; 0 for none. 1 is usual.
+        prob: probability that a batch is mixed at all.
+        switch_prob: probability of CutMix where both are on.
+        off_epoch: the first epoch, from 0, that is not mixed any more; None for never.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    prob: float = 1.0
+    switch_prob: float = 0.5
+    off_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mixup", "cutmix"):
+            if not 0 <= (value := getattr(self, name)) <= 1000:
+                raise ConfigError(f"{name} is an alpha from 0 to 1000; got {value}; use 0 for none")
+        for name in ("prob", "switch_prob"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ConfigError(f"{name} is a probability in [0, 1]; got {value}; timm's are 1 and 0.5")
+        if self.off_epoch is not None and self.off_epoch < 0:
+            raise ConfigError(f"off_epoch must be 0 or more; got {self.off_epoch}; leave it out to mix to the end")
+
+    def active(self, epoch: int) -> bool:
+        """Whether batches of this epoch, counted from 0, are mixed."""
+        on = self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+        return on and (self.off_epoch is None or epoch < self.off_epoch)
+
+
+def mix(
+    x: torch.Tensor, targets: torch.Tensor, config: MixConfig, *, seed: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch and its targets, mixed. `config.off_epoch` is the caller's to look at.
+
+    Args:
+        x: (N, C, H, W), of a floating type, on any device; left as it is.
+        targets: (N, K) shares of the classes, see `soft_targets`; left as they are.
+        seed: 0 to 2**64 - 1.
+        step: of the optimiser, counted over the whole run.
+
+    Returns:
+        Images and targets of the same shapes; `x` and `targets` themselves if this batch is not mixed.
+
+    Raises:
+        ShapeError: images or targets of another kind.
+    """
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ShapeError(f"mixing takes (N, C, H, W) floats; got {tuple(x.shape)} {x.dtype}; normalise first")
+    if targets.ndim != 2 or len(targets) != len(x) or not targets.is_floating_point():
+        raise ShapeError(
+            f"mixing takes (N, K) targets, floats, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
+            f"for N = {len(x)}; use soft_targets"
+        )
+    draws = random.batch_uniform(seed, step, random.Stream.MIXUP, 8)
+    if not (config.mixup or config.cutmix) or draws[_WHETHER] >= config.prob:
+        return x, targets
+    cut = config.cutmix > 0 and (not config.mixup or draws[_SWITCH] < config.switch_prob)
+    share = beta_quantile(draws[_LAMBDA] + 2.0**-33, config.cutmix if cut else config.mixup)
+    partner = torch.from_numpy(random.batch_permutation(len(x), seed, step)).to(x.device)
+    if cut:
+        height, width = x.shape[2:]
+        top, bottom, left, right = cut_box(height, width, share, draws[_ROW], draws[_COLUMN])
+        mixed = x.clone()
+        mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partner]
+        share = 1 - (bottom - top) * (right - left) / (height * width)
+    else:
+        mixed = x.lerp(x[partner], 1 - share)
+    return mixed, targets.lerp(targets[partner], 1 - share)
+
+
+def cut_box(height: int, width: int, share: float, row: float, column: float) -> tuple[int, int, int, int]:
+    """CutMix's rectangle, by the paper's rule: any centre, and what sticks out is cut off.
+
+    Args:
+        height, width: of the images.
+        share: lambda, the share of the area that stays, before anything is cut off.
+        row, column: of the centre, as uniform numbers in [0, 1).
+
+    Returns:
+        (top, bottom, left, right) in pixels; bottom and right are the first beyond.
+    """
+    side = math.sqrt(1 - share)
+    y, x = int(row * height), int(column * width)
+    half_y, half_x = int(height * side) // 2, int(width * side) // 2
+    return max(0, y - half_y), min(height, y + half_y), max(0, x - half_x), min(width, x + half_x)
+
+
+def soft_targets(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Class indices (N,) as shares of classes (N, K) float32: the label's is 1."""
+    return F.one_hot(labels.long(), num_classes).float()
+
+
+def beta_quantile(p: float, alpha: float) -> float:
+    """The number that a Beta(alpha, alpha) variable stays below with probability `p`, for p in (0, 1).
+
+    So that one uniform number makes one lambda. Newton's method in log x against log I_x(alpha, alpha) up to 1/2,
+    the rest by symmetry. It starts at the leading term of I_x, from which this function bends one way only, so that
+    the steps come near from one side.
+    """
+    if p > 0.5:
+        return 1 - beta_quantile(1 - p, alpha)
+    log_beta = 2 * math.lgamma(alpha) - math.lgamma(2 * alpha)
+    half = math.log(0.5)
+    t = min(half, (math.log(p * alpha) + log_beta) / alpha)
+    for _ in range(60):
+        x = math.exp(t)
+        series = _series(x, alpha)
+        log_share = alpha * (t + math.log1p(-x)) - math.log(alpha) - log_beta + math.log(series)
+        slope = alpha / ((1 - x) * series)  # of log_share by t
+        step = (log_share - math.log(p)) / slope
+        t = min(half, t - step)
+        if abs(step) < 1e-13:
+            break
+    return math.exp(t)
+
+
+def _series(x: float, alpha: float) -> float:
+    """2F1(2 alpha, 1; alpha + 1; x), of which I_x(alpha, alpha) is a multiple (DLMF 8.17.8); all terms positive."""
+    term = total = 1.0
+    n = 0
+    while term > total * 1e-17:
+        term *= (2 * alpha + n) / (alpha + 1 + n) * x
+        total += term
+        n += 1
+    return total

@@ -1,0 +1,115 @@
+"""Opening an image with Pillow: which formats, how it lies, and what Pillow's failures are called.
+
+Legend: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError, _imaging
+
+from resnets.errors import ImageError
+
+__all__ = ["MAX_PIXELS", "open_image", "orient", "orientation", "pillow_errors", "reason"]
+
+Number = TypeVar("Number", bound=np.generic)
+
+MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
+
+# Pillow's other formats run programs (EPS), or hold no images that people classify.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
+_ORIENTATION = 0x0112
+
+
+def orient(pixels: npt.NDArray[Number], orientation: int) -> npt.NDArray[Number]:
+    """(H, W, C) turned upright by EXIF's orientation, 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's (or XMP's) orientation, 1 to 8; 1 where there is none or it is damaged."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata does not make the image wrong
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    with suppress(AttributeError, OSError):  # libtiff writes to stderr itself, a line for every tag that it doubts
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        libtiff.TIFFSetWarningHandler(None)
+        libtiff.TIFFSetErrorHandler(None)  # what matters of it comes as an exception of Pillow's
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def open_image(content: bytes) -> Image.Image:
+    """The image, not yet loaded; raises what Pillow raises."""
+    return Image.open(io.BytesIO(content), formats=_formats())
+
+
+@contextmanager
+def pillow_errors(where: str) -> Iterator[None]:
+    """Every way in which Pillow fails becomes an ImageError, and its warnings are not shown."""
+    with _quiet:
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception as error:  # SyntaxError, struct.error, OSError, ValueError, DecompressionBombError, ...
+            raise ImageError(where, reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words and one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image in a known format, or its header is damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS} pixels (a decompression bomb?)"
+    if str(error).startswith("decoder error"):
+        return f"its data is damaged ({error})"
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
+
+
+class _Quiet:
+    """Silences Pillow's warnings while any thread is inside (`warnings.catch_warnings` alone is for one thread)."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._catch = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._catch = warnings.catch_warnings()
+                self._catch.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.|resnets\.data\.(decode|pillow|png16|tiff|bands)")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._catch.__exit__(None, None, None)
+
+
+_quiet = _Quiet()

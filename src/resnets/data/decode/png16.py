@@ -1,0 +1,81 @@
+"""PNG with 16 bits a channel, all of them: Pillow gives 16 bits of grey alone, and the upper 8 of anything else.
+
+Pillow's decompressor works on bytes and knows pixels of 1 to 8 bytes, so it is asked for the bytes themselves.
+
+Legend: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation
+
+__all__ = ["is_png16", "read_png16"]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}  # by colour type: grey, grey and alpha, RGB, RGBA
+_TEXT = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # where an orientation may stand
+
+
+def is_png16(content: bytes) -> bool:
+    """Whether it is a PNG of 16 bits a channel, by its header."""
+    return content.startswith(_SIGNATURE) and content[12:16] == b"IHDR" and content[24:25] == b"\x10"
+
+
+def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
+    """All 16 bits of a PNG, upright; alpha is a channel as any other.
+
+    Returns:
+        (H, W, C) uint16, C 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
+    if depth != 16 or colour not in _CHANNELS or interlaced > 1:
+        raise ValueError("its header is damaged")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
+    chunks = list(_chunks(content))
+    packed = b"".join(data for kind, data in chunks if kind == b"IDAT")
+    size, count = (width, height), _CHANNELS[colour]
+    if count <= 2:  # as many bytes a pixel as LA or RGBA of 8 bits
+        mode = "LA" if count == 1 else "RGBA"
+        both = np.asarray(Image.frombytes(mode, size, packed, "zip", mode, interlaced))  # (H, W, 2 C), high byte first
+        pixels = np.ascontiguousarray(both).view(">u2").astype(np.uint16)
+    else:
+        mode = "RGB" if count == 3 else "RGBA"
+        # `;16B` takes the first byte of each pair, `;16L` the second.
+        high = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16B", interlaced))
+        low = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16L", interlaced))
+        pixels = high.astype(np.uint16) << 8 | low
+    if any(kind in _TEXT for kind, _ in chunks):
+        with open_image(content) as image:
+            return orient(pixels, orientation(image))
+    return pixels
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) up to the end mark; raises ValueError where one is cut or damaged."""
+    at = len(_SIGNATURE)
+    while True:
+        head = content[at : at + 8]
+        if len(head) < 8:
+            raise ValueError("the file is cut short")
+        length, kind = struct.unpack(">I4s", head)
+        data, check = content[at + 8 : at + 8 + length], content[at + 8 + length : at + 12 + length]
+        if len(check) < 4:
+            raise ValueError("the file is cut short")
+        if zlib.crc32(kind + data) != int.from_bytes(check, "big"):
+            raise ValueError(f"its {kind.decode('latin-1')} chunk is damaged")
+        if kind == b"IEND":
+            return
+        yield kind, data
+        at += 12 + length

@@ -1,0 +1,143 @@
+"""The images of a run: checked before it begins, and the very same ones whenever it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from resnets.atomic import write_atomic
+from resnets.data.check import check, quarantine, require_sound
+from resnets.data.dataset import Dataset, Problem
+from resnets.data.open import open_dataset
+from resnets.errors import TrainingError
+from resnets.runtime.console import Console
+from resnets.runtime.processes import World
+from resnets.train.config.resolve import Settings
+from resnets.train.config.train_config import TrainConfig
+from resnets.train.run_folder.folder import RunFolder
+
+__all__ = ["changed", "check_data", "open_data", "recall", "remember"]
+
+
+def open_data(config: TrainConfig) -> Dataset:
+    """The images of a run, split as it splits them."""
+    return open_dataset(
+        config.data, val_fraction=config.val_fraction, seed=config.seed, folds=config.folds, fold=config.fold
+    )
+
+
+def check_data(dataset: Dataset, settings: Settings, console: Console, world: World) -> list[Problem]:
+    """Decode every image that the run will see once, each process its share; answers those to leave out, to all.
+
+    Raises:
+        DataError: the data is not sound, or has bad images that nobody said to leave out.
+    """
+    config, seen = settings.config, 0
+    splits = {name: images for name, images in dataset.splits.items() if name != "test"}
+    share = {
+        name: images.subset(np.arange(world.rank, len(images), world.size, dtype=np.int64))
+        for name, images in splits.items()
+    }
+    console.start("checking images", sum(map(len, splits.values())))
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        console.advance((done - seen) * world.size)  # as many as here, about, elsewhere
+        seen = done
+
+    try:
+        mine = replace(dataset, splits=share)
+        found = check(mine, preprocessing=settings.preprocessing, workers=config.workers or None, progress=progress)
+        bad = sorted((problem for part in world.gather(found) for problem in part), key=lambda problem: problem.where)
+    finally:
+        console.stop()
+    for problem in dataset.problems:
+        if not problem.fatal:
+            console.say(f"note: {problem}")
+    require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
+    if bad:
+        require_sound(dataset.without(bad).problems)
+    for problem in bad:
+        console.say(f"left out: {problem}")
+    return bad
+
+
+def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
+    """Note in a run's folder which images it has, and which of them, the `bad` ones, it leaves out."""
+    gone = {problem.where for problem in bad}
+    left_out = {
+        name: [i for i in range(len(images)) if images.name(i) in gone] if gone else []
+        for name, images in dataset.splits.items()
+    }
+    write_atomic(run.manifest, json.dumps(_listing(dataset) | {"left_out": left_out}, indent=1) + "\n")
+    if bad:
+        quarantine(dataset, bad, run.quarantine)
+
+
+def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
+    """Which images a run leaves out, as when it began; `None` for one that never noted its images.
+
+    Raises:
+        TrainingError: the data is another one now.
+    """
+    if not run.manifest.is_file():
+        return None
+    if (difference := changed(run, dataset)) is not None:
+        raise TrainingError(
+            f"a run goes on with the images it began with; {difference}; restore them or start a new run"
+        )
+    return [
+        Problem(kind="undecodable", where=dataset.splits[name].name(i), reason="left out", fatal=True)
+        for name, places in _read(run)["left_out"].items()
+        for i in places
+    ]
+
+
+def changed(run: RunFolder, dataset: Dataset) -> str | None:
+    """How the data, as it is now, differs from what a run noted, in words; `None` where it does not."""
+    if not run.manifest.is_file():
+        return None
+    then, now = _read(run), _listing(dataset)
+    if then["listing"] == now["listing"]:
+        return None
+    if then["classes"] != now["classes"]:
+        return f"{dataset.name} has the classes {_some(now['classes'])}, and had {_some(then['classes'])}"
+    if then["images"] != now["images"]:
+        return f"{dataset.name} has {_counts(now['images'])} images, and had {_counts(then['images'])}"
+    return f"{dataset.name} has as many images, but other names, labels or groups"
+
+
+def _listing(dataset: Dataset) -> dict[str, Any]:
+    """What images there are; their folder as a whole may move."""
+    start, digest = len(dataset.folder), sha256("\0".join(dataset.classes).encode(errors="surrogateescape"))
+    for split, images in dataset.splits.items():
+        names = (images.name(i)[start:] for i in range(len(images)))
+        digest.update("\0".join([split, *names]).encode(errors="surrogateescape"))
+        digest.update(images.labels.tobytes())
+        digest.update(b"" if images.groups is None else images.groups.tobytes())
+    return {
+        "listing": digest.hexdigest(),
+        "classes": list(dataset.classes),
+        "images": {split: len(images) for split, images in dataset.splits.items()},
+    }
+
+
+def _read(run: RunFolder) -> dict[str, Any]:
+    try:
+        noted: dict[str, Any] = json.loads(run.manifest.read_text("utf-8"))
+        return noted
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"a run's list of images must be whole; {run.manifest}: {error}; restore it") from None
+
+
+def _counts(images: dict[str, int]) -> str:
+    return " and ".join(f"{count:,} {split}" for split, count in images.items())
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")

@@ -1,0 +1,155 @@
+"""A run's images and its report, drawn from what the run measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.arch.preprocessing import Preprocessing
+from resnets.atomic import write_atomic
+from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.transform import decode_channels
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.report.curves import curves, rates
+from resnets.evaluate.report.page import Report, write_report
+from resnets.evaluate.report.plots import confusion
+from resnets.evaluate.results import ResultsRow
+from resnets.runtime.console import duration
+from resnets.train.config.resolve import Settings
+from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
+from resnets.train.config.train_config import TrainConfig
+from resnets.train.optim.losses import class_weights
+from resnets.train.run_folder.checkpoint import RunProgress
+from resnets.train.run_folder.folder import RunFolder
+
+__all__ = ["write_summary"]
+
+LISTED = 12  # classes whose weights are written out
+
+
+def write_summary(
+    run: RunFolder,
+    settings: Settings,
+    dataset: Dataset,
+    evaluation: Evaluation | None,
+    results: Sequence[ResultsRow],
+    progress: RunProgress,
+) -> None:
+    """Write `plots/` and `report.html`; `evaluation` is the best model's, on the validation images."""
+    images: dict[int, NDArray[np.uint8]] = {}
+    names: dict[int, str] = {}
+    spans = phase_spans(settings.config)
+    if results:
+        write_atomic(run.plots / "curves.png", curves(results, spans=spans))
+        write_atomic(run.plots / "rates.png", rates(results, spans=spans))
+    if evaluation is not None:
+        write_atomic(run.plots / "confusion.png", confusion(evaluation.confusion, dataset.classes))
+        validation = dataset.splits["val"]
+        for mistake in evaluation.worst():
+            images[mistake.index] = _shown(validation, mistake.index, settings.preprocessing)
+            names[mistake.index] = validation.name(mistake.index)
+    config = settings.config
+    write_report(
+        run.report,
+        Report(
+            title=f"{config.model} on {dataset.name}",
+            facts=_facts(config, dataset, results, progress),
+            recipe=recipe_words(settings),
+            about=about_recipe(config),
+            phases=phase_rows(config),
+            events=_events(run.events),
+            settings=asdict(config) | {"preprocessing": settings.preprocessing.to_dict()},
+            data=_data(settings, dataset),
+            splits=_counts(dataset),
+            results=results,
+            spans=spans,
+            evaluation=evaluation,
+            images=images,
+            names=names,
+            next_command=f"resnets predict IMAGE --model {shlex.quote(str(run.path))}",
+        ),
+    )
+
+
+def _facts(
+    config: TrainConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
+) -> dict[str, Any]:
+    speeds = [speed for row in results if (speed := row["images_per_second"])]
+    memory = [most for row in results if (most := row.get("memory_mib"))]
+    facts = {
+        "Model": config.model,
+        "Data": dataset.name,
+        "Epochs": f"{progress.epoch} of {config.epochs}",
+        "Best epoch": progress.best_epoch or None,
+        "Time": duration(progress.seconds),
+        "Images a second": f"{np.median(speeds):,.0f}" if speeds else None,
+        "Memory": _memory(max(memory)) if memory else None,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _memory(mib: float) -> str:
+    return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
+
+
+def _data(settings: Settings, dataset: Dataset) -> dict[str, str]:
+    preprocessing, config = settings.preprocessing, settings.config
+    height, width = preprocessing.size
+    bands = f"{preprocessing.channels} bands" if isinstance(preprocessing.channels, int) else preprocessing.channels
+    words = {
+        "Classes": f"{len(dataset.classes):,}",
+        "Network input": f"{height}x{width} pixels, {bands}, {preprocessing.dtype}",
+        "Validation images": (
+            f"{preprocessing.crop_mode} crop, {100 * preprocessing.crop_pct:.3g} %, {preprocessing.interpolation}"
+        ),
+    }
+    if config.folds:
+        words["Held out"] = f"fold {config.fold} (from 0) of {config.folds}"
+    elif "val" not in dataset.splits:
+        words["Validation images"] = "none: the last epoch is kept"
+    weights = config.loss.class_weights
+    if weights != "none":
+        found = class_weights(config.loss, dataset.splits["train"].labels, len(dataset.classes))
+        listed = [] if found is None else found.tolist()
+        words["Class weights"] = (
+            f"{weights if weights == 'balanced' else 'by hand'}: {_listed(dataset.classes, listed)}"
+        )
+    if config.sampling.balanced:
+        words["Balance"] = "every class is drawn equally often"
+    if dataset.splits["train"].groups is not None:
+        words["Groups"] = "images of a group stay in one split"
+    return words
+
+
+def _listed(classes: Sequence[str], weights: Sequence[float]) -> str:
+    pairs = [f"{name}: {weight:.3g}" for name, weight in zip(classes, weights, strict=True)]
+    return ", ".join(pairs) if len(pairs) <= LISTED else f"{min(weights):.3g} to {max(weights):.3g}"
+
+
+def _counts(dataset: Dataset) -> dict[str, list[int]]:
+    classes = len(dataset.classes)
+    return {split: np.bincount(images.labels, minlength=classes).tolist() for split, images in dataset.splits.items()}
+
+
+def _events(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+
+
+def _shown(images: ImageSet, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """An image (H, W, 1) or (H, W, 3) as an eye can take it.
+
+    Of many bands the first three, of two the first; deep pixels from their least to their greatest value.
+    """
+    pixels = images.image(index, decode_channels(preprocessing), preprocessing.dtype)
+    pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
+    if preprocessing.dtype == "uint8":
+        return np.asarray(pixels, np.uint8)
+    values = pixels.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    return np.asarray((values - low) / max(high - low, 1e-12) * 255, np.uint8)

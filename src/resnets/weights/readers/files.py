@@ -1,0 +1,159 @@
+"""Tensors from files that anyone may have written: safetensors, what `torch.save` makes, and `readers/` for the rest.
+
+Torch files are read with `weights_only=True`, and nothing turns that off. A torch file's size bounds what it can
+stand for: archives must be stored uncompressed, and no tensor may have more elements than its storage.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from resnets.errors import WeightsError
+from resnets.weights.readers.keras import read_keras
+from resnets.weights.readers.npz import read_npz
+from resnets.weights.readers.onnx import read_onnx
+from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
+from resnets.weights.readers.unwrap import Unwrapped, unwrap
+
+__all__ = ["SUFFIXES", "read_file", "read_safetensors", "read_tensors"]
+
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".index")
+CODE = re.compile(
+    r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)"
+)  # in what torch says on refusing a pickle
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """The network's tensors in a weights file, on the CPU, by the file's own names less common prefixes.
+
+    Raises:
+        WeightsError: as `read_file`.
+    """
+    return read_file(path).tensors
+
+
+def read_file(path: Path | str) -> Unwrapped:
+    """The network's tensors in a weights file or training checkpoint, and what was left out of it.
+
+    Args:
+        path: `.safetensors`, or a torch file (`.pth .pt .th .ckpt .bin`), mapped from the disk where it can be; a
+            Keras file (`.h5 .keras`), `.npz`, `.onnx`; a TensorFlow checkpoint: its prefix or `.index`.
+
+    Raises:
+        MissingExtraError: the file needs a library that is not installed.
+        WeightsError: missing, truncated, of another kind, without tensors, two networks, or a pickle with code.
+    """
+    path = Path(path).expanduser()
+    if is_tensorflow(path):
+        return read_tensorflow(path)
+    _check_file(path)
+    suffix = path.suffix.lower()
+    if suffix in KERAS_SUFFIXES:
+        return read_keras(path)
+    if suffix == ".onnx":
+        return read_onnx(path)
+    if suffix == ".npz":
+        return unwrap(read_npz(path), str(path))
+    payload = read_safetensors(path) if suffix == ".safetensors" else _read_torch(path)
+    unwrapped = unwrap(payload, str(path))
+    _check_tensors(unwrapped.tensors, path)
+    return unwrapped
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped from the disk. The format checks itself: no code, no overlaps.
+
+    Raises:
+        WeightsError: missing, unreadable, truncated or damaged.
+    """
+    _check_file(path)
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}; {error.strerror or error}; check its permissions") from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file; {error}; copy or download it again") from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise WeightsError(f"a weights file is needed; {path} {what}; check the path")
+    if path.suffix.lower() not in SUFFIXES:
+        raise WeightsError(f"weights come as {' '.join(SUFFIXES)}; got {path}; rename or convert it")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}; {error.strerror}; check its permissions") from None
+    if not start:
+        raise WeightsError(f"{path} is empty; copy or download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull`")
+    if start.lower().startswith((b"<!doctype", b"<html")):
+        raise WeightsError(f"{path} is a web page, not weights; download the file itself")
+
+
+def _read_torch(path: Path) -> Any:
+    archive = zipfile.is_zipfile(path)
+    try:
+        if archive:
+            _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice is for whoever wrote the file
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except WeightsError:
+        raise
+    except Exception as error:  # torch raises anything at all on damaged and hostile files
+        raise WeightsError(_why(error, path)) from None
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise WeightsError(f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(f"{path} is a compressed archive; torch writes them uncompressed; save it again with torch")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise WeightsError(f"{path} claims to hold more than its own size; it is damaged or hostile; do not use it")
+
+
+def _why(error: Exception, path: Path) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, pickle.UnpicklingError) and (code := CODE.search(text)):
+        return (
+            f"{path} would run code to be read (it names {code[1].rstrip('.')}), and that is never done; "
+            "save its state_dict() alone, best as safetensors"
+        )
+    first = text.rpartition("WeightsUnpickler error: ")[2].split(". ")[0].split(" Check ")[0]  # the rest is advice
+    reason = f"{type(error).__name__}: {first[:100]}"
+    return f"{path} is damaged or no torch file; {reason}; copy or download it again"
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    total, limit = 0, 4 * path.stat().st_size
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            kind = f"{tensor.layout} {tensor.dtype}".replace("torch.", "")
+            raise WeightsError(f"weights are plain dense real tensors; {path} has {name} as {kind}; convert it first")
+        size = tensor.numel() * tensor.element_size()
+        total += size
+        if size > tensor.untyped_storage().nbytes() or total > limit:
+            raise WeightsError(
+                f"tensors cannot be larger than their file; {path} claims {tuple(tensor.shape)} for {name}; "
+                "it is damaged or hostile; do not use it"
+            )

@@ -1,0 +1,244 @@
+"""Parquet shards, written here as Hugging Face writes them, and the real ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnets.data.open import open_dataset
+from resnets.data.sources import parquet
+from resnets.errors import DataError, ImageError, MissingExtraError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (6, 5), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(
+    path: Path, labels: list[Any], *, names: list[str] | None = None, plain: bool = False, group: int = 2
+) -> None:
+    """A shard whose image in row i is grey of shade i."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [png(i) for i in range(len(labels))]
+    column = images if plain else [{"bytes": image, "path": None} for image in images]
+    table = pa.table({"image": column, "label": labels})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=group)
+
+
+def test_shards_splits_and_names(tmp_path: Path) -> None:
+    names = ["cat", "dog"]
+    write(tmp_path / "data" / "train-00000-of-00002.parquet", [0, 1, 1], names=names)
+    write(tmp_path / "data" / "train-00001-of-00002.parquet", [1, 0, 0, 1, 0], names=names)
+    write(tmp_path / "data" / "validation-00000-of-00001.parquet", [0, 1], names=names)
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", [-1, 0, 1], names=names)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert {split: images.labels.tolist() for split, images in dataset.splits.items()} == {
+        "train": [0, 1, 1, 1, 0, 0, 1, 0],
+        "val": [0, 1],
+        "test": [0, 1],
+    }
+    train = dataset.splits["train"]
+    assert train.name(6) == f"{tmp_path / 'data' / 'train-00001-of-00002.parquet'}#3"
+    assert [int(train.image(i, "L")[0, 0, 0]) for i in (7, 0, 6, 3, 2)] == [4, 0, 3, 0, 2]
+    assert dataset.splits["test"].name(0).endswith("#1")
+    assert [p.kind for p in dataset.problems] == ["unlabelled"]
+    assert (dataset.preprocessing_hint.channels, dataset.preprocessing_hint.size) == ("L", (5, 6))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_single_file_without_metadata(tmp_path: Path, plain: bool) -> None:
+    write(tmp_path / "all.parquet", [7, 30, 7, 30], plain=plain)
+    dataset = open_dataset(tmp_path / "all.parquet", val_fraction=0)
+    assert dataset.name == "all"
+    assert dataset.classes == ("7", "30")
+    assert dataset.splits["train"].labels.tolist() == [0, 1, 0, 1]
+    assert dataset.splits["train"].image(3, "L")[0, 0, 0] == 3
+
+
+def test_labels_that_are_words_and_splits_that_are_folders(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "0000.parquet", ["b", "a", "a"])
+    write(tmp_path / "test" / "0000.parquet", ["b", "a"])
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == ("a", "b")
+    assert dataset.splits["train"].labels.tolist() == [1, 0, 0]
+    assert dataset.splits["test"].labels.tolist() == [1, 0]
+
+
+def test_missing_shards_are_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "train-00001-of-00003.parquet", [0, 1, 0, 1])
+    (problem,) = open_dataset(tmp_path).problems
+    assert problem.kind == "missing-shard"
+    assert "2 of 3 shards are missing, the first is number 0" in problem.reason
+
+
+def test_the_cache_forgets_and_pickles_without_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "train.parquet", [0, 1] * 20)
+    monkeypatch.setattr(parquet, "CACHE_BYTES", 300)
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    shades = [int(train.image(i, "L")[0, 0, 0]) for i in [*range(40), *reversed(range(40))]]
+    assert shades == [*range(40), *reversed(range(40))]
+    source: Any = train.source
+    assert 1 <= len(source._cache) < 20
+    copy = pickle.loads(pickle.dumps(train))
+    assert len(copy.source._cache) == 0
+    assert copy.image(9, "L")[0, 0, 0] == 9
+
+
+def test_rows_without_bytes_are_image_errors(tmp_path: Path) -> None:
+    table = pa.table({"image": [{"bytes": png(1), "path": None}, {"bytes": None, "path": "x.png"}], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    with pytest.raises(ImageError, match=r"train\.parquet#1: the row holds no image bytes"):
+        train.image(1, "RGB")
+
+
+def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no, it is not")
+    with pytest.raises(DataError, match=r"a shard must be a Parquet file; .*a\.parquet"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({"image": [png(0)], "kind": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"label column .* has image, kind"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({"photo": [png(0)], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"image column .* has photo, label"):
+        open_dataset(tmp_path)
+    write(tmp_path / "a.parquet", [0, 5], names=["x", "y"])
+    with pytest.raises(DataError, match=r"labels must be among the 2 classes; .* has 5"):
+        open_dataset(tmp_path)
+    write(tmp_path / "a.parquet", [0, 0])
+    with pytest.raises(DataError, match="needs 2 classes"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["0.png", "1.png"], r"must be stored as bytes; .*a\.parquet has 'image' of type string; write"),
+        ([{"path": "0.png"}, {"path": "1.png"}], r"has 'image' of type struct<path: string>"),
+        ([{"bytes": "x", "path": "y"}] * 2, r"has 'image' of type struct<bytes: string, path: string>"),
+        ([[png(0)], [png(1)]], r"has 'image' of type list<.*: binary>"),
+    ],
+)
+def test_images_that_are_no_bytes(tmp_path: Path, column: list[Any], message: str) -> None:
+    pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_that_keep_images_differently(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    write(tmp_path / "b.parquet", [0, 1], plain=True)
+    with pytest.raises(DataError, match=r"'image' of .*b\.parquet is of type binary, that of others not; write"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["large_binary", "binary_view", "dictionary"])
+def test_other_ways_of_keeping_bytes(tmp_path: Path, kind: str) -> None:
+    types = {"dictionary": lambda: pa.dictionary(pa.int32(), pa.binary())}
+    column = pa.array([png(0), png(1)], pa.binary()).cast(types.get(kind, getattr(pa, kind))())
+    pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "a.parquet")
+    train = open_dataset(tmp_path, val_fraction=0).splits["train"]
+    assert [train.image(i, "L")[0, 0, 0] for i in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1], [1]], r"a row has one label, .* has 'label' of type list<.*: int64>; write one value a row"),
+        ([{"a": 1}, {"a": 2}], r"has 'label' of type struct<a: int64>"),
+        (["a", "b", ""], r"needs a label; that of .*a\.parquet#2 is empty; fill it in, or make it null"),
+        (["a", " ", "b"], r"a\.parquet#1 is empty"),
+        ([b"a", b"\xff"], r"must be UTF-8 text; that of .*a\.parquet#1 is not"),
+    ],
+)
+def test_labels_that_cannot_be_used(tmp_path: Path, labels: list[Any], message: str) -> None:
+    write(tmp_path / "a.parquet", labels)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "indices"),
+    [
+        ([b"b", "é".encode(), b"b"], ("b", "é"), [0, 1, 0]),
+        (["b", None, "a"], ("a", "b"), [1, 0]),
+        ([0.5, float("nan"), None, float("nan"), 1.5], ("0.5", "1.5"), [0, 1]),
+        (["10", "2", "10"], ("2", "10"), [1, 0, 1]),
+    ],
+)
+def test_labels_of_other_types(tmp_path: Path, labels: list[Any], classes: tuple[str, ...], indices: list[int]) -> None:
+    write(tmp_path / "a.parquet", labels)
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == classes
+    assert dataset.splits["train"].labels.tolist() == indices
+    reasons = [problem.reason for problem in dataset.problems]
+    left_out = len(labels) - len(indices)
+    assert reasons == ([f"{left_out} rows have no label, left out"] if left_out else [])
+
+
+def test_a_number_and_its_text_are_one_class(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [1, 2])
+    write(tmp_path / "b.parquet", ["1", "2"])
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    assert dataset.classes == ("1", "2")
+    assert dataset.splits["train"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_column_of_groups(tmp_path: Path) -> None:
+    for split, groups in (("train", ["a", "b", "a", None, "b", None]), ("test", ["b", "c", "c", "c", "c", "d"])):
+        table = pa.table({"image": [png(i) for i in range(6)], "label": [0, 1] * 3, "group": groups})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    dataset = open_dataset(tmp_path, val_fraction=0)
+    train, test = dataset.splits["train"].groups, dataset.splits["test"].groups
+    assert train is not None
+    assert test is not None
+    assert (train[0], train[1]) == (train[2], train[4])
+    assert len(set(train)) == 4
+    assert test[0] == train[1]
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.where.split("/")[1]) == ("shared-groups", "test")
+    assert problem.reason.startswith("1 of 3 groups (1 images)")
+    (tmp_path / "test.parquet").unlink()
+    table = pa.table({"image": [png(0), png(1)], "label": [0, 1], "group": ["", ""]})
+    pq.write_table(table, tmp_path / "val.parquet")
+    assert len(set(open_dataset(tmp_path).splits["val"].groups)) == 2  # type: ignore[arg-type]
+    (tmp_path / "val.parquet").unlink()
+    held = open_dataset(tmp_path, val_fraction=0.3)
+    assert not set(held.splits["train"].groups) & set(held.splits["val"].groups)  # type: ignore[arg-type]
+
+
+def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'resnets\[data\]'"):
+        open_dataset(tmp_path)
+
+
+def test_the_real_shards(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "cifar10_parquet")
+    assert dataset.classes[:3] == ("airplane", "automobile", "bird")
+    assert len(dataset.classes) == 10
+    assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 45_000, "val": 5_000}
+    assert (np.bincount(dataset.splits["val"].labels) == 500).all()
+    assert dataset.splits["train"].image(0, "RGB").shape == (32, 32, 3)
+    assert dataset.problems == ()

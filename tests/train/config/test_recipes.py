@@ -1,0 +1,310 @@
+"""Named recipes: what they hold is what was published, and nothing that training does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnets.arch.cut_points import places
+from resnets.arch.plan import plan
+from resnets.arch.variants import get_config
+from resnets.data.augment.config import AugmentConfig
+from resnets.errors import ConfigError, TrainingError, UnknownNameError
+from resnets.train.config import recipes
+from resnets.train.config.recipes import Recipe, check_recipe, list_recipes, load_recipe, recipe_yaml
+from resnets.train.config.train_config import TrainConfig, nested, write_args
+from resnets.train.freeze.phases import phases_of
+
+RANDOM_RESIZED = {"augment.scale": [0.08, 1.0], "augment.hflip": True}
+STRIKES_BACK = {  # Wightman et al. 2021, Table 2, what all three have
+    "batch_size": 2048,
+    "img_size": 224,
+    "crop_pct": 0.95,
+    "interpolation": "bicubic",
+    "optim.opt": "lamb",
+    "schedule.sched": "cosine",
+    "schedule.warmup_epochs": 5,
+    "loss.loss": "bce",
+    "augment.policy": "randaugment",
+    "augment.policy_std": 0.5,
+    "mix.cutmix": 1.0,
+    **RANDOM_RESIZED,
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "imagenet-a1": STRIKES_BACK
+    | {
+        "epochs": 600, "optim.lr": 5e-3, "optim.weight_decay": 0.01, "loss.label_smoothing": 0.1, "mix.mixup": 0.2,
+        "augment.policy_magnitude": 7, "model_args.drop_path_rate": 0.05, "sampling.repeats": 3,
+    },
+    "imagenet-a2": STRIKES_BACK
+    | {
+        "epochs": 300, "optim.lr": 5e-3, "optim.weight_decay": 0.02, "loss.label_smoothing": 0.0, "mix.mixup": 0.1,
+        "augment.policy_magnitude": 7, "model_args.drop_path_rate": 0.05, "sampling.repeats": 3,
+    },
+    "imagenet-a3": STRIKES_BACK
+    | {
+        "epochs": 100, "optim.lr": 8e-3, "optim.weight_decay": 0.02, "loss.label_smoothing": 0.0, "mix.mixup": 0.1,
+        "augment.policy_magnitude": 6, "train_sizes": [[0, 160]],
+    },
+    "torchvision-v2": {  # the command line of torchvision's reference scripts
+        "epochs": 600, "batch_size": 1024, "optim.opt": "sgd", "optim.lr": 0.5, "optim.weight_decay": 2e-5,
+        "optim.nesterov": False, "optim.decay_norms": False, "schedule.sched": "cosine", "schedule.warmup_epochs": 5,
+        "loss.loss": "ce", "loss.label_smoothing": 0.1, "mix.mixup": 0.2, "mix.cutmix": 1.0,
+        "augment.random_erasing": 0.1,
+        "augment.policy": "trivialaugment", "train_sizes": [[0, 176]], "img_size": 224, "sampling.repeats": 4,
+        "average.ema_every": 32, **RANDOM_RESIZED,
+    },
+    "imagenet-90": {  # Goyal et al. 2017, section 5.1
+        "epochs": 90, "batch_size": 256, "optim.lr": 0.1, "optim.momentum": 0.9, "optim.weight_decay": 1e-4,
+        "schedule.milestones": [30, 60, 80], "schedule.gamma": 0.1, "img_size": 224, "loss.label_smoothing": 0.0,
+        **RANDOM_RESIZED,
+    },
+    "cifar": {  # He et al. 2015, section 4.2, but for the schedule and the decay
+        "model": "resnet20_cifar", "batch_size": 128, "optim.lr": 0.1, "optim.momentum": 0.9, "augment.pad": 4,
+        "augment.hflip": True, "loss.label_smoothing": 0.0,
+    },
+    "reid": {  # Luo et al. 2019, section 2
+        "epochs": 120, "batch_size": 64, "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "img_size": [256, 128],
+        "schedule.milestones": [40, 70], "schedule.gamma": 0.1, "schedule.warmup_epochs": 10,
+        "loss.label_smoothing": 0.1, "augment.pad": 10, "augment.random_erasing": 0.5,
+        "augment.erasing_scale": [0.02, 0.4], "model_args.last_stride": 1,
+    },
+}  # fmt: skip
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_file_has_its_place_in_the_list() -> None:
+    assert sorted(list_recipes()) == sorted(path.stem for path in recipes.FILES.glob("*"))
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_of_ours_is_whole_and_fits_the_options(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.follows
+    assert recipe.source
+    assert recipe.figures
+    assert recipe.changes
+    assert 0 < len(recipe.about) <= 110
+    assert "\n" not in recipe.about
+    config = check_recipe(recipe)
+    assert config == TrainConfig.from_options(recipe.settings, data="digits")
+    AugmentConfig(**config.augment)
+    assert {"epochs", "optim", "schedule", "loss"} <= set(recipe.settings)  # what the table lists is not left open
+    assert nested(recipe.settings) == recipe.settings  # every option stands in its group
+    assert "lr_batch" in recipe.settings["optim"]
+    if config.model:
+        network = get_config(config.model).with_overrides(**config.model_args)
+        phases_of(config.freeze, config.epochs, places(plan(network)))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_settings_are_the_published_ones(name: str) -> None:
+    settings = load_recipe(name).settings
+    for key, value in PUBLISHED[name].items():
+        group, _, option = key.partition(".")
+        found = settings[group][option] if option else settings[group]
+        assert found == value, key
+
+
+def test_what_a_procedure_does_not_have_is_off() -> None:
+    for name in ("imagenet-a1", "imagenet-a2", "imagenet-a3"):
+        config = check_recipe(load_recipe(name))
+        assert (config.average.ema, config.augment.get("random_erasing", 0)) == (0, 0)
+    assert check_recipe(load_recipe("imagenet-a3")).sampling.repeats == 1
+    assert check_recipe(load_recipe("imagenet-90")).optim.decay_norms
+
+
+@pytest.mark.parametrize("name", ["imagenet-a1", "imagenet-a2", "imagenet-a3"])
+def test_a_sum_over_classes_is_scaled_as_their_mean(name: str) -> None:
+    """timm's LAMB has an eps of 1e-6 and clips to a length of 1, for the mean over the 1000 classes."""
+    optim = check_recipe(load_recipe(name)).optim
+    assert (optim.eps, optim.clip_grad) == (1e-3, 1000)
+
+
+def test_torchvisions_average_by_its_own_rule() -> None:
+    config = check_recipe(load_recipe("torchvision-v2"))
+    assert config.batch_size == 1024
+    expected = 1 - (1 - 0.99998) * 1024 * config.average.ema_every / config.epochs
+    assert config.average.ema == pytest.approx(expected, abs=2e-5)
+
+
+def test_rates_at_the_published_batch_and_at_others() -> None:
+    ninety, a2 = (check_recipe(load_recipe(name)).optim for name in ("imagenet-90", "imagenet-a2"))
+    assert ninety.lr_for(256) == pytest.approx(0.1)
+    assert ninety.lr_for(8192) == pytest.approx(3.2)  # Goyal et al. 2017
+    assert a2.lr_for(2048) == pytest.approx(5e-3)
+    assert a2.lr_for(512) == pytest.approx(2.5e-3)
+
+
+def test_finetune_begins_with_the_classifier() -> None:
+    config = check_recipe(load_recipe("finetune"))
+    network = places(plan(get_config("resnet18")))
+    first, second = phases_of(config.freeze.at_peak(config.optim.lr), config.epochs, network)
+    assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
+    assert (second.freeze, second.epochs) == ("none", 16)
+    assert second.lr == pytest.approx(0.002)
+    assert first.epochs > config.cache.views  # or keeping the frozen part's answers would not pay
+    assert config.cache.cache == "auto"
+    assert not config.train_sizes
+    assert not config.mix.active(0)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_is_shown_is_a_recipe_again(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    shown = recipe_yaml(recipe)
+    again = load_recipe(write(tmp_path, shown))
+    assert again.settings == recipe.settings
+    assert check_recipe(again) == check_recipe(recipe)
+    comments = [line for line in shown.splitlines() if line.startswith("#")]
+    assert all(len(line) <= 120 or "http" in line for line in comments)
+    prose = " ".join(" ".join(comments).replace("#", " ").split())
+    for text in (recipe.about, recipe.follows, recipe.source, *recipe.changes, *(one.value for one in recipe.figures)):
+        assert " ".join(text.replace("#", " ").split()) in prose
+
+
+def test_a_file_of_options_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "lr: 0.02\noptim.opt: adamw\nfreeze: layer3\nname: run7\naugment: {random_erasing: 0.25}\n")
+    recipe = load_recipe(path)
+    assert recipe == Recipe(name="mine", settings=recipe.settings)
+    config = check_recipe(recipe)
+    assert (config.optim.lr, config.optim.opt, config.freeze.freeze) == (0.02, "adamw", "layer3")
+    assert (config.name, config.output) == (None, "runs")  # which are a run's
+    assert config.augment == {"random_erasing": 0.25}
+
+
+def test_a_file_in_full(tmp_path: Path) -> None:
+    text = "name: pets\nabout: Cats\nchanges: [longer]\nsettings:\n  epochs: 5\nfigures:\n"
+    text += "- {what: Top-1, value: 9 %, network: ResNet-18, data: pets, where: here}\n"
+    recipe = load_recipe(str(write(tmp_path, text, "x.yml")))
+    assert (recipe.name, recipe.about, recipe.changes, recipe.settings) == ("pets", "Cats", ("longer",), {"epochs": 5})
+    assert recipe.figures[0].value == "9 %"
+    assert check_recipe(recipe).epochs == 5
+
+
+def test_a_name_is_ours_and_a_path_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "epochs: 3\n", "cifar")
+    write(tmp_path, "epochs: 4\n", "cifar.yaml")
+    assert load_recipe("cifar").settings["epochs"] == 200
+    assert load_recipe(tmp_path / "cifar").settings["epochs"] == 3
+    assert load_recipe("cifar.yaml").settings["epochs"] == 4
+
+
+def test_the_options_of_a_run_are_a_recipe(tmp_path: Path) -> None:
+    config = TrainConfig.from_options(load_recipe("reid").settings, data="digits", epochs=80)
+    write_args(tmp_path / "args.yaml", config)
+    assert check_recipe(load_recipe(tmp_path / "args.yaml")) == config
+
+
+def test_the_folder_of_a_run_is_no_part_of_its_recipe(tmp_path: Path) -> None:
+    config = TrainConfig.from_options(data="digits", name="first", output="there", recipe="cifar")
+    write_args(tmp_path / "args.yaml", config)
+    recipe = load_recipe(tmp_path / "args.yaml")
+    assert not {"name", "output"} & set(recipe.settings)
+    assert load_recipe(write(tmp_path, "settings: {name: first, epochs: 3}")).settings == {"epochs": 3}
+
+
+@pytest.mark.parametrize("text", ["recipe: finetune\nepochs: 3", "settings: {recipe: finetune, epochs: 3}"])
+def test_a_recipe_takes_nothing_from_another(text: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"takes no options from another; .*mine\.yaml has recipe: finetune; write"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_off_is_a_word_in_a_recipe(tmp_path: Path) -> None:
+    for text in (
+        "cache: off\npolicy: off\namp: off",
+        "settings: {cache: {cache: off}, augment: {policy: off}, amp: off}",
+    ):
+        config = check_recipe(load_recipe(write(tmp_path, text)))
+        assert (config.cache.cache, config.augment["policy"], config.amp) == ("off", "none", "off")
+
+
+def test_a_persons_choice_has_the_last_word() -> None:
+    settings = load_recipe("imagenet-a2").settings
+    config = TrainConfig.from_options(settings, {"epochs": 3, "mixup": 0.4}, {"lr": 0.001}, data="x")
+    assert (config.epochs, config.mix.mixup, config.mix.cutmix) == (3, 0.4, 1.0)
+    assert config.optim.lr_for(64) == 0.001  # a rate that is named is meant
+    assert config.optim.opt == "lamb"
+    assert load_recipe("imagenet-a2").settings == settings  # layering changes no recipe
+
+
+@pytest.mark.parametrize(("name", "near"), [("imagenet", "imagenet-90"), ("cifr", "cifar"), ("finetuning", "finetune")])
+def test_an_unknown_name_meets_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown recipe") as caught:
+        load_recipe(name)
+    assert near in caught.value.nearest
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("lrr: 0.1", "lr"),
+        ("optim: {weight_decai: 0.1}", "optim.weight_decay"),
+        ("settings: {mix.mixupp: 0.1}", "mix.mixup"),
+        ("setings: {epochs: 1}\nepochs: 1", None),
+    ],
+)
+def test_an_unknown_option_meets_the_nearest(text: str, near: str | None, tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, text))
+    with pytest.raises(UnknownNameError, match="unknown training option") as caught:
+        check_recipe(recipe)
+    assert near is None or near in caught.value.nearest
+
+
+@pytest.mark.parametrize(
+    "text", ["lr: -1", "optim: {opt: adamm}", "epochs: many", "sched: step", "augment: {random_erasing: 2}"]
+)
+def test_a_wrong_value_is_an_error(text: str, tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, text))
+    with pytest.raises(ConfigError) as caught:
+        check_recipe(recipe)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds none"),
+        ("- epochs", "holds none"),
+        ("epochs: [1", "a recipe is YAML"),
+        ("lr: 0.1\nepochs: 3\nlr: 0.2", "lr stands twice"),
+        ("optim: {lr: 0.1, lr: 0.2}", "lr stands twice"),
+        ("about: Cats\nepochs: 3", "with about needs settings"),
+        ("settings: 3", "settings of a recipe is a mapping"),
+        ("settings: {}\nabout: [Cats]", "about of a recipe is text"),
+        ("settings: {}\nchanges: longer", "changes of a recipe is a list"),
+        ("settings: {}\nchanges: [3]", "a change of a recipe is text"),
+        ("settings: {}\nfigures: [{what: Top-1}]", "a figure of a recipe has what, value, network, data, where"),
+        ("settings: {}\nfigures: [91]", "a figure of a recipe has"),
+    ],
+)
+def test_what_is_no_recipe(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=message) as caught:
+        load_recipe(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_an_unknown_key_of_the_full_form(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean source") as caught:
+        load_recipe(write(tmp_path, "settings: {}\nsorce: x"))
+    assert "unknown key of a recipe" in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(TrainingError, match="Is a directory"):
+        load_recipe(tmp_path)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TrainingError, match="a recipe is YAML"):
+        load_recipe(tmp_path / "bytes.yaml")

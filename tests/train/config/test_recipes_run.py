@@ -1,0 +1,58 @@
+"""Every named recipe trains an epoch of a tiny network, with all that it asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resnets.runtime.console import Console
+from resnets.train.config.recipes import list_recipes, load_recipe
+from resnets.train.config.train_config import TrainConfig, read_args
+from resnets.train.loop import trainer as trainer
+from resnets.train.run import train
+from tests.images import write_images
+
+TINY = {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "stem_width": 8}
+SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of 40 pixels a side."""
+    return write_images(tmp_path_factory.mktemp("large") / "photos", {"train": 6, "val": 2}, size=40)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
+    recipe = load_recipe(name)
+    imagenet = "img_size" in recipe.settings
+    options = {
+        "epochs": 1, "batch_size": 6, "model_args": TINY if imagenet else SMALL, "amp": "off", "workers": 0,
+        "output": str(tmp_path),
+    }  # fmt: skip
+    if recipe.settings.get("freeze"):
+        options |= {"epochs": 2, "freeze_epochs": 1}  # and unfreezes
+    if imagenet:
+        options["img_size"] = [32, 16] if name == "reid" else 32
+    else:
+        options["model"] = "resnet20_cifar"
+    if recipe.settings.get("train_sizes"):
+        options["train_sizes"] = [[0, 24]]
+    milestones = recipe.settings.get("schedule", {}).get("milestones")
+    if milestones:
+        options["milestones"] = [0.5]
+    config = TrainConfig.from_options(recipe.settings, {"data": str(large), "recipe": name, **options})
+    result = train(config, console=Console(quiet=True, silent=True))
+    assert result.evaluation is not None
+    assert len(result.results) == options["epochs"]
+    settled = read_args(result.folder / "args.yaml")
+    assert settled.recipe == name
+    assert (settled.optim.opt, settled.loss, settled.mix) == (config.optim.opt, config.loss, config.mix)
+    assert settled.optim.lr == pytest.approx(config.optim.lr_for(6))
+    if name == "finetune":
+        assert [(phase.freeze, phase.lr) for phase in settled.phases] == [
+            ("backbone", None),
+            ("none", pytest.approx(settled.optim.lr / 10)),
+        ]

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnets.arch.cut_points import layers, owner, parts, places
+from resnets.arch.plan import plan
+from resnets.arch.variants import get_config
+from resnets.errors import ConfigError, UnknownNameError
+from resnets.nn.model import build_model
+from resnets.train.freeze.phases import FreezeConfig, Phase, check_phases, phase_at, phases_of
+
+PLACES = ("stem", "layer1", "layer2", "layer3", "layer4", "backbone")
+NETWORKS = [
+    "resnet18",
+    "resnet50d",
+    "resnetv2_50",
+    "resnet50_ibn_a",
+    "resnet20_cifar",
+    "seresnet50",
+    "vgg11",
+    "vgg16_bn",
+]
+
+
+def spelt(phases: tuple[Phase, ...]) -> list[tuple[int, str]]:
+    return [(phase.epochs, phase.freeze) for phase in phases]
+
+
+def test_places_of_the_families() -> None:
+    assert places(plan(get_config("resnet50"))) == PLACES
+    assert places(plan(get_config("resnet20_cifar"))) == ("stem", "layer1", "layer2", "layer3", "backbone")
+    assert places(plan(get_config("vgg16_bn"))) == ("block1", "block2", "block3", "block4", "block5", "backbone")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_module_with_weights_lies_in_one_part_and_one_layer(name: str) -> None:
+    model = build_model(get_config(name), init=False)
+    by_part, by_layer = parts(model.plan), layers(model.plan)
+    for parameter, _ in model.named_parameters():
+        for groups in (list(by_part.values()), list(by_layer)):
+            hits = [paths for paths in groups if any(parameter.startswith(f"{path}.") for path in paths)]
+            assert len(hits) == 1, parameter
+    for paths in (*by_part.values(), *by_layer):
+        for path in paths:
+            model.get_submodule(path)
+
+
+def test_parts_by_hand() -> None:
+    assert parts(plan(get_config("resnetv2_50"))) == {
+        "stem": ("conv1", "bn1", "act1", "maxpool"),
+        **{f"layer{stage}": (f"layer{stage}",) for stage in (1, 2, 3, 4)},
+        "backbone": ("norm", "act", "avgpool"),
+        "classifier": ("fc",),
+    }
+    vgg = parts(plan(get_config("vgg11")))
+    assert vgg["block1"] == ("features.0", "features.1", "features.2")
+    assert vgg["backbone"] == ("avgpool", *(f"classifier.{index}" for index in range(5)))
+    assert vgg["classifier"] == ("classifier.5", "classifier.6")  # the last dropout works on what the classifier reads
+
+
+def test_layers_are_timms_groups() -> None:
+    found = layers(plan(get_config("resnet50")))
+    assert len(found) == 18  # stem, 3 + 4 + 6 + 3 blocks, head
+    assert [paths[0] for paths in found[:5]] == ["conv1", "layer1.0", "layer1.1", "layer1.2", "layer2.0"]
+    assert found[-1] == ("avgpool", "fc")
+    assert layers(plan(get_config("resnetv2_50")))[-2] == ("layer4.2", "norm", "act")
+    assert len(layers(plan(get_config("vgg16_bn")))) == 14  # 13 convolutions, head
+
+
+def test_owner_takes_whole_names() -> None:
+    groups = {"one": ("layer1",), "ten": ("layer10",)}
+    assert owner("layer10.0.conv1.weight", groups) == "ten"
+    assert owner("layer1", groups) == "one"
+
+
+def test_frozen_then_unfrozen() -> None:
+    phases = phases_of(FreezeConfig(freeze="backbone", freeze_epochs=3, unfreeze_lr=0.01), 10, PLACES)
+    assert phases == (Phase(epochs=3, freeze="backbone"), Phase(epochs=7, lr=0.01))
+    assert phases_of(FreezeConfig(freeze="layer2"), 10, PLACES) == (Phase(epochs=10, freeze="layer2"),)
+    assert phases_of(FreezeConfig(), 10, PLACES) == (Phase(epochs=10),)
+    left = FreezeConfig(
+        freeze="none", freeze_epochs=20, unfreeze="stages", unfreeze_lr=0.01
+    )  # of a recipe, switched off
+    assert phases_of(left, 10, PLACES) == (Phase(epochs=10),)
+
+
+def test_choices_hold_in_every_phase() -> None:
+    config = FreezeConfig(
+        freeze="layer1", freeze_epochs=1, bn_stats="frozen", bn_affine="train", layer_decay=0.8, unfreeze="stages"
+    )
+    phases = phases_of(config, 5, PLACES)
+    assert spelt(phases) == [(1, "layer1"), (2, "stem"), (2, "none")]
+    assert {(phase.bn_stats, phase.bn_affine, phase.layer_decay) for phase in phases} == {("frozen", "train", 0.8)}
+
+
+def test_a_rate_that_is_a_share_of_the_peak() -> None:
+    config = FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze_lr_share=0.1).at_peak(0.4)
+    assert [phase.lr for phase in phases_of(config, 5, PLACES)] == [None, pytest.approx(0.04)]
+    assert FreezeConfig(unfreeze_lr=0.3).at_peak(0.4) == FreezeConfig(unfreeze_lr=0.3)
+    with pytest.raises(ConfigError, match="unfreeze_lr_share must be above 0; got 0"):
+        FreezeConfig(unfreeze_lr_share=0)
+    with pytest.raises(ConfigError, match=r"got 0\.1 and unfreeze_lr_share 0.2; leave one out"):
+        FreezeConfig(unfreeze_lr=0.1, unfreeze_lr_share=0.2)
+
+
+def test_stage_by_stage() -> None:
+    phases = phases_of(FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze="stages", unfreeze_lr=0.1), 14, PLACES)
+    assert spelt(phases) == [(2, "backbone"), (2, "layer3"), (2, "layer2"), (2, "layer1"), (2, "stem"), (4, "none")]
+    assert [phase.lr for phase in phases] == [None] + [0.1] * 5
+    assert spelt(phases_of(FreezeConfig(freeze="stem", freeze_epochs=1, unfreeze="stages"), 4, PLACES)) == [
+        (1, "stem"),
+        (3, "none"),
+    ]
+
+
+@given(
+    freeze=st.sampled_from(PLACES),
+    frozen=st.integers(1, 40),
+    total=st.integers(1, 60),
+    unfreeze=st.sampled_from(["all", "stages"]),
+)
+def test_phases_fill_the_run_and_only_unfreeze(freeze: str, frozen: int, total: int, unfreeze: str) -> None:
+    config = FreezeConfig(freeze=freeze, freeze_epochs=frozen, unfreeze=unfreeze)  # type: ignore[arg-type]
+    steps = min(PLACES.index(freeze) + 1, 5) if unfreeze == "stages" else 1
+    if frozen > total or 0 < total - frozen < steps:
+        with pytest.raises(ConfigError):
+            phases_of(config, total, PLACES)
+        return
+    phases = phases_of(config, total, PLACES)
+    assert len(phases) == 1 + (steps if frozen < total else 0)
+    check_phases(phases, total, PLACES)
+    depths = [("none", *PLACES).index(phase.freeze) for phase in phases]
+    assert depths == sorted(depths, reverse=True)
+    assert len(set(depths)) == len(depths)
+
+
+def test_the_phase_of_an_epoch() -> None:
+    phases = (Phase(epochs=2, freeze="stem"), Phase(epochs=3))
+    assert [(phase_at(phases, epoch).index, phase_at(phases, epoch).first) for epoch in range(5)] == [
+        (0, 0),
+        (0, 0),
+        (1, 2),
+        (1, 2),
+        (1, 2),
+    ]
+    assert phase_at(phases, 4).phase is phases[1]
+    with pytest.raises(AssertionError):
+        phase_at(phases, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"epochs": 1, "lr": 0.0}, "lr must be above 0; got 0.0"),
+        ({"epochs": 1, "warmup_epochs": -1.0}, "warmup_epochs must be at least 0"),
+        ({"epochs": 1, "layer_decay": 0.0}, r"layer_decay must be in \(0, 1\]"),
+        ({"epochs": 1, "bn_stats": "move"}, "bn_stats must be auto, train or frozen; got 'move'"),
+        ({"epochs": 1, "bn_affine": "no"}, "bn_affine must be"),
+    ],
+)
+def test_rules_of_a_phase(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Phase(**options)  # type: ignore[arg-type]
+
+
+def test_rules_of_the_flags() -> None:
+    with pytest.raises(ConfigError, match="unfreeze must be all or stages"):
+        FreezeConfig(unfreeze="some")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="layer_decay"):
+        FreezeConfig(layer_decay=2.0)
+    with pytest.raises(ConfigError, match="at most the run's epochs, 3; got 4"):
+        phases_of(FreezeConfig(freeze="stem", freeze_epochs=4), 3, PLACES)
+    with pytest.raises(ConfigError, match="takes 5 epochs or more; got 4"):
+        phases_of(FreezeConfig(freeze="backbone", freeze_epochs=1, unfreeze="stages"), 5, PLACES)
+
+
+def test_an_unknown_place_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"got 'layer5'; did you mean layer"):
+        phases_of(FreezeConfig(freeze="layer5"), 3, PLACES)
+    with pytest.raises(UnknownNameError, match="backbone"):
+        check_phases([Phase(epochs=3, freeze="backbon")], 3, PLACES)
+    with pytest.raises(ConfigError, match="it has none, stem, layer1"):
+        check_phases([Phase(epochs=3, freeze="???")], 3, PLACES)
+
+
+def test_phases_must_add_up() -> None:
+    with pytest.raises(ConfigError, match=r"add up to the run's 10; got 3 \+ 4; "):
+        check_phases([Phase(epochs=3), Phase(epochs=4)], 10, PLACES)
+    with pytest.raises(ConfigError, match="got none"):
+        check_phases([], 10, PLACES)

@@ -1,0 +1,222 @@
+"""The images of a run are the same whenever it goes on, and one process at a time works in its folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnets import api
+from resnets.errors import ConfigError, TrainingError
+from resnets.runtime.processes import World
+from resnets.train.config.resolve import settle
+from resnets.train.config.train_config import read_args
+from resnets.train.loop import trainer as trainer
+from resnets.train.run import resume
+from resnets.train.run_folder.folder import RunFolder, working_in
+from resnets.train.run_folder.manifest import check_data, open_data, recall
+from tests.conftest import Command
+from tests.images import write_images
+from tests.train.runs import QUIET, TINY, start
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "data", {"train": 8, "val": 2})
+
+
+@pytest.fixture
+def stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that lacks its report alone."""
+    return stop(data, tmp_path, monkeypatch)
+
+
+def stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
+    def fail(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "write_summary", fail)
+        with pytest.raises(KeyboardInterrupt):
+            start(data, tmp_path, name="run", epochs=1, batch_size=8, **options)
+    return tmp_path / "run"
+
+
+def add(data: Path) -> None:
+    shutil.copy(data / "train" / "red" / "000.png", data / "train" / "red" / "0000.png")
+
+
+def remove(data: Path) -> None:
+    (data / "train" / "blue" / "003.png").unlink()
+
+
+def rename_class(data: Path) -> None:
+    for split in ("train", "val"):
+        (data / split / "blue").rename(data / split / "zinc")
+
+
+def relabel(data: Path) -> None:
+    one, other = data / "train" / "red", data / "train" / "blue"
+    (one / "001.png").rename(other / "0010.png")
+    (other / "001.png").rename(one / "0010.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(add, "and had"), (remove, "and had"), (rename_class, "has the classes"), (relabel, "but other names")],
+)
+def test_another_data_set_is_not_gone_on_with(
+    change: Any, words: str, data: Path, stopped: Path, command: Command
+) -> None:
+    change(data)
+    with pytest.raises(TrainingError, match="the images it began with") as caught:
+        resume(stopped, console=QUIET)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match="the images it began with"):
+        api.verify(stopped, quiet=True)
+    if change is not rename_class:
+        code, _, err = command("val", stopped)
+        assert code == 0
+        assert "note: data has" in err
+        assert "may have been trained on" in err
+
+
+def test_images_may_move_as_a_whole(data: Path, stopped: Path, tmp_path: Path, command: Command) -> None:
+    moved = data.rename(tmp_path / "elsewhere")
+    args = (stopped / "args.yaml").read_text().replace(str(data), str(moved))
+    (stopped / "args.yaml").write_text(args)
+    code, _, err = command("val", stopped)
+    assert code == 0
+    assert "note" not in err
+    assert resume(stopped, console=QUIET).evaluation is not None
+
+
+def test_what_was_left_out_stays_so(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = data / "train" / "red" / "003.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:60])
+    folder = stop(data, tmp_path, monkeypatch, skip_bad=True)
+    listed = (folder / "quarantine.txt").read_text()
+    bad.write_bytes(whole)
+    (data / "train" / "blue" / "002.png").write_bytes(b"worse")  # is met when it is wanted, and not left out unsaid
+    run = RunFolder(folder)
+    dataset = open_data(read_args(run.args))
+    problems = recall(run, dataset)
+    assert problems is not None
+    assert [Path(problem.where).name for problem in problems] == ["003.png"]
+    assert len(dataset.without(problems).splits["train"]) == len(dataset.splits["train"]) - 1
+    with pytest.raises(Exception, match=r"002\.png"):
+        resume(folder, console=QUIET)
+    assert (folder / "quarantine.txt").read_text() == listed
+
+
+def test_a_run_that_noted_nothing_checks_again(stopped: Path) -> None:
+    (stopped / "manifest.json").unlink()
+    assert resume(stopped, console=QUIET).evaluation is not None
+
+
+def test_a_list_that_is_damaged_is_one_line(stopped: Path) -> None:
+    (stopped / "manifest.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"manifest\.json"):
+        resume(stopped, console=QUIET)
+
+
+def test_processes_share_the_check(data: Path) -> None:
+    """Each reads its part, and all are told of all bad images; the test split waits for its own day."""
+    for name in ("red/001.png", "red/002.png", "blue/005.png"):
+        (data / "train" / name).write_bytes(b"no image")
+    write_images(data, {"test": 1})
+    (data / "test" / "red" / "000.png").write_bytes(b"no image")
+    config = read_config(data)
+    dataset = open_data(config)
+    parts: list[Any] = []
+
+    class One(World):
+        def gather(self, item: Any) -> Any:
+            parts.append(item)
+            return [item]
+
+    class Last(World):
+        def gather(self, item: Any) -> Any:
+            return [*parts, item]
+
+    settings = settle(config, dataset)
+    first = check_data(dataset, settings, QUIET, One(0, 2))
+    found = check_data(dataset, settings, QUIET, Last(1, 2))
+    assert 0 < len(first) < 3
+    assert [Path(problem.where).name for problem in found] == ["005.png", "001.png", "002.png"]
+
+
+def read_config(data: Path) -> Any:
+    from resnets.train.config.train_config import TrainConfig
+
+    return TrainConfig.from_options(data=str(data), skip_bad=True, model_args=TINY, val_fraction=0.0)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from resnets.train.run_folder.folder import RunFolder, working_in
+with working_in(RunFolder(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_one_process_at_a_time(stopped: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(stopped)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="one process works in a run at a time"):
+            resume(stopped, console=QUIET)
+    finally:
+        other.kill()
+        other.communicate()
+    assert resume(stopped, console=QUIET).evaluation is not None
+    with working_in(RunFolder(stopped)):
+        pass
+
+
+def test_a_report_of_a_stop_does_not_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped with a report, gone on with, and killed before the next one."""
+
+    def fail(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_validate", fail)
+        with pytest.raises(KeyboardInterrupt):
+            start(data, tmp_path, name="run", epochs=1, batch_size=4)
+    (folder / "report.html").write_text("of the stop")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "write_summary", fail)
+        with pytest.raises(KeyboardInterrupt):
+            resume(folder, console=QUIET)
+    assert not (folder / "report.html").exists()
+    resume(folder, console=QUIET)
+    assert "of the stop" not in (folder / "report.html").read_text()
+
+
+def test_what_shows_or_verifies_a_run_takes_nothing_else(stopped: Path, data: Path, command: Command) -> None:
+    for words, says in (
+        (("--resume", stopped, "--dry-run"), "before it starts"),
+        (("--dry-run",), "pass a folder"),
+        (("--resume", stopped, "--verify", 3, "--lr", 0.1), "pass --resume RUN alone"),
+        ((data, "--resume", stopped, "--verify", 3), "pass --resume RUN alone"),
+    ):
+        code, out, err = command("train", *words)
+        assert (code, out) == (2, "")
+        assert says in err
+    code, out, err = command("train", "--resume", stopped, "--verify", 0)
+    assert (code, out) == (1, "")
+    assert err == "error: a replay makes 1 step or more; got 0; leave it out for 100\n"
+    with pytest.raises(ConfigError, match="1 step or more"):
+        api.verify(stopped, steps=0)

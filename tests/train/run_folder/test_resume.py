@@ -1,0 +1,317 @@
+"""A run that is killed again and again comes to the same bits as the run that never was."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnets import api
+from resnets.errors import TrainingError
+from resnets.runtime.console import Console
+from resnets.train.loop import trainer as trainer
+from resnets.train.loop.engine import Engine
+from resnets.train.run import resume
+from resnets.train.run_folder.checkpoint import read_state, states
+from resnets.train.run_folder.keeper import Keeper
+from tests.train.runs import QUIET, TINY, kill_at_write, killed_after, outcome, same_outcome, start
+
+VARIED = {"policy": "trivialaugment", "random_erasing": 0.5, "color_jitter": (0.2, 0.2, 0.2, 0.1), "pad": 1}
+RUNS: dict[str, dict[str, Any]] = {
+    "sgd, average, all variation": {
+        "ema": 0.9, "mixup": 0.3, "cutmix": 1.0, "off_epoch": 2, "augment": VARIED,
+        "model_args": TINY | {"drop_path_rate": 0.3, "drop_rate": 0.2},
+    },
+    "adamw": {"opt": "adamw", "lr": 0.002, "clip_grad": 1.0, "sched": "onecycle"},
+    "muon": {"opt": "muon", "momentum": 0.8, "freeze": "stem", "freeze_epochs": 1, "unfreeze_lr": 0.02},
+    "lamb": {"opt": "lamb", "lr": 0.01, "loss": "bce", "cutmix": 1.0, "ema": 0.9, "ema_every": 2},
+    "frozen on kept answers, then unfrozen": {
+        "freeze": "layer2", "freeze_epochs": 3, "epochs": 4, "unfreeze_lr": 0.01, "views": 2, "augment": VARIED,
+    },
+    "unfrozen stage by stage": {
+        "freeze": "layer2", "freeze_epochs": 2, "epochs": 6, "unfreeze": "stages", "views": 1,
+        "opt": "adamw", "lr": 0.002,
+    },
+    "streamed": {"scale": (0.3, 1.0), "workers": 0, "ema": 0.9, "model_args": TINY | {"drop_path_rate": 0.2}},
+    "streamed by workers": {"scale": (0.3, 1.0), "workers": 2, "policy": "randaugment"},
+    "mean of the last epochs": {"swa_epochs": 2, "freeze": "stem", "cache": "off"},
+    "balanced, growing images": {"balanced": True, "train_sizes": ((0, 8), (0.5, 12)), "class_weights": "balanced"},
+    "repeats, in parts": {"repeats": 3, "accumulate": 2, "loss": "focal", "patience": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves and reports take longer than these runs do."""
+    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
+
+
+def kill_and_resume(images: Path, tmp_path: Path, name: str, kills: int) -> None:
+    options = RUNS[name]
+    whole = start(images, tmp_path, name="whole", **options)
+    killed, rng, times = tmp_path / "killed", random.Random(name), 0
+    while times < kills:
+        wait = rng.uniform(0, 1.5 * whole.seconds / kills)
+        work = (
+            (lambda: resume(killed, console=QUIET))
+            if (killed / "args.yaml").exists()
+            else (lambda: start(images, tmp_path, name="killed", **options))
+        )
+        if not killed_after(work, wait):
+            break
+        times += 1
+    else:
+        resume(killed, console=QUIET)
+    assert times
+    same_outcome(whole.folder, killed)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_at_random_moments(images: Path, tmp_path: Path, name: str) -> None:
+    kill_and_resume(images, tmp_path, name, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_at_many_random_moments(images: Path, tmp_path: Path, name: str, attempt: int) -> None:
+    kill_and_resume(images, tmp_path, name, 10)
+
+
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_write(images: Path, tmp_path: Path, stride: int) -> None:
+    """Every file is made, renamed and removed in an order that a run can go on from, wherever it stops."""
+    options = {"epochs": 2, "ema": 0.9}
+    whole = start(images, tmp_path, name="whole", **options)
+    begun = tmp_path / "begun"
+    kill_at_write(lambda: start(images, tmp_path, name="begun", **options), begun / "state", 8)
+    number, killed = 1, tmp_path / "killed"
+    while True:
+        shutil.rmtree(killed, ignore_errors=True)
+        shutil.copytree(begun, killed)
+        if not kill_at_write(lambda: resume(killed, console=QUIET), killed, number):
+            break
+        resume(killed, console=QUIET)
+        same_outcome(whole.folder, killed)
+        assert not [path.name for path in (killed / "state").iterdir() if path.suffix == ".tmp"]
+        number += stride
+    assert number > 30
+
+
+def test_killed_before_its_first_state(images: Path, tmp_path: Path) -> None:
+    """The weights it starts from, and what belongs to them, are in `args.yaml` or in the images."""
+    whole = start(images, tmp_path, name="whole", epochs=1)
+    resumed = 0
+    for number in range(1, 9):
+        killed = tmp_path / f"killed{number}"
+
+        def work(name: str = killed.name) -> None:
+            start(images, tmp_path, name=name, epochs=1)
+
+        assert kill_at_write(work, killed, number)
+        if not (killed / "args.yaml").exists():
+            with pytest.raises(TrainingError, match=r"has no args\.yaml"):
+                resume(killed, console=QUIET)
+            continue
+        if not states(killed / "state"):
+            resumed += 1
+            resume(killed, console=QUIET)
+            same_outcome(whole.folder, killed)
+    assert resumed
+
+
+def test_killed_before_its_report(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last state says that all is done; the report is not."""
+
+    def fail(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    for options in ({"epochs": 1}, {"epochs": 9, "patience": 1, "lr": 1e-9}):
+        name = f"run{options['epochs']}"
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "write_summary", fail)
+            with pytest.raises(KeyboardInterrupt):
+                start(images, tmp_path, name=name, **options)
+        before = outcome(tmp_path / name)
+        monkeypatch.setattr(trainer, "write_summary", lambda run, *args: run.report.write_text("done"))
+        result = resume(tmp_path / name, console=QUIET)
+        assert result.evaluation is not None
+        assert outcome(tmp_path / name)["results"] == before["results"]
+        with pytest.raises(TrainingError, match="only an unfinished run"):
+            resume(tmp_path / name, console=QUIET)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8])
+@pytest.mark.parametrize("name", ["sgd, average, all variation", "frozen on kept answers, then unfrozen"])
+def test_ctrl_c_keeps_the_very_step(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, name: str
+) -> None:
+    whole = start(images, tmp_path, name="whole", **RUNS[name])
+    seen = 0
+
+    def advance(self: Engine, count: int, loss: float) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_advance", advance)
+        stopped = start(images, tmp_path, name="stopped", **RUNS[name])
+    assert stopped.stopped == signal.SIGINT
+    progress = read_state(states(stopped.folder / "state")[-1]).progress
+    assert (progress.step, progress.epoch, progress.batch) == (step, step // 5, step % 5)
+    assert (stopped.folder / "best" / "model.safetensors").exists()
+    resume(stopped.folder, console=QUIET)
+    after, before = outcome(stopped.folder), outcome(whole.folder)
+    before.pop("trace"), after.pop("trace")  # begins at the state before, which is another
+    assert after["results"] == before["results"]
+    assert all((after[key] == before[key]).all() for key in before if key not in ("results", "progress"))
+
+
+def test_ctrl_c_while_answers_are_computed_makes_no_step_without_them(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second phase keeps answers too; on the way there a step through the whole network would be another one."""
+    options = RUNS["unfrozen stage by stage"] | {"freeze_epochs": 2, "epochs": 8}
+    whole = start(images, tmp_path, name="whole", **options)
+    fills = 0
+
+    def begin(self: Console, text: str, total: int) -> None:
+        nonlocal fills
+        fills += text == "frozen part"
+        if fills == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "start", begin)
+        stopped = start(images, tmp_path, name="stopped", **options)
+    assert fills == 2
+    assert stopped.stopped == signal.SIGINT
+    assert read_state(states(stopped.folder / "state")[-1]).progress.step == 10
+    resume(stopped.folder, console=QUIET)
+    same_outcome(whole.folder, stopped.folder)
+
+
+class Listening(Console):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        self.lines.append(text)
+
+
+def stop_at(images: Path, output: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
+    """The folder of a run that was stopped after a step."""
+    count = 0
+
+    def advance(self: Engine, images: int, loss: float) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_advance", advance)
+        return start(images, output, name="stopped", **options).folder
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "noise"])
+def test_a_damaged_state_falls_back_to_the_one_before(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    whole = start(images, tmp_path, name="whole")
+    folder = stop_at(images, tmp_path, 8, monkeypatch)
+    _, newest = states(folder / "state")
+    content = newest.read_bytes()
+    newest.write_bytes({"half": content[: len(content) // 2], "empty": b"", "noise": os.urandom(5000)}[damage])
+    console = Listening()
+    resume(folder, console=console)
+    assert [line for line in console.lines if "resuming needs a whole state" in line and "\n" not in line]
+    same_outcome(whole.folder, folder)
+    for path in states(folder / "state"):
+        path.write_bytes(b"")
+    with pytest.raises(TrainingError, match="whole state"):
+        resume(folder, console=QUIET)
+
+
+def test_states_of_steps_that_are_to_come_are_removed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a damaged one would outlive the good ones, which are older."""
+    folder = stop_at(images, tmp_path, 4, monkeypatch, keep=1)
+    (folder / "state" / "step-000000009.safetensors").write_bytes(b"damaged")
+    count = 0
+
+    def advance(self: Engine, images: int, loss: float) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_advance", advance)
+        resume(folder, console=QUIET)
+    assert [path.name for path in states(folder / "state")] == ["step-000000007.safetensors"]
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: bool) -> None:
+    """Within an epoch it is a warning, at its end the run's one-line error; and then the run can go on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    plain, console, saved = Keeper.save, Listening(), 0
+
+    def save(self: Keeper, *args: Any, **options: Any) -> Any:
+        nonlocal saved
+        saved += 1
+        full = options.get("needed", True) is needed and saved > 1
+        self.console = console
+        if full:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+        try:
+            return plain(self, *args, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    whole = start(images, tmp_path, name="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "save", save)
+        if not needed:
+            full = start(images, tmp_path, name="full")
+            warnings = [line for line in console.lines if line.startswith("warning: cannot write the run's state")]
+            assert len(warnings) == 4  # two an epoch, but for those at epoch ends: after 3, 6, 9, 12
+            assert all("the run goes on" in line and "\n" not in line for line in warnings)
+        else:
+            with pytest.raises(TrainingError, match=r"cannot write the run's state; .* make room") as caught:
+                start(images, tmp_path, name="full")
+            assert "\n" not in str(caught.value)
+    folder = tmp_path / "full"
+    assert not list((folder / "state").glob(".*"))
+    if needed:
+        resume(folder, console=QUIET)
+    else:
+        assert full.folder == folder
+    after, before = outcome(folder), outcome(whole.folder)
+    trace = after.pop("trace"), before.pop("trace")  # goes back to the last state that could be written
+    assert trace[0][-len(trace[1]) :].equal(trace[1])
+    assert after["results"] == before["results"]
+    assert all((after[key] == before[key]).all() for key in before if key not in ("results", "progress"))
+
+
+def test_the_args_of_a_run_reproduce_it(images: Path, tmp_path: Path) -> None:
+    """As a recipe, with a name and place of its own."""
+    for name, options in RUNS.items():
+        if name in ("streamed by workers", "unfrozen stage by stage"):
+            continue
+        whole = start(images, tmp_path / name, **options).folder
+        again = api.train(images, recipe=whole / "args.yaml", output=str(tmp_path / name), name="again", quiet=True)
+        same_outcome(whole, again.folder)
