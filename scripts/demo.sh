@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The demonstration of `make run`: a resnet20_cifar on scikit-learn's scanned digits, no network needed.
+# The demonstration of `make run`: train a resnet20_cifar on scikit-learn's scanned digits, without a network.
 # Usage: scripts/demo.sh [folder of the resnets command] [options of resnets train]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-.venv/bin}
 name=digits
-for ((number = 2; ; number++)); do  # an earlier run stays as it is
+for ((number = 2; ; number++)); do  # keep earlier runs
     [[ -e runs/$name ]] || break
     name=digits-$number
 done
@@ -13,7 +13,7 @@ run=runs/$name
 
 say() { printf '\n$ resnets %s\n' "$*"; }
 
-# The digits are 8x8: at twice that, the network's last maps have 4x4 cells and not 2x2. A fifth is held out.
+# The digits have 8x8 pixels: at twice that, the last feature maps have 4x4 cells instead of 2x2. A fifth is held out.
 train=(train digits --model resnet20_cifar --img-size 16 --val-fraction 0.2 --output runs --name "$name" "${@:2}")
 say "${train[@]}"
 "$bin/resnets" "${train[@]}"
@@ -26,10 +26,10 @@ say predict "$run/images" --model "$run"
 cat <<END
 
 Everything is in $run:
-  report.html   curves, confusion matrix and the worst mistakes; open it in a browser
-  results.csv   a row an epoch
+  report.html   curves, confusion matrix and the most confident errors; open it in a browser
+  results.csv   one row per epoch
   best/         the model folder
-  images/     held-out digits as PNG files, each named after what it is
+  images/       held-out digits as PNG files, each named after its class
 
 Type next:
   $bin/resnets info $run
