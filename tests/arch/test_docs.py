@@ -1,4 +1,4 @@
-"""The pages about architecture hold: what they run prints what they show, and the fields they name exist."""
+"""The pages on architecture and dialects: examples print what the page shows, named fields and files exist."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.variants import VARIANTS, get_config
+from resnets.arch.describe import describe
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_example_prints_what_the_page_shows() -> None:
+def test_examples_print_what_the_page_shows() -> None:
     pairs = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", (DOCS / "architecture.md").read_text(), re.DOTALL)
     assert len(pairs) == 3
     scope: dict[str, Any] = {}
@@ -26,12 +26,19 @@ def test_the_example_prints_what_the_page_shows() -> None:
         assert out.getvalue() == expected
 
 
-def test_fields_in_the_page_of_dialects_exist() -> None:
+def test_fields_on_the_page_of_dialects_exist() -> None:
     text = (DOCS / "dialects.md").read_text()
     headings = re.findall(r"^\*\*[^*]+\*\* \(([^)]*)\)\.", text, re.MULTILINE)
     named = {field for heading in headings for field in re.findall(r"`(\w+)`", heading)}
     assert len(named) > 15
     assert named <= set(vars(ResNetConfig()))
+
+
+def test_every_dialect_is_in_the_table() -> None:
+    from resnets.weights.dialects import DIALECTS
+
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "dialects.md").read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {*DIALECTS}
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
@@ -42,9 +49,6 @@ def test_files_that_a_page_names_exist(path: Path) -> None:
         assert any(place.exists() for place in places), name
 
 
-@pytest.mark.parametrize(("side", "expected"), [("resnet50_v1", 3.86), ("keras_resnet50", 3.86), ("resnet50", 4.09)])
-def test_numbers_of_the_page(side: str, expected: float) -> None:
-    from resnets.arch.totals import totals
-
-    assert side in VARIANTS
-    assert round(totals(get_config(side))[1] / 1e9, 2) == expected
+@pytest.mark.parametrize(("name", "expected"), [("resnet50_v1", 3.86), ("keras_resnet50", 3.86), ("resnet50", 4.09)])
+def test_macs_on_the_page(name: str, expected: float) -> None:
+    assert round(describe(name).macs / 1e9, 2) == expected
