@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+EXAMPLES = {"models": ("models", "resnext*"), "info": ("info", "resnet18", "--img-size", "352")}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,6 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     pages = {page: root_page((ROOT / name).read_text(encoding="utf-8")) for name, page in ROOT_PAGES.items()}
+    pages["index.md"] = "---\nhide: [navigation]\n---\n" + pages["index.md"]
     pages |= {"reference/cli.md": cli_page(), "reference/options.md": options_page()}
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
@@ -45,6 +48,14 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     for name, page in ROOT_PAGES.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}")
     return markdown
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Fail if a page would load a script, style sheet, font or image from another host."""
+    loads = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?https?://[^"' >]+""")
+    for page in Path(config.site_dir).rglob("*.html"):
+        if found := loads.search(page.read_text(encoding="utf-8")):
+            raise RuntimeError(f"the site must not load from other hosts; {page} has {found[0]}")
 
 
 def root_page(text: str) -> str:
@@ -60,8 +71,15 @@ def cli_page() -> str:
 
     parts = ["# Command line", "Results go to stdout, messages to stderr. Exit codes: 0; 1 for an error; 2 for usage."]
     for words in ([], *([verb] for verb in VERBS), ["data", "pack"], ["data", "check"]):
-        parts += [f"## {' '.join(['resnets', *words])}", f"```text\n{run_command(*words, '--help').rstrip()}\n```"]
+        parts += [f"## {' '.join(['resnets', *words])}", output(*words, "--help")]
+        parts += ["Example:", output(*EXAMPLES[words[0]], shown=True)] if words and words[0] in EXAMPLES else []
     return "\n\n".join(parts)
+
+
+def output(*words: str, shown: bool = False) -> str:
+    """A fenced block with the output of `resnets WORDS`, after the command itself if it is `shown`."""
+    command = f"$ resnets {shlex.join(words)}\n" if shown else ""
+    return f"```text\n{command}{run_command(*words).rstrip()}\n```"
 
 
 def options_page() -> str:
@@ -73,7 +91,8 @@ def options_page() -> str:
     ]
     groups: dict[str, list[str]] = {}
     for option in json.loads(run_command("recipes", "--options", "--json")):
-        cells = [f"`{option['name']}`", f"`{option['default']}`", option["text"]]
+        default = f"`{option['default']}`" if option["default"] else "required"
+        cells = [f"`{option['name']}`", default, option["text"]]
         row = " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
         groups.setdefault(option["group"], []).append(f"| {row} |")
     for group, rows in groups.items():
@@ -83,10 +102,10 @@ def options_page() -> str:
 
 
 def run_command(*words: str) -> str:
-    """What `resnets WORDS` prints, in 90 columns."""
+    """What `resnets WORDS` prints, in 80 columns."""
     from resnets.cli import main
 
-    os.environ["COLUMNS"] = "90"
+    os.environ["COLUMNS"] = "80"
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(words)
     if code != 0:
