@@ -218,7 +218,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _percent(fraction: float, digits: int = 2) -> str:
-    return f"{100 * fraction:.{digits}f} %"
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def _range(counts: Sequence[int]) -> str:
