@@ -1,7 +1,8 @@
-"""The peer of `decode.py`, run by the peers' environment: torchvision's way from a photograph to a batch.
+"""The peer of `decode.py`: torchvision's path from a photograph to a batch, run in the peers' environment.
 
-Answers a line for every line that it reads: `epoch N` -> seconds and images; `boxes FILE` -> crops the boxes in the
-JSON file (a [top, left, height, width] an image) and saves the bytes beside it as `.npy`.
+Usage: _torchvision_crop.py SIZE BATCH PATH...; it prints the peer's name, then one line per line of stdin: `epoch N`
+runs an epoch and prints its seconds; `boxes FILE` crops the boxes in the JSON file (one [top, left, height, width] per
+image), saves the pixels beside it as `.npy` and prints `saved`.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-with suppress(ImportError, AttributeError):  # it looks into torchvision, which may not be there
+with suppress(ImportError, AttributeError):  # the stub needs torchvision, which may be absent
     import torchvision_stub  # noqa: F401  lets torchvision import where torch is a CPU build
 
 try:
@@ -25,12 +26,12 @@ try:
     WHO = f"torchvision {torchvision.__version__}"
 except (ImportError, RuntimeError):
     transforms = None
-    WHO = "torchvision's steps, written out here"
+    WHO = "torchvision's steps, reimplemented here"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load(path):
-    """As torchvision's ImageFolder loads."""
+    """Load an image as torchvision's ImageFolder does."""
     with open(path, "rb") as file:
         return Image.open(file).convert("RGB")
 

@@ -1,11 +1,13 @@
-"""How long a whole run of `cifar-fast` takes, as a share of the plain 30 epochs of ResNet-20 on CIFAR-10.
+"""Training time of the recipe `cifar-fast` relative to 30 epochs of ResNet-20 on CIFAR-10 without a recipe.
 
-Whole runs take an hour and more, in which a shared machine changes its speed: what they come to in accuracy is measured
-by them (docs/performance.md), the ratio of their times here. Each side runs a miniature of its run on one thread: of
-every stretch of epochs with one image size the same share of its steps, and of its validation. The sides take turns,
-A B then B A. Loading the images, which is the same for both, and the report are left out. Target: at most half.
+Whole runs take over an hour, during which the speed of a shared machine changes: their accuracy is in
+docs/performance.md, the ratio of their times is measured here. Each side runs a miniature of its run on one thread:
+the same fraction of the steps and of the validation of every image size. The sides alternate (A B, B A, ...). Loading
+the images, which is the same for both, and the report are excluded. Target: a ratio of at most 0.5.
 
-The images are those of shared/data/cifar10_parquet (RESNETS_DATA says where the data lie).
+    python bench/cifar_fast.py [--images N] [--rounds N] [--json]
+
+It prints the ratio and its quartiles. Data: `cifar10_parquet` in the folder RESNETS_DATA (default: ../shared/data).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ DATA = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "share
 def miniature(
     config: TrainConfig, dataset: Dataset, images: int, epochs_for_one: int, folder: Path
 ) -> Callable[[], int]:
-    """Each call runs one epoch on `images` images for every `epochs_for_one` of the run, and as much validation."""
+    """Each call runs one epoch on `images` images per `epochs_for_one` epochs of the run, and as much validation."""
     train, val = dataset.splits["train"], dataset.splits["val"]
     share = images / len(train)
     few = replace(
@@ -52,14 +54,14 @@ def miniature(
     engine = Engine(
         settings, few, World(), console, folder, epoch=0, fresh=True, say=print, stop=lambda: False
     )  # fmt: skip
-    measured = make_batches(few.splits["val"], settings.preprocessing, batch_size=128)
-    numbers = range(0, config.epochs, epochs_for_one)
+    validation = make_batches(few.splits["val"], settings.preprocessing, batch_size=128)
+    epochs = range(0, config.epochs, epochs_for_one)
 
     def run() -> int:
-        for epoch in numbers:
+        for epoch in epochs:
             engine.run(epoch, 0, lambda: False)
             with engine.measured(epoch):
-                evaluate_model(engine.model, measured.epoch(0), few.classes)
+                evaluate_model(engine.model, validation.epoch(0), few.classes)
         return 1
 
     return run
@@ -67,27 +69,27 @@ def miniature(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2560, help="of an epoch's 45,000")
+    parser.add_argument("--images", type=int, default=2560, help="images of a miniature epoch, of 45,000")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not DATA.is_dir():
-        raise SystemExit(f"CIFAR-10 is needed; {DATA} is absent; set RESNETS_DATA")
+        raise SystemExit(f"this benchmark needs CIFAR-10; {DATA} does not exist; set RESNETS_DATA")
     torch.set_num_threads(1)
     fast = TrainConfig.from_options(load_recipe("cifar-fast").settings, {"data": str(DATA), "recipe": "cifar-fast"})
     plain = TrainConfig.from_options({"data": str(DATA), **PLAIN})
     dataset = open_data(plain)
     with tempfile.TemporaryDirectory() as folder:
         sides = [miniature(config, dataset, options.images, 6, Path(folder)) for config in (plain, fast)]
-        pair = compare(*sides, rounds=options.rounds)  # of runs a second: ours / other is fast's share of the time
+        pair = compare(*sides, rounds=options.rounds)  # runs per second: the ratio plain / fast is fast's relative time
     if options.json:
         print(json.dumps({"machine": machine(), "images": options.images, "pair": pair.to_dict()}, indent=2))
         return
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     verdict = "met" if pair.ratio <= TARGET else "MISSED"
     print(
-        f"cifar-fast takes {pair.ratio:.3f} of the time of 30 plain epochs "
-        f"({pair.low:.3f} to {pair.high:.3f} in the middle half of {pair.rounds} rounds; target {TARGET}: {verdict})"
+        f"cifar-fast: {pair.ratio:.3f} of the time of 30 plain epochs "
+        f"(quartiles {pair.low:.3f} to {pair.high:.3f} over {pair.rounds} rounds; target {TARGET}: {verdict})"
     )
 
 

@@ -1,10 +1,14 @@
-"""Two processes that train one network against two that train one each: what training together costs.
+"""Cost of data-parallel training: two processes that train one network against two independent ones.
 
-Both ways run the loop of `resnets.train` (ResNet-20 on 32x32 noise in memory: shuffling, pad-crop-flip, the step, its
-figures) with the same images a process and a step, one thread each, on a core each where there are two. Together,
-gradients are averaged over gloo every step, and the processes agree on whether to stop or to write a state, as a run
-does. The two ways take turns, A B then B A, in the same two processes, which start each turn together. Target:
-together at least 0.93 of the images a second that the two independent ones have in sum.
+Both run the training loop of `resnets.train` (ResNet-20 on 32x32 noise in memory: shuffling, pad-crop-flip, train step,
+metrics) with the same number of images per process and step, one thread each, on a core each where there are two. The
+data-parallel side averages gradients over gloo in every step, and its processes agree on whether to stop or to write
+a checkpoint, as in a run. The sides alternate (A B, B A, ...) in the same two processes, which start each turn
+together. Target: at least 0.93 of the summed throughput of the independent processes.
+
+    python bench/ddp.py [--batch N] [--steps N] [--rounds N] [--amp bf16] [--json]
+
+It prints images per second of both sides and their ratio; it starts torchrun itself.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ CPU = torch.device("cpu")
 
 
 def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
-    """An epoch of `steps` steps of `batch` images in this process; answers how many images it was here."""
+    """An epoch of `steps` steps of `batch` images in this process; returns the number of images."""
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
     count = batch * steps * world.size
@@ -82,7 +86,7 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
             number,
             on_step=lambda count, loss: None,
             stop=lambda: False,
-            pause=lambda done: world.soon(False, False) and None,  # as a session asks: to stop, to write a state
+            pause=lambda done: world.soon(False, False) and None,  # as in a run: whether to stop, to write a checkpoint
         )
         return batch * steps
 
@@ -90,21 +94,21 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
 
 
 def pin(local_rank: int) -> str:
-    """A core of its own for this process, where there are enough."""
+    """Pin this process to a core of its own if there are enough."""
     if not hasattr(os, "sched_setaffinity"):
-        return "cores: as the system likes"
+        return "cores: not pinned"
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < PROCESSES:
-        return f"both processes on core {cores[0]}: the ratio then says what the exchange costs, not what waiting does"
+        return f"both processes on core {cores[0]}: the ratio covers communication, not waiting"
     os.sched_setaffinity(0, {cores[local_rank]})
-    return f"cores {cores[0]} and {cores[1]}, one each"
+    return f"one core each: {cores[0]} and {cores[1]}"
 
 
-def rates(world: World, way: Callable[[], int], *, summed: bool) -> float:
-    """Images a second of all processes in one turn."""
+def throughput(world: World, run: Callable[[], int], *, summed: bool) -> float:
+    """Images per second of all processes in one turn."""
     world.gather(None)  # start together
     started = time.perf_counter()
-    done = way()
+    done = run()
     turns = world.gather((done, time.perf_counter() - started))
     if summed:
         return sum(images / seconds for images, seconds in turns)
@@ -112,7 +116,7 @@ def rates(world: World, way: Callable[[], int], *, summed: bool) -> float:
 
 
 def work(options: argparse.Namespace) -> None:
-    """What each of the two processes does."""
+    """The work of each of the two processes."""
     torch.set_num_threads(1)
     amp = torch.bfloat16 if options.amp == "bf16" else None
     with joined("cpu") as world:
@@ -120,16 +124,16 @@ def work(options: argparse.Namespace) -> None:
         together = loop(world, options.batch, options.steps, amp)
         apart = loop(World(), options.batch, options.steps, amp)
         together(), apart()
-        found: tuple[list[float], list[float]] = ([], [])
+        speeds: tuple[list[float], list[float]] = ([], [])
         for number in range(options.rounds):
             for which in (0, 1) if number % 2 == 0 else (1, 0):
-                found[which].append(rates(world, (together, apart)[which], summed=which == 1))
+                speeds[which].append(throughput(world, (together, apart)[which], summed=which == 1))
         if world.first:
-            report(options, cores, *found)
+            report(options, cores, *speeds)
 
 
 def report(options: argparse.Namespace, cores: str, together: list[float], apart: list[float]) -> None:
-    """Medians, and the ratio with its quartiles."""
+    """Print the medians and the ratio with its quartiles."""
     ratios = sorted(one / other for one, other in zip(together, apart, strict=True))
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     pair = Pair(
@@ -139,14 +143,14 @@ def report(options: argparse.Namespace, cores: str, together: list[float], apart
         print(json.dumps({"machine": machine(), "cores": cores, "batch": options.batch, "pair": pair.to_dict()}))
         return
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"resnet20_cifar, {options.batch} images a process and step, {options.amp}; {cores}\n{HEAD}")
-    print(pair.line("two together (gloo) against two apart", TARGET))
+    print(f"resnet20_cifar, {options.batch} images per process and step, {options.amp}; {cores}\n{HEAD}")
+    print(pair.line("data-parallel (gloo) against independent", TARGET))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=128, help="images a process and step")
-    parser.add_argument("--steps", type=int, default=10, help="steps a turn")
+    parser.add_argument("--batch", type=int, default=128, help="images per process and step")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each turn")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--amp", choices=["off", "bf16"], default="off")
     parser.add_argument("--json", action="store_true")

@@ -1,8 +1,12 @@
-"""Ants and bees four ways: from the starter's weights and from nothing, frozen then unfrozen and all at once.
+"""Accuracy of fine-tuning on ants and bees: with and without pretrained weights, with and without freezing first.
 
-Whole runs of `resnets.train` on the folder `hymenoptera256` of the test data (244 training and 153 validation
-images), for several seeds. What is compared is the last epoch's accuracy, since the best of many epochs flatters
-a set so small. Prints a table with mean, standard deviation and range over the seeds.
+Whole runs of `resnets.train` on `hymenoptera256` (244 training and 153 validation images) for several seeds. The last
+epoch's accuracy is compared: the best of many epochs is biased upwards on so few images.
+
+    python bench/finetune.py [--seeds N] [--epochs N] [--ways NAME ...] [--json]
+
+It prints mean, standard deviation and range of the accuracy over the seeds, and the seconds of a run. Data:
+`hymenoptera256` in the folder RESNETS_DATA (default: ../shared/data).
 """
 
 from __future__ import annotations
@@ -32,15 +36,15 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def folder() -> Path:
-    """Where the images are; the program ends, saying so, where they are not."""
+    """The folder of the images; exits with a message if it is missing."""
     data = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data") / "hymenoptera256"
     if not data.is_dir():
-        raise SystemExit(f"skipped: no images in {data}; set RESNETS_DATA")
+        raise SystemExit(f"skipped: {data} does not exist; set RESNETS_DATA")
     return data
 
 
 def accuracy(way: dict[str, Any], seed: int, epochs: int, size: int, output: str) -> tuple[float, float]:
-    """The last epoch's share of right validation images, and the seconds that the run took."""
+    """Validation accuracy of the last epoch, in [0, 1], and seconds of the run."""
     started = time.perf_counter()
     run = resnets.train(
         folder(),
@@ -59,23 +63,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--size", type=int, default=48, help="pixels a side")
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), help="by default all")
+    parser.add_argument("--size", type=int, default=48, help="image size in pixels")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), help="(default: all)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     table = {}
     for name in options.ways:
         with tempfile.TemporaryDirectory() as output:
             runs = [accuracy(WAYS[name], s, options.epochs, options.size, output) for s in range(options.seeds)]
-        shares, seconds = [share for share, _ in runs], [second for _, second in runs]
-        spread = statistics.stdev(shares) if len(shares) > 1 else 0.0
-        table[name] = {"mean": statistics.mean(shares), "stdev": spread, "runs": shares, "seconds": seconds}
-        low, high = min(shares), max(shares)
+        accuracies, seconds = zip(*runs, strict=True)
+        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        table[name] = {"mean": statistics.mean(accuracies), "stdev": spread, "runs": accuracies, "seconds": seconds}
+        low, high = min(accuracies), max(accuracies)
         line = (
             f"{name:30} {100 * table[name]['mean']:6.2f} ± {100 * spread:4.2f} %  ({100 * low:.1f} to {100 * high:.1f})"
         )
         print(
-            f"{line}  {statistics.median(seconds):5.0f} s a run",
+            f"{line}  {statistics.median(seconds):5.0f} s per run",
             file=sys.stderr if options.json else sys.stdout,
             flush=True,
         )

@@ -1,23 +1,26 @@
-"""A frozen ResNet-50: epochs on cached features against the plain way, on real photographs at 224 pixels.
+"""Training a frozen ResNet-50 on cached features against recomputing the frozen layers, on 224x224 photographs.
 
-The plain way is what people write: `requires_grad` off for what is frozen, its batch norms in evaluation mode, then
-every epoch decodes and crops each image, runs it through the whole network and takes the gradient of the rest.
-Ours runs each image through the frozen part once a view, keeps what comes out, and trains on that. Both read the
-same batches of the same loader, compute in the same precision and memory layout, and take the same optimiser; only
-the cache differs. With as many views as epochs both would compute the same numbers; one view is measured here, where
-images are varied once.
+The baseline is the usual code: `requires_grad` off for the frozen layers, their batch norms in evaluation mode; every
+epoch decodes and crops each image, runs the whole network and computes the gradient of the trained layers. Ours runs
+each image through the frozen layers once per view, caches the features, and trains on them. Both read the same
+batches from the same loader in the same precision, memory layout and optimiser; only the cache differs. With as many
+views as epochs both would compute the same numbers; one view is measured here.
 
-1. An epoch after the cache is filled against a plain epoch, in turn (A B, B A, ...). Target with all but the
-   classifier frozen: 20 times as many images a second.
-2. A whole run of `--epochs` with one view: half of the plain epochs, then ours with its fill, then the other half.
-   Target: 6 times.
-3. Both again with only stem to layer3 frozen, so that layer4 and the classifier train: no target, for honesty.
+1. An epoch on the filled cache against a baseline epoch (alternating A B, B A, ...). Target with all but the
+   classifier frozen: 20 times as many images per second.
+2. A whole run of `--epochs` with one view: half of the baseline epochs, then ours with filling the cache, then the
+   other half. Target: 6 times as fast.
+3. Both again with stem to layer3 frozen, so that layer4 and the classifier train: no target.
 
-What is timed is reading batches, and steps. A run of `resnets train` also validates (on kept answers, too), hashes the
-frozen tensors and writes models and state after each epoch, on either way alike; none of that is in these figures.
+Reading batches and train steps are timed. A run of `resnets train` also validates (on cached features, too), hashes
+the frozen tensors and writes models and a checkpoint after each epoch, on either side alike; that is excluded. The
+weights are untrained: only speed is measured; equal accuracy is tested elsewhere. Before timing, the losses of both
+sides are compared.
 
-The weights are untrained, so speed is all that this says; equal accuracy is tested where trained weights exist.
-Before anything is timed, one step on the cache and one through the network are checked to give the same loss.
+    python bench/frozen.py [--model NAME] [--images N] [--epochs N] [--rounds N] [--json]
+
+It prints images per second, seconds of a run and ratios. Data: `imagenette` in the folder RESNETS_DATA (default:
+../shared/data).
 """
 
 from __future__ import annotations
@@ -58,8 +61,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A run of both ways, in seconds."""
+class RunTimes:
+    """Seconds of a whole run of both sides."""
 
     plain: float
     fill: float
@@ -67,13 +70,13 @@ class Whole:
 
     @property
     def ratio(self) -> float:
-        """How many times faster the run on the cache is, its fill included."""
+        """Speed-up of the run on the cache, including filling it."""
         return self.plain / (self.fill + self.cached)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: the images, the precision and how long."""
+    """What both sides share: images, preprocessing, batch size, precision and model."""
 
     images: ImageSet
     preprocessing: Preprocessing
@@ -84,16 +87,16 @@ class Setting:
 
 
 class Side:
-    """One way to train: a network under its phase, the batches it reads and the function it calls."""
+    """One side: a network frozen up to `cut`, its batches and the function that computes logits from them."""
 
-    def __init__(self, setting: Setting, place: str) -> None:
+    def __init__(self, setting: Setting, cut: str) -> None:
         torch.manual_seed(SEED)
-        self.setting, self.place = setting, place
+        self.setting, self.cut = setting, cut
         model = build_model(get_config(setting.model, num_classes=10))
         assert isinstance(model, Network)
         self.layout = pick_layout(model, CPU, True)
         self.model = model.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.frozen: Frozen = apply_phase(self.model, Phase(epochs=1, freeze=place))
+        self.frozen: Frozen = apply_phase(self.model, Phase(epochs=1, freeze=cut))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True)
         self.images = make_batches(
@@ -108,8 +111,8 @@ class Side:
         self.forward: Callable[[Tensor], Tensor] = self.model
 
     def use_cache(self) -> None:
-        """Fill a cache of one view and train on it from now on."""
-        prefix, self.forward = split_at(self.model, self.place)
+        """Fill a cache of one view and train on it from here on."""
+        prefix, self.forward = split_at(self.model, self.cut)
         amp = self.setting.amp
         cache = PrefixCache.create(
             1,
@@ -119,13 +122,13 @@ class Side:
             dtype=amp or torch.float32,
         )
         if cache is None:
-            raise SystemExit("the cache does not fit 2 GiB; take fewer --images")
+            raise SystemExit("the cache must fit 2 GiB; pass fewer --images")
         fill_cache(cache, prefix, self.images, amp=amp, layout=self.layout)
         labels = self.setting.images.labels
         self.batches = CachedBatches(cache, labels, Epochs(labels, self.setting.batch, SEED))
 
     def step(self, x: Tensor, y: Tensor) -> float:
-        """One update; answers the loss."""
+        """One train step; returns the loss."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
         with torch.autocast("cpu", self.setting.amp, enabled=self.setting.amp is not None):
@@ -137,7 +140,7 @@ class Side:
         return loss.item()
 
     def epoch(self, number: int) -> int:
-        """One epoch; answers how many images it was."""
+        """One epoch; returns the number of images."""
         self.frozen.train_mode()
         seen = 0
         for x, y, _ in self.batches.epoch(number):
@@ -146,11 +149,11 @@ class Side:
         return seen
 
 
-def measure(setting: Setting, place: str, rounds: int, epochs: int) -> tuple[Pair, Whole]:
-    """Both comparisons with the network frozen up to `place`."""
-    check_same(setting, place)
+def measure(setting: Setting, cut: str, rounds: int, epochs: int) -> tuple[Pair, RunTimes]:
+    """Both comparisons with the network frozen up to `cut`."""
+    check_same(setting, cut)
     numbers: Iterator[int] = iter(range(10**9))
-    plain, cached = Side(setting, place), Side(setting, place)
+    plain, cached = Side(setting, cut), Side(setting, cut)
     cached.use_cache()
     pair = compare(lambda: cached.epoch(next(numbers)), lambda: plain.epoch(next(numbers)), rounds=rounds)
 
@@ -163,16 +166,16 @@ def measure(setting: Setting, place: str, rounds: int, epochs: int) -> tuple[Pai
         for number in wanted:
             side.epoch(number)
 
-    ours = Side(setting, place)
+    ours = Side(setting, cut)
     before = seconds(lambda: run(plain, range(epochs // 2)))
     fill = seconds(ours.use_cache)
     train = seconds(lambda: run(ours, range(epochs)))
     after = seconds(lambda: run(plain, range(epochs // 2, epochs)))
-    return pair, Whole(before + after, fill, train)
+    return pair, RunTimes(before + after, fill, train)
 
 
-def check_same(setting: Setting, place: str) -> None:
-    """The first epoch on the cache, which holds its images as it varies them, gives the plain way's losses."""
+def check_same(setting: Setting, cut: str) -> None:
+    """Check that the first epoch on the cache, filled with its augmented images, has the losses of the baseline."""
     few = Setting(
         setting.images.subset(range(min(2 * setting.batch, len(setting.images)))),
         setting.preprocessing,
@@ -181,18 +184,18 @@ def check_same(setting: Setting, place: str) -> None:
         setting.amp,
         setting.model,
     )
-    plain, cached = Side(few, place), Side(few, place)
+    plain, cached = Side(few, cut), Side(few, cut)
     cached.use_cache()
     losses: list[list[float]] = []
     for side in (plain, cached):
         side.frozen.train_mode()
         losses.append([side.step(x, y) for x, y, _ in side.batches.epoch(0)])
     if any(abs(a - b) > 1e-3 * abs(a) for a, b in zip(*losses, strict=True)):
-        raise SystemExit(f"the two ways do not compute the same: losses {losses}")
+        raise SystemExit(f"both sides must compute the same; got losses {losses}")
 
 
 def spread(images: ImageSet, count: int | None) -> ImageSet:
-    """`count` images of all classes, or all."""
+    """`count` images spread over all classes; `None` for all."""
     if count is None or count >= len(images):
         return images
     return images.subset([index * len(images) // count for index in range(count)])
@@ -201,19 +204,19 @@ def spread(images: ImageSet, count: int | None) -> ImageSet:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--images", type=int, help="by default all of the training split, 600")
-    parser.add_argument("--size", type=int, default=224, help="pixels a side")
+    parser.add_argument("--images", type=int, help="(default: all of the training split, 600)")
+    parser.add_argument("--size", type=int, default=224, help="image size in pixels")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=10, help="of the whole run")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of epochs in turn")
-    parser.add_argument("--places", nargs="+", default=["backbone", "layer3"], help="frozen up to here")
-    parser.add_argument("--amp", choices=["auto", "bf16", "off"], default="auto", help="of both ways alike")
-    parser.add_argument("--workers", type=int, default=0, help="decoding processes, of both ways alike")
-    parser.add_argument("--threads", type=int, help="by default all cores")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the whole run")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of epochs")
+    parser.add_argument("--freeze", nargs="+", default=["backbone", "layer3"], help="freeze up to here")
+    parser.add_argument("--amp", choices=["auto", "bf16", "off"], default="auto", help="of both sides")
+    parser.add_argument("--workers", type=int, default=0, help="decoding processes of both sides")
+    parser.add_argument("--threads", type=int, help="(default: all cores)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not DATA.is_dir():
-        print(f"skipped: the images are not here, {DATA}; set RESNETS_DATA", file=sys.stderr)
+        print(f"skipped: {DATA} does not exist; set RESNETS_DATA", file=sys.stderr)
         return
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -225,7 +228,7 @@ def main() -> None:
         pick_amp(options.amp, CPU),
         options.model,
     )
-    results = {place: measure(setting, place, options.rounds, options.epochs) for place in options.places}
+    results = {cut: measure(setting, cut, options.rounds, options.epochs) for cut in options.freeze}
     facts = machine() | {
         "images": len(setting.images),
         "precision": str(setting.amp or torch.float32).removeprefix("torch."),
@@ -233,26 +236,24 @@ def main() -> None:
     }
     if options.json:
         pairs = {
-            place: {"epoch": pair.to_dict(), "run": asdict(whole) | {"ratio": whole.ratio}}
-            for place, (pair, whole) in results.items()
+            cut: {"epoch": pair.to_dict(), "run": asdict(whole) | {"ratio": whole.ratio}}
+            for cut, (pair, whole) in results.items()
         }
-        print(json.dumps({"machine": facts, "places": pairs}, indent=2))
+        print(json.dumps({"machine": facts, "frozen_up_to": pairs}, indent=2))
         return
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
-    print(f"{options.model}, {options.size} pixels, batch {options.batch}, untrained weights: speed alone\n")
-    print(f"images a second, an epoch once the cache is filled\n{HEAD}")
-    for place, (pair, _) in results.items():
-        print(pair.line(f"frozen up to {place}", TARGETS["epoch"] if place == "backbone" else None))
+    print(f"{options.model}, {options.size} pixels, batch {options.batch}, untrained weights\n")
+    print(f"images per second, an epoch on the filled cache\n{HEAD}")
+    for cut, (pair, _) in results.items():
+        print(pair.line(f"frozen up to {cut}", TARGETS["epoch"] if cut == "backbone" else None))
     print(
         f"\nseconds of a run of {options.epochs} epochs, one view\n{'':44}{'plain':>9}{'fill':>9}{'cached':>9}  ratio"
     )
-    for place, (_, whole) in results.items():
+    for cut, (_, whole) in results.items():
         target = TARGETS["run"]
-        verdict = (
-            f"  (target {target:g}: {'met' if whole.ratio >= target else 'MISSED'})" if place == "backbone" else ""
-        )
+        verdict = f"  (target {target:g}: {'met' if whole.ratio >= target else 'MISSED'})" if cut == "backbone" else ""
         row = f"{whole.plain:9.1f}{whole.fill:9.1f}{whole.cached:9.2f}{whole.ratio:7.2f}"
-        print(f"{f'frozen up to {place}':44}{row}{verdict}")
+        print(f"{f'frozen up to {cut}':44}{row}{verdict}")
 
 
 if __name__ == "__main__":

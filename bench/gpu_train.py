@@ -1,13 +1,16 @@
-"""ResNet-50 training steps on a card: ours against torchvision's and timm's way, random images on the device.
+"""Throughput of ResNet-50 train steps on a GPU: ours against torchvision and timm, random images on the device.
 
-Each way runs in a process of its own, in turn (A B C, C B A, ...), on the same card and batch:
+Each runs in a process of its own, alternating (A B C, C B A, ...), on the same GPU and batch:
 
-- ours: `resnets.train`'s own step, channels last, bfloat16, fused SGD, torch.compile with CUDA graphs; and eager.
-- torchvision's: the network and step of its training reference: NCHW, float16 with a gradient scaler, SGD.
-- timm's: channels last, mixed precision, SGD with Nesterov momentum, eager; and with torch.compile.
+- ours: the train step of `resnets.train`, channels last, bfloat16, fused SGD, with CUDA graphs, compiled and eager.
+- torchvision: network and step of its training reference: NCHW, float16 with a gradient scaler, SGD.
+- timm: channels last, mixed precision, SGD with Nesterov momentum, eager and with torch.compile.
 
-Targets: 2 times the eager channels-last way, 1.3 times the compiled one. Needs a card, and for the peers what
-`make peers` sets up; without a card it says so and ends well.
+Targets for our fastest: 2 times timm eager, 1.3 times timm compiled.
+
+    make peers; python bench/gpu_train.py [--batch N] [--steps N] [--rounds N] [--precision fp16] [--json]
+
+It prints images per second and the ratios; the peers are left out without `make peers`, and all without CUDA.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ PEERS = ROOT / ".venv-peers" / "bin" / "python"
 STUB = ROOT.parent / "shared" / "peers"
 TARGETS = {"timm, eager channels last": 2.0, "timm, compiled": 1.3}
 
-# What a process runs: it prints images a second. Arguments: batch, steps, precision.
+# The program of a process; prints images per second. Arguments: batch, steps, precision.
 TIMER = """
 import sys, time, torch
 batch, steps = int(sys.argv[1]), int(sys.argv[2])
@@ -116,8 +119,8 @@ WAYS = {
 }
 
 
-def rate(python: str, program: str, batch: int, steps: int, precision: str) -> float:
-    """Images a second of one process; the reason on stderr and NaN where it fails."""
+def throughput(python: str, program: str, batch: int, steps: int, precision: str) -> float:
+    """Images per second of one process; if it fails, NaN and the reason on stderr."""
     paths = os.pathsep.join(filter(None, (str(STUB) if python == str(PEERS) else "", os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [python, "-c", program, str(batch), str(steps), precision],
@@ -138,26 +141,26 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("skipped: training on a card is compared where there is one; torch sees none here")
+        print("skipped: this benchmark needs a CUDA GPU; torch finds none")
         return
     ways = {name: way for name, way in WAYS.items() if Path(way[0]).exists()}
     if len(ways) < len(WAYS):
-        print(f"without the peers, since {PEERS} is not there: run make peers", file=sys.stderr)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+        print(f"note: without the peers, as {PEERS} does not exist; run make peers", file=sys.stderr)
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(options.rounds):
         for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
-            rates[name].append(rate(*ways[name], options.batch, options.steps, options.precision))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+            speeds[name].append(throughput(*ways[name], options.batch, options.steps, options.precision))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
     best = max(value for name, value in medians.items() if name.startswith("ours"))
-    card = torch.cuda.get_device_name()
+    gpu = torch.cuda.get_device_name()
     if options.json:
-        print(json.dumps({"card": card, "batch": options.batch, "images_per_second": medians}, indent=2))
+        print(json.dumps({"gpu": gpu, "batch": options.batch, "images_per_second": medians}, indent=2))
         return
-    print(f"ResNet-50, 224 pixels, batch {options.batch}, {options.precision}, {card}, torch {torch.__version__}")
+    print(f"ResNet-50, 224 pixels, batch {options.batch}, {options.precision}, {gpu}, torch {torch.__version__}")
     for name, value in medians.items():
         target = TARGETS.get(name)
         met = "" if target is None else f"  (target {target:g}: {'met' if best / value >= target else 'MISSED'})"
-        print(f"{name:28}{value:9.0f} images/s   ours at best {best / value:5.2f} times{met}")
+        print(f"{name:28}{value:9.0f} images/s   our best: {best / value:5.2f} times{met}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""How long `import resnets` and the verbs that need no torch take, each in a fresh process.
+"""Start-up time of `import resnets` and of the commands that need no torch, each in a new process.
 
-Every command is run in turn, round after round, so that a busy machine slows all alike; medians are printed. Bare
-Python and `import torch` give the scale.
+The commands run alternately, so that a busy machine affects all alike. Bare Python and `import torch` are run for
+comparison. Target: at most 0.5 s per command.
+
+    python bench/startup.py [--rounds N]
+
+It prints the median seconds of each, in total and beyond bare Python.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import subprocess
 import sys
 import time
 
-LIMIT = 0.5  # seconds for a verb, on a machine where bare Python takes some 0.02
+LIMIT = 0.5  # seconds for a command, on a machine where bare Python takes about 0.02
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -26,14 +30,14 @@ COMMANDS = {
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall time of one fresh process."""
+    """Wall time of one new process."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
@@ -42,7 +46,7 @@ def main() -> None:
             times[name].append(seconds(arguments))
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first fills the disk cache
     bare = medians["python -c pass"]
-    print(f"{'median of ' + str(rounds):32}{'seconds':>9}{'beyond bare python':>20}")
+    print(f"{f'median of {rounds} rounds':32}{'seconds':>9}{'beyond bare python':>20}")
     for name, median in medians.items():
         late = "  over the limit" if name.startswith("resnets") and median > LIMIT else ""
         print(f"{name:32}{median:9.3f}{median - bare:20.3f}{late}")

@@ -1,13 +1,17 @@
-"""Training speed: the real loop against the bare step, and our step against the plain way.
+"""Training throughput on the CPU: the training loop against its bare step, and our step against usual code.
 
-Three comparisons on 32x32 images that lie in memory:
+Three comparisons of ResNet-20 on 32x32 images in memory, alternating (A B, B A, ...):
 
-1. `resnets.train`'s own loop (shuffling, pad-crop-flip, normalisation, the step, its figures) against nothing but the
-   step on one batch that never changes. Target: at least 0.92 of it.
-2. Our step (channels last, fused SGD) against ResNet-20 as it is usually written: NCHW, `foreach` SGD, modules named
-   as torchvision's, eager, float32. Both hold the same weights and their losses agree before anything is timed.
+1. The loop of `resnets.train` (shuffling, pad-crop-flip, normalisation, train step, metrics) against the bare step
+   on one constant batch. Target: at least 0.92 of it.
+2. Our step (channels last, fused SGD) against ResNet-20 as it is usually written: NCHW, `foreach` SGD, module names
+   as torchvision's, eager, float32. Both start from the same weights, and their losses are compared before timing.
    Target: at least 1.15 times as fast.
-3. Our step in bfloat16 mixed precision against our step in float32.
+3. Our step in bfloat16 mixed precision against float32.
+
+    python bench/train_step.py [--batch N] [--steps N] [--rounds N] [--threads N] [--json]
+
+It prints images per second of both sides and their ratios.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ CPU = torch.device("cpu")
 
 
 class PlainBlock(nn.Module):
-    """The basic block with an option A shortcut, as papers' code has it."""
+    """Basic block with an option A shortcut: 3x3, BN, ReLU, 3x3, BN, add, ReLU."""
 
     def __init__(self, inner: int, outer: int, stride: int) -> None:
         super().__init__()
@@ -86,7 +90,7 @@ def our_network() -> ResNet:
 
 
 def our_step(batch: int, amp: torch.dtype | None = None) -> Callable[[], float]:
-    """The bare step: forward, loss, backward, update on one batch, as our loop has it set up."""
+    """The bare step (forward, loss, backward, update) on one batch, with the settings of our loop."""
     model = our_network()
     optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
     for group in optimizer.param_groups:
@@ -96,7 +100,7 @@ def our_step(batch: int, amp: torch.dtype | None = None) -> Callable[[], float]:
 
 
 def plain_step(batch: int) -> Callable[[], float]:
-    """The plain way, from the same weights."""
+    """The step of `PlainResNet20`, from the same weights."""
     model = PlainResNet20().train()
     model.load_state_dict(our_network().state_dict())
     optimizer = torch.optim.SGD(
@@ -126,7 +130,7 @@ def fixed_batch(batch: int) -> tuple[Tensor, Tensor]:
 
 
 def our_loop(batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
-    """An epoch of `steps` batches of the loop that `resnets.train` runs."""
+    """An epoch of `steps` batches of the loop of `resnets.train`."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * steps, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, batch * steps)
@@ -159,10 +163,10 @@ def repeated(step: Callable[[], float], steps: int, batch: int) -> Callable[[], 
 
 
 def check_same(one: Callable[[], float], other: Callable[[], float], tolerance: float) -> None:
-    """Both learn the same: the losses of three steps from the same weights agree."""
+    """Check that the losses of three steps from the same weights agree."""
     losses = [(one(), other()) for _ in range(3)]
     if any(abs(a - b) > tolerance * abs(b) for a, b in losses):
-        raise SystemExit(f"the two steps do not compute the same: losses {losses}")
+        raise SystemExit(f"both steps must compute the same; got losses {losses}")
 
 
 def measure(batch: int, steps: int, rounds: int) -> dict[str, Pair]:
@@ -175,7 +179,7 @@ def measure(batch: int, steps: int, rounds: int) -> dict[str, Pair]:
     ours, plain = our_step(batch), plain_step(batch)
     check_same(ours, plain, tolerance=2e-3)
     pair = compare(repeated(ours, steps, batch), repeated(plain, steps, batch), rounds=rounds)
-    results["our step against the plain way, float32"] = pair
+    results["our step against plain code, float32"] = pair
     mixed, full = our_step(batch, torch.bfloat16), our_step(batch)
     check_same(mixed, full, tolerance=0.05)
     pair = compare(repeated(mixed, steps, batch), repeated(full, steps, batch), rounds=rounds)
@@ -186,9 +190,9 @@ def measure(batch: int, steps: int, rounds: int) -> dict[str, Pair]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=10, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each turn")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, help="by default all cores")
+    parser.add_argument("--threads", type=int, help="(default: all cores)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.threads:
@@ -199,7 +203,7 @@ def main() -> None:
         print(json.dumps({"machine": machine(), "batch": options.batch, "pairs": pairs}, indent=2))
         return
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"resnet20_cifar, batch {options.batch}, images a second\n{HEAD}")
+    print(f"resnet20_cifar, batch {options.batch}, images per second\n{HEAD}")
     for name, pair in results.items():
         target = 0.92 if name.startswith("loop") else 1.15 if "plain" in name else None
         print(pair.line(name, target))

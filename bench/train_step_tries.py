@@ -1,7 +1,10 @@
-"""What else might make the training step faster, each against our own step as it is.
+"""Variants of the CPU train step, each against our own step (alternating A B, B A, ...).
 
-A ratio above 1 says that our step is faster than the try, below 1 that the try would help. `docs/performance.md` has
-the figures and what was concluded.
+A ratio above 1 means that our step is faster than the variant. Results and conclusions: docs/performance.md.
+
+    python bench/train_step_tries.py [VARIANT ...] [--batch N] [--steps N] [--rounds N] [--json]
+
+It prints images per second of both and their ratio for each variant.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ Step = Callable[[], float]
 
 
 def step_of(model: nn.Module, batch: int, *, layout: torch.memory_format = torch.channels_last, **sgd: bool) -> Step:
-    """A step of `model`, by default with our optimiser and layout."""
+    """A step of `model`; default: our optimizer and layout."""
     groups = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY)).param_groups
     kinds = {"fused": True} | ({"fused": False} | sgd if sgd else {})
     optimizer = torch.optim.SGD(
@@ -37,7 +40,7 @@ def step_of(model: nn.Module, batch: int, *, layout: torch.memory_format = torch
 
 
 def inside(manager: Callable[[], object], step: Step) -> Step:
-    """The step under a setting that holds only while it runs."""
+    """The step within a context manager that is entered for every call."""
 
     def run() -> float:
         with manager():  # type: ignore[attr-defined]
@@ -93,15 +96,15 @@ def keeping_gradients(batch: int) -> Step:
     return bare_step(model, optimizer, x.contiguous(memory_format=torch.channels_last), y, None)
 
 
-TRIES: dict[str, Callable[[int], Step]] = {
+VARIANTS: dict[str, Callable[[int], Step]] = {
     "NCHW": lambda n: step_of(
         our_network().to(memory_format=torch.contiguous_format), n, layout=torch.contiguous_format
     ),
     "NCHW images, channels-last weights": lambda n: step_of(our_network(), n, layout=torch.contiguous_format),
     "foreach SGD": lambda n: step_of(our_network(), n, foreach=True),
-    "SGD a tensor at a time": lambda n: step_of(our_network(), n, foreach=False),
+    "SGD, one tensor at a time": lambda n: step_of(our_network(), n, foreach=False),
     "torch.compile": lambda n: step_of(torch.compile(our_network()), n),
-    "ReLU in place the other way": lambda n: step_of(not_in_place(), n),
+    "ReLU, in-place inverted": lambda n: step_of(not_in_place(), n),
     "zero_grad(set_to_none=False)": keeping_gradients,
     "half the batch": lambda n: our_step(n // 2),
     "twice the batch": lambda n: our_step(2 * n),
@@ -115,24 +118,24 @@ BATCHES = {"half the batch": 0.5, "twice the batch": 2.0}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tries", nargs="*", help=f"all by default: {', '.join(TRIES)}")
+    parser.add_argument("variants", nargs="*", help=f"(default: all): {', '.join(VARIANTS)}")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=6, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each turn")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     pairs = {}
     if not options.json:
         print(", ".join(f"{key} {value}" for key, value in machine().items()))
-        print(f"resnet20_cifar, batch {options.batch}, images a second\n{HEAD}")
-    for name in options.tries or TRIES:
+        print(f"resnet20_cifar, batch {options.batch}, images per second\n{HEAD}")
+    for name in options.variants or VARIANTS:
         images = int(options.batch * BATCHES.get(name, 1.0))
         try:
-            other = repeated(TRIES[name](options.batch), options.steps, images)
+            other = repeated(VARIANTS[name](options.batch), options.steps, images)
             pair = compare(
                 repeated(our_step(options.batch), options.steps, options.batch), other, rounds=options.rounds
             )
-        except Exception as error:  # such as torch.compile without a compiler: the rest is still worth knowing
+        except Exception as error:  # such as torch.compile without a compiler: run the other variants
             reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             print(f"{name:44}failed: {reason}", file=sys.stderr)
             continue

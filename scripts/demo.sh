@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demonstration of `make run`: train a resnet20_cifar on scikit-learn's scanned digits, without a network.
-# Usage: scripts/demo.sh [folder of the resnets command] [options of resnets train]
+# Demo of `make run`: trains resnet20_cifar on scikit-learn's digits, without network access.
+# Usage: scripts/demo.sh [FOLDER of the resnets command (default: .venv/bin)] [options of resnets train]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-.venv/bin}
@@ -13,7 +13,7 @@ run=runs/$name
 
 say() { printf '\n$ resnets %s\n' "$*"; }
 
-# The digits have 8x8 pixels: at twice that, the last feature maps have 4x4 cells instead of 2x2. A fifth is held out.
+# The digits are 8x8; at 16x16 the last feature maps are 4x4 instead of 2x2. A fifth is held out for validation.
 train=(train digits --model resnet20_cifar --img-size 16 --val-fraction 0.2 --output runs --name "$name" "${@:2}")
 say "${train[@]}"
 "$bin/resnets" "${train[@]}"
@@ -26,12 +26,12 @@ say predict "$run/images" --model "$run"
 cat <<END
 
 Everything is in $run:
-  report.html   curves, confusion matrix and the most confident errors; open it in a browser
-  results.csv   one row per epoch
+  report.html   curves, confusion matrix and most confident errors; open it in a browser
+  results.csv   metrics per epoch
   best/         the model folder
-  images/       held-out digits as PNG files, each named after its class
+  images/       held-out digits as PNG files, named after their class
 
-Type next:
+Next:
   $bin/resnets info $run
   $bin/resnets train FOLDER    # your own images, as FOLDER/train/CLASS/*.jpg
   $bin/resnets --help

@@ -1,4 +1,4 @@
-"""Saves digits that a run held out as PNG files, for `resnets predict`: scripts/digit_images.py RUN."""
+"""Save held-out digits of a run as PNG files, for `resnets predict`. Usage: scripts/digit_images.py RUN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnets.train.config.train_config import read_args
 
 
 def main(run: Path) -> None:
-    """`RUN/images/CLASS.png`: the first image of each class among those that the run did not train on."""
+    """Write `RUN/images/CLASS.png`, the first validation image of each class."""
     args = read_args(run / "args.yaml")
     dataset = open_dataset(args.data, val_fraction=args.val_fraction, seed=args.seed)
     held_out = dataset.splits["val"]

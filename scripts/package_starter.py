@@ -1,6 +1,6 @@
-"""Puts a finished CIFAR-10 run into the package as the starter model: scripts/package_starter.py RUN TEST_DATA.
+"""Package a finished CIFAR-10 run as the starter model. Usage: scripts/package_starter.py RUN TEST_DATA.
 
-The run is chosen on its own held-out images; the test images are looked at here, once, for the model card.
+The run is selected on its validation images; the test images are evaluated only here, once, for the model card.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr
 
 
 def main(run: Path, test_data: Path) -> None:
-    """Save the run's best model as the starter, with its figures."""
+    """Save the run's best model as the starter, with its metrics."""
     bundle = read_folder(run / "best")
     held_out, test = evaluate(run), evaluate(run, test_data, split="test")
     provenance = bundle.provenance | {
-        "data": "CIFAR-10 (Krizhevsky 2009), training images: 45,000 to train on, 5,000 held out to choose by",
+        "data": "CIFAR-10 (Krizhevsky 2009), training images: 45,000 to train on, 5,000 held out for validation",
         "recipe": {"command": COMMAND, **bundle.provenance["recipe"]},
-        "figures": bundle.provenance["figures"] | _figures("val", held_out) | _figures("test_sample", test),
+        "figures": bundle.provenance["figures"] | _metrics("val", held_out) | _metrics("test_sample", test),
     }
     print(replace(bundle, provenance=provenance, license="Apache-2.0").save(STARTER))
 
 
-def _figures(name: str, evaluation: Evaluation) -> dict[str, float]:
-    low, high = evaluation.interval
+def _metrics(name: str, evaluation: Evaluation) -> dict[str, float]:
+    low, high = evaluation.top1_interval
     return {
         f"{name}_top1": evaluation.top1,
         f"{name}_top1_low": round(low, 4),

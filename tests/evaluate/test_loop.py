@@ -1,16 +1,19 @@
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from resnets.errors import DataError, ResnetsError, ShapeError
-from resnets.evaluate.loop import evaluate_model
+from resnets.evaluate.loop import Outputs, evaluate_model
 
 CLASSES = ("a", "b", "c")
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Net(nn.Module):
-    """Notes how it is run; answers a linear map of its input."""
+    """A linear map of its input; records the modes in which it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,23 +23,23 @@ class Net(nn.Module):
         self.seen: list[tuple[bool, bool, torch.dtype]] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.fc(self.norm(self.drop(x)))
+        y: Tensor = self.fc(self.norm(self.drop(x)))
         self.seen.append((self.training, torch.is_grad_enabled(), y.dtype))
         return y
 
 
-def batches(sizes=(4, 4, 2)):
+def batches(sizes: Sequence[int] = (4, 4, 2)) -> list[Batch]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(sum(sizes), 4, generator=generator)
     y = torch.randint(0, 3, (sum(sizes),), generator=generator)
-    places = torch.arange(100, 100 + sum(sizes))
-    return list(zip(x.split(sizes), y.split(sizes), places.split(sizes), strict=True))
+    indices = torch.arange(100, 100 + sum(sizes))
+    return list(zip(*(torch.split(tensor, list(sizes)) for tensor in (x, y, indices)), strict=True))
 
 
-def test_collects_every_image_in_order():
-    net, told = Net(), []
-    result = evaluate_model(net, batches(), CLASSES, on_batch=told.append)
-    assert told == [4, 4, 2]
+def test_collects_every_image_in_order() -> None:
+    net, counts = Net(), list[int]()
+    result = evaluate_model(net, batches(), CLASSES, on_batch=counts.append)
+    assert counts == [4, 4, 2]
     assert result.indices.tolist() == list(range(100, 110))
     assert result.labels.tolist() == torch.cat([y for _, y, _ in batches()]).tolist()
     assert result.logits.dtype == np.float32
@@ -46,16 +49,30 @@ def test_collects_every_image_in_order():
     assert result.classes == CLASSES
 
 
-def test_batch_size_changes_nothing():
+def test_batch_size_changes_nothing() -> None:
     net = Net()
     ones, tens = (evaluate_model(net, batches(sizes), CLASSES) for sizes in ((1,) * 10, (10,)))
     assert ones.loss == pytest.approx(tens.loss, rel=1e-6)
     assert (ones.predictions == tens.predictions).all()
 
 
-def test_runs_in_eval_mode_and_puts_each_mode_back():
+def test_outputs_of_several_processes_are_sorted_by_index() -> None:
+    net = Net()
+    whole = evaluate_model(net, batches(), CLASSES)
+    other: list[Outputs] = []
+    evaluate_model(net, batches()[1:], CLASSES, gather=lambda outputs: other.append(outputs) or [outputs])  # type: ignore[func-returns-value]
+    merged = evaluate_model(net, batches()[:1], CLASSES, gather=lambda outputs: [*other, outputs])
+    np.testing.assert_array_equal(merged.indices, whole.indices)
+    np.testing.assert_array_equal(merged.labels, whole.labels)
+    np.testing.assert_allclose(merged.logits, whole.logits, rtol=1e-6)
+    idle = evaluate_model(net, [], CLASSES, gather=lambda outputs: [outputs, *other])  # a process without batches
+    assert idle.indices.tolist() == list(range(104, 110))
+
+
+def test_runs_in_evaluation_mode_and_restores_each_mode() -> None:
     net = Net().train()
     net.norm.eval()  # a frozen batch norm in a network that trains
+    assert net.norm.running_mean is not None
     before = net.norm.running_mean.clone()
     evaluate_model(net, batches(), CLASSES)
     assert all(not training and not grad for training, grad, _ in net.seen)
@@ -63,23 +80,23 @@ def test_runs_in_eval_mode_and_puts_each_mode_back():
     assert torch.equal(net.norm.running_mean, before)
 
 
-def test_puts_the_mode_back_after_an_error_too():
+def test_restores_the_mode_after_an_error() -> None:
     net = Net().train()
     net.fc.weight.data.fill_(float("nan"))
-    with pytest.raises(ResnetsError, match="NaN ones for 4 of 4 images in a batch, first for image 100"):
+    with pytest.raises(ResnetsError, match=r"NaN .* 4 of 4 images .* image 100"):
         evaluate_model(net, batches(), CLASSES)
     assert net.training
     assert net.drop.training
 
 
-def test_infinite_logits_are_an_error():
+def test_infinite_logits_are_an_error() -> None:
     net = Net()
     net.fc.bias.data[1] = float("inf")
     with pytest.raises(ResnetsError, match="infinite"):
         evaluate_model(net, batches(), CLASSES)
 
 
-def test_amp_runs_in_the_given_type_and_answers_float32():
+def test_amp_computes_in_its_dtype_and_logits_are_float32() -> None:
     net = Net()
     result = evaluate_model(net, batches(), CLASSES, amp=torch.bfloat16)
     assert {dtype for _, _, dtype in net.seen} == {torch.bfloat16}
@@ -87,21 +104,21 @@ def test_amp_runs_in_the_given_type_and_answers_float32():
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_takes_indices_as_an_array_and_keeps_no_view_of_reused_buffers():
-    x, y, places = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), np.zeros(2, np.int64)
+def test_accepts_indices_as_an_array_and_copies_reused_buffers() -> None:
+    x, y, indices = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), np.zeros(2, np.int64)
 
-    def reusing():
+    def reusing() -> Iterator[tuple[Tensor, Tensor, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
         for step in range(3):
             y.fill_(step)
-            places[:] = step
-            yield x, y, places
+            indices[:] = step
+            yield x, y, indices
 
     result = evaluate_model(Net(), reusing(), CLASSES)
     assert result.labels.tolist() == result.indices.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_refuses_the_wrong_number_of_classes_and_no_images():
-    with pytest.raises(ShapeError, match=r"got \(4, 3\); check num_classes against the 2 classes"):
+def test_a_wrong_number_of_classes_and_no_images_are_rejected() -> None:
+    with pytest.raises(ShapeError, match=r"\(4, 3\).*num_classes.* 2 classes"):
         evaluate_model(Net(), batches(), ("a", "b"))
     with pytest.raises(DataError, match="at least one image"):
         evaluate_model(Net(), [], CLASSES)

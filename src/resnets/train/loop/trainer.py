@@ -17,7 +17,7 @@ from resnets.data.loader import make_batches
 from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
-from resnets.evaluate.results import ResultsRow, add_result, keep_results, read_results
+from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.model import Network
 from resnets.runtime.console import Console, counted
 from resnets.runtime.processes import World
@@ -175,7 +175,7 @@ class Trainer:
         return self._finish(next((one for one in caught if one is not None), None))
 
     def _open_records(self) -> None:
-        keep_results(self.run.results, self.progress.epoch)
+        truncate_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # of a run that was stopped; its presence says that all is done
         if self.config.tensorboard:
             self.tracker = Tracker(self.run.tensorboard, self.settings, self.progress.epoch)

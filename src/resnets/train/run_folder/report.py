@@ -16,9 +16,9 @@ from resnets.atomic import write_atomic
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.transform import decode_channels
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.report.curves import curves, rates
+from resnets.evaluate.report.confusion import plot_confusion
+from resnets.evaluate.report.curves import plot_curves, plot_rates
 from resnets.evaluate.report.page import Report, write_report
-from resnets.evaluate.report.plots import confusion
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.console import duration
 from resnets.train.config.resolve import Settings
@@ -45,15 +45,17 @@ def write_summary(
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
     spans = phase_spans(settings.config)
+    plots: dict[str, bytes] = {}
     if results:
-        write_atomic(run.plots / "curves.png", curves(results, spans=spans))
-        write_atomic(run.plots / "rates.png", rates(results, spans=spans))
+        plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
     if evaluation is not None:
-        write_atomic(run.plots / "confusion.png", confusion(evaluation.confusion, dataset.classes))
+        plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
         validation = dataset.splits["val"]
-        for mistake in evaluation.worst():
-            images[mistake.index] = _shown(validation, mistake.index, settings.preprocessing)
-            names[mistake.index] = validation.name(mistake.index)
+        for error in evaluation.most_confident_errors():
+            images[error.index] = _shown(validation, error.index, settings.preprocessing)
+            names[error.index] = validation.name(error.index)
+    for name, png in plots.items():
+        write_atomic(run.plots / f"{name}.png", png)
     config = settings.config
     write_report(
         run.report,
@@ -67,8 +69,7 @@ def write_summary(
             settings=asdict(config) | {"preprocessing": settings.preprocessing.to_dict()},
             data=_data(settings, dataset),
             splits=_counts(dataset),
-            results=results,
-            spans=spans,
+            plots=plots,
             evaluation=evaluation,
             images=images,
             names=names,
