@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -70,7 +71,7 @@ def no_denormals() -> Iterator[None]:
 
 @contextmanager
 def bfloat16_inside_convolutions() -> Iterator[None]:
-    settings = torch.backends.mkldnn.conv
+    settings = torch.backends.mkldnn.conv  # type: ignore[attr-defined]
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:
@@ -98,12 +99,14 @@ def keeping_gradients(batch: int) -> Step:
 
 VARIANTS: dict[str, Callable[[int], Step]] = {
     "NCHW": lambda n: step_of(
-        our_network().to(memory_format=torch.contiguous_format), n, layout=torch.contiguous_format
+        our_network().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+        n,
+        layout=torch.contiguous_format,
     ),
     "NCHW images, channels-last weights": lambda n: step_of(our_network(), n, layout=torch.contiguous_format),
     "foreach SGD": lambda n: step_of(our_network(), n, foreach=True),
     "SGD, one tensor at a time": lambda n: step_of(our_network(), n, foreach=False),
-    "torch.compile": lambda n: step_of(torch.compile(our_network()), n),
+    "torch.compile": lambda n: step_of(cast(nn.Module, torch.compile(our_network())), n),
     "ReLU, in-place inverted": lambda n: step_of(not_in_place(), n),
     "zero_grad(set_to_none=False)": keeping_gradients,
     "half the batch": lambda n: our_step(n // 2),
