@@ -15,6 +15,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -105,8 +106,7 @@ def run_command(*words: str) -> str:
     """What `resnets WORDS` prints, in 80 columns."""
     from resnets.cli import main
 
-    os.environ["COLUMNS"] = "80"
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+    with mock.patch.dict(os.environ, COLUMNS="80"), contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(words)
     if code != 0:
         raise RuntimeError(f"resnets {' '.join(words)} must succeed; got exit code {code}")
