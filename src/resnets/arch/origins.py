@@ -1,8 +1,8 @@
-"""Whose network a name means, where codebases use the same or nearly the same name for different ones.
+"""Origin of a name: the codebase whose network it means, where several use similar names for different networks.
 
-The rule: a bare name is torchvision's, and timm's where torchvision has none; `resnet_v1_50` and `resnet_v2_50` are
-spelt as TF-slim spells them, `se_resnet50` and `senet154` as Caffe's converters do, and each means what it means
-there; Keras's carry its name.
+A bare name is torchvision's, or timm's where torchvision has none. `resnet_v1_50` and `resnet_v2_50` are TF-slim's
+names, `se_resnet50` and `senet154` those of Caffe's converters, each with the meaning it has there. Keras's networks
+start with `keras_`.
 """
 
 from __future__ import annotations
@@ -93,5 +93,5 @@ ORIGINS: tuple[tuple[str, str], ...] = (
 
 
 def origin_of(name: str) -> str | None:
-    """One line: whose network `name` is, and what the others are called here; `None` where nobody differs."""
+    """One line: the origin of `name`, and the names of similar networks; `None` where all codebases agree."""
     return next((text for pattern, text in ORIGINS if re.fullmatch(pattern, name)), None)

@@ -1,4 +1,4 @@
-"""`resnets info`: a network's table of parts."""
+"""`resnets info`: table of a network's layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.describe import Description, LayerRow, describe
+from resnets.arch.describe import HEADINGS, Description, LayerRow, describe
 from resnets.arch.networks import NetworkConfig, config_from_dict, convert_overrides
 from resnets.arch.variants import get_config
 from resnets.cli.declared import flag
@@ -20,15 +20,10 @@ from resnets.options.grammar import parse_settings, parse_size
 
 NETWORK, PRINTED = "Network", "Output"
 
-COLUMNS = (
-    Column(title="name"),
-    Column(title="operations", fold=True),
-    Column(title="output", right=True),
-    Column(title="stride", right=True),
-    Column(title="field", right=True),
-    Column(title="params", right=True, rounds=True),
-    Column(title="MACs", right=True, rounds=True),
-)
+COLUMNS = [
+    Column(title=title, right=title not in HEADINGS[:2], fold=title == "operations", rounds=title in ("params", "MACs"))
+    for title in HEADINGS
+]
 
 
 _FIELDS = {field.name: field for field in options_of(ResNetConfig)}
@@ -58,10 +53,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print every layer as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Show a network's parts: operations, output shapes, strides, receptive fields, parameters and MACs.
+    """Show a network's layers: operations, output shapes, strides, receptive fields, parameters and MACs.
 
-    Output is channels x height x width; stride and field are in input pixels a side. MACs are multiply-adds for one
-    image; FLOPs are twice that.
+    Output is channels x height x width; stride and receptive field are in input pixels a side. MACs are
+    multiply-adds for one image; FLOPs are twice that.
     """
     named: dict[str, Any] = {
         "num_classes": num_classes,
