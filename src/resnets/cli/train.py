@@ -144,14 +144,14 @@ def _print(result: Any, as_json: bool) -> None:
 
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
-            f"stopped by {how} after {counted(len(result.results), 'epoch')}; go on:"
+            f"stopped by {how} after {counted(len(result.results), 'epoch')}; resume:"
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
         low, high = evaluation.interval
         print_text(
-            f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation images"
-            f" right (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+            f"best: epoch {result.best_epoch}, validation top-1 {100 * evaluation.top1:.2f} %"
+            f" ({evaluation.correct:,}/{len(evaluation):,}), 95 % interval {100 * low:.2f} to {100 * high:.2f}"
         )
     print_text(
         f"run folder  {result.folder}\n"
