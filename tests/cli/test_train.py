@@ -74,7 +74,7 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
         "train", images, "--pretrained", trained, "--epochs", 1, "--lr", "1e-6", "--output", tmp_path, "--name", "r"
     )
     assert code == 0, err
-    assert "100.00 % of 18" in out  # nothing was forgotten
+    assert "100.00 % (18/18)" in out  # nothing was forgotten
     assert f"starting from {trained}" in err
 
 

@@ -129,5 +129,5 @@ def test_measuring_by_several_is_measuring_by_one(count: int, batch_size: int, s
 
 
 def test_repeats_are_checked() -> None:
-    with pytest.raises(ConfigError, match="repeats must be .* at least 1; got 0"):
+    with pytest.raises(ConfigError, match=r"repeats must be .* at least 1; got 0"):
         Sampling(repeats=0)
