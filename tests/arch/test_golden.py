@@ -113,7 +113,7 @@ def test_keras(name: str) -> None:
 
 
 def test_cbam() -> None:
-    """pytorchcv counts 28,089,624: it has a bias in both layers of the gate for channels, as the authors' code."""
+    """pytorchcv counts 28,089,624: it has a bias in both layers of the channel gate, as the authors' code."""
     biases = sum(
         node.out_chans
         for path, node in walk(plan(get_config("cbamresnet50")))

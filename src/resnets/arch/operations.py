@@ -109,9 +109,9 @@ def _gate(node: Gate) -> str:
         reach = next(layer.kernel for _, layer in walk(node) if isinstance(layer, ChannelConv))
         return f"ECA over {reach} channels"
     if node.kind == "spatial":
-        return "gate for places: mean and max over channels, 7x7 conv, batch norm"
+        return "spatial gate: mean and max over channels, 7x7 conv, batch norm"
     if node.kind == "channel":
-        return f"gate for channels: mean and max, {_widths(node)}"
+        return f"channel gate: mean and max, {_widths(node)}"
     return f"squeeze and excitation {_widths(node)}"
 
 

@@ -102,9 +102,9 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         squeezed = {"spatial": (2, *signal.shape[1:]), "channel": (signal.shape[0], 1, 2)}.get(
             node.kind, (signal.shape[0], 1, 1)
         )
-        places = node.kind == "spatial"
-        gate = run(children(node), Signal(squeezed, signal.receptive_field if places else None, signal.stride))
-        result = Signal(signal.shape, gate.receptive_field if places else signal.receptive_field, signal.stride)
+        spatial = node.kind == "spatial"
+        gate = run(children(node), Signal(squeezed, signal.receptive_field if spatial else None, signal.stride))
+        result = Signal(signal.shape, gate.receptive_field if spatial else signal.receptive_field, signal.stride)
     else:
         parts = {id(child): name for name, child in children(node)}
 

@@ -18,6 +18,6 @@ against them, `yaml_text` reads YAML. To declare options, annotate each field of
             ...
 
 `Beta = Annotated[float, Interval(ge=0, lt=1)]` bounds each item of a tuple. Bounds do not apply to `None`. Help pages
-show the first sentence of `Doc` and the default, or `DefaultText` where the default says too little.
+show the first sentence of `Doc` and the default, or `DefaultText` where the default needs explanation.
 Constructing the dataclass checks types and bounds; `validate` also accepts text, as files and command lines have it.
 """

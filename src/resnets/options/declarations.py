@@ -70,7 +70,7 @@ class Option:
     choices: tuple[str, ...]
 
     def summary(self, *, list_choices: bool = False) -> str:
-        """First sentence of the documentation, the choices if wanted, and the default if it says something."""
+        """First sentence of the documentation, the choices if wanted, and the default unless it is none or false."""
         text = re.split(r"(?<! al)\. ", self.help)[0].rstrip(".")
         if list_choices and self.choices:
             text += f": {listed([*self.choices])}"

@@ -109,7 +109,7 @@ class AugmentConfig(Options):
 
     @property
     def recolours(self) -> bool:
-        """Whether anything is asked for that takes images of bytes, grey or RGB: a policy, jitter or greyscale."""
+        """Whether a policy, color_jitter or grayscale is enabled, which require 8-bit grayscale or RGB images."""
         return self.policy != "none" or any(self.color_jitter) or self.grayscale > 0
 
 
