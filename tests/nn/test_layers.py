@@ -140,7 +140,7 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
     )
     last = f"layer{len(config.depths)}"
     records = {r.path: r for r in trace(plan(config), (config.in_chans, 64, 64))}
-    field = records[last].result.field
+    field = records[last].result.receptive_field
     assert field is not None
     if field < 150:  # an image that holds the whole field
         assert reach(config, last, 2 * field + 3) == field
@@ -148,5 +148,5 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
 
 def test_receptive_field_of_resnet20() -> None:
     config = get_config("resnet20_cifar")
-    assert trace(plan(config), (3, 32, 32))[-1].result.field is None
+    assert trace(plan(config), (3, 32, 32))[-1].result.receptive_field is None
     assert reach(config, "layer3", 180) == 81

@@ -263,7 +263,7 @@ class _VGGReader(_Reader):
 
 
 def squeezed(width: int, reduction: int, step: int) -> int:
-    """Channels that attention squeezes `width` to: as `BlockMaker` has it, which the filling checks."""
+    """Channels that attention squeezes `width` to: as `arch.blocks` has it, which the filling checks."""
     if step > 1:
         return max(step, int(width / reduction + step / 2) // step * step)
     return max(math.floor(width / reduction), 1)
