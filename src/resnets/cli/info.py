@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from resnets.arch.describe import Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig, config_from_dict
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.overrides import parse_overrides, parse_size
-from resnets.arch.variants import get_config
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
-from resnets.errors import ConfigError, WeightsError
+from resnets.weights.resolve import Reference, resolve
 
 NETWORK, PRINTED = "Network", "Output"
 
@@ -75,12 +73,12 @@ def run(
     }
     overrides = parse_overrides(settings or []) | {key: value for key, value in named.items() if value is not None}
     size = None if img_size is None else parse_size(img_size)
-    folder = Path(model).is_dir() or len(Path(model).parts) > 1
-    if folder or overrides:
-        config = _read_folder(Path(model)) if folder else get_config(model)
-        table = describe(config.with_overrides(**overrides), size)
-    else:
+    reference = resolve(model)
+    if reference.kind == "variant" and not overrides:
         table = describe(model, size)
+    else:
+        config = reference.read_config() or _config_from_tensors(reference)
+        table = describe(config.with_overrides(**overrides), size)
     for warning in table.warnings:
         warn(warning)
     title = _title(model, table, bool(overrides))
@@ -94,20 +92,12 @@ def run(
         print_table(COLUMNS, lines, ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"])
 
 
-def _read_folder(folder: Path) -> NetworkConfig:
-    """The network of a model folder (its `config.json`) or a run folder (its `best` model, else its `last`)."""
-    from resnets.weights.folder.config_json import read_config
+def _config_from_tensors(reference: Reference) -> NetworkConfig:
+    """The network of a weights file or of timm's folder; imports torch."""
+    from resnets.weights.folder.bundle import Bundle
+    from resnets.weights.open import open_model
 
-    places = (folder, folder / "best", folder / "last")
-    path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
-    if path is None:
-        raise WeightsError(
-            f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass one of these"
-        )
-    try:
-        return config_from_dict(read_config(path)["resnets"]["config"])
-    except (ConfigError, KeyError, TypeError) as error:
-        raise WeightsError(f"config.json must describe a network; {error} in {path}; write the folder again") from None
+    return open_model(reference, Bundle).model.config  # type: ignore[no-any-return]
 
 
 def _title(model: str, table: Description, changed: bool) -> str:

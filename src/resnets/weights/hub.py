@@ -149,7 +149,8 @@ def _download(url: str, path: Path, sha256: str, progress: ProgressCallback) -> 
         time.sleep(0.2 * attempt)
     kept = f" ({part.stat().st_size:,} bytes are kept; the next try resumes there)" if part.is_file() else ""
     raise WeightsError(
-        f"{path.name} must be downloaded; {url} failed: {reason}{kept}; check the connection, or put the file at {path} by hand"
+        f"{path.name} must be downloaded; {url} failed: {reason}{kept}; check the connection, or put the file at "
+        f"{path} by hand"
     )
 
 

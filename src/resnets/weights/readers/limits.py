@@ -50,7 +50,7 @@ def as_tensor(name: str, array: Any, where: Path | str) -> Tensor:
     """
     array = np.asarray(array)
     if array.dtype.kind not in "biuf":
-        raise WeightsError(f"weights are arrays of numbers; {where} has {name} as {array.dtype}; convert it first")
+        raise WeightsError(f"weights are arrays of numbers; {name} in {where} is {array.dtype}; convert it first")
     try:
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError:
