@@ -32,7 +32,7 @@ CASES += [("resnetblur50", options) for options in OPTIONS[:-1]]
 
 
 def check_maps(config: NetworkConfig, height: int = 64, width: int = 96) -> None:
-    """Each map is as `feature_info` says, however many are chosen, and those of the whole network."""
+    """Each map has the shape in `feature_info`, however many are chosen, and those of the whole network."""
     torch.manual_seed(0)
     model = build_model(config).eval()
     x = torch.randn(1, config.in_chans, height, width)

@@ -126,7 +126,7 @@ def reach(config: ResNetConfig, stage: str, side: int) -> int:
     x = torch.ones(1, config.in_chans, side, side, dtype=torch.float64, requires_grad=True)
     model.double()(x)
     cells = outputs[0].shape[-1]
-    outputs[0][0, :, cells // 2, cells // 2].sum().backward()
+    outputs[0][0, :, cells // 2, cells // 2].sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return int(x.grad[0].abs().sum(0).gt(0).any(0).sum())
 
@@ -148,5 +148,6 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
 
 def test_receptive_field_of_resnet20() -> None:
     config = get_config("resnet20_cifar")
+    assert isinstance(config, ResNetConfig)
     assert trace(plan(config), (3, 32, 32))[-1].result.field is None
     assert reach(config, "layer3", 180) == 81

@@ -1,4 +1,4 @@
-"""Descriptions read off our own keys: everything that tensors show, for every network of the family."""
+"""Configs detected from our own keys: every field that tensors determine, for every network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnets.weights.detect_config import detect_config
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.slots import slots
 
-# What no tensor shows.
+# Fields that no tensor determines.
 HIDDEN = {
     "antialias",
     "attention_round",
@@ -43,14 +43,14 @@ def shapes_of(config: NetworkConfig) -> Shapes:
     return {slot.key: slot.shape for slot in slots(plan(config))}
 
 
-def seen(config: NetworkConfig) -> dict[str, Any]:
-    """What must be read: all that is not hidden."""
+def visible_fields(config: NetworkConfig) -> dict[str, Any]:
+    """Fields that must be detected."""
     return {name: value for name, value in vars(config).items() if name not in HIDDEN}
 
 
 def check(config: NetworkConfig) -> None:
     found = detect_config(shapes_of(config), "here")
-    expected = seen(config)
+    expected = visible_fields(config)
     defaults = vars(type(config)())
     for name, value in expected.items():
         if name in found.ambiguous:
@@ -111,7 +111,7 @@ def test_every_option(block: str, pre_activation: bool, option: dict[str, Any]) 
 @pytest.mark.parametrize("ibn", [("a", "a", ""), ("b", "", ""), ("a", "b", "a"), ("", "", "b")])
 def test_instance_norms_by_stage(ibn: tuple[Any, ...]) -> None:
     for block in ("basic", "bottleneck"):
-        check(ResNetConfig(block=block, depths=(2, 1, 2), widths=(64, 128, 256), ibn=ibn))  # type: ignore[arg-type]
+        check(ResNetConfig(block=block, depths=(2, 1, 2), widths=(64, 128, 256), ibn=ibn))
 
 
 @pytest.mark.parametrize(("groups", "group_width"), [(1, 64), (32, 4), (64, 4), (1, 128), (8, 24)])
@@ -124,7 +124,7 @@ def test_cardinality(groups: int, group_width: int, reduce_first: int) -> None:
 
 def test_biases_without_a_norm_are_seen() -> None:
     for block in ("basic", "bottleneck"):
-        check(ResNetConfig(block=block, pre_activation=True, conv_bias="unnormed"))  # type: ignore[arg-type]
+        check(ResNetConfig(block=block, pre_activation=True, conv_bias="unnormed"))
 
 
 def test_shortcut_norm_is_seen() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
@@ -259,3 +260,24 @@ def test_real_weights_classify_as_published(
         with torch.inference_mode():
             correct += int((model(x.permute(0, 3, 1, 2)).argmax(1) == label).sum())
     assert correct == expected
+
+
+def test_min_filled(tmp_path: Path) -> None:
+    tensors, state = foreign(get_config("resnet18", num_classes=5), "torchvision")
+    tensors["extra.weight"] = torch.ones(3)
+    del tensors["layer4.1.conv2.weight"]
+    tensors["layer4.1.bn2.weight"] = torch.ones(7)
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="missing"):
+        import_weights(tmp_path / "w.safetensors", min_filled=1, variant="resnet18")
+    with pytest.raises(WeightsError, match=r"90\.00% of the network must come from the file; .* gives 78\.\d\d%"):
+        import_weights(tmp_path / "w.safetensors", min_filled=0.9, variant="resnet18")
+    part, report = import_weights(tmp_path / "w.safetensors", min_filled=0.7, variant="resnet18")
+    assert report.missing == ("layer4.1.conv2.weight", "layer4.1.bn2.weight")
+    assert set(report.unexpected) == {"extra.weight", "layer4.1.bn2.weight"}
+    assert 0.78 < report.filled < 0.79
+    assert report.notes[-1] == "2 tensors start fresh"
+    assert torch.equal(part.state_dict()["layer4.1.conv1.weight"], state["layer4.1.conv1.weight"])
+    assert part.state_dict()["layer4.1.bn2.weight"].unique().tolist() == [1]
+    with pytest.raises(ConfigError, match=r"share in \[0, 1\]; got 1\.5"):
+        import_weights(tensors, min_filled=1.5)

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from resnets.arch.config import ResNetConfig
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.nn.model import FeatureExtractor, ResNet
+from resnets.nn.model import FeatureExtractor, Network
 from resnets.weights import resolve as references
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import save_bundle
-from resnets.weights.open import load_bundle
+from resnets.weights.open import load_bundle, open_model
 from resnets.weights.resolve import resolve
 from tests.weights.networks import create_network, randomized
 
@@ -28,7 +28,7 @@ def folder(bundle: Bundle, tmp_path: Path) -> Path:
     return save_bundle(bundle, tmp_path / "m")
 
 
-def resnet18(**options: Any) -> ResNet:
+def resnet18(**options: Any) -> Network:
     return randomized(get_config("resnet18", **{"num_classes": 4, **options}))
 
 
@@ -121,6 +121,30 @@ def test_input_of_other_channels(tmp_path: Path) -> None:
         load_bundle(tmp_path / "four.safetensors")
 
 
+def test_configs_are_read_without_tensors(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
+    assert resolve("resnet50").read_config() == get_config("resnet50")
+    assert resolve("resnet50.tv2_in1k").read_config() == get_config("resnet50")
+    assert resolve(folder).read_config() == bundle.config
+    (tmp_path / "w.pth").touch()
+    assert resolve(tmp_path / "w.pth").read_config() is None
+    (folder / "config.json").write_text('{"architecture": "resnet18"}')  # timm's
+    assert resolve(folder).read_config() is None
+
+
+def test_options_for_our_own_folder_are_errors(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="got variant, last_stride"):
+        open_model(resolve(folder), Bundle, variant="resnet18", options={"last_stride": 1})
+
+
+def test_a_subclass_of_the_bundle_can_be_opened(folder: Path, tmp_path: Path) -> None:
+    class Own(Bundle):
+        pass
+
+    torch.save(resnet18().state_dict(), tmp_path / "w.pth")
+    for reference in (folder, tmp_path / "w.pth"):
+        assert isinstance(open_model(resolve(reference), Own).bundle, Own)
+
+
 # create_model
 
 
@@ -130,7 +154,7 @@ def test_fresh_networks_have_the_requested_config() -> None:
     assert model.config == get_config("resnet18", num_classes=5, in_chans=1, output_stride=16, drop_rate=0.1)
     assert model.training
     config = ResNetConfig(block="basic", depths=(1,), widths=(16,), stem_width=16)
-    assert create_model(config, num_classes=3).config.num_classes == 3
+    assert create_network(config, num_classes=3).num_classes == 3
     assert create_model("resnet18", pretrained=False, num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
 
 

@@ -45,13 +45,12 @@ def cached(url: str) -> Path:
     return cache_folder() / url.rpartition("/")[2]
 
 
-def fetch(url: str, sha256: str, *, progress: ProgressCallback | None = None) -> Path:
+def fetch(url: str, sha256: str) -> Path:
     """Path in the cache of the file of `url`, which is downloaded if it is not there.
 
     Args:
         url: of the file; its last part is its name.
         sha256: the hash that it must have, or its first digits.
-        progress: called as bytes arrive; default: a bar in a terminal, lines elsewhere.
 
     Raises:
         WeightsError: no connection (the message has the URL and the path to put the file by hand), another hash, or
@@ -64,7 +63,7 @@ def fetch(url: str, sha256: str, *, progress: ProgressCallback | None = None) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             if not path.is_file():  # another process may have downloaded it meanwhile
-                _download(url, path, sha256, progress or _show_progress(path.name))
+                _download(url, path, sha256, _show_progress(path.name))
             elif not _has_hash(path, sha256):
                 raise WeightsError(
                     f"{path.name} must have a SHA-256 of {sha256}...; {path} has another; delete it, or put the "

@@ -18,7 +18,7 @@ from resnets.weights.detect_config import DetectedConfig, detect_config
 from resnets.weights.dialects import Dialect, get_dialect, matching_dialects
 from resnets.weights.dialects.axes import Shapes, torch_shape
 
-__all__ = ["AmbiguousError", "Identification", "UnsupportedNetworkError", "identify"]
+__all__ = ["Identification", "identify"]
 
 # Fields in which codebases differ under one variant name.
 BLOCK_DETAILS = (
@@ -31,10 +31,6 @@ BLOCK_DETAILS = (
     "shortcut_norm",
 )
 FEATURE_MAP = {"num_classes": 0, "global_pool": "none"}  # of a network that outputs its last map
-
-
-class AmbiguousError(WeightsError):
-    """Tensors that fit more than one network."""
 
 
 class UnsupportedNetworkError(WeightsError):
@@ -100,7 +96,7 @@ def identify(
             f"{each.dialect.name} ({', '.join(f'{name}={vars(each.config).get(name)!r}' for name in names)})"
             for each in (one, other)
         )
-        raise AmbiguousError(f"the keys must be of one dialect; in {where} they read as {both}; pass dialect=")
+        raise WeightsError(f"the keys must be of one dialect; in {where} they read as {both}; pass dialect=")
     return found[0]
 
 
@@ -259,7 +255,7 @@ def _no_dialect(errors: list[Exception], where: str) -> Exception:
     )
 
 
-def _ambiguous(family: str, known: dict[str, Any], left: dict[str, tuple[Any, ...]], where: str) -> AmbiguousError:
+def _ambiguous(family: str, known: dict[str, Any], left: dict[str, tuple[Any, ...]], where: str) -> WeightsError:
     """The networks that remain, by name where they have one, and the options that decide between them."""
     choices = {name: values for name, values in left.items() if values}
     names: list[str] = []
@@ -271,4 +267,4 @@ def _ambiguous(family: str, known: dict[str, Any], left: dict[str, tuple[Any, ..
         names += [name] if name else []
     options = " and ".join(f"{name}= ({' or '.join(map(repr, v)) or 'a number'})" for name, v in left.items())
     fits = f", such as {' or '.join(names)}" if names else ""
-    return AmbiguousError(f"the tensors fit more than one network{fits}; in {where}; pass variant=, or {options}")
+    return WeightsError(f"the tensors fit more than one network{fits}; in {where}; pass variant=, or {options}")

@@ -91,9 +91,7 @@ def open_model(
             "train it, or pass `starter`, a weights file, a model folder or a run folder"
         )
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
-    if reference.kind == "named":
-        return _open_named(reference, kind, arguments)
-    if reference.kind == "file":
+    if reference.kind in ("named", "file"):
         return _open_file(reference, path, kind, arguments)
     place = current_folder(path)
     values = read_json(place / CONFIG)
@@ -115,46 +113,36 @@ def load_bundle(reference: str | Path) -> Bundle:
     return open_model(resolve(reference), Bundle).require_bundle()
 
 
-def _open_named(reference: Reference, kind: type[AnyBundle], arguments: dict[str, Any]) -> OpenedModel[AnyBundle]:
-    weights = get_weights(reference.text)
-    variant = weights.variant if arguments["variant"] == "auto" else arguments["variant"]
-    model, report = import_weights(fetch(weights.url, weights.sha256), **arguments | {"variant": variant})
-    provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
-    if weights.top1 is not None:
-        provenance["metrics"] = {"imagenet top-1": weights.top1 / 100}
-    bundle = kind(
-        model=model,
-        preprocessing=weights.preprocessing,
-        classes=tuple(map(str, range(model.num_classes))),
-        name=weights.variant,
-        license=weights.license,
-        provenance=provenance,
-    )
-    return OpenedModel(reference=reference, model=model, report=report, bundle=bundle)
-
-
 def _open_file(
     reference: Reference, path: Path, kind: type[AnyBundle], arguments: dict[str, Any]
 ) -> OpenedModel[AnyBundle]:
+    weights = get_weights(reference.text) if reference.kind == "named" else None
+    if weights is not None:
+        path = fetch(weights.url, weights.sha256)
+        if arguments["variant"] == "auto":
+            arguments["variant"] = weights.variant
     model, report = import_weights(path, **arguments)
-    preprocessing = _usual_preprocessing(model.config, report.dialect)
-    bundle = None
-    if preprocessing is not None:
+    opened = OpenedModel[AnyBundle](reference=reference, model=model, report=report, bundle=None)
+    preprocessing = weights.preprocessing if weights else _usual_preprocessing(model.config, report.dialect)
+    if preprocessing is None:
+        return opened
+    if weights is None:
         note = f"classes are numbered, and preprocessing is assumed from the {report.dialect} dialect"
-        bundle = kind(
-            model=model,
-            preprocessing=preprocessing,
-            classes=tuple(map(str, range(model.num_classes))),
-            name=report.variant,
-            provenance={
-                "weights": str(path),
-                "import": report.to_dict(),
-                "note": f"the file states neither classes nor preprocessing: {note}",
-            },
-        )
-    return OpenedModel(
-        reference=reference, model=model, report=report, bundle=bundle, preprocessing_assumed=bundle is not None
+        provenance: dict[str, Any] = {"weights": str(path), "import": report.to_dict()}
+        provenance["note"] = f"the file states neither classes nor preprocessing: {note}"
+    else:
+        provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
+        if weights.top1 is not None:
+            provenance["metrics"] = {"imagenet top-1": weights.top1 / 100}
+    bundle = kind(
+        model=model,
+        preprocessing=preprocessing,
+        classes=tuple(map(str, range(model.num_classes))),
+        name=weights.variant if weights else report.variant,
+        license=weights.license if weights else "unknown",
+        provenance=provenance,
     )
+    return replace(opened, bundle=bundle, preprocessing_assumed=weights is None)
 
 
 def _usual_preprocessing(config: NetworkConfig, dialect: str) -> Preprocessing | None:

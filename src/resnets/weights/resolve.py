@@ -24,7 +24,7 @@ from resnets.errors import UnknownNameError, WeightsError
 from resnets.weights.folder.config_json import network_config, read_config, read_json
 from resnets.weights.folder.storage import CONFIG, TENSORS, current_folder, is_model_folder
 from resnets.weights.hub import cached
-from resnets.weights.readers.suffixes import SUFFIXES
+from resnets.weights.readers import SUFFIXES
 from resnets.weights.registry import NAMED_WEIGHTS, get_weights
 
 __all__ = ["STARTER", "Reference", "resolve"]

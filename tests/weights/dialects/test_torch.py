@@ -157,7 +157,7 @@ def test_feature_maps_of_timm(flat: bool) -> None:
         assert [info["num_chs"] for info in model.feature_info] == [tensor.shape[1] for tensor in maps]
         assert all(not key.startswith("stages") for key in report.dropped)
     with pytest.raises(ConfigError, match="features_only=True"):
-        import_weights(tensors, dialect="timm", out_indices=(1,))
+        import_weights(tensors, dialect="timm", out_indices=(1,))  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_options_without_a_counterpart_are_refused() -> None:
     tensors = empty_tensors(get_config("resnet50"), "timm")
     for options in ({"global_pool": "catavgmax"}, {"act_layer": "silu"}, {"block_args": {"x": 1}}, {"aa_layer": ["a"]}):
         with pytest.raises(ConfigError, match="no other has a counterpart"):
-            import_weights(tensors, dialect="timm", **options)  # type: ignore[arg-type]
+            import_weights(tensors, dialect="timm", **options)
     with pytest.raises(UnknownNameError, match="timm option"):
         import_weights(tensors, dialect="timm", replace_stride_with_dilation=None)
 

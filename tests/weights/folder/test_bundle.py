@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import resource
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnets.arch.networks import config_from_dict
-from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.preprocessing import Channels, Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
@@ -64,10 +66,9 @@ def test_a_folder_read_back_is_bit_identical(bundle: Bundle, tmp_path: Path) -> 
 )
 def test_every_kind_of_network_comes_back(name: str, overrides: dict[str, Any], tmp_path: Path) -> None:
     model = build_model(get_config(name, **overrides))
-    channels = "L" if model.config.in_chans == 1 else "RGB"
-    preprocessing = Preprocessing(
-        size=(64, 48), channels=channels, mean=(0.5,) * len(channels), std=(0.5,) * len(channels)
-    )
+    channels: Channels = "L" if model.config.in_chans == 1 else "RGB"
+    mean = (0.5,) * model.config.in_chans
+    preprocessing = Preprocessing(size=(64, 48), channels=channels, mean=mean, std=mean)
     bundle = Bundle(model=model, preprocessing=preprocessing, classes=tuple(map(str, range(model.num_classes))))
     back = read_bundle(save_bundle(bundle, tmp_path / "m"))
     assert back.config == model.config
@@ -204,7 +205,7 @@ def test_a_tensor_of_another_type_is_refused(bundle: Bundle, tmp_path: Path) -> 
 def test_nothing_is_drawn_at_random_on_reading(bundle: Bundle, tmp_path: Path) -> None:
     folder = save_bundle(bundle, tmp_path / "m")
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         drawn: tuple[str, ...] = ()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -214,7 +215,7 @@ def test_nothing_is_drawn_at_random_on_reading(bundle: Bundle, tmp_path: Path) -
                 self.drawn += (str(func),)
             return result
 
-    with Watch() as watch:
+    with Watch() as watch:  # type: ignore[no-untyped-call]
         state = torch.get_rng_state()
         read_bundle(folder)
         assert torch.equal(torch.get_rng_state(), state)
@@ -225,7 +226,7 @@ def test_nothing_is_drawn_at_random_on_reading(bundle: Bundle, tmp_path: Path) -
 
 def test_saving_replaces_a_model_and_leaves_nothing_beside_it(bundle: Bundle, tmp_path: Path) -> None:
     save_bundle(bundle, tmp_path / "m")
-    bundle.model.get_submodule("fc").bias.data.fill_(5)  # type: ignore[union-attr]
+    bundle.model.get_parameter("fc.bias").data.fill_(5)
     save_bundle(bundle, tmp_path / "m")
     assert read_bundle(tmp_path / "m").model.state_dict()["fc.bias"].tolist() == [5, 5, 5]
     assert os.listdir(tmp_path) == ["m"]
@@ -257,16 +258,16 @@ def test_a_killed_save_leaves_a_loadable_model(
 
     save_bundle(bundle, tmp_path / "m")
     before = bundle.model.state_dict()["fc.bias"].tolist()
-    bundle.model.get_submodule("fc").bias.data.fill_(5)  # type: ignore[union-attr]
+    bundle.model.get_parameter("fc.bias").data.fill_(5)
     with monkeypatch.context() as patch:
-        patch.setattr(folders.shutil, "rmtree", lambda *_, **__: None)  # a dead program clears nothing up
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed program cleans up nothing
         if dies_at == "writing":
             patch.setattr(folders, "flush", die)
         elif dies_at == "between the renames":
             rename = Path.replace
             patch.setattr(Path, "replace", lambda self, to: die() if to.name == "m" else rename(self, to))
         else:
-            patch.setattr(folders.shutil, "rmtree", die)
+            patch.setattr(shutil, "rmtree", die)
         with pytest.raises(KilledError):
             save_bundle(bundle, tmp_path / "m")
     assert (tmp_path / "m").exists() == (dies_at != "between the renames")
@@ -300,8 +301,8 @@ def test_missing_permission_is_an_error(bundle: Bundle, tmp_path: Path, monkeypa
     def refuse(**_: object) -> str:  # root, as whom tests may run, is allowed everything
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(folders.tempfile, "mkdtemp", refuse)
-    with pytest.raises(WeightsError, match="Permission denied; .*choose another folder"):
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(WeightsError, match=r"Permission denied; .*choose another folder"):
         save_bundle(bundle, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 

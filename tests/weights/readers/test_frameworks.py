@@ -268,18 +268,18 @@ def test_onnx(tmp_path: Path, name: str, folded: bool) -> None:
 def test_onnx_by_names(tmp_path: Path) -> None:
     """Attention is not read off a graph; names are, where the norms were not folded."""
     pytest.importorskip("onnx")
-    model = randomized(get_config("seresnet50", **NARROW))  # type: ignore[arg-type]
+    model = randomized(get_config("seresnet50", **NARROW))
     exported(model, tmp_path / "w.onnx", folded=False)
     found, report = import_weights(tmp_path / "w.onnx", variant="seresnet50", **NARROW)
     assert same(found.state_dict(), model.state_dict())
-    assert any("taken by name" in note for note in report.notes)
+    assert any("read by name" in note for note in report.notes)
     exported(model, tmp_path / "w.onnx", folded=True)
     refused(tmp_path / "w.onnx", "plain residual network, or keep its weights' names")
 
 
 def test_hostile_onnx(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    exported(randomized(ONNX["resnet20"]), tmp_path / "w.onnx", folded=False, size=32)  # type: ignore[arg-type]
+    exported(randomized(ONNX["resnet20"]), tmp_path / "w.onnx", folded=False, size=32)
     data = (tmp_path / "w.onnx").read_bytes()
     (tmp_path / "w.onnx").write_bytes(data[: len(data) // 2])
     refused(tmp_path / "w.onnx", "damaged or no ONNX file")

@@ -14,11 +14,10 @@ from resnets.weights.dialects.cadene import CADENE
 from resnets.weights.dialects.keras import KERAS
 from resnets.weights.dialects.kerastutorial import KERASTUTORIAL
 from resnets.weights.dialects.numbered import MLPERF, TFOFFICIAL
-from resnets.weights.dialects.onnx import ONNX
 from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
 from resnets.weights.dialects.slim import SLIM
 from resnets.weights.dialects.timm import TIMM
-from resnets.weights.dialects.torchvision import AKAMASTER, LAODAOGUIZHONG, RESNETS, TORCHVISION
+from resnets.weights.dialects.torchvision import AKAMASTER, LAODAOGUIZHONG, ONNX, RESNETS, TORCHVISION
 from resnets.weights.report import shorten
 
 __all__ = ["DIALECTS", "Dialect", "get_dialect", "matching_dialects"]

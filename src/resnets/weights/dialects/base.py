@@ -31,13 +31,24 @@ from resnets.weights.dialects.axes import Layout, Shapes
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.slots import TENSOR_NAMES, Role, slots
 
-__all__ = ["Dialect", "Option", "has_component", "rename_to"]
+__all__ = ["KERAS_ROLES", "Dialect", "Option", "has_component", "layer_of", "rename_to"]
 
 Option = Callable[[Any], dict[str, Any]]
 """Converts an option's value, as a codebase writes it, to config fields."""
 
 CONFIG_FIELDS = tuple(dict.fromkeys(field.name for kind in (ResNetConfig, VGGConfig) for field in fields(kind)))
 SAME_PATHS = KeyTable(keep=True)
+
+# Names of variables in Keras and TensorFlow, whose norms count no steps: no role `count`.
+KERAS_ROLES: dict[Role, str] = {
+    "kernel": "kernel",
+    "matrix": "kernel",
+    "bias": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "mean": "moving_mean",
+    "var": "moving_variance",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +59,12 @@ class Dialect:
         name: value of `dialect=`.
         description: the codebase, for people.
         matches: whether a set of tensor names may be of this dialect.
-        layout: axis order of its tensors.
+        layout: axis order of its tensors. Names are `path.tensor` in torch, `layer/variable` in TensorFlow, where
+            `:0` may follow.
         table: key table for tensors with these names and shapes. Called with the file's names when a file is read
             and with our keys when one is written.
-        roles: its name of the tensor of each role; roles without one are not stored.
-        separator: what stands between a module's path and the tensor's name.
+        roles: its name of the tensor of each role, if they are not torch's or Keras's by `layout`; roles without a
+            name are not stored.
         clean: normalises a name before the table is consulted.
         defaults: config fields that tensors leave open and that are the same in all of its networks.
         infer_defaults: the same, where they depend on the detected fields; `None` for a network that the codebase
@@ -71,9 +83,8 @@ class Dialect:
     matches: Callable[[frozenset[str]], bool]
     layout: Layout = "torch"
     table: Callable[[Shapes], KeyTable] = lambda shapes: SAME_PATHS
-    roles: Mapping[Role, str] = field(default_factory=lambda: TENSOR_NAMES)
-    separator: str = "."
-    clean: Callable[[str], str] = str
+    roles: Mapping[Role, str] | None = None
+    clean: Callable[[str], str] = lambda name: name.removesuffix(":0")
     defaults: Mapping[str, Any] = field(default_factory=dict)
     infer_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda fields: {}
     variants: str = ".*"
@@ -86,11 +97,12 @@ class Dialect:
         """Our key for each of the file's names that the table has."""
         cleaned = {name: self.clean(name) for name in shapes}
         table = self.table({cleaned[name]: shape for name, shape in shapes.items()})
-        tensors = {theirs: TENSOR_NAMES[role] for role, theirs in self.roles.items()}
+        separator, roles = self._spelling
+        tensors = {theirs: TENSOR_NAMES[role] for role, theirs in roles.items()}
         paths: dict[str, str | None] = {}
         keys: dict[str, str] = {}
         for name in shapes:
-            path, _, tensor = cleaned[name].rpartition(self.separator)
+            path, _, tensor = cleaned[name].rpartition(separator)
             if path not in paths:
                 paths[path] = table.ours(path)
             if (ours := paths[path]) and tensor in tensors:
@@ -101,11 +113,18 @@ class Dialect:
         """The dialect's name for each of our keys; keys that it has no name for are left out."""
         every = list(slots(plan))
         table = self.table({slot.key: slot.shape for slot in every})
+        separator, roles = self._spelling
         names: dict[str, str] = {}
         for slot in every:
-            if slot.role in self.roles and (path := table.theirs(slot.path)) is not None:
-                names[slot.key] = f"{path}{self.separator}{self.roles[slot.role]}"
+            if slot.role in roles and (path := table.theirs(slot.path)) is not None:
+                names[slot.key] = f"{path}{separator}{roles[slot.role]}"
         return names
+
+    @property
+    def _spelling(self) -> tuple[str, Mapping[Role, str]]:
+        """The separator between path and tensor, and the names of roles."""
+        separator, roles = (".", TENSOR_NAMES) if self.layout == "torch" else ("/", KERAS_ROLES)
+        return separator, self.roles or roles
 
     def kernels(self, plan: Node) -> dict[str, int]:
         """Our keys of linear layers that the dialect stores as convolutions, to the kernel's side in cells."""
@@ -140,6 +159,11 @@ class Dialect:
 def rename_to(field: str) -> Option:
     """Option with the meaning of a config field of another name."""
     return lambda value: {field: value}
+
+
+def layer_of(name: str) -> str:
+    """Name of the layer that a TensorFlow variable belongs to."""
+    return name.rpartition("/")[0]
 
 
 def has_component(names: Iterable[str], part: str) -> bool:

@@ -17,8 +17,7 @@ from typing import Any
 
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, rename_to
-from resnets.weights.dialects.keras_names import KERAS_ROLES, clean, layer_of
+from resnets.weights.dialects.base import Dialect, layer_of, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 
 __all__ = ["CAFFE_PREPROCESSING", "INCEPTION_PREPROCESSING", "KERAS"]
@@ -114,9 +113,6 @@ KERAS = Dialect(
     matches=_matches,
     layout="tensorflow",
     table=_table,
-    roles=KERAS_ROLES,
-    separator="/",
-    clean=clean,
     infer_defaults=_infer_defaults,
     variants=r"keras_.*",
     options={"include_top": _include_top, "pooling": _pooling, "classes": rename_to("num_classes")},

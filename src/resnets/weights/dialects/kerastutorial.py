@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect
+from resnets.weights.dialects.base import Dialect, layer_of
 from resnets.weights.dialects.keras import CAFFE_PREPROCESSING
-from resnets.weights.dialects.keras_names import KERAS_ROLES, clean, layer_of
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
 __all__ = ["KERASTUTORIAL"]
@@ -73,9 +72,6 @@ KERASTUTORIAL = Dialect(
     matches=lambda names: {"res2a_branch2a", "bn2a_branch2a"} <= {layer_of(name) for name in names},
     layout="tensorflow",
     table=_table,
-    roles=KERAS_ROLES,
-    separator="/",
-    clean=clean,
     defaults={
         "norm_eps": 1e-3,
         "stem_pool": "max_valid",

@@ -2,7 +2,7 @@
 
 Both name their layers `conv2d conv2d_1 ... batch_normalization batch_normalization_1 ... dense`. Numbers may begin
 anywhere (a program that builds two networks keeps counting), so only their order counts: the file's layers are
-sorted by number, and kernel sizes tell where blocks and stages begin.
+sorted by number, and kernel sizes show where blocks and stages begin.
 
 | | shortcut's convolution | its norm | biases | epsilon |
 |---|---|---|---|---|
@@ -19,8 +19,7 @@ from typing import Any
 
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect
-from resnets.weights.dialects.keras_names import KERAS_ROLES, clean, layer_of
+from resnets.weights.dialects.base import Dialect, layer_of
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 from resnets.weights.dialects.slim import VGG_PREPROCESSING
 
@@ -174,9 +173,6 @@ TFOFFICIAL = Dialect(
     matches=lambda names: _counts_layers(names) and not _has_biases(names),
     layout="tensorflow",
     table=_official_table,
-    roles=KERAS_ROLES,
-    separator="/",
-    clean=clean,
     defaults={
         "stride_in": "3x3",
         "stride_unit": "first",
@@ -196,9 +192,6 @@ MLPERF = Dialect(
     matches=lambda names: _counts_layers(names) and _has_biases(names),
     layout="tensorflow",
     table=_cifar_table,
-    roles=KERAS_ROLES,
-    separator="/",
-    clean=clean,
     defaults={
         "norm_eps": 1e-3,
         "shortcut": "B",

@@ -13,13 +13,13 @@ from typing import Any
 
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, Option
+from resnets.weights.dialects.base import KERAS_ROLES, Dialect, Option
 from resnets.weights.dialects.keras import INCEPTION_PREPROCESSING
-from resnets.weights.dialects.keras_names import SLIM_ROLES, clean
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
 __all__ = ["SLIM", "VGG_PREPROCESSING"]
 
+SLIM_ROLES = {**KERAS_ROLES, "kernel": "weights", "matrix": "weights", "bias": "biases"}
 UNIT = re.compile(r"(?:.*/)?block\d{1,4}/unit_\d{1,4}/bottleneck_v[12]/.*")
 VGG_PREPROCESSING = {"value_range": (0, 255), "mean": (123.68, 116.78, 103.94), "std": (1, 1, 1)}
 
@@ -73,8 +73,6 @@ SLIM = Dialect(
     layout="tensorflow",
     table=_table,
     roles=SLIM_ROLES,
-    separator="/",
-    clean=clean,
     defaults={
         "stride_in": "3x3",
         "stride_unit": "last",

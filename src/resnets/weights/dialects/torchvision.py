@@ -17,7 +17,7 @@ from resnets.errors import ConfigError
 from resnets.weights.dialects.base import Dialect, has_component, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 
-__all__ = ["AKAMASTER", "LAODAOGUIZHONG", "RESNETS", "TORCHVISION", "TRUNK", "V15_DEFAULTS"]
+__all__ = ["AKAMASTER", "LAODAOGUIZHONG", "ONNX", "RESNETS", "TORCHVISION", "TRUNK", "V15_DEFAULTS"]
 
 TRUNK = frozenset({"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"})
 V15_DEFAULTS = {"stride_in": "3x3", "norm_eps": 1e-5}
@@ -35,13 +35,13 @@ def _replace_stride_with_dilation(value: Any) -> dict[str, Any]:
         (False, True, True): 8,
         (True, True, True): 4,
     }
-    wanted = (False, False, False) if value is None else tuple(value) if isinstance(value, list | tuple) else value
-    if wanted not in choices:
+    flags = (False, False, False) if value is None else tuple(value) if isinstance(value, list | tuple) else value
+    if flags not in choices:
         raise ConfigError(
             f"replace_stride_with_dilation is three booleans, no True before a False; got {value!r}; "
             "pass, for example, [False, False, True]"
         )
-    return {"output_stride": choices[wanted]}
+    return {"output_stride": choices[flags]}
 
 
 def _infer_torchvision(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -80,6 +80,14 @@ RESNETS = Dialect(
     defaults=V15_DEFAULTS,
     infer_defaults=lambda fields: {"stem_pool": "max"} if fields.get("stem", "3x3") != "3x3" else {},
     variants="",  # names mean what `variants.py` has
+)
+
+# The ONNX reader gives a graph's weights our names, and reads config fields off the graph.
+ONNX = Dialect(
+    name="onnx",
+    description="the ONNX reader, which names a graph's weights as this library does",
+    matches=lambda names: False,  # only the reader assigns it
+    defaults={"stride_in": "3x3", "norm_eps": 1e-5, "shortcut": "B", "padding": "symmetric"},
 )
 
 AKAMASTER = Dialect(

@@ -35,14 +35,6 @@ KERAS_1 = {
 ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError("a Keras file", "keras") from error
-    return h5py
-
-
 def read_keras(path: Path) -> Unwrapped:
     """Read the tensors of a Keras file, and config fields from the model's description.
 
@@ -50,7 +42,10 @@ def read_keras(path: Path) -> Unwrapped:
         MissingExtraError: h5py is not installed.
         WeightsError: damaged, without weights, with links to other files, or larger than itself.
     """
-    h5py = _h5py()
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError("a Keras file", "keras") from error
     try:
         if zipfile.is_zipfile(path):
             weights, config = _unpack(path)

@@ -28,7 +28,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
             entries = archive.infolist()
             headers = {entry.filename: _header(archive, entry, path) for entry in entries}
             if len(headers) != len(entries):
-                raise WeightsError(f"a name stands for one array; {path} has some twice; save it again")
+                raise WeightsError(f"each name has one array; {path} has some twice; save it again")
             sizes = [(name, shape, dtype.itemsize) for name, (shape, dtype, _) in headers.items()]
             check_sizes(sizes, path, path.stat().st_size)
         with np.load(path, allow_pickle=False) as arrays:

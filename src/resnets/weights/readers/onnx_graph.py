@@ -51,7 +51,7 @@ class Graph:
         self.ops = [op for op in ops if op.kind not in PASS_THROUGH | SHAPE_ARITHMETIC]
         self.makers = {self.value(op.out): op for op in self.ops}
         if len(inputs) != 1 or len(outputs) != 1:
-            raise_unknown(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
+            raise UnknownGraphError(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
         self.input, self.output = inputs[0], self.value(outputs[0])
         self.readers: dict[str, list[Op]] = {}
         for op in self.ops:
@@ -84,7 +84,3 @@ class Graph:
             if len(self.readers.get(value, ())) > 1:
                 break
         return value, ops
-
-
-def raise_unknown(why: str) -> None:
-    raise UnknownGraphError(why)

@@ -55,7 +55,7 @@ class _Reader:
         sums = [op for op in graph.ops if op.kind == "Add" and len(graph.sources(op)) == 2]
         if not sums:
             raise UnknownGraphError("no two paths are added anywhere: no residual network")
-        pre_activation = self._is_pre_activation(sums[0])
+        pre_activation = not self._ends_in_relu(sums[0])
         blocks, before = list[Block](), list[Op]()
         value = ""
         for number, total in enumerate(sums):
@@ -70,13 +70,9 @@ class _Reader:
                 cut = max(i for i, op in enumerate(before) if op.kind == "BatchNormalization")
                 before, tail = before[:cut], before[cut:]
             blocks.append(Block(pre=tail, body=block.body, shortcut=block.shortcut))
-            value = graph.value(total.out)
-            if not pre_activation:
-                if [op.kind for op in graph.readers.get(value, [])] != ["Relu"]:
-                    raise UnknownGraphError("a sum is not followed by ReLU alone")
-                value = graph.value(graph.readers[value][0].out) if number + 1 < len(sums) else value
-            if not pre_activation and number + 1 < len(sums):
-                value = graph.value(total.out)  # `path_to` reads back over the ReLU
+            value = graph.value(total.out)  # `path_to` of the next block follows its ReLU back to here
+            if not pre_activation and not self._ends_in_relu(total):
+                raise UnknownGraphError("a sum is not followed by ReLU alone")
         self._stem(before, pre_activation)
         self._stages(blocks, pre_activation)
         self._head(graph.value(sums[-1].out), pre_activation)
@@ -86,8 +82,8 @@ class _Reader:
         self._unfold()
         return self.found
 
-    def _is_pre_activation(self, total: Op) -> bool:
-        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] != ["Relu"]
+    def _ends_in_relu(self, total: Op) -> bool:
+        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] == ["Relu"]
 
     def _block(self, total: Op) -> tuple[Block, str]:
         paths = [self._side(value) for value in self.graph.sources(total)]
