@@ -163,7 +163,7 @@ def test_a_head_of_fixed_windows() -> None:
     maps = wide.forward_features(torch.randn(1, 3, 128, 128))
     expected = maps.reshape(1, 256, 2, 2, 2, 2).mean((3, 5)).flatten(1)  # channel, row of windows, column
     assert torch.allclose(wide.forward_head(maps, pre_logits=True), expected, atol=1e-6)
-    with pytest.raises(ShapeError, match="takes images of one size, 128x128 here; got one whose windows give 256"):
+    with pytest.raises(ShapeError, match="takes images of 128x128; got one whose windows give 256"):
         wide(x)
 
 

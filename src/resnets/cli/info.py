@@ -9,8 +9,8 @@ import typer
 from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.overrides import parse_overrides, parse_size
+from resnets.arch.variants import get_config
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
-from resnets.weights.resolve import Reference, resolve
 
 NETWORK, PRINTED = "Network", "Output"
 
@@ -73,12 +73,11 @@ def run(
     }
     overrides = parse_overrides(settings or []) | {key: value for key, value in named.items() if value is not None}
     size = None if img_size is None else parse_size(img_size)
-    reference = resolve(model)
-    if reference.kind == "variant" and not overrides:
+    config = _read_config(model)
+    if config is None and not overrides:
         table = describe(model, size)
     else:
-        config = reference.read_config() or _config_from_tensors(reference)
-        table = describe(config.with_overrides(**overrides), size)
+        table = describe((config or get_config(model)).with_overrides(**overrides), size)
     for warning in table.warnings:
         warn(warning)
     title = _title(model, table, bool(overrides))
@@ -92,8 +91,15 @@ def run(
         print_table(COLUMNS, lines, ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"])
 
 
-def _config_from_tensors(reference: Reference) -> NetworkConfig:
-    """The network of a weights file or of timm's folder; imports torch."""
+def _read_config(model: str) -> NetworkConfig | None:
+    """Config of a model reference; `None` for a network's name. Imports torch if only tensors determine it."""
+    from resnets.weights.resolve import resolve
+
+    reference = resolve(model)
+    if reference.kind == "variant":
+        return None
+    if (config := reference.read_config()) is not None:
+        return config
     from resnets.weights.folder.bundle import Bundle
     from resnets.weights.open import open_model
 

@@ -108,7 +108,9 @@ class Network(nn.Module):
             ConfigError: an index that does not exist, or `stop_early` without `intermediates_only`.
         """
         if stop_early and not intermediates_only:
-            raise ConfigError("stop_early computes no last feature map; got intermediates_only=False; pass True")
+            raise ConfigError(
+                "stop_early computes no last feature map; got intermediates_only=False; pass intermediates_only=True"
+            )
         check_input(x, self.config.in_chans)
         selected, places = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
