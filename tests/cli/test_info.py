@@ -113,14 +113,17 @@ def test_a_small_input_warns_on_stderr(command: Command) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["resnet5O"], "unknown model; got 'resnet5O'; did you mean resnet50"),
+        (
+            ["resnet5O"],
+            "unknown model: no network, file or folder has this name; got 'resnet5O'; did you mean resnet50",
+        ),
         (["resnet21_cifar"], "CIFAR depth must be 6n+2; got 21; nearest are 20 and 26"),
         (["resnet18", "--img-size", "big"], "a size is N or HEIGHTxWIDTH in pixels; got 'big'"),
         (["resnet18", "--norm", "layer"], "norm must be batch, group or frozen_batch; got 'layer'"),
         (["resnet18", "--set", "dephts=1"], "unknown model option; got 'dephts'; did you mean depths"),
         (["resnet18", "--output-stride", "16", "--last-stride", "2"], "last_stride=2 keeps the output stride at 32"),
         (["resnet20_cifar", "--norm", "group"], "norm_groups must divide every width; got 32 for a width of 16"),
-        (["no/such/folder"], "a model folder holds config.json, a run folder best/config.json; got no/such/folder"),
+        (["no/such/folder"], "a model is required; no/such/folder does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -133,13 +133,13 @@ def _report(done: Conversion) -> Iterable[str]:
 
     report = done.report
     assert report is not None
-    yield f"  dialect   {report.dialect}: {get_dialect(report.dialect).whose}"
+    yield f"  dialect   {report.dialect}: {get_dialect(report.dialect).description}"
     yield f"  filled    {report.filled:.2%}"
     if report.assumed:
         yield "  assumed   as the dialect has it, for tensors do not tell; --set says otherwise"
         for name, value in report.assumed.items():
             yield f"            {f'{name}={value}':<24}{WHY.get(name, 'the same tensors fit another value')}"
-    if done.assumed_preprocessing and done.preprocessing is not None:
+    if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
         yield f"  images  {preprocessing.channels} {size}, mean {mean}: usual for {report.dialect}, not in the file"

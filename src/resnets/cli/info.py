@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import HEADINGS, Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig, config_from_dict, convert_overrides
+from resnets.arch.networks import NetworkConfig, convert_overrides
 from resnets.arch.variants import get_config
 from resnets.cli.declared import flag
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
-from resnets.errors import ConfigError, WeightsError
 from resnets.options.declarations import options_of
 from resnets.options.grammar import parse_settings, parse_size
 
@@ -70,12 +68,11 @@ def run(
     given = parse_settings(settings or (), "stem_width=32") | {k: v for k, v in named.items() if v is not None}
     overrides = convert_overrides(given)
     size = None if img_size is None else parse_size(img_size)
-    folder = Path(model).is_dir() or len(Path(model).parts) > 1
-    if folder or overrides:
-        config = _read_folder(Path(model)) if folder else get_config(model)
-        table = describe(config.with_overrides(**overrides), size)
-    else:
+    config = _read_config(model)
+    if config is None and not overrides:
         table = describe(model, size)
+    else:
+        table = describe((config or get_config(model)).with_overrides(**overrides), size)
     for warning in table.warnings:
         warn(warning)
     title = _title(model, table, bool(overrides))
@@ -89,20 +86,19 @@ def run(
         print_table(COLUMNS, lines, ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"])
 
 
-def _read_folder(folder: Path) -> NetworkConfig:
-    """The network of a model folder (its `config.json`) or a run folder (its `best` model, else its `last`)."""
-    from resnets.weights.folder.config_json import read_config
+def _read_config(model: str) -> NetworkConfig | None:
+    """Config of a model reference; `None` for a network's name. Imports torch if only tensors determine it."""
+    from resnets.weights.resolve import resolve
 
-    places = (folder, folder / "best", folder / "last")
-    path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
-    if path is None:
-        raise WeightsError(
-            f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass one of these"
-        )
-    try:
-        return config_from_dict(read_config(path)["resnets"]["config"])
-    except (ConfigError, KeyError, TypeError) as error:
-        raise WeightsError(f"config.json must describe a network; {error} in {path}; write the folder again") from None
+    reference = resolve(model)
+    if reference.kind == "variant":
+        return None
+    if (config := reference.read_config()) is not None:
+        return config
+    from resnets.weights.folder.bundle import Bundle
+    from resnets.weights.open import open_model
+
+    return open_model(reference, Bundle).model.config  # type: ignore[no-any-return]
 
 
 def _title(model: str, table: Description, changed: bool) -> str:
