@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.transform import fill_bytes, normalise, prepare
+from resnets.data.transform import fill_values, normalise, prepare
 from resnets.errors import DataError
 
 PLAIN = Preprocessing(size=(8, 8), crop_pct=1)
@@ -64,8 +64,8 @@ def test_border_pads_with_the_mean_colour() -> None:
 
 
 def test_fill_follows_the_value_range() -> None:
-    assert fill_bytes(replace(PLAIN, value_range=(-1, 1), mean=(0, -1, 1))) == (128, 0, 255)
-    assert fill_bytes(replace(PLAIN, value_range=(0, 255), mean=(3, 4, 300))) == (3, 4, 255)
+    assert fill_values(replace(PLAIN, value_range=(-1, 1), mean=(0, -1, 1))) == (128, 0, 255)
+    assert fill_values(replace(PLAIN, value_range=(0, 255), mean=(3, 4, 300))) == (3, 4, 255)
 
 
 def test_nothing_to_do_gives_the_same_array() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from resnets import api
-from resnets.data.cores import available_cores
+from resnets.data.workers import available_cores
 from resnets.data.sampler import batch_bounds
 from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from resnets.data.decode.image import decode, header
-from resnets.data.decode.jpeg import read_jpeg
+from resnets.data.decode.image import decode, read_header
+from resnets.data.decode.jpeg import read_jpeg_header
 from resnets.errors import ImageError
 
 BAD = [
@@ -69,7 +69,7 @@ def test_odd_images_decode(shared_data: Path) -> None:
         assert colour.dtype == grey.dtype == np.uint8
         assert colour.shape == (*grey.shape[:2], 3)
         assert grey.shape[2] == 1
-        assert colour.shape[:2] == header(path.read_bytes())[:2]
+        assert colour.shape[:2] == read_header(path.read_bytes())[:2]
 
 
 def test_orientation_of_real_files(shared_data: Path) -> None:
@@ -91,8 +91,8 @@ def test_orientation_is_obeyed_in_every_format(form: str, number: int) -> None:
     pixels = decode(content, "RGB")
     assert np.array_equal(pixels, np.asarray(expected))
     assert pixels.shape[:2] == ((64, 48) if number >= 5 else (48, 64))
-    assert header(content)[:2] == pixels.shape[:2]
-    jpeg = read_jpeg(content)
+    assert read_header(content)[:2] == pixels.shape[:2]
+    jpeg = read_jpeg_header(content)
     assert (jpeg.upright if jpeg else None) == (pixels.shape[:2] if form == "JPEG" else None)
 
 
@@ -106,7 +106,7 @@ def test_damaged_exif_does_not_matter() -> None:
 def test_a_jpeg_cut_anywhere_is_an_error_and_never_grey() -> None:
     content = encode(smooth(), "JPEG", quality=90)
     whole = decode(content, "RGB")
-    for end in [b"", b"\xff\xd9"]:  # cut short, and cut short but properly ended
+    for end in [b"", b"\xff\xd9"]:  # truncated, and truncated but properly ended
         for length in range(1, len(content) - 2):
             try:
                 pixels = decode(content[:length] + end, "RGB")
@@ -158,7 +158,7 @@ def test_16_bits_are_scaled_and_not_clipped() -> None:
         content = encode(deep, form)
         assert np.array_equal(decode(content, "L")[:, :, 0], expected)
         assert np.array_equal(decode(content, "RGB"), np.repeat(expected[:, :, None], 3, axis=2))
-        assert header(content) == (2, 4, "L", "uint16")
+        assert read_header(content) == (2, 4, "L", "uint16")
     pgm = b"P5 4 2 65535\n" + deep.astype(">u2").tobytes()
     assert np.array_equal(decode(pgm, "L")[:, :, 0], expected)
 

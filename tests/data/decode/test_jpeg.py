@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.decode.jpeg import decode_jpeg, read_jpeg
-from resnets.data.decode.jpeg_frame import read_frame, upper_rows
+from resnets.data.decode.jpeg import decode_jpeg, read_frame, read_jpeg_header, upper_rows
 from resnets.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
@@ -23,9 +22,9 @@ def jpeg(mode: str = "RGB", **options: Any) -> bytes:
 
 
 def rows_of(content: bytes, rows: int | None, reduce: int = 1) -> np.ndarray:
-    header = read_jpeg(content)
+    header = read_jpeg_header(content)
     assert header is not None
-    pixels = decode_jpeg(content, header, grey=True, where="it", reduce=reduce, rows=rows)
+    pixels = decode_jpeg(content, header, grayscale=True, where="it", reduce=reduce, rows=rows)
     assert pixels is not None
     return pixels
 
@@ -62,7 +61,7 @@ def test_frame(mode: str) -> None:
     content = jpeg(mode, comment=b"x" * 300)
     frame = read_frame(content)
     assert frame is not None
-    assert (frame.height, frame.width, frame.may_stop) == (90, 70, True)
+    assert frame.may_stop
     assert content[frame.height_at : frame.height_at + 2] == (90).to_bytes(2, "big")
     assert content[frame.scan_at : frame.scan_at + 2] == b"\xff\xda"
     assert Image.open(io.BytesIO(upper_rows(content, frame, 33))).size == (70, 33)
@@ -104,7 +103,7 @@ def test_damage_in_the_rows_that_are_wanted_is_an_error() -> None:
 
 
 def test_what_is_no_jpeg() -> None:
-    assert read_jpeg(b"\x89PNG") is None
-    assert read_jpeg(b"\xff\xd8\xff") is None
+    assert read_jpeg_header(b"\x89PNG") is None
+    assert read_jpeg_header(b"\xff\xd8\xff") is None
     assert read_frame(b"") is None
-    assert read_jpeg(jpeg("CMYK")) is None
+    assert read_jpeg_header(jpeg("CMYK")) is None

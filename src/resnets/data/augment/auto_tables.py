@@ -1,4 +1,4 @@
-"""What the automatic policies choose from, as their papers and first implementations list it.
+"""Tables of the automatic policies, as their papers and first implementations list them.
 
 AutoAugment: 25 pairs of (operation, probability, strength from 0 to 9); operations without an amount have strength 0.
 """

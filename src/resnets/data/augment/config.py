@@ -1,4 +1,4 @@
-"""What training does to images, as data. `data.augment` and `data.vary` carry it out."""
+"""Options of random augmentation, as data. `geometric`, `random_crop` and `photometric` carry them out."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training images are varied: where pixels come from, then the policy, then colours, then erasing.
+    """Random augmentation of training images: geometry, then the policy, then colours, then erasing.
 
     Args:
-        pad: pixels added on every side before a crop of the original size (4 for CIFAR); 0 for none.
-        pad_mode: what the added pixels show: `zero` (black), `reflect`, or `mean` (the mean colour).
-        hflip: mirror left and right with probability 1/2.
-        vflip: mirror top and bottom with probability 1/2.
-        cutout: side of a square, in pixels, filled with the mean colour at a random place; 0 for none.
-        scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no
+        pad: pixels added on every side before a random crop of the original size (4 for CIFAR); 0 for none.
+        pad_mode: content of the added pixels: `zero` (black), `reflect`, or `mean` (the mean colour).
+        hflip: flip horizontally with probability 1/2.
+        vflip: flip vertically with probability 1/2.
+        cutout: side in pixels of a square at a random position, filled with the mean colour; 0 for none.
+        scale: (least, most) share of the image's area that a random resized crop takes, in (0, 1]; None for no
             such crop (the preprocessing's own resize and crop is used then). ImageNet's is (0.08, 1).
-        ratio: width / height of that crop, (least, most).
-        policy: operations picked at random, see `data.policy`: `randaugment` (timm's form), `trivialaugment`
-            (TrivialAugment Wide), `autoaugment` or `none`; `parse_policy` reads timm's short form.
+        ratio: (least, most) width / height of that crop.
+        policy: random operations, see `augment.auto`: `randaugment` (timm's form), `trivialaugment` (TrivialAugment
+            Wide), `autoaugment` or `none`; `parse_policy` reads timm's short form.
         policy_ops: operations that RandAugment picks for an image, with replacement.
-        policy_magnitude: RandAugment's, 0 to 10.
-        policy_std: standard deviation of the normal noise on that magnitude; infinite: uniform from 0 to it.
-        policy_prob: probability that RandAugment carries out an operation it picked: timm's 0.5; the paper's is 1.
-        policy_increasing: RandAugment's operations do more as the magnitude grows (timm's `inc1`); else some do less,
-            as in the first TensorFlow code.
-        policy_set: the data set whose AutoAugment policy is taken, `imagenet` or `cifar10`.
-        policy_filter: how sheared, shifted and rotated images are interpolated.
-        color_jitter: how far brightness, contrast and saturation may go, each a factor from [1 - j, 1 + j] and
-            at least 0; hue, a turn of [-j, j] of the colour circle, j at most 1/2; 0 for none. In random order.
-        grayscale: probability of an image without colours.
+        policy_magnitude: RandAugment's magnitude, 0 to 10.
+        policy_std: standard deviation of normal noise on that magnitude; infinite: uniform from 0 to it.
+        policy_prob: probability that RandAugment applies an operation it picked: timm's 0.5; the paper's is 1.
+        policy_increasing: every RandAugment operation gets stronger as the magnitude grows (timm's `inc1`);
+            otherwise some get weaker, as in the first TensorFlow code.
+        policy_set: the data set whose AutoAugment policy is used, `imagenet` or `cifar10`.
+        policy_filter: interpolation of shear, translation and rotation.
+        color_jitter: strengths of brightness, contrast, saturation and hue, 0 for none. The first three are factors
+            from [max(0, 1 - j), 1 + j]; hue is a rotation of [-j, j] turns, j at most 1/2. In random order.
+        grayscale: probability of conversion to grayscale.
         random_erasing: probability of random erasing.
-        erasing_scale: share of the image's area erased, (least, most).
-        erasing_ratio: height / width of what is erased, (least, most).
+        erasing_scale: (least, most) share of the image's area erased.
+        erasing_ratio: (least, most) height / width of an erased rectangle.
         erasing_fill: `mean` colour, `black`, or `noise`: every value normal around the mean colour, with a standard
             deviation of a quarter of the value range (timm's `pixel` mode, which works on normalised images).
-        erasing_count: up to so many places are erased in an image, which share the area between them.
+        erasing_count: maximum number of rectangles per image, which share the area between them.
     """
 
     pad: int = 0
@@ -119,11 +119,11 @@ class AugmentConfig:
             )
 
     @property
-    def varies(self) -> bool:
-        """Whether `data.vary` has anything to do: a policy, jitter, greyscale or erasing."""
+    def photometric(self) -> bool:
+        """Whether any photometric option is on: policy, colour jitter, grayscale or random erasing."""
         return self.recolours or self.random_erasing > 0
 
     @property
     def recolours(self) -> bool:
-        """Whether anything is asked for that takes images of bytes, grey or RGB: a policy, jitter or greyscale."""
+        """Whether an option is on that needs 8-bit grayscale or colour images: policy, colour jitter or grayscale."""
         return self.policy != "none" or any(self.color_jitter) or self.grayscale > 0
