@@ -71,12 +71,9 @@ def test_a_pickle_is_empty() -> None:
 def test_arrays_are_writable_and_aligned() -> None:
     array = BufferPool().empty((3, 5, 2), np.float32)
     array[:] = 1
-    assert (array.shape, array.dtype, array.flags.c_contiguous, array.flags.aligned) == (
-        (3, 5, 2),
-        np.float32,
-        True,
-        True,
-    )
+    assert (array.shape, array.dtype.name) == ((3, 5, 2), "float32")
+    assert array.flags.c_contiguous
+    assert array.flags.aligned
     assert array.sum() == 30
 
 

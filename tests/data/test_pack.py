@@ -264,7 +264,9 @@ pack(open_dataset(sys.argv[1], val_fraction=0), Path(sys.argv[2]), workers=1, pr
 
 
 def test_a_class_that_loses_its_last_training_image_stops_it(pets: Dataset, tmp_path: Path) -> None:
-    owl = next(Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2))
+    owl = next(
+        Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2).tolist()
+    )
     owl.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that can be decoded; repair the data$"):
         pack(pets, tmp_path / "packed", workers=1, skip_bad=True)

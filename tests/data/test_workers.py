@@ -204,7 +204,12 @@ def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_threads_return_results_in_order_and_do_not_run_far_ahead() -> None:
     started: list[int] = []
-    results = map_threads(lambda number: started.append(number) or -number, range(100), 2)
+
+    def negate(number: int) -> int:
+        started.append(number)
+        return -number
+
+    results = map_threads(negate, range(100), 2)
     assert [next(results) for _ in range(3)] == [0, -1, -2]
     assert len(started) < 20
     results.close()

@@ -39,14 +39,16 @@ def do(name: str, image: Image.Image, amount: float = 0.0, resample: str = "near
 def blend(away: Pixels, pixels: Pixels, factor: float) -> Pixels:
     """From `away` through the image and beyond, as bytes: fractions are cut off."""
     mixed = np.float32(away) + np.float32(factor) * (np.float32(pixels) - np.float32(away))
-    return np.clip(mixed, 0, 255).astype(np.uint8).astype(int)
+    clipped: Pixels = np.clip(mixed, 0, 255).astype(np.uint8).astype(int)
+    return clipped
 
 
 def luma(pixels: Pixels) -> Pixels:
     """ITU-R 601 in 16-bit fixed point."""
     if pixels.ndim == 2:
         return pixels
-    return (pixels @ np.array([19595, 38470, 7471]) + 0x8000) >> 16
+    weighted: Pixels = (pixels @ np.array([19595, 38470, 7471]) + 0x8000) >> 16
+    return weighted
 
 
 def grey(pixels: Pixels) -> Pixels:
@@ -123,7 +125,7 @@ def fetched(pixels: Pixels, y: Pixels, x: Pixels, fill: Pixels) -> Pixels:
     """The pixels at rows `y` and columns `x`, each (H, W); the fill where there is none."""
     height, width = pixels.shape[:2]
     there = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    out = pixels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    out: Pixels = pixels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     out[~there] = fill
     return out
 
@@ -218,7 +220,9 @@ def test_randaugment_has_the_published_magnitudes() -> None:
         config = AugmentConfig(policy="randaugment", policy_ops=1, policy_std=0, policy_increasing=increasing)
         for name, amounts in RAND_9.items():
             draws = row((at(RAND_OPERATIONS, name), 0.49, 0.9, 0.7))
-            assert choose_steps(config, draws, (40, 60)) == [(name, pytest.approx(amounts[column]))]
+            (step,) = choose_steps(config, draws, (40, 60))
+            assert step.operation == name
+            assert step.amount == pytest.approx(amounts[column])
 
 
 def test_the_sign_and_the_noise_of_randaugment() -> None:
@@ -233,13 +237,16 @@ def test_the_sign_and_the_noise_of_randaugment() -> None:
     assert 0 < extremes[0] < 30 * 0.25
     assert 30 * 0.75 < extremes[1] <= 30
     any_magnitude = AugmentConfig(policy="randaugment", policy_ops=1, policy_magnitude=8, policy_std=math.inf)
-    assert choose_steps(any_magnitude, row((which, 0, 0.25, 0.6)), (9, 9)) == [Step("rotate", pytest.approx(6))]
+    (step,) = choose_steps(any_magnitude, row((which, 0, 0.25, 0.6)), (9, 9))
+    assert step.operation == "rotate"
+    assert step.amount == pytest.approx(6)
     darker = choose_steps(
         AugmentConfig(policy="randaugment", policy_magnitude=10, policy_std=0),
         row((at(RAND_OPERATIONS, "brightness"), 0, 0.5, 0.1), (0, 0.5, 0, 0)),
         (9, 9),
     )
-    assert darker == [Step("brightness", pytest.approx(0.1))]
+    assert [step.operation for step in darker] == ["brightness"]
+    assert darker[0].amount == pytest.approx(0.1)
 
 
 def test_randaugment_picks_all_alike_and_skips_half() -> None:
@@ -300,7 +307,8 @@ def test_autoaugment_follows_its_table() -> None:
     config = AugmentConfig(policy="autoaugment", policy_set="cifar10")
     second = (1.5 / 25, 0.69, 0.0, 0.9), (0.9, 0.29, 0.0, 0.1)  # rotate 0.7 2, then translate_x 0.3 9
     steps = choose_steps(config, row(*second), (331, 662))
-    assert steps == [Step("rotate", pytest.approx(30 * 2 / 9)), Step("translate_x", -300)]
+    assert [step.operation for step in steps] == ["rotate", "translate_x"]
+    assert [step.amount for step in steps] == pytest.approx([30 * 2 / 9, -300])
     assert choose_steps(config, row((1.5 / 25, 0.7, 0, 0), (0, 0.3, 0, 0)), (331, 331)) == []
 
 

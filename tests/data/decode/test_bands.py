@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from resnets.data.decode.bands import ColourOrder
 from resnets.data.decode.image import decode, read_header
 from resnets.errors import ImageError
 
@@ -88,7 +89,7 @@ def test_png_keeps_all_16_bits_under_every_filter(
     content = png16(pixels, kinds, interlaced)
     assert np.array_equal(decode(content, bands, depth="uint16"), pixels)
     if bands in (1, 3):
-        order = "L" if bands == 1 else "RGB"
+        order: ColourOrder = "L" if bands == 1 else "RGB"
         assert np.array_equal(decode(content, order, depth="uint16"), pixels)
         assert read_header(content) == (*size, order, "uint16")
     floats = decode(content, bands, depth="float32")
@@ -321,7 +322,7 @@ def test_arrays() -> None:
 def test_arrays_that_are_no_images(content: bytes, reason: str) -> None:
     for depth in ("uint8", "float32"):
         with pytest.raises(ImageError, match=reason):
-            decode(content, "L", depth=depth)  # type: ignore[arg-type]
+            decode(content, "L", depth=depth)
 
 
 # From pixels to the network's input.

@@ -116,7 +116,7 @@ def test_files_of_other_kinds_are_ignored_and_counted(make_folder: MakeFolder) -
     assert len(dataset) == 6
     reasons = [p.reason for p in dataset.problems if p.kind == "ignored"]
     assert any("3 files have no image extension (2 .txt, 1 .npz)" in reason for reason in reasons)
-    assert any("1 images lie in no class folder" in reason for reason in reasons)
+    assert any("1 images are in no class folder" in reason for reason in reasons)
     assert any(p.where == str(root / "masks") for p in dataset.problems)
     assert not any(p.fatal for p in dataset.problems)
 
