@@ -64,7 +64,7 @@ def test_a_subset_keeps_names_and_labels_together() -> None:
 def test_the_hint_says_sizes_and_whether_all_are_grey() -> None:
     grey = Dataset(name="x", classes=("a", "b"), splits={"train": arrays(np.zeros((5, 4, 6, 1), np.uint8))})
     hint = grey.preprocessing_hint
-    assert (hint.channels, hint.size, hint.uniform, hint.sampled) == ("L", (4, 6), True, 5)
+    assert (hint.channels, hint.size, hint.uniform) == ("L", (4, 6), True)
     colour = Dataset(name="x", classes=("a", "b"), splits={"val": arrays(np.zeros((5, 4, 6, 3), np.uint8))})
     assert colour.preprocessing_hint.channels == "RGB"
 

@@ -18,7 +18,7 @@ from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.files import list_images
 from resnets.data.open import open_dataset
 from resnets.data.sources.digits import ArraySource
-from resnets.data.transform import decode_channels, fill_values, normalise, pixel_dtype, prepare, resize, to_view
+from resnets.data.transform import decode_channels, fill_values, normalise, pixel_dtype, prepare, resize
 from resnets.errors import ConfigError, DataError, ImageError
 from resnets.evaluate.predict import predict_images
 from resnets.nn.model import build_model
@@ -152,12 +152,3 @@ def test_a_network_of_five_bands_from_its_folder_to_its_predictions(tmp_path: Pa
     assert [prediction.path.name for prediction in found] == ["field.npy", "field.tif"]
     for prediction in found:
         assert dict(prediction.top) == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_view_of_any_image() -> None:
-    assert np.array_equal(to_view(deep(4, 5, 5)), np.rint(deep(4, 5, 5)[..., :3] / 257).astype(np.uint8))
-    grey = (deep(4, 5, 2) >> 8).astype(np.uint8)
-    assert np.array_equal(to_view(grey), grey[..., :1])
-    assert to_view(np.array([[[0.0], [0.5]]], np.float32)).tolist() == [[[0], [128]]]
-    assert to_view(np.array([[[-10.0], [30.0]]], np.float32)).tolist() == [[[0], [255]]]
-    assert to_view(np.full((2, 2, 1), 7, np.float32)).max() == 0

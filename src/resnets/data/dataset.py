@@ -140,7 +140,6 @@ class PreprocessingHint:
             most frequent number of bands.
         size: (H, W) medians, in pixels.
         smallest, largest: (H, W) minima and maxima, each axis by itself.
-        sampled: number of images sampled.
         dtype: `uint16` or `float32` if every sampled image is stored so deep, else `uint8`.
     """
 
@@ -148,7 +147,6 @@ class PreprocessingHint:
     size: tuple[int, int]
     smallest: tuple[int, int]
     largest: tuple[int, int]
-    sampled: int
     dtype: Depth = "uint8"
 
     @property
@@ -214,7 +212,6 @@ class Dataset:
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
             largest=_pair(sizes.max(axis=0)),
-            sampled=len(seen),
             dtype="uint8" if "uint8" in dtypes else "float32" if "float32" in dtypes else "uint16",
         )
 

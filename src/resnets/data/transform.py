@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from resnets.arch.preprocessing import FULL_SCALE, Preprocessing
-from resnets.data.decode.bands import convert_array, to_depth
+from resnets.data.decode.bands import convert_array
 from resnets.data.decode.image import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
@@ -29,7 +29,6 @@ __all__ = [
     "prepare",
     "resize",
     "to_channels",
-    "to_view",
 ]
 
 _FILTERS = {
@@ -90,18 +89,6 @@ def to_channels(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
     return image if preprocessing.channels == "RGB" else image[:, :, ::-1]
-
-
-def to_view(image: Pixels) -> npt.NDArray[np.uint8]:
-    """A displayable image, (H, W, 1 or 3) uint8, of any output of `decode`.
-
-    The first three bands become red, green and blue; of two bands the first is shown. Floating-point values outside
-    0..1 are scaled from minimum to maximum.
-    """
-    view = image[:, :, :1] if image.shape[2] < 3 else image[:, :, :3]
-    if view.dtype == np.float32 and not (view.min() >= 0 and view.max() <= 1):
-        view = (view - view.min()) / max(float(view.max() - view.min()), 1e-12)
-    return np.ascontiguousarray(to_depth(view, "uint8")).view(np.uint8)
 
 
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Pixels:

@@ -166,8 +166,12 @@ def test_16_bits_are_scaled_and_not_clipped() -> None:
 def test_floating_point_pixels() -> None:
     content = encode(np.array([[0.0, 0.5, 1.0]], np.float32), "TIFF")
     assert decode(content, "L")[:, :, 0].tolist() == [[0, 128, 255]]
-    for values in ([[0.0, 300.0]], [[-0.1, 0.5]], [[0.0, float("nan")]]):
-        with pytest.raises(ImageError, match=r"must lie in 0\.\.1"):
+    for values, rule in (
+        ([[0.0, 300.0]], r"must lie in 0\.\.1, got 0\.\.300"),
+        ([[-0.1, 0.5]], r"must lie in 0\.\.1, got -0\.1"),
+        ([[0.0, float("nan")]], "must be finite"),
+    ):
+        with pytest.raises(ImageError, match=rule):
             decode(encode(np.array(values, np.float32), "TIFF"), "L")
 
 

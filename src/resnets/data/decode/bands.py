@@ -32,6 +32,7 @@ __all__ = [
     "is_array",
     "read_bands",
     "read_bands_header",
+    "scale_integers",
     "to_depth",
 ]
 
@@ -89,7 +90,9 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
         if mode in ("I", "F") or mode.startswith("I;16"):
             bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
             image.load()
-            return Bands(orient(_scale_up(np.asarray(image), bits)[..., None], orientation(image)), 1)
+            luma = np.asarray(image)
+            deep = luma.astype(np.float32) if mode == "F" else scale_integers(luma, bits, 65535).astype(np.uint16)
+            return Bands(orient(deep[..., None], orientation(image)), 1)
         if isinstance(channels, str) or (content.startswith(_JPEG) and (mode, channels) in (("L", 1), ("RGB", 3))):
             return None
         image.load()
@@ -183,16 +186,14 @@ def _luma(colour: Pixels) -> Pixels:
     return ((colour.astype(np.int64) @ _LUMA + 0x8000) >> 16)[..., None].astype(colour.dtype)
 
 
-def _scale_up(luma: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
-    """Pillow's integer and floating-point modes as uint16 or float32; 12 bits are scaled to 16."""
-    if luma.dtype.kind == "f":
-        return luma.astype(np.float32)
+def scale_integers(values: npt.NDArray[Any], bits: int, full: int) -> npt.NDArray[np.int64]:
+    """Scale integers of 12 or 16 bits (or more, in the range of 16) to 0..`full`; raises ValueError."""
     top = 2 ** min(bits, 16) - 1
-    deep = luma.astype(np.int64)
-    if deep.min() < 0 or deep.max() > top:
-        raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
-    spread: npt.NDArray[np.uint16] = ((deep * 65535 + top // 2) // top).astype(np.uint16)
-    return spread
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > top:
+        raise ValueError(f"integer pixels must lie in 0..{top}, got {wide.min()}..{wide.max()}")
+    scaled: npt.NDArray[np.int64] = (wide * full + top // 2) // top
+    return scaled
 
 
 def _without_palette(image: Image.Image) -> Image.Image:

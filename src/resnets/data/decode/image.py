@@ -32,6 +32,7 @@ from resnets.data.decode.bands import (
     is_array,
     read_bands,
     read_bands_header,
+    scale_integers,
     to_depth,
 )
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
@@ -159,7 +160,9 @@ def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
 def _to_8bit(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
     """(H, W, C) uint8 of a loaded image in any of Pillow's modes."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        luma = _scale_down(np.asarray(image), bits)[:, :, None]  # (H, W, 1)
+        stored = np.asarray(image)
+        luma = to_depth(stored, "uint8") if image.mode == "F" else scale_integers(stored, bits, 255).astype(np.uint8)
+        luma = luma[:, :, None]  # (H, W, 1)
         return luma if channels == "L" else np.repeat(luma, 3, axis=2)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         if image.mode == "La":
@@ -171,18 +174,3 @@ def _to_8bit(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
     image = image if image.mode == channels else image.convert(channels)
     pixels = np.array(image)  # a copy: a view of Pillow's memory is read-only
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _scale_down(luma: npt.NDArray[np.generic], bits: int) -> Pixels:
-    """(H, W) floating-point or deep integer pixels as 8 bits."""
-    if luma.dtype.kind == "f":
-        values = luma.astype(np.float64)
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ValueError(f"floating-point pixels must lie in 0..1, got {values.min():g}..{values.max():g}")
-        return np.rint(values * 255).astype(np.uint8)
-    top = 2 ** min(bits, 16) - 1
-    deep = luma.astype(np.int64)
-    if deep.min() < 0 or deep.max() > top:
-        raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
-    scaled: Pixels = ((deep * 255 + top // 2) // top).astype(np.uint8)
-    return scaled

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +142,7 @@ def build_dataset(
     return Dataset(name=name, classes=tuple(classes), splits=found, problems=tuple(problems))
 
 
-def _index_labels(
-    labels: Collection[Any], class_names: Sequence[str] | None, where: str
-) -> tuple[list[str], list[int]]:
+def _index_labels(labels: Sequence[Any], class_names: Sequence[str] | None, where: str) -> tuple[list[str], list[int]]:
     """Class names in order, and the class index of each label."""
     if class_names is None:
         names = sort_classes({str(label) for label in labels})
@@ -183,11 +181,21 @@ def split_of_shard(shard: Path, root: Path) -> str:
     return next((split for split in map(split_of, (first, *above)) if split), "train")
 
 
-def missing_shards(present: Mapping[Path, Collection[int]], expected: Mapping[Path, Collection[int]]) -> list[Problem]:
-    """A problem for every series of shards, by common path, with gaps in its numbers."""
+def missing_shards(shards: Iterable[Path], pattern: str) -> list[Problem]:
+    """A problem for every series of shards with gaps in its numbers.
+
+    Args:
+        pattern: of a shard's stem; its groups are the series, the number and, if known, how many there are.
+    """
+    present: dict[tuple[str, ...], set[int]] = {}
+    for shard in shards:
+        if match := re.fullmatch(pattern, shard.stem):
+            series, number, *total = match.groups()
+            present.setdefault((str(shard.parent / series), *total), set()).add(int(number))
     problems = []
-    for series, numbers in expected.items():
-        if missing := sorted(set(numbers) - set(present[series])):
-            reason = f"{len(missing)} of {len(numbers)} shards are missing, the first is number {missing[0]}"
-            problems.append(Problem(kind="missing-shard", where=str(series), reason=reason))
+    for (where, *total), numbers in present.items():
+        expected = range(int(total[0])) if total else range(min(numbers), max(numbers) + 1)
+        if missing := sorted(set(expected) - numbers):
+            reason = f"{len(missing)} of {len(expected)} shards are missing, the first is number {missing[0]}"
+            problems.append(Problem(kind="missing-shard", where=where, reason=reason))
     return problems

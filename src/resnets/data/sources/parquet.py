@@ -7,7 +7,6 @@ than `CACHE_BYTES` reads a whole row group for almost every image, so row groups
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -158,7 +157,7 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     unlabelled = rows.unlabelled
     if unlabelled == len(rows):
         raise DataError(f"a data set must have labels; no row of {root} has one; check its {columns.names[1]} column")
-    problems = _numbering_gaps(shards)
+    problems = missing_shards(shards, r"(.+)-(\d+)-of-(\d+)")
     if unlabelled:
         problems.append(
             Problem(kind="unlabelled", where=str(root), reason=f"{unlabelled} rows have no label, left out")
@@ -241,14 +240,3 @@ def _clean_label(value: Any, where: str) -> Any:
     if isinstance(value, str) and not value.strip():
         raise DataError(f"a label must not be empty; that of {where} is; fill it in, or make it null")
     return None if value != value or value == -1 else value
-
-
-def _numbering_gaps(shards: list[Path]) -> list[Problem]:
-    present: dict[Path, set[int]] = {}
-    expected: dict[Path, range] = {}
-    for shard in shards:
-        if match := re.fullmatch(r"(.+)-(\d+)-of-(\d+)", shard.stem):
-            series = shard.parent / match[1]
-            present.setdefault(series, set()).add(int(match[2]))
-            expected[series] = range(int(match[3]))
-    return missing_shards(present, expected)

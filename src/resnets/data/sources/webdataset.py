@@ -141,7 +141,7 @@ def open_webdataset(root: Path, shards: list[Path]) -> Dataset:
     if not len(keys):
         raise DataError(f"a data set must have images with labels; the shards of {root} have none; check their files")
     source = TarSource([str(shard) for shard in shards], [*index.starts, len(keys)], index.blocks, index.sizes, keys)
-    problems = _numbering_gaps(shards)
+    problems = missing_shards(shards, r"(.*?)(\d+)")
     if index.unlabelled:
         reason = f"{index.unlabelled} samples have no label (.cls, .json), left out"
         problems.append(Problem(kind="unlabelled", where=str(root), reason=reason))
@@ -273,11 +273,3 @@ def _read_class_names(folder: Path) -> tuple[Path | None, list[str] | None]:
     if len(set(names)) < len(names):
         raise DataError(f"class names must be unique; {path} has one twice; rename it")
     return path, names
-
-
-def _numbering_gaps(shards: list[Path]) -> list[Problem]:
-    present: dict[Path, set[int]] = {}
-    for shard in shards:
-        if match := re.fullmatch(r"(.*?)(\d+)", shard.stem):
-            present.setdefault(shard.parent / match[1], set()).add(int(match[2]))
-    return missing_shards(present, {series: range(min(found), max(found) + 1) for series, found in present.items()})
