@@ -20,14 +20,7 @@ from resnets.data.decode.bands import convert_array
 from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, read_header
 from resnets.errors import DataError, ImageError
 
-__all__ = [
-    "SPLITS",
-    "PreprocessingHint",
-    "Dataset",
-    "ImageSet",
-    "Problem",
-    "Source",
-]
+__all__ = ["SPLITS", "PreprocessingHint", "Dataset", "ImageSet", "Problem", "Source"]
 
 Labels = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
@@ -114,15 +107,9 @@ class Problem:
     """
 
     kind: Literal[
-        "undecodable",
-        "empty-class",
-        "untrained-class",
-        "missing-class",
-        "missing-shard",
-        "ignored",
-        "unlabelled",
+        "undecodable", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored", "unlabelled",
         "shared-groups",
-    ]
+    ]  # fmt: skip
     where: str
     reason: str
     fatal: bool = False

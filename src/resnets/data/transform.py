@@ -21,15 +21,7 @@ from resnets.data.decode.bands import convert_array
 from resnets.data.decode.image import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
-__all__ = [
-    "decode_channels",
-    "fill_values",
-    "normalise",
-    "pixel_dtype",
-    "prepare",
-    "resize",
-    "to_channels",
-]
+__all__ = ["decode_channels", "fill_values", "normalise", "pixel_dtype", "prepare", "resize", "to_channels"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,

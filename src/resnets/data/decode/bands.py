@@ -23,18 +23,9 @@ from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientati
 from resnets.data.decode.png16 import is_png16, read_png16
 
 __all__ = [
-    "Bands",
-    "ColourOrder",
-    "PixelChannels",
-    "Pixels",
-    "convert",
-    "convert_array",
-    "is_array",
-    "read_bands",
-    "read_bands_header",
-    "scale_integers",
-    "to_depth",
-]
+    "Bands", "ColourOrder", "PixelChannels", "Pixels", "convert", "convert_array", "is_array", "read_bands",
+    "read_bands_header", "scale_integers", "to_depth",
+]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8 | np.uint16 | np.float32]
 ColourOrder = Literal["RGB", "L"]
