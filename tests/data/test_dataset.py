@@ -36,7 +36,7 @@ def test_a_split_is_stratified_and_disjoint(labels: list[int], fraction: float, 
         assert held == (0 if total == 1 else min(total - 1, max(1, round(total * fraction))))
 
 
-def test_a_split_depends_on_the_seed_alone() -> None:
+def test_a_split_depends_on_the_seed_only() -> None:
     labels = np.repeat(np.arange(3), 40)
     assert np.array_equal(hold_out(labels, 0.2, 1)[1], hold_out(labels, 0.2, 1)[1])
     assert not np.array_equal(hold_out(labels, 0.2, 1)[1], hold_out(labels, 0.2, 2)[1])
@@ -61,7 +61,7 @@ def test_a_subset_keeps_names_and_labels_together() -> None:
     assert part.subset([1]).image(0, "L").item() == 2
 
 
-def test_the_hint_says_sizes_and_whether_all_are_grey() -> None:
+def test_the_hint_has_sizes_and_channels() -> None:
     grey = Dataset(name="x", classes=("a", "b"), splits={"train": arrays(np.zeros((5, 4, 6, 1), np.uint8))})
     hint = grey.preprocessing_hint
     assert (hint.channels, hint.size, hint.uniform) == ("L", (4, 6), True)

@@ -79,7 +79,7 @@ def test_a_image_of_another_depth_is_refused() -> None:
         prepare(np.zeros((8, 8, 3), np.uint16), FIVE)
 
 
-def test_colour_and_grey_of_deep_images() -> None:
+def test_colour_and_grayscale_of_deep_images() -> None:
     grey = replace(FIVE, channels="L", mean=(0.5,), std=(0.5,))
     colour = replace(FIVE, channels="BGR", mean=(0.5,) * 3, std=(0.5,) * 3)
     pixels = deep(8, 8)

@@ -58,7 +58,7 @@ def test_sizes(shape: tuple[int, int], size: int | tuple[int, int], expected: tu
     assert packed_size(*shape, size) == expected
 
 
-def test_what_is_packed_comes_back(pets: Dataset, tmp_path: Path) -> None:
+def test_packed_data_equal_their_source(pets: Dataset, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = pack(pets, tmp_path / "packed", workers=2, shard_bytes=800, progress=lambda *now: seen.append(now))
     assert (done.folder, done.images, done.bytes, done.left_out) == (tmp_path / "packed", 10, 10 * 360, ())
@@ -220,7 +220,7 @@ def test_an_interrupted_pack_leaves_nothing(pets: Dataset, tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 
 
-def test_what_a_killed_pack_left_is_removed_and_what_is_being_written_is_not(pets: Dataset, tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed_but_not_folders_being_written(pets: Dataset, tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path

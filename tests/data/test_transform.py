@@ -124,7 +124,7 @@ def test_normalise_is_the_formula(value_range: tuple[float, float]) -> None:
     torch.testing.assert_close(half, x.bfloat16(), rtol=0, atol=0)
 
 
-def test_normalise_leaves_its_input_alone_and_refuses_others() -> None:
+def test_normalise_does_not_modify_its_input_and_checks_it() -> None:
     batch = torch.from_numpy(noise(8, 8)[None])
     kept = batch.clone()
     normalise(batch, PLAIN)

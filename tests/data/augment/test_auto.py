@@ -178,7 +178,7 @@ def test_hue_turns_the_colour_circle() -> None:
 
 @MODES
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_keep_size_and_mode_and_leave_the_image_alone(mode: str, name: str) -> None:
+def test_operations_keep_size_and_mode_and_do_not_modify_the_image(mode: str, name: str) -> None:
     image = noise(mode)
     result = OPERATIONS[name](image, 1.0, FILL[: len(mode)] if mode == "RGB" else FILL[:1], FILTERS["bicubic"])
     assert (result.size, result.mode) == (image.size, mode)

@@ -70,7 +70,7 @@ def test_a_batch_is_what_slicing_gives(config: AugmentConfig) -> None:
     index=st.lists(st.integers(0, 19), min_size=1, max_size=12),
     config=st.sampled_from(CONFIGS),
 )
-def test_alone_is_as_in_a_batch(seed: int, epoch: int, index: list[int], config: AugmentConfig) -> None:
+def test_a_batch_equals_its_single_images(seed: int, epoch: int, index: list[int], config: AugmentConfig) -> None:
     images = table()
     batch = augment_geometric(images, torch.tensor(index), config, augment_draws(seed, epoch, index))
     for row, i in enumerate(index):
@@ -92,7 +92,7 @@ def test_views_of_a_sample_have_draws_of_their_own() -> None:
         assert not (several[0] == several[1]).any()
 
 
-def test_the_table_is_left_alone() -> None:
+def test_the_table_is_not_modified() -> None:
     images = table()
     before = images.pixels.clone()
     augment_geometric(images, torch.arange(5), AugmentConfig(pad=4, cutout=6), augment_draws(0, 0, np.arange(5)))

@@ -66,7 +66,7 @@ def run(images: Pixels, config: AugmentConfig, indices: Any, views: Any = 0, see
     config=st.sampled_from(CONFIGS),
     channels=st.sampled_from([1, 3]),
 )
-def test_the_same_alone_in_any_batch_and_any_order(
+def test_images_are_augmented_alike_in_any_batch_and_order(
     seed: int, epoch: int, samples: list[tuple[int, int]], cut: int, order: Any, config: AugmentConfig, channels: int
 ) -> None:
     table = make_images(channels=channels)
@@ -85,7 +85,7 @@ def test_the_same_alone_in_any_batch_and_any_order(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_order_is_policy_jitter_grey_erasing(channels: int) -> None:
+def test_the_order_is_policy_jitter_grayscale_erasing(channels: int) -> None:
     images, fill = make_images(channels=channels), FILL[:channels]
     index = np.arange(12)
     policy, jitter = policy_draws(ALL, 4, 2, index), jitter_draws(4, 2, index)
@@ -148,14 +148,14 @@ def test_jitter_stays_in_its_ranges_and_comes_in_every_order() -> None:
         assert amounts.mean() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
 
 
-def test_grey_comes_as_often_as_asked_and_has_no_colour() -> None:
+def test_grayscale_has_its_probability_and_no_colour() -> None:
     result = run(np.repeat(make_images(1), 500, axis=0), AugmentConfig(grayscale=0.2), np.arange(500))
     colourless = (result == result[..., :1]).all((1, 2, 3))
     assert colourless.mean() == pytest.approx(0.2, abs=0.05)
     assert np.array_equal(result[~colourless][0], make_images(1)[0])
 
 
-def test_grey_comes_whatever_the_order_of_the_jitter() -> None:
+def test_grayscale_is_independent_of_the_order_of_the_jitter() -> None:
     config = AugmentConfig(color_jitter=JITTER, grayscale=0.5)
     made = [jitter_steps(config, draws) for draws in jitter_draws(0, 0, np.arange(2000))]
     for first in ("brightness", "contrast", "color", "hue"):
@@ -178,7 +178,7 @@ def test_with_nothing_to_do_the_images_come_back() -> None:
     "config", [AugmentConfig(policy="trivialaugment"), AugmentConfig(color_jitter=JITTER), AugmentConfig(grayscale=0.1)]
 )
 @pytest.mark.parametrize("images", [np.zeros((1, 4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint16)])
-def test_colours_need_bytes_of_grey_or_rgb(config: AugmentConfig, images: Pixels) -> None:
+def test_colour_options_need_8_bit_grayscale_or_rgb(config: AugmentConfig, images: Pixels) -> None:
     with pytest.raises(ConfigError, match="uint8 images with 1 or 3 channels") as error:
         run(images, config, [0])
     assert "\n" not in str(error.value)

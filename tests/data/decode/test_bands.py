@@ -97,7 +97,7 @@ def test_png_keeps_all_16_bits_under_every_filter(
     np.testing.assert_allclose(floats, pixels / 65535, rtol=1e-6)
 
 
-def test_grey_png_agrees_with_pillow() -> None:
+def test_grayscale_png_agrees_with_pillow() -> None:
     pixels = deep(20, 30, 1)
     content = encode(pixels[..., 0], "PNG")
     assert np.array_equal(decode(content, "L", depth="uint16"), pixels)
@@ -218,7 +218,7 @@ def test_tiff_of_any_bands_and_layout(bands: int, kind: str, order: str, predict
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd"])
 @pytest.mark.parametrize("predictor", [1, 2])
-def test_grey_tiff_agrees_with_pillow(compression: str, predictor: int) -> None:
+def test_grayscale_tiff_agrees_with_pillow(compression: str, predictor: int) -> None:
     pixels = np.sort(deep(40, 50, 1), axis=1)
     info = {317: predictor} if compression in ("tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd") else {}
     content = encode(pixels[..., 0], "TIFF", compression=compression, tiffinfo=info)

@@ -103,7 +103,7 @@ def test_damaged_exif_does_not_matter() -> None:
     assert np.array_equal(decode(content, "RGB"), decode(clean, "RGB"))
 
 
-def test_a_jpeg_cut_anywhere_is_an_error_and_never_grey() -> None:
+def test_a_truncated_jpeg_is_an_error_and_never_filled_up() -> None:
     content = encode(smooth(), "JPEG", quality=90)
     whole = decode(content, "RGB")
     for end in [b"", b"\xff\xd9"]:  # truncated, and truncated but properly ended
@@ -115,7 +115,7 @@ def test_a_jpeg_cut_anywhere_is_an_error_and_never_grey() -> None:
             assert np.array_equal(pixels, whole), length  # the last bits may be padding
 
 
-def test_a_cut_progressive_jpeg_is_an_error() -> None:
+def test_a_truncated_progressive_jpeg_is_an_error() -> None:
     content = encode(smooth(), "JPEG", quality=90, progressive=True)
     for length in range(200, len(content) - 2, 50):
         with pytest.raises(ImageError):
@@ -211,7 +211,7 @@ def test_the_first_frame_is_taken() -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     ],
 )
-def test_what_is_no_image(content: bytes, reason: str) -> None:
+def test_other_files_are_no_image(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         decode(content, "RGB", where="x.png")
     assert caught.value.where == "x.png"

@@ -52,7 +52,7 @@ def test_other_kinds_are_decoded_whole(options: dict[str, Any]) -> None:
     assert rows_of(content, 40).shape == (90, 70, 3)
 
 
-def test_grey_stays_grey() -> None:
+def test_grayscale_stays_grayscale() -> None:
     assert rows_of(jpeg("L"), 40).shape == (40, 70, 1)
 
 
@@ -84,7 +84,7 @@ def test_a_file_without_its_end_may_not_stop_early() -> None:
 
 
 @pytest.mark.parametrize("length", range(0, 640, 7))
-def test_cut_headers_have_no_frame(length: int) -> None:
+def test_truncated_headers_have_no_frame(length: int) -> None:
     content = jpeg()
     scan = read_frame(content)
     assert scan is not None
@@ -102,7 +102,7 @@ def test_damage_in_the_rows_that_are_wanted_is_an_error() -> None:
         rows_of(bytes(content), 80)
 
 
-def test_what_is_no_jpeg() -> None:
+def test_other_files_are_no_jpeg() -> None:
     assert read_jpeg_header(b"\x89PNG") is None
     assert read_jpeg_header(b"\xff\xd8\xff") is None
     assert read_frame(b"") is None

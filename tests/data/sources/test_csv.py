@@ -204,7 +204,7 @@ def test_missing_and_broken_images_are_named_with_their_line_and_can_be_left_out
     assert shades(sound.splits["train"]) == [0, 1, 2, 5, 6, 7]
 
 
-def test_groups_are_held_out_whole_and_folds_pool_what_is_there(table: Path) -> None:
+def test_groups_are_never_divided_and_folds_pool_train_and_val(table: Path) -> None:
     rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i % 3]}" for i in range(10)]
     table.write_text("path,label,group\n" + "\n".join(rows))
     dataset = open_dataset(table, val_fraction=0.3)

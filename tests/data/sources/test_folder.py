@@ -74,7 +74,7 @@ def test_folds_of_folders(make_folder: MakeFolder) -> None:
     assert len(set(held)) == 20
 
 
-def test_test_is_left_alone_where_val_is_missing(make_folder: MakeFolder) -> None:
+def test_the_test_split_is_kept_where_val_is_missing(make_folder: MakeFolder) -> None:
     dataset = open_dataset(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3}))
     assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 18, "val": 2, "test": 6}
     assert list(dataset.splits) == ["train", "val", "test"]

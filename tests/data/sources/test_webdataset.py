@@ -90,7 +90,7 @@ def test_sizes_beyond_octal_digits() -> None:
     assert next(read_members(bytes(header)))[1:] == (512, 700)
 
 
-def test_an_archive_cut_anywhere_is_an_error() -> None:
+def test_an_archive_truncated_anywhere_is_an_error() -> None:
     content = tar(samples(range(3)), tarfile.PAX_FORMAT)
     end = max(m.offset + -(-m.size // 512) * 512 for m in read_members(content))
     for length in [*range(0, end, 97), end]:
