@@ -2,7 +2,7 @@
 
 Theirs: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a batch
 are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow. Ours:
-`resnets.data.stream` reading in this process, from the same files and from a packed folder of them (`resnets data
+`resnets.data.loader` streaming in this process, from the same files and from a packed folder of them (`resnets data
 pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the same boxes of
 the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
 
@@ -12,6 +12,7 @@ The photographs are those of shared/data/photos (RESNETS_DATA says where the dat
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -26,13 +27,15 @@ import torch
 
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment.geometric import AugmentConfig, crop_box, crop_draws
+from resnets.data.augment.config import AugmentConfig
+from resnets.data.augment.geometric import crop_box, crop_draws
 from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.files import walk_images
+from resnets.data.loader import make_batches
 from resnets.data.pack import pack
-from resnets.data.sources.folder import FolderSource, walk
+from resnets.data.sources.folder import FolderSource
 from resnets.data.sources.packed import open_packed
-from resnets.data.stream import TrainBatches
 
 FILES, PACKED = 2.2, 8.0  # targets
 ROOT = Path(__file__).parents[1]
@@ -105,7 +108,8 @@ def check_same(images: ImageSet, peer: Peer, folder: Path) -> float:
 
 def epochs(images: ImageSet, batch: int) -> Callable[[], int]:
     """Each call runs an epoch of ours."""
-    batches, epoch = TrainBatches(images, PREPROCESSING, CROP, batch, 0, workers=0), iter(range(10**9))
+    batches = make_batches(images, PREPROCESSING, batch_size=batch, augment=CROP, workers=0)
+    epoch = itertools.count()
     return lambda: sum(len(item.y) for item in batches.epoch(next(epoch)))
 
 
@@ -130,7 +134,7 @@ def photographs(folder: Path, limit: int | None) -> ImageSet:
     """All images below a folder."""
     if not folder.is_dir():
         raise SystemExit(f"photographs are needed; {folder} is absent; pass --photos or set RESNETS_DATA")
-    names = walk(folder)[:limit]
+    names = walk_images(folder)[:limit]
     count = np.arange(len(names), dtype=np.int64)
     return ImageSet(source=FolderSource(folder, names), rows=count, labels=count % 2)
 

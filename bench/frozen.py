@@ -41,12 +41,11 @@ from torch.nn import functional as F
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.data.augment.geometric import AugmentConfig
-from resnets.data.batches import Batches
+from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import ImageSet
-from resnets.data.loader import make_batches
+from resnets.data.loader import Batches, make_batches
 from resnets.data.open import open_dataset
-from resnets.data.sampler import Epochs
+from resnets.data.sampler import TrainSampler
 from resnets.nn.model import Network, build_model
 from resnets.nn.split import split_at
 from resnets.runtime.device import pick_amp, pick_layout
@@ -125,7 +124,7 @@ class Side:
             raise SystemExit("the cache must fit 2 GiB; pass fewer --images")
         fill_cache(cache, prefix, self.images, amp=amp, layout=self.layout)
         labels = self.setting.images.labels
-        self.batches = CachedBatches(cache, labels, Epochs(labels, self.setting.batch, SEED))
+        self.batches = CachedBatches(cache, labels, TrainSampler(labels, self.setting.batch, SEED))
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """One train step; returns the loss."""

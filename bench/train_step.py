@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from _pairs import HEAD, Pair, compare, machine
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.data.augment.geometric import AugmentConfig
+from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import ImageSet
 from resnets.data.loader import make_batches
 from resnets.data.sources.digits import ArraySource

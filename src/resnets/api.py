@@ -240,7 +240,7 @@ def _evaluate(
         bad = world.from_first(lambda: check(dataset, workers=workers))
         for problem in bad:
             console.say(f"left out: {problem}")
-        images = dataset.without(bad).splits[name]
+        images = dataset.without_undecodable(bad).splits[name]
     console.start(f"{dataset.name}/{name}", len(images))
     try:
         return evaluate_split(

@@ -1,4 +1,4 @@
-"""Decoding everything beforehand, and the quarantine."""
+"""Decoding everything in advance, and skipping what cannot be decoded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnets.data.check import check, quarantine, require_sound
+from resnets.data.check import check, raise_on_fatal, skip_undecodable
 from resnets.data.dataset import Problem
 from resnets.data.open import open_dataset
 from resnets.errors import DataError
@@ -15,16 +15,16 @@ from resnets.errors import DataError
 MakeFolder = Callable[[dict[str, int]], Path]
 
 
-def test_sound_data_has_no_problems(make_folder: MakeFolder) -> None:
+def test_good_data_has_no_problems(make_folder: MakeFolder) -> None:
     dataset = open_dataset(make_folder({"train/cat": 40, "train/dog": 30, "val/cat": 2, "val/dog": 2}))
     seen: list[tuple[int, int]] = []
     assert check(dataset, workers=2, progress=lambda done, total: seen.append((done, total))) == []
     assert seen[-1] == (74, 74)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    require_sound(dataset.problems)
+    raise_on_fatal(dataset.problems)
 
 
-def test_broken_images_are_named_and_quarantined(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_undecodable_images_are_named_and_skipped(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2})
     cut = root / "train" / "cat" / "1.png"
     cut.write_bytes(cut.read_bytes()[:100])
@@ -37,9 +37,9 @@ def test_broken_images_are_named_and_quarantined(make_folder: MakeFolder, tmp_pa
         ("undecodable", str(empty), True),
     ]
     with pytest.raises(DataError, match=f"{cut}: .*; pass --skip-bad$"):
-        require_sound(problems)
+        raise_on_fatal(problems)
 
-    sound = quarantine(dataset, problems, tmp_path / "quarantine.txt")
+    sound = skip_undecodable(dataset, problems, tmp_path / "quarantine.txt")
     lines = (tmp_path / "quarantine.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(cut), str(empty)]
     assert lines[1].endswith("\tthe file is empty")
@@ -53,16 +53,16 @@ def test_a_class_that_loses_its_last_training_image_stops_training(make_folder: 
     for name in ("train/owl/0.png", "train/owl/1.png", "train/dog/0.png", "val/dog/1.png"):
         (root / name).write_bytes(b"no image")
     dataset = open_dataset(root)
-    sound = dataset.without(check(dataset))
+    sound = dataset.without_undecodable(check(dataset))
     assert [(p.kind, p.where, p.fatal) for p in sound.problems] == [("untrained-class", "pets/train", True)]
-    assert sound.without(check(sound)).problems == sound.problems
-    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that decodes; repair the data$"):
-        require_sound(sound.problems)
-    require_sound(dataset.problems)
+    assert sound.without_undecodable(check(sound)).problems == sound.problems
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that can be decoded; repair the data$"):
+        raise_on_fatal(sound.problems)
+    raise_on_fatal(dataset.problems)
 
 
 def test_a_fatal_problem_of_another_kind_asks_for_repair() -> None:
     problems = [Problem(kind="untrained-class", where=f"x/{i}", reason="none", fatal=True) for i in range(5)]
     with pytest.raises(DataError, match=r"x/0: none; x/1: none; x/2: none and 2 more; repair the data"):
-        require_sound(problems)
-    require_sound([Problem(kind="ignored", where="x", reason="fine")])
+        raise_on_fatal(problems)
+    raise_on_fatal([Problem(kind="ignored", where="x", reason="fine")])

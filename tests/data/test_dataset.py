@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
 from resnets.data.sources.digits import ArraySource
-from resnets.data.splits import split_rows
+from resnets.data.splits import hold_out
 from resnets.errors import DataError
 
 
@@ -29,19 +29,19 @@ def arrays(images: np.ndarray, name: str = "tiny") -> ImageSet:
 )
 def test_a_split_is_stratified_and_disjoint(labels: list[int], fraction: float, seed: int) -> None:
     every = np.array(labels, np.int64)
-    train, val = split_rows(every, fraction, seed)
+    train, val = hold_out(every, fraction, seed)
     assert np.array_equal(np.sort(np.concatenate([train, val])), np.arange(len(every)))
     for label in set(labels):
         total, held = int((every == label).sum()), int((every[val] == label).sum())
         assert held == (0 if total == 1 else min(total - 1, max(1, round(total * fraction))))
 
 
-def test_a_split_depends_on_the_seed_alone() -> None:
+def test_a_split_depends_on_the_seed_only() -> None:
     labels = np.repeat(np.arange(3), 40)
-    assert np.array_equal(split_rows(labels, 0.2, 1)[1], split_rows(labels, 0.2, 1)[1])
-    assert not np.array_equal(split_rows(labels, 0.2, 1)[1], split_rows(labels, 0.2, 2)[1])
+    assert np.array_equal(hold_out(labels, 0.2, 1)[1], hold_out(labels, 0.2, 1)[1])
+    assert not np.array_equal(hold_out(labels, 0.2, 1)[1], hold_out(labels, 0.2, 2)[1])
     with pytest.raises(DataError, match="val_fraction must be"):
-        split_rows(labels, 1.0, 0)
+        hold_out(labels, 1.0, 0)
 
 
 def test_images_of_arrays_in_both_channel_counts() -> None:
@@ -61,10 +61,10 @@ def test_a_subset_keeps_names_and_labels_together() -> None:
     assert part.subset([1]).image(0, "L").item() == 2
 
 
-def test_the_hint_says_sizes_and_whether_all_are_grey() -> None:
+def test_the_hint_has_sizes_and_channels() -> None:
     grey = Dataset(name="x", classes=("a", "b"), splits={"train": arrays(np.zeros((5, 4, 6, 1), np.uint8))})
     hint = grey.preprocessing_hint
-    assert (hint.channels, hint.size, hint.uniform, hint.sampled) == ("L", (4, 6), True, 5)
+    assert (hint.channels, hint.size, hint.uniform) == ("L", (4, 6), True)
     colour = Dataset(name="x", classes=("a", "b"), splits={"val": arrays(np.zeros((5, 4, 6, 3), np.uint8))})
     assert colour.preprocessing_hint.channels == "RGB"
 
@@ -77,14 +77,14 @@ def test_without_leaves_out_only_what_does_not_decode() -> None:
     dataset = Dataset(name="x", classes=("a", "b"), splits=splits)
     bad = Problem(kind="undecodable", where="a#1", reason="broken", fatal=True)
     other = Problem(kind="missing-class", where="a#2", reason="no")
-    left = dataset.without([bad, other])
+    left = dataset.without_undecodable([bad, other])
     assert [left.splits["train"].name(i) for i in range(3)] == ["a#0", "a#2", "a#3"]
     assert left.splits["train"].labels.tolist() == [0, 0, 1]
     assert len(left) == 5
     assert len(dataset) == 6
     gone = [Problem(kind="undecodable", where=f"b#{i}", reason="broken") for i in range(2)]
-    with pytest.raises(DataError, match="none of val in x decodes"):
-        dataset.without(gone)
+    with pytest.raises(DataError, match="none of val in x can be decoded"):
+        dataset.without_undecodable(gone)
 
 
 def test_a_set_can_be_pickled(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import pack as pack_module
-from resnets.data.augment.geometric import AugmentConfig, crop_draws
+from resnets.data.augment.config import AugmentConfig
+from resnets.data.augment.geometric import crop_draws
 from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.loader import make_batches
 from resnets.data.open import open_dataset
 from resnets.data.pack import pack, packed_size
 from resnets.data.sources.packed import PackedSource, is_packed, open_packed
-from resnets.data.stream import TrainBatches
 from resnets.errors import DataError, ImageError
 
 MakeFolder = Callable[[dict[str, int]], Path]
@@ -57,7 +58,7 @@ def test_sizes(shape: tuple[int, int], size: int | tuple[int, int], expected: tu
     assert packed_size(*shape, size) == expected
 
 
-def test_what_is_packed_comes_back(pets: Dataset, tmp_path: Path) -> None:
+def test_packed_data_equal_their_source(pets: Dataset, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = pack(pets, tmp_path / "packed", workers=2, shard_bytes=800, progress=lambda *now: seen.append(now))
     assert (done.folder, done.images, done.bytes, done.left_out) == (tmp_path / "packed", 10, 10 * 360, ())
@@ -168,7 +169,7 @@ def test_training_from_it_is_training_from_the_images(pets: Dataset, tmp_path: P
     preprocessing, config = Preprocessing(size=(8, 8)), AugmentConfig(scale=(0.08, 1.0))
     packed = open_packed(tmp_path / "packed").splits["train"]
     one, other = (
-        TrainBatches(images, preprocessing, config, 3, 0, workers=workers)
+        make_batches(images, preprocessing, batch_size=3, augment=config, workers=workers)
         for images, workers in ((pets.splits["train"], 0), (packed, 1))
     )
     for a, b in zip(one.epoch(1), other.epoch(1), strict=True):
@@ -219,7 +220,7 @@ def test_an_interrupted_pack_leaves_nothing(pets: Dataset, tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 
 
-def test_what_a_killed_pack_left_is_removed_and_what_is_being_written_is_not(pets: Dataset, tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed_but_not_folders_being_written(pets: Dataset, tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -263,9 +264,11 @@ pack(open_dataset(sys.argv[1], val_fraction=0), Path(sys.argv[2]), workers=1, pr
 
 
 def test_a_class_that_loses_its_last_training_image_stops_it(pets: Dataset, tmp_path: Path) -> None:
-    owl = next(Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2))
+    owl = next(
+        Path(images.name(i)) for images in [pets.splits["train"]] for i in np.flatnonzero(images.labels == 2).tolist()
+    )
     owl.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that decodes; repair the data$"):
+    with pytest.raises(DataError, match=r"pets/train: class 'owl' has no image that can be decoded; repair the data$"):
         pack(pets, tmp_path / "packed", workers=1, skip_bad=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 
@@ -275,7 +278,7 @@ def test_what_cannot_be_packed(pets: Dataset, tmp_path: Path) -> None:
     (tmp_path / "there" / "file").touch()
     with pytest.raises(DataError, match="must be new"):
         pack(pets, tmp_path / "there")
-    with pytest.raises(DataError, match="folder above must exist"):
+    with pytest.raises(DataError, match="parent folder must exist"):
         pack(pets, tmp_path / "no" / "such")
     for size in (0, (4, 0)):
         with pytest.raises(DataError, match="1 pixel or more"):
@@ -283,7 +286,7 @@ def test_what_cannot_be_packed(pets: Dataset, tmp_path: Path) -> None:
     for images in pets.splits.values():
         for i in range(len(images)):
             Path(images.name(i)).write_bytes(Path(images.name(i)).read_bytes()[:50])
-    with pytest.raises(DataError, match="none of pets decodes"):
+    with pytest.raises(DataError, match="none of pets can be decoded"):
         pack(replace(pets), tmp_path / "packed", skip_bad=True)
 
 
@@ -315,5 +318,5 @@ def test_a_wrong_place_in_the_index_is_an_error(pets: Dataset, tmp_path: Path) -
     np.save(tmp_path / "packed" / "index.npy", index)
     images = open_packed(tmp_path / "packed").splits["train"]
     images.read(0)
-    with pytest.raises(ImageError, match="does not exist"):
+    with pytest.raises(ImageError, match="outside the files"):
         images.read(1)

@@ -11,10 +11,9 @@ from resnets.data.random import (
     Stream,
     batch_permutation,
     batch_uniform,
-    integers,
-    octets,
     permutation,
     philox4x32,
+    random_bytes,
     uniform,
 )
 from resnets.errors import ConfigError
@@ -82,19 +81,17 @@ def test_views_may_differ_by_sample() -> None:
     assert np.array_equal(
         uniform(7, 3, [4, 5], Stream.AUGMENT, 5, view=2), uniform(7, 3, [4, 5], Stream.AUGMENT, 5, view=[2, 2])
     )
-    whole = integers(7, 3, [4, 4], Stream.AUGMENT, 5, high=1000, view=views[:2])
-    assert np.array_equal(whole[1], integers(7, 3, [4], Stream.AUGMENT, 5, high=1000, view=3)[0])
 
 
-def test_octets_are_the_words_least_byte_first() -> None:
-    found = octets(7, 3, [4, 9], Stream.ERASE_NOISE, 6, view=[0, 2])
+def test_random_bytes_are_the_words_in_little_endian() -> None:
+    found = random_bytes(7, 3, [4, 9], Stream.ERASE_NOISE, 6, view=[0, 2])
     assert found.shape == (2, 6)
     assert found.dtype == np.uint8
     words = (uniform(7, 3, [4, 9], Stream.ERASE_NOISE, 2, view=[0, 2]) * 2**32).astype(int)
     assert [list(row) for row in found] == [
         [*int(a).to_bytes(4, "little"), *int(b).to_bytes(4, "little")[:2]] for a, b in words
     ]
-    counts = np.bincount(octets(0, 0, np.arange(100), Stream.ERASE_NOISE, 999).ravel(), minlength=256)
+    counts = np.bincount(random_bytes(0, 0, np.arange(100), Stream.ERASE_NOISE, 999).ravel(), minlength=256)
     assert abs(counts - 99_900 / 256).max() < 100
 
 
@@ -104,18 +101,6 @@ def test_uniform_is_uniform() -> None:
     shares = np.histogram(values, bins=10, range=(0, 1))[0] / values.size
     assert abs(shares - 0.1).max() < 0.005
     assert abs(np.corrcoef(values, rowvar=False) - np.eye(4)).max() < 0.03
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=SEEDS, high=st.integers(1, 2**32))
-def test_integers_lie_in_their_range(seed: int, high: int) -> None:
-    values = integers(seed, 0, np.arange(20), Stream.SAMPLER, 3, high=high)
-    assert values.min() >= 0
-    assert values.max() < high
-
-
-def test_integers_reach_every_value() -> None:
-    assert set(integers(0, 0, np.arange(200), Stream.SAMPLER, 1, high=7)[:, 0]) == set(range(7))
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnets.data.splits import hold_out, kfold, split_rows
+from resnets.data.splits import hold_out, kfold
 from resnets.errors import DataError
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -82,7 +82,7 @@ def test_groups_of_one_are_a_stratified_split(labels: list[int], fraction: float
     for label in set(labels):
         wanted = (every == label).sum() * fraction
         assert abs((every[val] == label).sum() - wanted) <= 1.5, (label, wanted)
-    assert np.array_equal(plain, split_rows(every, fraction, 0)[1])
+    assert np.array_equal(plain, hold_out(every, fraction, 0)[1])
 
 
 def cases() -> list[tuple[str, Ints, Ints]]:
@@ -151,7 +151,7 @@ def test_groups_larger_than_the_fraction_still_give_a_validation_part() -> None:
 
 @pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (5, -1)])
 def test_folds_that_are_none(folds: int, fold: int) -> None:
-    with pytest.raises(DataError, match="folds are numbered from 0"):
+    with pytest.raises(DataError, match="fold 0 to folds - 1; got fold"):
         kfold(np.arange(10) % 2, folds, fold, 0)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.transform import fill_bytes, normalise, prepare
+from resnets.data.transform import fill_values, normalise, prepare
 from resnets.errors import DataError
 
 PLAIN = Preprocessing(size=(8, 8), crop_pct=1)
@@ -64,8 +64,8 @@ def test_border_pads_with_the_mean_colour() -> None:
 
 
 def test_fill_follows_the_value_range() -> None:
-    assert fill_bytes(replace(PLAIN, value_range=(-1, 1), mean=(0, -1, 1))) == (128, 0, 255)
-    assert fill_bytes(replace(PLAIN, value_range=(0, 255), mean=(3, 4, 300))) == (3, 4, 255)
+    assert fill_values(replace(PLAIN, value_range=(-1, 1), mean=(0, -1, 1))) == (128, 0, 255)
+    assert fill_values(replace(PLAIN, value_range=(0, 255), mean=(3, 4, 300))) == (3, 4, 255)
 
 
 def test_nothing_to_do_gives_the_same_array() -> None:
@@ -124,7 +124,7 @@ def test_normalise_is_the_formula(value_range: tuple[float, float]) -> None:
     torch.testing.assert_close(half, x.bfloat16(), rtol=0, atol=0)
 
 
-def test_normalise_leaves_its_input_alone_and_refuses_others() -> None:
+def test_normalise_does_not_modify_its_input_and_checks_it() -> None:
     batch = torch.from_numpy(noise(8, 8)[None])
     kept = batch.clone()
     normalise(batch, PLAIN)

@@ -1,7 +1,9 @@
-"""Any number of workers, or none, give the same batches to the last bit, and take no more memory as epochs go by."""
+"""Any number and kind of workers give the same batches to the bit, and their memory does not grow."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,11 @@ import torch
 from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data import memory, stream
-from resnets.data.augment.config import Sampling
-from resnets.data.augment.geometric import AugmentConfig
-from resnets.data.batches import Batch
+from resnets.data.augment.config import AugmentConfig, Sampling
 from resnets.data.dataset import ImageSet
+from resnets.data.loader import Batch, EpochLoader, make_batches
 from resnets.data.open import open_dataset
+from resnets.data.workers import WorkerKind, available_cores, default_workers, map_threads
 from resnets.runtime.shard import Shard
 
 PREPROCESSING = Preprocessing(size=(16, 12), crop_pct=1)
@@ -50,6 +51,31 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     return open_dataset(root, val_fraction=0).splits["train"]
 
 
+def stream(
+    images: ImageSet,
+    config: AugmentConfig,
+    batch_size: int,
+    *,
+    workers: int = 0,
+    sampling: Sampling | None = None,
+    shard: Shard | None = None,
+    kind: WorkerKind = "processes",
+) -> EpochLoader:
+    """A loader that streams, with seed 3."""
+    return make_batches(
+        images,
+        PREPROCESSING,
+        batch_size=batch_size,
+        augment=config,
+        seed=3,
+        workers=workers,
+        workers_kind=kind,
+        sampling=sampling,
+        shard=shard,
+        limit_bytes=0,
+    )
+
+
 def equal(one: Batch, other: Batch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -58,7 +84,7 @@ def equal(one: Batch, other: Batch) -> bool:
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
 def test_workers_and_batches_change_nothing(images: ImageSet, policy: str, sampling: Sampling) -> None:
     def epochs(workers: int) -> list[Batch]:
-        batches = stream.TrainBatches(images, PREPROCESSING, POLICIES[policy], 5, 3, workers=workers, sampling=sampling)
+        batches = stream(images, POLICIES[policy], 5, workers=workers, sampling=sampling)
         return [*batches.epoch(0), *batches.epoch(4, start=1, size=(10, 8))]
 
     alone = epochs(0)
@@ -69,11 +95,9 @@ def test_workers_and_batches_change_nothing(images: ImageSet, policy: str, sampl
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "balanced", "repeats"])
-def test_a_image_is_the_same_alone_and_in_a_batch(images: ImageSet, policy: str, sampling: Sampling) -> None:
+def test_an_image_is_the_same_alone_and_in_a_batch(images: ImageSet, policy: str, sampling: Sampling) -> None:
     def epoch(size: int, shard: Shard | None = None) -> torch.Tensor:
-        batches = stream.TrainBatches(
-            images, PREPROCESSING, POLICIES[policy], size, 3, workers=0, sampling=sampling, shard=shard
-        )
+        batches = stream(images, POLICIES[policy], size, sampling=sampling, shard=shard)
         return torch.cat([batch.x for batch in batches.epoch(2)])
 
     alone = epoch(1)
@@ -84,32 +108,20 @@ def test_a_image_is_the_same_alone_and_in_a_batch(images: ImageSet, policy: str,
     assert len({image.numpy().tobytes() for image in alone}) == len(alone)  # no two vary alike
 
 
-def test_a_image_in_memory_is_the_same_alone_and_in_a_batch(images: ImageSet) -> None:
-    kept = memory.MemorySet(images, PREPROCESSING)
+def test_an_image_in_memory_is_the_same_alone_and_in_a_batch(images: ImageSet) -> None:
+    config = POLICIES["autoaugment"]
     for sampling in SAMPLINGS:
-        streamed = stream.TrainBatches(
-            images, PREPROCESSING, POLICIES["autoaugment"], 6, 3, workers=2, sampling=sampling
-        )
-        found = [
-            torch.cat(
-                [
-                    batch.x
-                    for batch in memory.TrainBatches(
-                        kept, PREPROCESSING, POLICIES["autoaugment"], size, 3, sampling=sampling
-                    ).epoch(1)
-                ]
-            )
-            for size in (1, 6, 19)
-        ]
-        assert torch.equal(found[0], found[1])
-        assert torch.equal(found[0], found[2])
-        assert torch.equal(found[0], torch.cat([batch.x for batch in streamed.epoch(1)]))
+        streamed = stream(images, config, 6, workers=2, sampling=sampling)
+        expected = torch.cat([batch.x for batch in streamed.epoch(1)])
+        for size in (1, 6, 19):
+            kept = make_batches(images, PREPROCESSING, batch_size=size, augment=config, seed=3, sampling=sampling)
+            assert torch.equal(torch.cat([batch.x for batch in kept.epoch(1)]), expected)
 
 
 def test_workers_do_not_draw_alike(images: ImageSet) -> None:
-    """numpy's global generator, copied into every worker, is what made others' workers draw the same (pytorch 5059)."""
+    """Copies of numpy's global generator in every worker would draw the same numbers (pytorch issue 5059)."""
     augment = AugmentConfig(hflip=True, scale=(0.1, 0.5))
-    batches = stream.TrainBatches(images, PREPROCESSING, augment, 2, 3, workers=4)
+    batches = stream(images, augment, 2, workers=4)
     np.random.seed(0)
     first = [batch.x for batch in batches.epoch(0)]
     np.random.seed(0)
@@ -120,7 +132,7 @@ def test_workers_do_not_draw_alike(images: ImageSet) -> None:
 
 
 @pytest.mark.slow
-def test_workers_keep_their_memory(tmp_path: Path) -> None:
+def test_memory_of_workers_does_not_grow(tmp_path: Path) -> None:
     """Resident memory of each worker after the first and after the sixth epoch over 300 files."""
     generator = np.random.default_rng(0)
     (tmp_path / "a").mkdir()
@@ -130,51 +142,74 @@ def test_workers_keep_their_memory(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     Image.fromarray(pixels).save(tmp_path / "b" / "0.jpg")
     images = open_dataset(tmp_path, val_fraction=0).splits["train"]
-    batches = stream.TrainBatches(images, PREPROCESSING, POLICIES["trivialaugment"], 16, 0, workers=2)
+    batches = stream(images, POLICIES["trivialaugment"], 16, workers=2)
     seen = []
     for epoch in range(6):
         for _ in batches.epoch(epoch):
             pass
-        seen.append([_resident(process.pid) for process in batches._stream._crew._loader._iterator._workers])
+        seen.append([resident_bytes(process.pid) for process in multiprocessing.active_children() if process.pid])
     assert len(seen[0]) == 2
     for first, last in zip(seen[0], seen[-1], strict=True):
         assert last - first < 4 * 2**20, seen
 
 
-def _resident(process: int) -> int:
-    """Bytes."""
+def resident_bytes(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) * 1024
 
 
-def test_threads_give_what_processes_give(images: ImageSet) -> None:
+def test_threads_and_processes_give_the_same_batches(images: ImageSet) -> None:
     config = POLICIES["trivialaugment"]
-    alone = stream.TrainBatches(images, PREPROCESSING, config, 4, 3, workers=0)
-    threads = stream.TrainBatches(images, PREPROCESSING, config, 4, 3, workers=3, kind="threads")
+    alone = stream(images, config, 4)
+    threads = stream(images, config, 4, workers=3, kind="threads")
     before = torch.get_num_threads()
     for epoch in (0, 1):
         for one, other in zip(alone.epoch(epoch), threads.epoch(epoch), strict=True):
             assert torch.equal(one.x, other.x)
             assert torch.equal(one.indices, other.indices)
-    next(threads.epoch(2))  # an epoch that is dropped leaves nothing behind for the next
+    next(threads.epoch(2))  # a dropped epoch does not affect the next
     assert torch.equal(next(threads.epoch(3)).x, next(alone.epoch(3)).x)
     assert torch.get_num_threads() == before
 
 
-def test_workers_never_keep_a_program_from_ending(tmp_path: Path) -> None:
-    """Not even those of a loader that is still referred to, in the midst of an epoch, as Python ends."""
+def test_workers_do_not_keep_a_program_from_exiting(tmp_path: Path) -> None:
+    """Not even if the loader is still referenced, within an epoch, when Python exits."""
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for number in range(8):
             Image.new("RGB", (20, 20)).save(tmp_path / label / f"{number}.png")
     program = (
         "import sys, signal; signal.signal(signal.SIGTERM, lambda *_: None);"
-        "from resnets.data import stream; from resnets.data.augment.geometric import AugmentConfig;"
+        "from resnets.data.loader import make_batches; from resnets.data.augment.config import AugmentConfig;"
         "from resnets.data.open import open_dataset; from resnets.arch.preprocessing import Preprocessing;"
         f"images = open_dataset({str(tmp_path)!r}, val_fraction=0).splits['train'];"
-        "batches = stream.TrainBatches(images, Preprocessing(size=(8, 8)), AugmentConfig(), 2, 0, workers=2);"
+        "batches = make_batches(images, Preprocessing(size=(8, 8)), batch_size=2, augment=AugmentConfig(), workers=2,"
+        "    limit_bytes=0);"
         "epoch = batches.epoch(0); next(epoch); batches.me = batches; print('over')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    assert available_cores() == 12
+    assert default_workers() == 8
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == default_workers() == 1
+
+
+def test_threads_return_results_in_order_and_do_not_run_far_ahead() -> None:
+    started: list[int] = []
+
+    def negate(number: int) -> int:
+        started.append(number)
+        return -number
+
+    results = map_threads(negate, range(100), 2)
+    assert [next(results) for _ in range(3)] == [0, -1, -2]
+    assert len(started) < 20
+    results.close()
+    assert list(map_threads(abs, [-2, 1], 1)) == [2, 1]

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from resnets import api
-from resnets.data.cores import available_cores
 from resnets.data.sampler import batch_bounds
+from resnets.data.workers import available_cores
 from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results
 from resnets.runtime.processes import World, joined, speaks

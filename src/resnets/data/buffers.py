@@ -1,50 +1,54 @@
-"""Memory of batches, used again: to write into fresh memory takes longer than to work out what is written."""
+"""A pool of batch buffers: reused memory is faster to write to than memory fresh from the operating system.
+
+Ownership needs no release call. A buffer returns to the pool when the last array, view or tensor on it is gone, by a
+weak reference's callback. Unlike a look at reference counts, this is sound on free-threaded Python.
+"""
 
 from __future__ import annotations
 
-import sys
-from threading import Lock
+import math
+import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Buffers"]
+__all__ = ["MAX_FREE", "BufferPool"]
 
 Array = npt.NDArray[Any]
-KEPT = 8  # arrays: what a few workers have ready and one smaller batch
+MAX_FREE = 8  # buffers: the batches that a few workers prepare ahead, and one of another size
 
 
-def _unheld(arrays: list[Array], shape: tuple[int, ...], dtype: npt.DTypeLike, references: int) -> Array | None:
-    """The first of `arrays` with no more than so many references; the list's own, and some of this loop, count."""
-    for array in arrays:
-        if array.shape == shape and array.dtype == dtype and sys.getrefcount(array) <= references:
-            return array
-    return None
-
-
-# How many this loop has differs between versions of Python.
-_OWN = next(count for count in range(1, 9) if _unheld([np.empty(0)], (0,), np.float64, count) is not None)
-
-
-class Buffers:
-    """Hands out arrays, and again those that nobody holds any more: no array, tensor or view of them is left.
-
-    Threads may share one. A pickle of it is an empty one.
-    """
+class BufferPool:
+    """Arrays whose memory is reused once nothing refers to it. Threads may share one; a pickle of it is empty."""
 
     def __init__(self) -> None:
-        self._arrays: list[Array] = []
-        self._lock = Lock()
+        # Deque operations are atomic. A lock is not an option: callbacks may run inside any Python code, `empty` too.
+        self._free: deque[Array] = deque(maxlen=MAX_FREE)
 
-    def __reduce__(self) -> tuple[type[Buffers], tuple[()]]:
-        return Buffers, ()
+    def __reduce__(self) -> tuple[type[BufferPool], tuple[()]]:
+        return BufferPool, ()
+
+    def __len__(self) -> int:
+        return len(self._free)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """An array of any content."""
-        with self._lock:
-            array = _unheld(self._arrays, shape, dtype, _OWN)
-            if array is None:
-                array = np.empty(shape, dtype)
-                self._arrays = [*self._arrays[1 - KEPT :], array]
-            return array
+        """A writable, contiguous array with arbitrary content."""
+        kind = np.dtype(dtype)
+        memory = self._take(math.prod(shape) * kind.itemsize)
+        # A view's base is the first array over a memoryview, so this one lives as long as any view or tensor of it.
+        owner = np.frombuffer(memory.data, kind)
+        weakref.finalize(owner, self._free.append, memory).atexit = False
+        return owner.reshape(shape)
+
+    def _take(self, size: int) -> Array:
+        for _ in range(len(self._free)):
+            try:
+                memory = self._free.pop()  # the latest, which may still be in the CPU's cache
+            except IndexError:  # another thread took it
+                break
+            if memory.nbytes == size:
+                return memory
+            self._free.appendleft(memory)
+        return np.empty(size, np.uint8)

@@ -1,4 +1,4 @@
-"""What a data set is, wherever it comes from: classes, splits, and what is wrong with it (`check` finds more).
+"""The data set, independent of its storage: classes, splits of images, and problems found when it was opened.
 
 Legend: N images, H height, W width, C channels.
 """
@@ -17,31 +17,24 @@ import numpy.typing as npt
 
 from resnets.arch.preprocessing import Depth
 from resnets.data.decode.bands import convert_array
-from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, header
+from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, read_header
 from resnets.errors import DataError, ImageError
 
-__all__ = [
-    "SPLITS",
-    "PreprocessingHint",
-    "Dataset",
-    "ImageSet",
-    "Problem",
-    "Source",
-]
+__all__ = ["SPLITS", "PreprocessingHint", "Dataset", "ImageSet", "Problem", "Source"]
 
 Labels = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 
 
 class Source(Protocol):
-    """Where images lie; cheap to pickle and safe to read from several threads."""
+    """Storage of images; cheap to pickle and safe to read from several threads."""
 
     def name(self, row: int) -> str:
         """The path, or `shard#row`, of an image."""
         ...
 
     def read(self, row: int) -> bytes | Pixels:
-        """Its encoded bytes, or (H, W, C) uint8, uint16 or float32 pixels; raises ImageError."""
+        """The encoded bytes, or (H, W, C) uint8, uint16 or float32 pixels, of an image; raises ImageError."""
         ...
 
 
@@ -50,11 +43,11 @@ class ImageSet:
     """Images with labels.
 
     Args:
-        source: where the images lie.
-        rows: (N,) int64, which of the source's images these are.
+        source: reads the images.
+        rows: (N,) int64 rows of the source.
         labels: (N,) int64 class indices.
-        groups: (N,) int64, or None; images of one number (of one person, plant, film) belong together, and are
-            never divided between training and validation. The numbers hold over all splits of a data set.
+        groups: (N,) int64, or None; images with the same number (one person, plant or film) are never divided
+            between training and validation. Numbers are shared by all splits of a data set.
     """
 
     source: Source
@@ -74,7 +67,7 @@ class ImageSet:
         return self.source.name(int(self.rows[i]))
 
     def read(self, i: int) -> bytes | Pixels:
-        """Image `i` as it is stored: encoded bytes, or (H, W, C) pixels."""
+        """Image `i` as stored: encoded bytes, or (H, W, C) pixels."""
         return self.source.read(int(self.rows[i]))
 
     def image(self, i: int, channels: PixelChannels, depth: Depth = "uint8") -> Pixels:
@@ -83,7 +76,10 @@ class ImageSet:
         Raises:
             ImageError: it cannot be read or decoded.
         """
-        content = self.read(i)
+        return self.decode(i, self.read(i), channels, depth)
+
+    def decode(self, i: int, content: bytes | Pixels, channels: PixelChannels, depth: Depth = "uint8") -> Pixels:
+        """Image `i` decoded from its `content`, as `read` returned it; otherwise as `image`."""
         if isinstance(content, bytes):
             return decode(content, channels, where=self.name(i), depth=depth)
         try:
@@ -92,7 +88,7 @@ class ImageSet:
             raise ImageError(self.name(i), str(error)) from error
 
     def subset(self, indices: npt.ArrayLike) -> ImageSet:
-        """The images at these places, in this order."""
+        """The images with these indices, in this order."""
         at = np.asarray(indices, np.int64)
         groups = None if self.groups is None else self.groups[at]
         return replace(self, rows=self.rows[at], labels=self.labels[at], groups=groups)
@@ -100,26 +96,20 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that is wrong with a data set.
+    """Something wrong with a data set.
 
     Args:
         kind: `undecodable`, `empty-class`, `untrained-class`, `missing-class`, `missing-shard`, `ignored`,
             `unlabelled` or `shared-groups` (between training and another split).
-        where: the path, or `shard#row`, it is about.
-        reason: what is wrong and what to do, in a few words.
-        fatal: whether training must not start with it.
+        where: path, or `shard#row`, that it concerns.
+        reason: what is wrong, in a few words.
+        fatal: training must not start.
     """
 
     kind: Literal[
-        "undecodable",
-        "empty-class",
-        "untrained-class",
-        "missing-class",
-        "missing-shard",
-        "ignored",
-        "unlabelled",
+        "undecodable", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored", "unlabelled",
         "shared-groups",
-    ]
+    ]  # fmt: skip
     where: str
     reason: str
     fatal: bool = False
@@ -130,27 +120,25 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessingHint:
-    """What a sample of the headers says, for choosing a preprocessing.
+    """Properties of a sample of the images, for choosing a preprocessing.
 
     Args:
-        channels: `L` when every sampled image is stored grey, else `RGB`; where some are bands that are no
-            colours, how many most of those have.
+        channels: `L` if every sampled image is grayscale, else `RGB`; where some have bands that are no colours, their
+            most frequent number of bands.
         size: (H, W) medians, in pixels.
-        smallest, largest: (H, W), each the least and the greatest of its axis.
-        sampled: how many headers were read.
-        dtype: `uint16` or `float32` when every sampled image is stored so deep, else `uint8`.
+        smallest, largest: (H, W) minima and maxima, each axis by itself.
+        dtype: `uint16` or `float32` if every sampled image is stored so deep, else `uint8`.
     """
 
     channels: PixelChannels
     size: tuple[int, int]
     smallest: tuple[int, int]
     largest: tuple[int, int]
-    sampled: int
     dtype: Depth = "uint8"
 
     @property
     def uniform(self) -> bool:
-        """Whether all sampled images have one size."""
+        """Whether all sampled images have the same size."""
         return self.smallest == self.largest
 
 
@@ -159,11 +147,10 @@ class Dataset:
     """Classes and splits.
 
     Args:
-        name: of the data, for run names and model cards.
-        classes: names in the order of their indices; the union of all splits, so that a folder that is missing
-            from one split shifts nothing.
-        splits: `train`, `val` and `test`, those that there are.
-        problems: what was found without decoding an image; `check` decodes them all.
+        name: for run names and model cards.
+        classes: class names in the order of their indices, of all splits together.
+        splits: those of `train`, `val` and `test` that exist.
+        problems: what was found without decoding images; `check` decodes them all.
     """
 
     name: str
@@ -176,7 +163,7 @@ class Dataset:
 
     @cached_property
     def folder(self) -> str:
-        """What the names of all images begin with, up to a slash: what changes when the data moves as a whole."""
+        """Common prefix of all image names, up to a slash: the part that changes when the data set is moved."""
         names = [images.name(i) for images in self.splits.values() for i in range(len(images))]
         common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
         return common[: common.rfind("/") + 1]
@@ -186,7 +173,7 @@ class Dataset:
         """Sizes, channels and depth of up to 64 images, evenly spaced over the training split.
 
         Raises:
-            DataError: not one of their headers could be read.
+            DataError: none of the headers can be read.
         """
         images = self.splits.get("train") or next(iter(self.splits.values()))
         seen: list[Header] = []
@@ -194,13 +181,15 @@ class Dataset:
             try:
                 content = images.read(i)
                 if isinstance(content, bytes):
-                    seen.append(header(content, where=images.name(i)))
+                    seen.append(read_header(content, where=images.name(i)))
                 else:
-                    seen.append(_of_array(content))
+                    seen.append(_array_header(content))
             except ImageError:  # `check` reports it
                 continue
         if not seen:
-            raise DataError(f"images must decode; none of those sampled in {self.name} does; run resnets data check")
+            raise DataError(
+                f"images must be decodable; none of {len(images)} sampled from {self.name} is; run resnets data check"
+            )
         sizes = np.array([(found.height, found.width) for found in seen])
         bands = Counter(found.channels for found in seen if isinstance(found.channels, int))
         grey = all(found.channels == "L" for found in seen)
@@ -210,17 +199,16 @@ class Dataset:
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
             largest=_pair(sizes.max(axis=0)),
-            sampled=len(seen),
             dtype="uint8" if "uint8" in dtypes else "float32" if "float32" in dtypes else "uint16",
         )
 
-    def without(self, problems: Iterable[Problem]) -> Dataset:
-        """The data set without the images that cannot be decoded.
+    def without_undecodable(self, problems: Iterable[Problem]) -> Dataset:
+        """The data set without the images of the `undecodable` problems.
 
-        Its problems tell the classes that have lost their last training image by that, which is fatal.
+        A class that loses its last training image becomes a fatal problem of the result.
 
         Raises:
-            DataError: a split would be left empty.
+            DataError: a split would be empty.
         """
         gone = {problem.where for problem in problems if problem.kind == "undecodable"}
         if not gone:
@@ -229,12 +217,14 @@ class Dataset:
         for split, images in self.splits.items():
             keep = [i for i in range(len(images)) if images.name(i) not in gone]
             if not keep:
-                raise DataError(f"a split needs images; none of {split} in {self.name} decodes; repair the data")
+                raise DataError(
+                    f"every split must have images; none of {split} in {self.name} can be decoded; repair the data"
+                )
             splits[split] = images.subset(keep)
         problems = [problem for problem in self.problems if problem.where not in gone]
         if "train" in splits:
             for label in np.setdiff1d(self.splits["train"].labels, splits["train"].labels):
-                where, reason = f"{self.name}/train", f"class {self.classes[label]!r} has no image that decodes"
+                where, reason = f"{self.name}/train", f"class {self.classes[label]!r} has no image that can be decoded"
                 problems.append(Problem(kind="untrained-class", where=where, reason=reason, fatal=True))
         return replace(self, splits=splits, problems=tuple(problems))
 
@@ -243,7 +233,7 @@ def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def _of_array(pixels: Pixels) -> Header:
+def _array_header(pixels: Pixels) -> Header:
     count, kind = pixels.shape[2], pixels.dtype
     channels: PixelChannels = "L" if count == 1 else "RGB" if count == 3 else count
     dtype: Depth = "uint8" if kind == np.uint8 else "uint16" if kind == np.uint16 else "float32"

@@ -1,34 +1,148 @@
-"""Choosing how a split is fed: from memory, or streamed from its files."""
+"""Data loading: batches of a split as the network takes them, from memory or streamed.
+
+A sampler decides which images make a batch, a pixel store (`memory`, `stream`) decodes and augments them, and
+`EpochLoader` normalises them on the device. `make_batches` chooses and connects the three.
+
+Legend: N batch, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data import memory, stream
-from resnets.data.augment.config import Sampling
-from resnets.data.augment.geometric import AugmentConfig
-from resnets.data.batches import Batches
+from resnets.data.augment.config import AugmentConfig, Sampling
+from resnets.data.buffers import BufferPool
 from resnets.data.dataset import Dataset, ImageSet
-from resnets.data.transform import pixel_dtype
-from resnets.data.workers import Kind
+from resnets.data.memory import MemoryStore
+from resnets.data.sampler import EvalSampler, Order, Sampler, TrainSampler
+from resnets.data.stream import StreamStore
+from resnets.data.transform import normalise, pixel_dtype
+from resnets.data.workers import WorkerKind
 from resnets.runtime.shard import Shard
 
-__all__ = ["MEMORY_LIMIT", "fits_in_memory", "make_batches"]
+__all__ = ["MEMORY_LIMIT", "Batch", "Batches", "EpochLoader", "PixelStore", "fits_in_memory", "make_batches"]
 
-MEMORY_LIMIT = 2**30
+MEMORY_LIMIT = 2**30  # bytes
+
+
+class Batch(NamedTuple):
+    """A batch as the network takes it.
+
+    Attributes:
+        x: (N, C, H, W) float32, normalised, channels_last, on the device.
+        y: (N,) int64 class indices, on the device.
+        indices: (N,) int64 indices into the split, on the CPU.
+    """
+
+    x: Tensor
+    y: Tensor
+    indices: Tensor
+
+
+class Batches(Protocol):
+    """Batches of a split, epoch by epoch.
+
+    Attributes:
+        bounds: (start, stop) of each batch within the epoch.
+    """
+
+    bounds: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        """Number of batches per epoch."""
+        ...
+
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on (to resume within an epoch).
+
+        Args:
+            size: (H, W) in pixels instead of the preprocessing's, for progressive resizing.
+        """
+        ...
+
+
+class PixelStore(Protocol):
+    """Decodes and augments the images of a split: `MemoryStore` or `StreamStore`.
+
+    Random draws are keyed by seed, epoch and sample, so all stores give the same pixels, in batches of any size.
+    """
+
+    def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[Tensor]:
+        """(N, H, W, C) pixels of each batch, of the preprocessing's channels and depth; raises ImageError.
+
+        Args:
+            epoch: key of the random draws.
+            orders: the samples of each batch.
+            size: (H, W) in pixels; a store that holds images of one size ignores it.
+        """
+        ...
+
+
+class EpochLoader:
+    """The data loader: `Batches` of any pixel store and sampler.
+
+    Args:
+        store: decodes and augments images.
+        sampler: which images make a batch.
+        labels: (M,) class indices of the split.
+        preprocessing: normalisation and default size.
+        device: where batches are normalised.
+    """
+
+    def __init__(
+        self,
+        store: PixelStore,
+        sampler: Sampler,
+        labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+        preprocessing: Preprocessing,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.store, self.bounds = store, sampler.bounds
+        self._sampler, self._labels, self._preprocessing = sampler, torch.tensor(labels), preprocessing
+        self._device, self._buffers = torch.device(device), BufferPool()
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on; finish or drop one epoch before the next.
+
+        Raises:
+            ImageError: an image cannot be decoded.
+        """
+        orders = list(self._sampler.batches(epoch, start))
+        remaining = iter(orders)  # not zip, which would keep each batch's pixels until the next is there
+        for pixels in self.store.batches(epoch, orders, size or self._preprocessing.size):
+            indices = torch.from_numpy(next(remaining).indices)
+            y = self._labels[indices].to(self._device, non_blocking=True)
+            batch = Batch(self._normalise(pixels, size), y, indices)
+            del pixels
+            yield batch
+            del batch
+
+    def _normalise(self, pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """(N, C, H, W) of (N, H, W, C) stored values; resized last where the store has one size only."""
+        out = self._buffers.empty(tuple(pixels.shape), np.float32) if self._device.type == "cpu" else None
+        x = normalise(pixels, self._preprocessing, device=self._device, out=out)
+        if size is None or x.shape[2:] == size:
+            return x
+        return F.interpolate(x, size, mode="bilinear", antialias=True)
 
 
 def fits_in_memory(
     images: Dataset | ImageSet, preprocessing: Preprocessing, *, limit_bytes: int = MEMORY_LIMIT
 ) -> bool:
-    """Whether all images, prepared and uncompressed, take `limit_bytes` or less."""
+    """Whether all images, decoded and resized, take at most `limit_bytes`."""
     height, width = preprocessing.size
-    return (
-        len(images) * height * width * preprocessing.num_channels * pixel_dtype(preprocessing).itemsize <= limit_bytes
-    )
+    image_bytes = height * width * preprocessing.num_channels * pixel_dtype(preprocessing).itemsize
+    return len(images) * image_bytes <= limit_bytes
 
 
 def make_batches(
@@ -40,53 +154,45 @@ def make_batches(
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int | None = None,
-    kind: Kind = "processes",
+    workers_kind: WorkerKind = "processes",
     sampling: Sampling | None = None,
     shard: Shard | None = None,
     drop_last: bool = False,
     limit_bytes: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
-) -> Batches:
-    """Batches of a split: from memory where it fits and no random resized crop is asked for, else streamed.
+) -> EpochLoader:
+    """A data loader for a split: from memory if it fits and needs no random resized crop, else streamed.
+
+    Batches are the same to the bit for any number and kind of workers, and from memory or streamed.
 
     Args:
         images: the split.
-        preprocessing: how images become the network's input.
-        batch_size: images a batch.
-        augment: how images are varied, which also means shuffled; None for all in order, none varied.
-        seed: of shuffling and variation.
-        device: where batches are made.
-        workers: how many decode.
-        kind: whether a stream's workers are processes or threads; what goes to memory is decoded by threads.
+        preprocessing: turns images into the network's input; with `augment.scale` its crop rule is not used.
+        batch_size: images per batch, over all processes; the last training batch may be smaller, or one larger.
+        augment: random augmentation, in shuffled order; None for all images in order, without augmentation.
+        seed: of shuffling and augmentation, 0 to 2**64 - 1.
+        device: where batches are normalised.
+        workers: number of decoding workers; 0 decodes in this thread (default: `default_workers()`).
+        workers_kind: processes or threads, for streaming; decoding into memory uses threads.
         sampling: how the images of a training epoch are drawn.
-        shard: what this process takes of each training batch, or which of the batches that are not varied.
-        drop_last: leave out a last training batch that is not full.
-        limit_bytes: what the split may take in memory.
+        shard: the part of each training batch, or the evaluation batches, that this process takes.
+        drop_last: drop an incomplete last training batch.
+        limit_bytes: memory that the decoded split may take.
         progress: called with (done, total) while a split is decoded into memory.
 
     Raises:
-        ImageError: an image does not decode; at once from memory, while iterating from a stream.
+        ImageError: an image cannot be decoded; at once from memory, during iteration from a stream.
     """
-    cropped = augment is not None and augment.scale is not None
-    if not cropped and fits_in_memory(images, preprocessing, limit_bytes=limit_bytes):
-        kept = memory.MemorySet(images, preprocessing, workers=workers, progress=progress)
-        if augment is None:
-            return memory.EvalBatches(kept, preprocessing, batch_size, device, shard=shard)
-        return memory.TrainBatches(
-            kept, preprocessing, augment, batch_size, seed, device, sampling=sampling, shard=shard, drop_last=drop_last
-        )
+    sampler: Sampler
     if augment is None:
-        return stream.EvalBatches(images, preprocessing, batch_size, device, workers=workers, kind=kind, shard=shard)
-    return stream.TrainBatches(
-        images,
-        preprocessing,
-        augment,
-        batch_size,
-        seed,
-        device,
-        workers=workers,
-        kind=kind,
-        sampling=sampling,
-        shard=shard,
-        drop_last=drop_last,
-    )
+        sampler = EvalSampler(len(images), batch_size, shard)
+    else:
+        sampler = TrainSampler(images.labels, batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last)
+    store: PixelStore
+    crops = augment is not None and augment.scale is not None
+    if not crops and fits_in_memory(images, preprocessing, limit_bytes=limit_bytes):
+        store = MemoryStore(images, preprocessing, augment, seed, device, workers=workers, progress=progress)
+    else:
+        pin = torch.device(device).type == "cuda"
+        store = StreamStore(images, preprocessing, augment, seed, workers=workers, kind=workers_kind, pin_memory=pin)
+    return EpochLoader(store, sampler, images.labels, preprocessing, device)

@@ -1,4 +1,4 @@
-"""Opening a data set, whatever it is: folders, tables, WebDataset or Parquet shards, or a built-in name."""
+"""Opening a data set in any format: folders, tables, WebDataset or Parquet shards, packed, or built in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.sources.csv import open_csv, tables_in
+from resnets.data.sources.csv import find_tables, open_csv
 from resnets.data.sources.digits import open_digits
 from resnets.data.sources.folder import open_folder
 from resnets.data.sources.packed import is_packed, open_packed
-from resnets.data.sources.parquet import open_parquet, shards_in
-from resnets.data.sources.webdataset import expand, is_compressed, open_tars, tars_in
+from resnets.data.sources.parquet import find_parquet, open_parquet
+from resnets.data.sources.webdataset import expand_braces, find_tars, is_compressed_tar, open_webdataset
 from resnets.data.splits import hold_out, kfold
 from resnets.errors import DataError, nearest
 
@@ -27,24 +27,23 @@ BUILT_IN = ("digits",)
 def open_dataset(
     data: str | Path, *, val_fraction: float = 0.1, seed: int = 0, folds: int | None = None, fold: int = 0
 ) -> Dataset:
-    """The data set that `data` names.
+    """Open a data set.
 
-    Accepted are `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a table
+    Formats: `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a table
     `path,label[,group][,split]`, or a folder with `train.csv`; WebDataset shards (a `.tar`, a folder of them, or a
-    pattern `shards-{000..009}.tar`); a Parquet file or a folder of shards in the Hugging Face layout. Where there is
-    a training split and none for validation, a seeded stratified part of the training split becomes it, and takes
-    whole groups where the data has groups; a test split is never touched.
+    pattern `shards-{000..009}.tar`); a Parquet file or a folder of shards in the Hugging Face layout; a folder written
+    by `resnets data pack`. If there is no validation split, a seeded stratified part of the training split becomes it,
+    without dividing groups; a test split is never touched.
 
     Args:
-        data: a built-in name (a folder called so is `./digits`), a path or a pattern.
+        data: a built-in name (for a folder of that name write `./digits`), a path or a pattern.
         val_fraction: share of training images for validation, in [0, 1); 0 makes no such split.
         seed: of that split.
-        folds: instead, training images (and validation images, if the data has such a split) are divided into so
-            many parts, alike in their classes and, of data with groups, along them.
-        fold: 0 to `folds` - 1, which part validates; the others train.
+        folds: instead, divide training and validation images into this many stratified folds, without dividing groups.
+        fold: the fold that validates, 0 to `folds` - 1; the others train.
 
     Raises:
-        DataError: no such data, not readable, laid out otherwise, or with one class only.
+        DataError: the data does not exist, cannot be read, has an unknown layout, or one class only.
         MissingExtraError: the format needs an extra that is not installed.
     """
     if not 0 <= val_fraction < 1:
@@ -52,21 +51,20 @@ def open_dataset(
     dataset = open_digits() if str(data) in BUILT_IN and not isinstance(data, Path) else _open_path(Path(data))
     if len(dataset.classes) < 2:
         only = dataset.classes[0]
-        raise DataError(f"a classifier needs 2 classes or more; {data} has only {only!r}; add another class")
+        raise DataError(f"a classifier must have 2 classes or more; {data} has only {only!r}; add another class")
     if folds is not None:
-        images = _together(dataset)
-        dataset = _divided(dataset, images, kfold(images.labels, folds, fold, seed, images.groups))
+        images = _join_train_val(dataset)
+        dataset = _replace_train_val(dataset, images, kfold(images.labels, folds, fold, seed, images.groups))
     elif val_fraction and "train" in dataset.splits and "val" not in dataset.splits:
         images = dataset.splits["train"]
-        dataset = _divided(dataset, images, hold_out(images.labels, val_fraction, seed, images.groups))
-    return replace(dataset, problems=dataset.problems + tuple(_uneven(dataset)) + tuple(_shared_groups(dataset)))
+        dataset = _replace_train_val(dataset, images, hold_out(images.labels, val_fraction, seed, images.groups))
+    return replace(dataset, problems=(*dataset.problems, *_missing_classes(dataset), *_shared_groups(dataset)))
 
 
-def _together(dataset: Dataset) -> ImageSet:
-    """Training and validation images as one set."""
+def _join_train_val(dataset: Dataset) -> ImageSet:
     parts = [dataset.splits[split] for split in ("train", "val") if split in dataset.splits]
     if not parts:
-        raise DataError(f"folds are made of training images; {dataset.name} has none; name a split train")
+        raise DataError(f"folds must have training images; {dataset.name} has none; name a split train")
     assert all(part.source is parts[0].source for part in parts)
     groups = [part.groups for part in parts if part.groups is not None]
     return ImageSet(
@@ -77,13 +75,15 @@ def _together(dataset: Dataset) -> ImageSet:
     )
 
 
-def _divided(dataset: Dataset, images: ImageSet, places: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> Dataset:
-    splits = {split: images.subset(at) for split, at in zip(("train", "val"), places, strict=True) if len(at)}
+def _replace_train_val(
+    dataset: Dataset, images: ImageSet, indices: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+) -> Dataset:
+    splits = {split: images.subset(part) for split, part in zip(("train", "val"), indices, strict=True) if len(part)}
     return replace(dataset, splits=splits | {k: v for k, v in dataset.splits.items() if k not in ("train", "val")})
 
 
 def _shared_groups(dataset: Dataset) -> list[Problem]:
-    """Groups that stand in training and in another split: accuracy there is too good to be true."""
+    """Groups in training and in another split, which makes accuracy there too optimistic."""
     train, problems = dataset.splits.get("train"), []
     for split, images in dataset.splits.items():
         if split == "train" or train is None or train.groups is None or images.groups is None:
@@ -91,14 +91,14 @@ def _shared_groups(dataset: Dataset) -> list[Problem]:
         shared = np.isin(images.groups, train.groups)
         if shared.any():
             count, total = len(np.unique(images.groups[shared])), len(np.unique(images.groups))
-            reason = f"{count} of {total} groups ({int(shared.sum())} images) are in training too, which flatters it"
+            reason = f"{count} of {total} groups ({int(shared.sum())} images) are also in train; accuracy is inflated"
             problems.append(Problem(kind="shared-groups", where=f"{dataset.name}/{split}", reason=reason))
     return problems
 
 
 def _open_path(path: Path) -> Dataset:
     if "{" in str(path) and path.suffix == ".tar" and not os.path.exists(path):
-        return open_tars(next(parent for parent in path.parents if "{" not in str(parent)), expand(path))
+        return open_webdataset(next(parent for parent in path.parents if "{" not in str(parent)), expand_braces(path))
     try:
         exists, is_file = path.exists(), path.is_file()
     except OSError as error:
@@ -108,14 +108,14 @@ def _open_path(path: Path) -> Dataset:
             f"data must be a folder, a .csv, .tar or .parquet file, or {', '.join(BUILT_IN)}; {path} does not exist; "
             f"{_hint(path)}"
         )
-    if is_file and is_compressed(path):
+    if is_file and is_compressed_tar(path):
         raise DataError(f"shards must be uncompressed, to be read in any order; {path} is not; unpack it to .tar")
     try:
         if is_packed(path):
             return open_packed(path)
-        shards = shards_in(path)
-        tables = {} if shards else tables_in(path)
-        tars = [] if shards or tables else tars_in(path)
+        shards = find_parquet(path)
+        tables = {} if shards else find_tables(path)
+        tars = [] if shards or tables else find_tars(path)
     except OSError as error:
         raise DataError(f"a data folder must be readable; {path}: {error.strerror}; check its permissions") from error
     if shards:
@@ -123,7 +123,7 @@ def _open_path(path: Path) -> Dataset:
     if tables:
         return open_csv(path, tables)
     if tars:
-        return open_tars(path, tars)
+        return open_webdataset(path, tars)
     if is_file:
         raise DataError(
             f"data must be a folder, or a .csv, .tar or .parquet file; {path} is a file; "
@@ -138,18 +138,18 @@ def _hint(path: Path) -> str:
     except OSError:
         return f"{path.parent} does not exist either" if not path.parent.exists() else "check the path"
     close = nearest(path.name, [*known, *(BUILT_IN if str(path) == path.name else ())])
-    return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has nothing like it"
+    return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has no similar name"
 
 
-def _uneven(dataset: Dataset) -> list[Problem]:
-    """Classes that a split lacks."""
+def _missing_classes(dataset: Dataset) -> list[Problem]:
+    """Classes without images in a split or in all."""
     problems = []
     counts = {split: _counts(images, len(dataset.classes)) for split, images in dataset.splits.items()}
     total = sum(counts.values())
     for split, count in counts.items():
         for label in np.flatnonzero((count == 0) & (total > 0)):
             where, reason = f"{dataset.name}/{split}", f"class {dataset.classes[label]!r} has no image in this split"
-            if split == "train":  # it can only be got wrong
+            if split == "train":
                 problems.append(Problem(kind="untrained-class", where=where, reason=reason, fatal=True))
             else:
                 problems.append(Problem(kind="missing-class", where=where, reason=reason))

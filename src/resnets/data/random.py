@@ -1,10 +1,10 @@
-"""Random numbers that depend on what they are for and on nothing else.
+"""Counter-based random numbers: a pure function of seed, epoch, sample and purpose, without any state.
 
-Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a counter into four
-random words. The counter here is (draw, sample index, epoch, stream and view) and the key is the seed, so that
-an image's augmentation is the same in any batch, in any worker and after any restart.
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a counter to four random words.
+The counter is (draw, sample index, epoch, stream and view) and the key is the seed, so an image's augmentation is the
+same in any batch, in any worker and after any restart.
 
-Legend: N samples, K draws a sample.
+Legend: N samples, K draws per sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from resnets.errors import ConfigError
 
-__all__ = ["Stream", "batch_permutation", "batch_uniform", "integers", "octets", "permutation", "philox4x32", "uniform"]
+__all__ = ["Stream", "batch_permutation", "batch_uniform", "permutation", "philox4x32", "random_bytes", "uniform"]
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -25,19 +25,19 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 class Stream(IntEnum):
-    """What numbers are drawn for; each purpose has a sequence of its own."""
+    """Purposes of random numbers; each has a sequence of its own."""
 
     SHUFFLE = 0
     SPLIT = 1
-    AUGMENT = 2  # pad-crop, flip, cutout
+    AUGMENT = 2  # padded crop, flips, cutout
     RESIZED_CROP = 3
     MIXUP = 4  # batch-wide, keyed by step
     DROP_PATH = 5  # batch-wide, keyed by step
     SAMPLER = 6
-    POLICY = 7  # RandAugment and its kin
-    JITTER = 8  # colour jitter and greyscale
-    ERASE = 9  # random erasing: whether and where
-    ERASE_NOISE = 10  # random erasing: what with
+    POLICY = 7  # automatic policies
+    JITTER = 8  # colour jitter and grayscale
+    ERASE = 9  # random erasing: rectangles
+    ERASE_NOISE = 10  # random erasing: fill
 
 
 def philox4x32(counter: npt.NDArray[np.uint32], key: tuple[int, int]) -> npt.NDArray[np.uint32]:
@@ -95,8 +95,8 @@ def uniform(
         seed: 0 to 2**64 - 1.
         epoch: 0 to 2**32 - 1.
         index: (N,) sample indices in the data set (not in the batch).
-        stream: what for, see `Stream`.
-        count: draws a sample, K.
+        stream: the purpose, see `Stream`.
+        count: draws per sample, K.
         view: which of several views of the same sample; one number, or (N,).
 
     Returns:
@@ -105,38 +105,30 @@ def uniform(
     return _words(seed, epoch, index, stream, count, view).astype(np.float64) * 2.0**-32
 
 
-def integers(
-    seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, *, high: int, view: npt.ArrayLike = 0
-) -> npt.NDArray[np.int64]:
-    """Uniform integers in [0, high), `high` up to 2**32; arguments as for `uniform`. Returns (N, K) int64."""
-    assert 0 < high <= 2**32
-    words = _words(seed, epoch, index, stream, count, view).astype(np.uint64)
-    return ((words * np.uint64(high)) >> _SHIFT).astype(np.int64)
-
-
-def octets(
+def random_bytes(
     seed: int, epoch: int, index: npt.ArrayLike, stream: int, count: int, view: npt.ArrayLike = 0
 ) -> npt.NDArray[np.uint8]:
-    """Uniform bytes, four to a word; arguments as for `uniform`. Returns (N, K) uint8."""
+    """Uniform bytes; arguments as for `uniform`. Returns (N, K) uint8."""
     words = _words(seed, epoch, index, stream, -(-count // 4), view)
     return np.ascontiguousarray(words, "<u4").view(np.uint8)[:, :count]
 
 
 def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE) -> npt.NDArray[np.int64]:
-    """A random order of 0..n-1: samples sorted by a 64-bit random key of their own. Returns (n,) int64."""
-    words = _words(seed, epoch, np.arange(n), stream, 2, 0).astype(np.uint64)
-    return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind="stable").astype(np.int64)
+    """A random order of 0..n-1. Returns (n,) int64."""
+    return _argsort_random(n, seed, epoch, stream, 0)
 
 
 def batch_uniform(seed: int, step: int, stream: int, count: int) -> npt.NDArray[np.float64]:
-    """`count` uniform numbers in [0, 1) that a whole batch shares, keyed by the optimiser step."""
+    """`count` uniform numbers in [0, 1) for a whole batch, keyed by the optimiser step."""
     return uniform(seed, step, 0, stream, count).reshape(count)
 
 
 def batch_permutation(n: int, seed: int, step: int, stream: int = Stream.MIXUP) -> npt.NDArray[np.int64]:
-    """A random order of the n places in a batch (mixup partners), keyed by the optimiser step.
+    """A random order of 0..n-1 for a whole batch (mixup partners), keyed by the optimiser step. Returns (n,) int64."""
+    return _argsort_random(n, seed, step, stream, 1)  # view 1, as view 0 has the counters of `batch_uniform`
 
-    It shares the counter space of `batch_uniform`'s first draws, hence view 1.
-    """
-    words = _words(seed, step, np.arange(n), stream, 2, 1).astype(np.uint64)
+
+def _argsort_random(n: int, seed: int, epoch: int, stream: int, view: int) -> npt.NDArray[np.int64]:
+    """0..n-1 sorted by a random 64-bit key each."""
+    words = _words(seed, epoch, np.arange(n), stream, 2, view).astype(np.uint64)
     return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind="stable").astype(np.int64)

@@ -1,14 +1,14 @@
-"""Which images an epoch shows, in which order, and which of them a process takes.
+"""Samplers: which images an epoch shows, in which order, and which part of each batch a process takes.
 
-Everything follows from (seed, epoch), so that a run may stop at any batch and go on there, on as many processes.
+Everything is a function of (seed, epoch), so a run can resume at any batch, on any number of processes.
 
-Legend: N images in the split, M places in an epoch.
+Legend: N images in the split, M samples in an epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,68 +18,149 @@ from resnets.data.random import Stream, permutation
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard
 
-__all__ = ["Epochs", "Order", "batch_bounds", "draw", "eval_bounds"]
+__all__ = ["EvalSampler", "Order", "Sampler", "TrainSampler", "batch_bounds", "draw_order"]
 
 Indices = npt.NDArray[np.int64]
 
 
 class Order(NamedTuple):
-    """An epoch: (M,) places in the split, and which view of the same image each is, 0 for the first."""
+    """Samples in order, of an epoch or of a batch.
 
-    places: Indices
+    Attributes:
+        indices: (M,) int64 indices into the split.
+        views: (M,) int64, how often the same image came before in this epoch; part of the key of its augmentation.
+    """
+
+    indices: Indices
     views: Indices
 
-    def part(self, first: int, last: int) -> Order:
-        """The places from `first` to before `last`."""
-        return Order(self.places[first:last], self.views[first:last])
+    def slice(self, start: int, stop: int) -> Order:
+        """The samples from `start` up to, but not including, `stop`."""
+        return Order(self.indices[start:stop], self.views[start:stop])
 
 
-def draw(labels: Indices, sampling: Sampling, seed: int, epoch: int) -> Order:
-    """The order of an epoch.
+class Sampler(Protocol):
+    """The batches of every epoch, as indices and views.
+
+    Attributes:
+        bounds: (start, stop) of each batch within the epoch.
+    """
+
+    bounds: list[tuple[int, int]]
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
+        """This process's part of each batch of an epoch, from batch `start` on."""
+        ...
+
+
+class TrainSampler:
+    """Shuffled batches; with several processes, each takes its part of every batch.
+
+    Args:
+        labels: (N,) class indices of the split.
+        batch_size: images per batch, over all processes.
+        seed: 0 to 2**64 - 1.
+        sampling: how the images of an epoch are drawn.
+        shard: the part of each batch that this process takes.
+        drop_last: drop an incomplete last batch.
+
+    Attributes:
+        bounds: (start, stop) of each batch, over all processes.
+    """
+
+    def __init__(
+        self,
+        labels: Indices,
+        batch_size: int,
+        seed: int,
+        *,
+        sampling: Sampling | None = None,
+        shard: Shard | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self._labels, self._seed = labels, seed
+        self._sampling, self._shard = sampling or Sampling(), shard or Shard()
+        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
+        """This process's part of each batch of an epoch, from batch `start` on."""
+        order = draw_order(self._labels, self._sampling, self._seed, epoch)
+        for first, last in self.bounds[start:]:
+            yield order.slice(*self._shard.part(first, last))
+
+
+class EvalSampler:
+    """All images in order, the same in every epoch; with several processes, each takes whole batches in turn.
+
+    Args:
+        count: images in the split.
+        batch_size: images per batch.
+        shard: which of the batches this process takes.
+
+    Attributes:
+        bounds: (start, stop) of each batch of this process.
+    """
+
+    def __init__(self, count: int, batch_size: int, shard: Shard | None = None) -> None:
+        shard = shard or Shard()
+        bounds = [(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+        self.bounds = bounds[shard.rank :: shard.size]
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Order]:
+        """Each batch from batch `start` on."""
+        for first, last in self.bounds[start:]:
+            yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
+
+
+def draw_order(labels: Indices, sampling: Sampling, seed: int, epoch: int) -> Order:
+    """The samples of a training epoch, in order.
 
     Args:
         labels: (N,) class indices.
     """
     if sampling.balanced:
-        order = _balanced(labels, seed, epoch)
+        order = _balanced_order(labels, seed, epoch)
     else:
         order = Order(permutation(len(labels), seed, epoch), np.zeros(len(labels), np.int64))
     if sampling.repeats > 1:
         shown = -(-len(labels) // sampling.repeats)
         copies = np.tile(np.arange(sampling.repeats), shown)
-        places, views = (np.repeat(part[:shown], sampling.repeats) for part in order)
-        order = Order(places, views * sampling.repeats + copies).part(0, len(labels))
+        indices, views = (np.repeat(part[:shown], sampling.repeats) for part in order)
+        order = Order(indices, views * sampling.repeats + copies).slice(0, len(labels))
     return order
 
 
-def _balanced(labels: Indices, seed: int, epoch: int) -> Order:
-    """As many of every class, to one; within a class each image once before any comes again."""
+def _balanced_order(labels: Indices, seed: int, epoch: int) -> Order:
+    """Equal counts of every class, to within one; every image of a class comes once before any repeats."""
     present, counts = np.unique(labels, return_counts=True)
     total = len(labels)
     shares = np.full(len(present), total // len(present))
-    # Whose turn it is to come once more, where the classes do not divide the epoch.
+    # Where the classes do not divide the epoch evenly, the remainder goes to other classes in every epoch.
     shares[permutation(len(present), seed, epoch, Stream.SAMPLER)[: total % len(present)]] += 1
     shuffled = permutation(total, seed, epoch)
-    places, views = [], []
+    indices, views = [], []
     for label, count, share in zip(present, counts, shares, strict=True):
         own = shuffled[labels[shuffled] == label]
         rounds = -(-int(share) // int(count))
-        places.append(np.tile(own, rounds)[:share])
+        indices.append(np.tile(own, rounds)[:share])
         views.append(np.repeat(np.arange(rounds), count)[:share])
     mixed = permutation(total, seed, epoch, Stream.SAMPLER)
-    return Order(np.concatenate(places)[mixed], np.concatenate(views)[mixed])
+    return Order(np.concatenate(indices)[mixed], np.concatenate(views)[mixed])
 
 
 def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False, shards: int = 1) -> list[tuple[int, int]]:
-    """(first, past the last) of every training batch, over all processes; the same however many share it.
+    """(start, stop) of every training batch, over all processes; the same for any number of processes.
 
-    A single image that is left over joins the batch before it, as batch normalisation cannot train on one.
+    A single image left over joins the batch before it, because batch normalisation cannot train on one image.
 
     Args:
-        count: images.
-        batch_size: 1 or more, for each of several processes at least two.
-        drop_last: leave out a batch that is not full, unless it is the only one.
+        count: images in an epoch.
+        batch_size: 1 or more; with several processes, at least two for each.
+        drop_last: drop an incomplete last batch, unless it is the only one.
         shards: processes that share each batch.
+
+    Raises:
+        ConfigError: the batch size is too small.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be 1 or more; got {batch_size}; 128 is usual")
@@ -95,45 +176,3 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False, shards
     elif len(bounds) > 1 and rest == 1:
         bounds[-2:] = [(bounds[-2][0], count)]
     return bounds
-
-
-def eval_bounds(count: int, batch_size: int, shard: Shard | None = None) -> list[tuple[int, int]]:
-    """(first, past the last) of the batches of one pass in order; a process of several takes whole ones in turn."""
-    bounds = [(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
-    return bounds if shard is None else bounds[shard.rank :: shard.size]
-
-
-class Epochs:
-    """The training batches of every epoch, as places and views.
-
-    Args:
-        labels: (N,) class indices of the split.
-        batch_size: images a batch, over all processes.
-        seed: 0 to 2**64 - 1.
-        sampling: how the images of an epoch are drawn.
-        shard: which part of each batch is wanted.
-        drop_last: leave out a last batch that is not full.
-
-    Attributes:
-        bounds: (first, past the last) of every batch, over all processes.
-    """
-
-    def __init__(
-        self,
-        labels: Indices,
-        batch_size: int,
-        seed: int,
-        *,
-        sampling: Sampling | None = None,
-        shard: Shard | None = None,
-        drop_last: bool = False,
-    ) -> None:
-        self.seed, self._labels = seed, labels
-        self._sampling, self._shard = sampling or Sampling(), shard or Shard()
-        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.size)
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """This process's part of each batch of an epoch, from batch `start` on."""
-        order = draw(self._labels, self._sampling, self.seed, epoch)
-        for first, last in self.bounds[start:]:
-            yield order.part(*self._shard.part(first, last))

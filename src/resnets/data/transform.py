@@ -1,8 +1,8 @@
-"""Running the preprocessing: decoded pixels -> the network's input size -> normalised batch.
+"""The transform of a preprocessing: decoded pixels -> the network's input size -> normalised batch.
 
-`prepare` works on one image with Pillow's antialiased filters and rounds where timm and torchvision round (deeper
-images and bands are filtered one by one in floating point); `normalise` is one multiply-add over a batch, on the
-batch's device.
+`prepare` resizes and crops one image with Pillow's antialiased filters, rounding where timm and torchvision do;
+images of other depths or bands are filtered band by band in floating point. `normalise` is one multiply-add on a batch,
+on any device.
 
 Legend: N batch, C channels, H height, W width.
 """
@@ -17,21 +17,11 @@ import torch
 from PIL import Image
 
 from resnets.arch.preprocessing import FULL_SCALE, Preprocessing
-from resnets.data.decode.bands import convert_array, to_depth
+from resnets.data.decode.bands import convert_array
 from resnets.data.decode.image import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
-__all__ = [
-    "decode_channels",
-    "fill_bytes",
-    "fill_values",
-    "normalise",
-    "pixel_dtype",
-    "prepare",
-    "resize",
-    "to_channels",
-    "to_view",
-]
+__all__ = ["decode_channels", "fill_values", "normalise", "pixel_dtype", "prepare", "resize", "to_channels"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -42,47 +32,42 @@ _FILTERS = {
 }
 Box = tuple[float, float, float, float]
 
-# What a batch may be, by depth: torch has little arithmetic for uint16, so int32 stands for it as well.
-_BATCHES = {"uint8": (torch.uint8,), "uint16": (torch.uint16, torch.int32), "float32": (torch.float32,)}
+# Accepted batch types by depth; int32 as well as uint16, for which torch has few operations.
+_BATCH_DTYPES = {"uint8": (torch.uint8,), "uint16": (torch.uint16, torch.int32), "float32": (torch.float32,)}
 
 
 def decode_channels(preprocessing: Preprocessing) -> PixelChannels:
-    """What to ask `decode` for: `prepare` turns RGB into BGR itself. The depth to ask for is `preprocessing.dtype`."""
+    """The `channels` argument for `decode`; `prepare` reorders RGB to BGR. Its `depth` is `preprocessing.dtype`."""
     if isinstance(preprocessing.channels, int):
         return preprocessing.channels
     return "L" if preprocessing.channels == "L" else "RGB"
 
 
 def pixel_dtype(preprocessing: Preprocessing) -> np.dtype[np.uint8 | np.uint16 | np.float32]:
-    """What buffers of the preprocessing's pixels hold."""
+    """The numpy type of the preprocessing's pixels."""
     return np.dtype(preprocessing.dtype)
 
 
 def fill_values(preprocessing: Preprocessing) -> tuple[float, ...]:
-    """The mean colour as C stored values of the preprocessing's depth: what borders and cutouts are filled with."""
+    """The mean colour, which fills borders and cutouts: C stored values of the preprocessing's depth."""
     low, high = preprocessing.value_range
     full = FULL_SCALE[preprocessing.dtype]
     values = tuple((mean - low) / (high - low) * full for mean in preprocessing.mean)
     return values if preprocessing.dtype == "float32" else tuple(min(full, max(0, round(value))) for value in values)
 
 
-def fill_bytes(preprocessing: Preprocessing) -> tuple[int, ...]:
-    """`fill_values` of preprocessing of 8 bits: C whole numbers of 0..255."""
-    return tuple(int(value) for value in fill_values(preprocessing))
-
-
 def to_channels(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """(H, W, 1 or 3) grey or RGB pixels in the preprocessing's channels and their order; bands as they are.
+    """(H, W, 1 or 3) grayscale or RGB pixels in the preprocessing's channel order; bands unchanged.
 
     Raises:
-        DataError: of another depth than the preprocessing's, or other bands.
+        DataError: the image has another depth, or another number of bands, than the preprocessing.
     """
     if image.dtype != preprocessing.dtype:
         raise DataError(f"an image must be {preprocessing.dtype}; got {image.dtype}; decode it with that depth")
     if isinstance(preprocessing.channels, int):
         if image.ndim != 3 or image.shape[2] != preprocessing.channels:
             raise DataError(
-                f"an image must be (H, W, {preprocessing.channels}); got {image.shape}; decode it with so many channels"
+                f"an image must be (H, W, {preprocessing.channels}); got {image.shape}; decode that many channels"
             )
         return image
     if image.ndim != 3 or image.shape[2] not in (1, 3):
@@ -98,41 +83,29 @@ def to_channels(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     return image if preprocessing.channels == "RGB" else image[:, :, ::-1]
 
 
-def to_view(image: Pixels) -> npt.NDArray[np.uint8]:
-    """An image that a person can look at, (H, W, 1 or 3) uint8, of any that `decode` gives.
-
-    Of bands the first three are taken for red, green and blue, of two the first; floating-point values outside 0..1
-    are spread from the least to the greatest.
-    """
-    view = image[:, :, :1] if image.shape[2] < 3 else image[:, :, :3]
-    if view.dtype == np.float32 and not (view.min() >= 0 and view.max() <= 1):
-        view = (view - view.min()) / max(float(view.max() - view.min()), 1e-12)
-    return np.ascontiguousarray(to_depth(view, "uint8")).view(np.uint8)
-
-
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """One image resized and cropped as the preprocessing says.
+    """Resize and crop one image.
 
     Args:
-        image: (H, W, 1) grey, (H, W, 3) RGB or (H, W, C) bands of `preprocessing.dtype`, as `decode` gives it.
-        preprocessing: its `size`, `crop_mode`, `crop_pct`, `interpolation` and `channels` are carried out.
+        image: (H, W, 1) grayscale, (H, W, 3) RGB or (H, W, C) bands of `preprocessing.dtype`, as `decode` returns it.
+        preprocessing: uses `size`, `crop_mode`, `crop_pct`, `interpolation` and `channels`.
 
     Returns:
-        (H, W, C) of `preprocessing.size` and `preprocessing.dtype`; the very same array where nothing had to change.
+        (H, W, C) of `preprocessing.size` and `preprocessing.dtype`; `image` itself if nothing had to change.
     """
     image = to_channels(image, preprocessing)
     if image.shape[:2] == preprocessing.size == preprocessing.resized:
         return image
-    image = resize(image, _resized(image.shape[0], image.shape[1], preprocessing), preprocessing)
+    image = resize(image, _size_before_crop(image.shape[0], image.shape[1], preprocessing), preprocessing)
     fill = fill_values(preprocessing) if preprocessing.crop_mode == "border" else (0,) * preprocessing.num_channels
-    return _centre(image, preprocessing.size, fill)
+    return _centre_crop(image, preprocessing.size, fill)
 
 
 def resize(image: Pixels, size: tuple[int, int], preprocessing: Preprocessing, box: Box | None = None) -> Pixels:
-    """(h, w, C) resized to `size` = (H, W) with the preprocessing's filter.
+    """Resize (h, w, C) to `size` = (H, W) with the preprocessing's filter.
 
     Args:
-        box: (left, top, right, bottom), in pixels and fractions of them; only this part is resized.
+        box: (left, top, right, bottom) of the part to resize, in fractional pixels.
     """
     if box is None and image.shape[:2] == size:
         return image
@@ -144,7 +117,7 @@ def resize(image: Pixels, size: tuple[int, int], preprocessing: Preprocessing, b
 
 
 def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, box: Box | None) -> Pixels:
-    """Band by band, since Pillow would weigh a fourth one as opacity; integers are rounded and stay in their range."""
+    """Resize band by band, as Pillow would treat a fourth one as opacity; integers are rounded and clipped."""
     out = np.empty((*size, image.shape[2]), image.dtype)
     for band in range(image.shape[2]):
         plane = np.ascontiguousarray(image[:, :, band])
@@ -154,8 +127,8 @@ def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, 
     return out
 
 
-def _resized(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """(H, W) before the crop, in pixels."""
+def _size_before_crop(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """(H, W) before the centre crop, in pixels."""
     target = preprocessing.resized
     if preprocessing.crop_mode == "squash":
         return target
@@ -169,8 +142,8 @@ def _resized(height: int, width: int, preprocessing: Preprocessing) -> tuple[int
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _centre(image: Pixels, size: tuple[int, int], fill: tuple[float, ...]) -> Pixels:
-    """The centre of (h, w, C) cut out, or laid on `fill`, so that it has `size`."""
+def _centre_crop(image: Pixels, size: tuple[int, int], fill: tuple[float, ...]) -> Pixels:
+    """Centre crop of (h, w, C) to `size`, padded with `fill` where it is smaller."""
     for axis in (0, 1):
         missing = size[axis] - image.shape[axis]
         if missing > 0:
@@ -187,7 +160,7 @@ def _centre(image: Pixels, size: tuple[int, int], fill: tuple[float, ...]) -> Pi
     return np.ascontiguousarray(image)
 
 
-_CACHED = 2**18  # numbers: 1 MiB of float32
+_CACHE_VALUES = 2**18  # 1 MiB of float32
 
 
 def normalise(
@@ -198,20 +171,20 @@ def normalise(
     dtype: torch.dtype = torch.float32,
     out: npt.NDArray[np.float32] | None = None,
 ) -> torch.Tensor:
-    """A batch of stored values as the network's input: scaled to `value_range`, then `(x - mean) / std`.
+    """Normalise a batch of stored values: scale to `value_range`, then `(x - mean) / std`.
 
     Args:
         batch: (N, H, W, C) or (N, C, H, W), of the preprocessing's channels and depth; uint16 may come as int32.
-        device: where to compute, and where the result lies; by default where the batch is.
+        device: of the computation and the result (default: the batch's).
         dtype: of the result; the arithmetic is in float32.
-        out: (N, H, W, C), contiguous: on a processor, the memory to use; the result of float32 lies in it.
+        out: (N, H, W, C), contiguous: memory for the float32 result, on the CPU only.
 
     Returns:
         (N, C, H, W) in channels_last memory.
     """
     channels = preprocessing.num_channels
     if (
-        batch.dtype not in _BATCHES[preprocessing.dtype]
+        batch.dtype not in _BATCH_DTYPES[preprocessing.dtype]
         or batch.ndim != 4
         or channels not in (batch.shape[1], batch.shape[3])
     ):
@@ -222,10 +195,10 @@ def normalise(
     if batch.shape[3] != channels:
         batch = batch.permute(0, 2, 3, 1)
     if device is not None:
-        batch = batch.to(device, non_blocking=True)  # bytes travel, not floats
+        batch = batch.to(device, non_blocking=True)  # before the conversion to float: fewer bytes to copy
     n, height, width, _ = batch.shape
     scale, shift = _affine(preprocessing)
-    # Rows of W * C numbers, so that the inner loop is long and contiguous (C alone is too short to vectorise).
+    # Rows of W * C values make a long, contiguous inner loop; C alone is too short to vectorise.
     rows = batch.contiguous().view(n, height, width * channels)
     if rows.dtype not in (torch.uint8, torch.float32):
         rows = rows.to(torch.float32)
@@ -235,16 +208,16 @@ def normalise(
         if out is None
         else torch.from_numpy(out).view(rows.shape)
     )
-    # On a processor, as much at a time as its cache holds: an operation finds there what the last one wrote. To
-    # convert first is twice as fast as to multiply bytes by floats, and the result is the same to the bit.
-    images = max(1, _CACHED // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
+    # On the CPU, in pieces that fit its cache, so that each operation finds there what the previous one wrote.
+    # Converting first is twice as fast as multiplying bytes by floats, with the same result to the bit.
+    images = max(1, _CACHE_VALUES // (height * width * channels)) if rows.device.type == "cpu" else max(1, n)
     for piece, part in zip(torch.split(floats, images), torch.split(rows, images), strict=True):
         piece.copy_(part).mul_(scales).add_(shifts)
     return floats.to(dtype).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _affine(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
-    """Scale and shift by channel: stored value * scale + shift is what the network sees."""
+    """Scale and shift per channel: the network's input is stored value * scale + shift."""
     low, high = preprocessing.value_range
     assert math.isfinite(high - low)
     scale = [(high - low) / FULL_SCALE[preprocessing.dtype] / std for std in preprocessing.std]

@@ -1,6 +1,6 @@
-"""Who makes batches while the network trains: other processes, or threads of this one.
+"""Workers that prepare batches while the network trains: processes, or threads of this one.
 
-Both take keys in order and answer in that order, a few ahead of what is asked for.
+Both take requests in order and return results in that order, a few ahead of what has been consumed.
 """
 
 from __future__ import annotations
@@ -11,106 +11,166 @@ import sys
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from resnets.data.cores import available_cores
+__all__ = ["WorkerKind", "Workers", "available_cores", "default_workers", "map_threads", "start_workers"]
 
-__all__ = ["Crew", "Kind", "default_workers", "hire"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+WorkerKind = Literal["processes", "threads"]
+PREFETCH = 2  # batches that each worker prepares ahead
 
-Kind = Literal["processes", "threads"]
-AHEAD = 2  # batches that each worker makes before they are asked for
+
+def available_cores() -> int:
+    """Cores that this process may use, 1 or more; in a container often fewer than the machine has.
+
+    Under `torchrun`, the processes of one machine share its cores.
+    """
+    affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-class Crew(Protocol):
-    """Workers that live as long as this does."""
+def map_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Generator[Result]:
+    """Results of a function that releases Python's global lock, in order, by threads.
 
-    def work(self, keys: Sequence[Any]) -> Iterator[Any]:
-        """What the reader answers for each key, in order; finish or drop one iterator before the next."""
-        ...
+    Args:
+        items: consumed a little ahead of the results.
+        workers: number of threads (default: one per core).
+    """
+    workers = workers or available_cores()
+    with ThreadPoolExecutor(workers) as pool:
+        yield from _map_ahead(pool, function, items, PREFETCH * workers)
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Generator[Result]:
+    """`pool.map`, but with at most `ahead` results in advance."""
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
 
 
 def default_workers() -> int:
-    """A worker for every core that this process may use, 8 at most."""
+    """One worker for every core that this process may use, 8 at most."""
     return min(8, available_cores())
 
 
-def hire(reader: TorchDataset[Any], workers: int | None, kind: Kind, *, pin: bool = False) -> Crew:
-    """Workers for a reader, which answers `reader[key]`.
+class Workers(Protocol):
+    """Workers that run as long as this object exists."""
+
+    def map(self, requests: Sequence[Any]) -> Iterator[Any]:
+        """The reader's result for each request, in order; finish or drop one iterator before the next."""
+        ...
+
+
+def start_workers(
+    reader: TorchDataset[Any], workers: int | None, kind: WorkerKind, *, pin_memory: bool = False
+) -> Workers:
+    """Start workers that compute `reader[request]`.
 
     Args:
-        workers: how many; 0 has this thread do it all; `None` takes `default_workers()`.
-        kind: processes do not wait for each other in Python code; threads start at once, share memory and copy
-            nothing, and are the better choice where the work is done in libraries that let go of Python's lock.
-        pin: hand tensors on in pinned memory, which cards fetch faster (processes only).
+        workers: how many; 0 computes in the calling thread; None for `default_workers()`.
+        kind: `processes` are independent of Python's global lock; `threads` start at once, share memory and copy
+            nothing, which is better where libraries that release the lock do the work.
+        pin_memory: return tensors in pinned memory, which GPUs fetch faster (processes only).
     """
     count = default_workers() if workers is None else workers
-    return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin)
+    return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin_memory)
 
 
 class _Threads:
     def __init__(self, reader: TorchDataset[Any], workers: int) -> None:
-        self._reader, self._ahead = reader, AHEAD * workers
-        # Each computes alone: else torch would start as many threads again for each of them.
+        self._reader, self._ahead = reader, PREFETCH * workers
+        # One torch thread for each worker: by default every one of them would start as many as there are cores.
         threads, started = torch.get_num_threads(), Barrier(workers + 1)
         self._pool = ThreadPoolExecutor(workers, "reader", initializer=torch.set_num_threads, initargs=(1,))
         for _ in range(workers):
             self._pool.submit(started.wait)
         started.wait()
-        torch.set_num_threads(threads)  # which is also what threads that start later take over
+        torch.set_num_threads(threads)  # the setting that threads started later inherit
         weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
 
-    def work(self, keys: Sequence[Any]) -> Iterator[Any]:
-        pending: deque[Future[Any]] = deque()
-        try:
-            for key in keys:
-                pending.append(self._pool.submit(self._reader.__getitem__, key))
-                if len(pending) > self._ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    def map(self, requests: Sequence[Any]) -> Iterator[Any]:
+        return _map_ahead(self._pool, self._reader.__getitem__, requests, self._ahead)
 
 
-class _Order:
-    """The sampler: a batch's key after another. Persistent workers read it anew each epoch."""
+class _RequestSampler:
+    """A torch sampler of batch requests. Persistent workers read it anew each epoch."""
 
     def __init__(self) -> None:
-        self.keys: Sequence[Any] = []
+        self.requests: Sequence[Any] = []
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.keys)
+        return iter(self.requests)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.requests)
 
 
-def _same(item: Any) -> Any:
+class _Processes:
+    def __init__(self, reader: TorchDataset[Any], workers: int, pin_memory: bool) -> None:
+        self._sampler = _RequestSampler()
+        # Forked workers start at once; but CUDA cannot be used after a fork, so they are spawned once it is in use.
+        context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
+        with _expected_warnings_ignored():
+            self._loader: DataLoader[Any] = DataLoader(
+                reader,
+                sampler=self._sampler,
+                batch_size=None,  # the reader makes whole batches
+                collate_fn=_identity,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=pin_memory,
+                multiprocessing_context=context if workers else None,
+                worker_init_fn=_ignore_group_signals,
+                generator=torch.Generator(),  # else every epoch would draw from torch's global generator
+            )
+        weakref.finalize(self, _shut_down, self._loader)
+
+    def map(self, requests: Sequence[Any]) -> Iterator[Any]:
+        self._sampler.requests = requests
+        with _expected_warnings_ignored():
+            results = iter(self._loader)
+        yield from results
+
+
+def _identity(item: Any) -> Any:
     return item
 
 
 @contextmanager
-def _no_advice() -> Iterator[None]:
-    """Without torch's warning of more workers than cores, and Python 3.12's of forking with threads (unused here)."""
+def _expected_warnings_ignored() -> Iterator[None]:
+    """Ignore torch's warning of more workers than cores, and Python 3.12's of forking with threads (unused here)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         yield
 
 
-def _until_told(worker: int) -> None:
-    """Ctrl-C and torchrun's SIGTERM go to a group of processes; workers read on while the run writes its state.
+def _ignore_group_signals(worker: int) -> None:
+    """Keep a worker alive while the run writes its checkpoint: Ctrl-C and torchrun's SIGTERM go to the whole group.
 
-    A SIGTERM to the worker itself ends it: so does Python, as it ends, with those that are left.
+    A SIGTERM to the worker itself still ends it; Python sends one, as it exits, to workers that are left.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
@@ -118,34 +178,7 @@ def _until_told(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _end_workers(loader: DataLoader[Any]) -> None:
-    """Tell them to end, at the latest as Python ends, which would wait for them."""
+def _shut_down(loader: DataLoader[Any]) -> None:
+    """End the workers, at the latest before Python exits, which would wait for them."""
     if loader._iterator is not None and hasattr(loader._iterator, "_shutdown_workers"):
         loader._iterator._shutdown_workers()
-
-
-class _Processes:
-    def __init__(self, reader: TorchDataset[Any], workers: int, pin: bool) -> None:
-        self._order = _Order()
-        # A forked worker starts at once; after CUDA has started, a fork cannot use it, so it is spawned there.
-        context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
-        with _no_advice():
-            self._loader: DataLoader[Any] = DataLoader(
-                reader,
-                sampler=self._order,
-                batch_size=None,  # the reader makes whole batches
-                collate_fn=_same,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                pin_memory=pin,
-                multiprocessing_context=context if workers else None,
-                worker_init_fn=_until_told,
-                generator=torch.Generator(),  # else every epoch would draw from torch's global generator
-            )
-        weakref.finalize(self, _end_workers, self._loader)
-
-    def work(self, keys: Sequence[Any]) -> Iterator[Any]:
-        self._order.keys = keys
-        with _no_advice():
-            answers = iter(self._loader)
-        yield from answers

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnets.data.cores import available_cores
 from resnets.data.decode.image import Pixels, decode
 from resnets.data.transform import decode_channels, normalise, prepare
+from resnets.data.workers import available_cores
 from resnets.errors import ConfigError, ImageError
 from resnets.evaluate.metrics import softmax
 from resnets.nn.modes import evaluation_mode

@@ -55,7 +55,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         run = world.from_first(lambda: _new_folder(settings.config, dataset, launches))
         world.from_first(lambda: lock.enter_context(working_in(run)))
         world.from_first(lambda: remember(run, dataset, problems))
-        return Trainer(run, settings, dataset.without(problems), console, world=world).go()
+        return Trainer(run, settings, dataset.without_undecodable(problems), console, world=world).go()
 
 
 def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
@@ -132,7 +132,7 @@ def _trainer(run: RunFolder, console: Console, world: World, state: State | None
     problems = world.from_first(lambda: recall(run, dataset))
     if problems is None:  # of an earlier version
         problems = check_data(dataset, settings, console, world)
-    return Trainer(run, settings, dataset.without(problems), console, world=world, state=state)
+    return Trainer(run, settings, dataset.without_undecodable(problems), console, world=world, state=state)
 
 
 def _settle(config: TrainConfig, dataset: Dataset) -> Settings:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from resnets.data.augment.auto import Step, apply_policy, choose, parse_policy, policy_draws
+from resnets.data.augment.auto import FILTERS, OPERATIONS, Step, apply_policy, choose_steps, parse_policy, policy_draws
 from resnets.data.augment.auto_tables import AUTOAUGMENT, RAND_OPERATIONS, WIDE_OPERATIONS
 from resnets.data.augment.config import AugmentConfig
-from resnets.data.augment.operations import FILTERS, OPERATIONS, operate
 from resnets.errors import ConfigError, UnknownNameError
 
 Pixels = np.ndarray[Any, Any]
@@ -34,20 +33,22 @@ def gentle(mode: str) -> Image.Image:
 
 def do(name: str, image: Image.Image, amount: float = 0.0, resample: str = "nearest") -> Pixels:
     fill = FILL if image.mode == "RGB" else FILL[:1]
-    return np.asarray(operate(name, image, amount, fill, FILTERS[resample])).astype(int)
+    return np.asarray(OPERATIONS[name](image, amount, fill, FILTERS[resample])).astype(int)
 
 
 def blend(away: Pixels, pixels: Pixels, factor: float) -> Pixels:
     """From `away` through the image and beyond, as bytes: fractions are cut off."""
     mixed = np.float32(away) + np.float32(factor) * (np.float32(pixels) - np.float32(away))
-    return np.clip(mixed, 0, 255).astype(np.uint8).astype(int)
+    clipped: Pixels = np.clip(mixed, 0, 255).astype(np.uint8).astype(int)
+    return clipped
 
 
 def luma(pixels: Pixels) -> Pixels:
     """ITU-R 601 in 16-bit fixed point."""
     if pixels.ndim == 2:
         return pixels
-    return (pixels @ np.array([19595, 38470, 7471]) + 0x8000) >> 16
+    weighted: Pixels = (pixels @ np.array([19595, 38470, 7471]) + 0x8000) >> 16
+    return weighted
 
 
 def grey(pixels: Pixels) -> Pixels:
@@ -124,7 +125,7 @@ def fetched(pixels: Pixels, y: Pixels, x: Pixels, fill: Pixels) -> Pixels:
     """The pixels at rows `y` and columns `x`, each (H, W); the fill where there is none."""
     height, width = pixels.shape[:2]
     there = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    out = pixels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    out: Pixels = pixels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     out[~there] = fill
     return out
 
@@ -177,9 +178,9 @@ def test_hue_turns_the_colour_circle() -> None:
 
 @MODES
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_keep_size_and_mode_and_leave_the_image_alone(mode: str, name: str) -> None:
+def test_operations_keep_size_and_mode_and_do_not_modify_the_image(mode: str, name: str) -> None:
     image = noise(mode)
-    result = operate(name, image, 1.0, FILL[: len(mode)] if mode == "RGB" else FILL[:1], FILTERS["bicubic"])
+    result = OPERATIONS[name](image, 1.0, FILL[: len(mode)] if mode == "RGB" else FILL[:1], FILTERS["bicubic"])
     assert (result.size, result.mode) == (image.size, mode)
     assert np.array_equal(np.asarray(image), np.asarray(noise(mode)))
 
@@ -219,31 +220,38 @@ def test_randaugment_has_the_published_magnitudes() -> None:
         config = AugmentConfig(policy="randaugment", policy_ops=1, policy_std=0, policy_increasing=increasing)
         for name, amounts in RAND_9.items():
             draws = row((at(RAND_OPERATIONS, name), 0.49, 0.9, 0.7))
-            assert choose(config, draws, (40, 60)) == [(name, pytest.approx(amounts[column]))]
+            (step,) = choose_steps(config, draws, (40, 60))
+            assert step.operation == name
+            assert step.amount == pytest.approx(amounts[column])
 
 
 def test_the_sign_and_the_noise_of_randaugment() -> None:
     config = AugmentConfig(policy="randaugment", policy_ops=1, policy_magnitude=5)
     which = at(RAND_OPERATIONS, "rotate")
     one_sigma = 0.8413447460685429
-    amounts = [choose(config, row((which, 0, u, way)), (9, 9))[0].amount for u, way in ((0.5, 0.2), (one_sigma, 0.6))]
+    amounts = [
+        choose_steps(config, row((which, 0, u, way)), (9, 9))[0].amount for u, way in ((0.5, 0.2), (one_sigma, 0.6))
+    ]
     assert amounts == pytest.approx([-15, 30 * 0.55])
-    extremes = [choose(config, row((which, 0, u, 0.6)), (9, 9))[0].amount for u in (0.0, 1 - 2.0**-32)]
+    extremes = [choose_steps(config, row((which, 0, u, 0.6)), (9, 9))[0].amount for u in (0.0, 1 - 2.0**-32)]
     assert 0 < extremes[0] < 30 * 0.25
     assert 30 * 0.75 < extremes[1] <= 30
     any_magnitude = AugmentConfig(policy="randaugment", policy_ops=1, policy_magnitude=8, policy_std=math.inf)
-    assert choose(any_magnitude, row((which, 0, 0.25, 0.6)), (9, 9)) == [Step("rotate", pytest.approx(6))]
-    darker = choose(
+    (step,) = choose_steps(any_magnitude, row((which, 0, 0.25, 0.6)), (9, 9))
+    assert step.operation == "rotate"
+    assert step.amount == pytest.approx(6)
+    darker = choose_steps(
         AugmentConfig(policy="randaugment", policy_magnitude=10, policy_std=0),
         row((at(RAND_OPERATIONS, "brightness"), 0, 0.5, 0.1), (0, 0.5, 0, 0)),
         (9, 9),
     )
-    assert darker == [Step("brightness", pytest.approx(0.1))]
+    assert [step.operation for step in darker] == ["brightness"]
+    assert darker[0].amount == pytest.approx(0.1)
 
 
 def test_randaugment_picks_all_alike_and_skips_half() -> None:
     config = AugmentConfig(policy="randaugment", policy_ops=3)
-    picked = [choose(config, draws, (8, 8)) for draws in policy_draws(config, 0, 0, np.arange(5000))]
+    picked = [choose_steps(config, draws, (8, 8)) for draws in policy_draws(config, 0, 0, np.arange(5000))]
     assert abs(np.mean([len(steps) for steps in picked]) - 1.5) < 0.04
     counts = Counter(step.operation for steps in picked for step in steps)
     assert set(counts) == set(RAND_OPERATIONS)
@@ -251,14 +259,14 @@ def test_randaugment_picks_all_alike_and_skips_half() -> None:
     turns = [step.amount > 0 for steps in picked for step in steps if step.operation == "rotate"]
     assert abs(np.mean(turns) - 0.5) < 0.1
     always = AugmentConfig(policy="randaugment", policy_prob=1.0)
-    assert all(len(choose(always, draws, (8, 8))) == 2 for draws in policy_draws(always, 0, 0, np.arange(50)))
+    assert all(len(choose_steps(always, draws, (8, 8))) == 2 for draws in policy_draws(always, 0, 0, np.arange(50)))
 
 
 def test_trivialaugment_has_the_published_magnitudes() -> None:
     config = AugmentConfig(policy="trivialaugment")
     far, rest = 1 - 1e-9, (0.0, 0.0, 0.0, 0.0)
     strongest = {
-        name: choose(config, row((at(WIDE_OPERATIONS, name), 0.99, far, 0.7), rest), (500, 500))
+        name: choose_steps(config, row((at(WIDE_OPERATIONS, name), 0.99, far, 0.7), rest), (500, 500))
         for name in WIDE_OPERATIONS
     }
     assert strongest.pop("identity") == []
@@ -273,14 +281,15 @@ def test_trivialaugment_has_the_published_magnitudes() -> None:
         }
     )
     bins = [
-        choose(config, row((at(WIDE_OPERATIONS, "posterize"), 0, (b + 0.5) / 31, 0), rest), (8, 8)) for b in range(31)
+        choose_steps(config, row((at(WIDE_OPERATIONS, "posterize"), 0, (b + 0.5) / 31, 0), rest), (8, 8))
+        for b in range(31)
     ]
     assert Counter(int(steps[0].amount) for steps in bins) == {8: 3, 7: 5, 6: 5, 5: 5, 4: 5, 3: 5, 2: 3}
 
 
 def test_trivialaugment_picks_all_alike() -> None:
     config = AugmentConfig(policy="trivialaugment")
-    picked = [choose(config, draws, (8, 8)) for draws in policy_draws(config, 3, 0, np.arange(5000))]
+    picked = [choose_steps(config, draws, (8, 8)) for draws in policy_draws(config, 3, 0, np.arange(5000))]
     counts = Counter(steps[0].operation if steps else "identity" for steps in picked)
     assert set(counts) == set(WIDE_OPERATIONS)
     assert max(abs(count - 5000 / 14) for count in counts.values()) < 80
@@ -297,14 +306,15 @@ def test_autoaugment_follows_its_table() -> None:
             assert strength in range(10)
     config = AugmentConfig(policy="autoaugment", policy_set="cifar10")
     second = (1.5 / 25, 0.69, 0.0, 0.9), (0.9, 0.29, 0.0, 0.1)  # rotate 0.7 2, then translate_x 0.3 9
-    steps = choose(config, row(*second), (331, 662))
-    assert steps == [Step("rotate", pytest.approx(30 * 2 / 9)), Step("translate_x", -300)]
-    assert choose(config, row((1.5 / 25, 0.7, 0, 0), (0, 0.3, 0, 0)), (331, 331)) == []
+    steps = choose_steps(config, row(*second), (331, 662))
+    assert [step.operation for step in steps] == ["rotate", "translate_x"]
+    assert [step.amount for step in steps] == pytest.approx([30 * 2 / 9, -300])
+    assert choose_steps(config, row((1.5 / 25, 0.7, 0, 0), (0, 0.3, 0, 0)), (331, 331)) == []
 
 
 def test_autoaugment_takes_each_pair_as_often_as_it_says() -> None:
     config = AugmentConfig(policy="autoaugment", policy_set="imagenet")
-    picked = [choose(config, draws, (8, 8)) for draws in policy_draws(config, 1, 0, np.arange(8000))]
+    picked = [choose_steps(config, draws, (8, 8)) for draws in policy_draws(config, 1, 0, np.arange(8000))]
     counts = Counter(step.operation for steps in picked for step in steps)
     expected: Counter[str] = Counter()
     for pair in AUTOAUGMENT["imagenet"]:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnets.data.augment.geometric import AugmentConfig, PixelTable, augment, augment_draws, crop_box, crop_draws
+from resnets.data.augment.config import AugmentConfig
+from resnets.data.augment.geometric import PixelTable, augment_draws, augment_geometric, crop_box, crop_draws
 from resnets.errors import ConfigError
 
 FILL = (1, 2, 3)
@@ -57,7 +58,7 @@ def by_hand(image: np.ndarray[Any, Any], config: AugmentConfig, draw: np.ndarray
 def test_a_batch_is_what_slicing_gives(config: AugmentConfig) -> None:
     images, index = table(), np.array([3, 19, 0, 3, 7, 11, 12])
     draws = augment_draws(5, 2, index)
-    batch = augment(images, torch.from_numpy(index), config, draws).numpy()
+    batch = augment_geometric(images, torch.from_numpy(index), config, draws).numpy()
     for row, i in enumerate(index):
         assert np.array_equal(batch[row], by_hand(images.images[i].numpy(), config, draws[row]))
 
@@ -69,11 +70,11 @@ def test_a_batch_is_what_slicing_gives(config: AugmentConfig) -> None:
     index=st.lists(st.integers(0, 19), min_size=1, max_size=12),
     config=st.sampled_from(CONFIGS),
 )
-def test_alone_is_as_in_a_batch(seed: int, epoch: int, index: list[int], config: AugmentConfig) -> None:
+def test_a_batch_equals_its_single_images(seed: int, epoch: int, index: list[int], config: AugmentConfig) -> None:
     images = table()
-    batch = augment(images, torch.tensor(index), config, augment_draws(seed, epoch, index))
+    batch = augment_geometric(images, torch.tensor(index), config, augment_draws(seed, epoch, index))
     for row, i in enumerate(index):
-        alone = augment(images, torch.tensor([i]), config, augment_draws(seed, epoch, [i]))
+        alone = augment_geometric(images, torch.tensor([i]), config, augment_draws(seed, epoch, [i]))
         assert torch.equal(alone[0], batch[row])
 
 
@@ -91,11 +92,11 @@ def test_views_of_a_sample_have_draws_of_their_own() -> None:
         assert not (several[0] == several[1]).any()
 
 
-def test_the_table_is_left_alone() -> None:
+def test_the_table_is_not_modified() -> None:
     images = table()
     before = images.pixels.clone()
-    augment(images, torch.arange(5), AugmentConfig(pad=4, cutout=6), augment_draws(0, 0, np.arange(5)))
-    augment(images, torch.arange(5), AugmentConfig(), augment_draws(0, 0, np.arange(5)))
+    augment_geometric(images, torch.arange(5), AugmentConfig(pad=4, cutout=6), augment_draws(0, 0, np.arange(5)))
+    augment_geometric(images, torch.arange(5), AugmentConfig(), augment_draws(0, 0, np.arange(5)))
     assert torch.equal(images.pixels, before)
     assert images.to("cpu") is images
 

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.augment.auto import apply_policy, choose, parse_policy, policy_draws
+from resnets.arch.preprocessing import ChannelOrder, Preprocessing
+from resnets.data.augment.auto import FILTERS, OPERATIONS, apply_policy, choose_steps, parse_policy, policy_draws
 from resnets.data.augment.config import AugmentConfig
-from resnets.data.augment.erasing import erase
-from resnets.data.augment.geometric import vary as handed_on
-from resnets.data.augment.operations import FILTERS, operate
-from resnets.data.augment.photometric import jitter_draws, jitter_steps, vary
+from resnets.data.augment.erasing import random_erasing
+from resnets.data.augment.photometric import augment_photometric, jitter_draws, jitter_steps
 from resnets.errors import ConfigError
 
 Pixels = np.ndarray[Any, Any]
@@ -43,9 +42,18 @@ def make_images(count: int = 12, channels: int = 3) -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (count, 11, 13, channels), dtype=np.uint8)
 
 
+def filled_with(fill: tuple[int, ...], channels: ChannelOrder | None = None) -> Preprocessing:
+    """A preprocessing whose mean colour is `fill`."""
+    order = channels or ("RGB" if len(fill) == 3 else "L" if len(fill) == 1 else len(fill))
+    mean = tuple(value / 255 for value in fill)
+    return Preprocessing(channels=order, mean=mean, std=(1.0,) * len(fill))
+
+
 def run(images: Pixels, config: AugmentConfig, indices: Any, views: Any = 0, seed: int = 0, epoch: int = 0) -> Pixels:
-    fill = FILL[: images.shape[3]]
-    return vary(images, config, seed=seed, epoch=epoch, indices=np.array(indices), views=views, fill=fill)
+    preprocessing = filled_with(FILL[: images.shape[3]])
+    return augment_photometric(
+        images, config, preprocessing, seed=seed, epoch=epoch, indices=np.array(indices), views=views
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,7 +66,7 @@ def run(images: Pixels, config: AugmentConfig, indices: Any, views: Any = 0, see
     config=st.sampled_from(CONFIGS),
     channels=st.sampled_from([1, 3]),
 )
-def test_the_same_alone_in_any_batch_and_any_order(
+def test_images_are_augmented_alike_in_any_batch_and_order(
     seed: int, epoch: int, samples: list[tuple[int, int]], cut: int, order: Any, config: AugmentConfig, channels: int
 ) -> None:
     table = make_images(channels=channels)
@@ -77,22 +85,21 @@ def test_the_same_alone_in_any_batch_and_any_order(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_order_is_policy_jitter_grey_erasing(channels: int) -> None:
+def test_the_order_is_policy_jitter_grayscale_erasing(channels: int) -> None:
     images, fill = make_images(channels=channels), FILL[:channels]
     index = np.arange(12)
     policy, jitter = policy_draws(ALL, 4, 2, index), jitter_draws(4, 2, index)
     expected = np.empty_like(images)
     for row in range(12):
         pil = Image.fromarray(images[row] if channels == 3 else images[row, :, :, 0])
-        pil = apply_policy(pil, choose(ALL, policy[row], (11, 13)), ALL, fill)
+        pil = apply_policy(pil, choose_steps(ALL, policy[row], (11, 13)), ALL, fill)
         for name, amount in jitter_steps(ALL, jitter[row]):
-            pil = operate(name, pil, amount, fill, FILTERS["nearest"])
+            pil = OPERATIONS[name](pil, amount, fill, FILTERS["nearest"])
         expected[row] = np.asarray(pil).reshape(11, 13, channels)
-    expected = erase(expected, ALL, seed=4, epoch=2, indices=index, fill=fill)
+    expected = random_erasing(expected, ALL, seed=4, epoch=2, indices=index, fill=fill)
     before = images.copy()
     assert np.array_equal(run(images, ALL, index, seed=4, epoch=2), expected)
     assert np.array_equal(images, before)
-    assert handed_on is vary
 
 
 def test_options_do_not_disturb_each_other() -> None:
@@ -101,7 +108,7 @@ def test_options_do_not_disturb_each_other() -> None:
     also_erased = replace(jittered, random_erasing=0.5)
     whole = run(images, jittered, index)
     assert np.array_equal(
-        run(images, also_erased, index), erase(whole, also_erased, seed=0, epoch=0, indices=index, fill=FILL)
+        run(images, also_erased, index), random_erasing(whole, also_erased, seed=0, epoch=0, indices=index, fill=FILL)
     )
     draws = jitter_draws(0, 0, index)
     for row in draws:
@@ -141,14 +148,14 @@ def test_jitter_stays_in_its_ranges_and_comes_in_every_order() -> None:
         assert amounts.mean() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
 
 
-def test_grey_comes_as_often_as_asked_and_has_no_colour() -> None:
+def test_grayscale_has_its_probability_and_no_colour() -> None:
     result = run(np.repeat(make_images(1), 500, axis=0), AugmentConfig(grayscale=0.2), np.arange(500))
     colourless = (result == result[..., :1]).all((1, 2, 3))
     assert colourless.mean() == pytest.approx(0.2, abs=0.05)
     assert np.array_equal(result[~colourless][0], make_images(1)[0])
 
 
-def test_grey_comes_whatever_the_order_of_the_jitter() -> None:
+def test_grayscale_is_independent_of_the_order_of_the_jitter() -> None:
     config = AugmentConfig(color_jitter=JITTER, grayscale=0.5)
     made = [jitter_steps(config, draws) for draws in jitter_draws(0, 0, np.arange(2000))]
     for first in ("brightness", "contrast", "color", "hue"):
@@ -159,9 +166,11 @@ def test_grey_comes_whatever_the_order_of_the_jitter() -> None:
 def test_with_nothing_to_do_the_images_come_back() -> None:
     images = make_images(channels=7)
     config = AugmentConfig(pad=2, cutout=3, scale=(0.1, 1.0), vflip=True)
-    assert not config.varies
-    assert vary(images, config, seed=0, epoch=0, indices=np.arange(12), fill=(0,) * 7) is images
-    assert all(config.varies for config in (*CONFIGS, AugmentConfig(random_erasing=0.1), AugmentConfig(grayscale=0.1)))
+    assert not config.photometric
+    assert augment_photometric(images, config, filled_with((0,) * 7), seed=0, epoch=0, indices=np.arange(12)) is images
+    assert all(
+        config.photometric for config in (*CONFIGS, AugmentConfig(random_erasing=0.1), AugmentConfig(grayscale=0.1))
+    )
     assert run(make_images(0), ALL, np.empty(0, np.int64)).shape == (0, 11, 13, 3)
 
 
@@ -169,7 +178,15 @@ def test_with_nothing_to_do_the_images_come_back() -> None:
     "config", [AugmentConfig(policy="trivialaugment"), AugmentConfig(color_jitter=JITTER), AugmentConfig(grayscale=0.1)]
 )
 @pytest.mark.parametrize("images", [np.zeros((1, 4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint16)])
-def test_colours_need_bytes_of_grey_or_rgb(config: AugmentConfig, images: Pixels) -> None:
-    with pytest.raises(ConfigError, match="images of bytes with 1 or 3 channels") as error:
+def test_colour_options_need_8_bit_grayscale_or_rgb(config: AugmentConfig, images: Pixels) -> None:
+    with pytest.raises(ConfigError, match="uint8 images with 1 or 3 channels") as error:
         run(images, config, [0])
     assert "\n" not in str(error.value)
+
+
+def test_bgr_images_get_the_same_colours() -> None:
+    images, index = make_images(), np.arange(12)
+    reversed_fill = filled_with(FILL[::-1], "BGR")
+    bgr = augment_photometric(images[..., ::-1], ALL, reversed_fill, seed=0, epoch=0, indices=index)
+    assert np.array_equal(bgr[..., ::-1], run(images, ALL, index))
+    assert bgr.flags.c_contiguous

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment import random_crop as crop
-from resnets.data.augment.geometric import AugmentConfig, crop_box, crop_draws
+from resnets.data.augment.config import AugmentConfig
+from resnets.data.augment.geometric import crop_box, crop_draws
 from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
@@ -162,7 +163,7 @@ def test_pixels_go_where_they_are_wanted_and_may_be_mirrored(orientation: int) -
     assert np.shares_memory(answer, batch)
     assert np.array_equal(batch[1], alone)
     assert (batch[[0, 2]] == 7).all()
-    mirrored = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0], mirror=True)
+    mirrored = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0], hflip=True)
     assert np.array_equal(mirrored, alone[:, ::-1])
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from resnets.data.decode.image import decode, header
-from resnets.data.decode.jpeg import read_jpeg
+from resnets.data.decode.image import decode, read_header
+from resnets.data.decode.jpeg import read_jpeg_header
 from resnets.errors import ImageError
 
 BAD = [
@@ -69,7 +69,7 @@ def test_odd_images_decode(shared_data: Path) -> None:
         assert colour.dtype == grey.dtype == np.uint8
         assert colour.shape == (*grey.shape[:2], 3)
         assert grey.shape[2] == 1
-        assert colour.shape[:2] == header(path.read_bytes())[:2]
+        assert colour.shape[:2] == read_header(path.read_bytes())[:2]
 
 
 def test_orientation_of_real_files(shared_data: Path) -> None:
@@ -91,8 +91,8 @@ def test_orientation_is_obeyed_in_every_format(form: str, number: int) -> None:
     pixels = decode(content, "RGB")
     assert np.array_equal(pixels, np.asarray(expected))
     assert pixels.shape[:2] == ((64, 48) if number >= 5 else (48, 64))
-    assert header(content)[:2] == pixels.shape[:2]
-    jpeg = read_jpeg(content)
+    assert read_header(content)[:2] == pixels.shape[:2]
+    jpeg = read_jpeg_header(content)
     assert (jpeg.upright if jpeg else None) == (pixels.shape[:2] if form == "JPEG" else None)
 
 
@@ -103,10 +103,10 @@ def test_damaged_exif_does_not_matter() -> None:
     assert np.array_equal(decode(content, "RGB"), decode(clean, "RGB"))
 
 
-def test_a_jpeg_cut_anywhere_is_an_error_and_never_grey() -> None:
+def test_a_truncated_jpeg_is_an_error_and_never_filled_up() -> None:
     content = encode(smooth(), "JPEG", quality=90)
     whole = decode(content, "RGB")
-    for end in [b"", b"\xff\xd9"]:  # cut short, and cut short but properly ended
+    for end in [b"", b"\xff\xd9"]:  # truncated, and truncated but properly ended
         for length in range(1, len(content) - 2):
             try:
                 pixels = decode(content[:length] + end, "RGB")
@@ -115,7 +115,7 @@ def test_a_jpeg_cut_anywhere_is_an_error_and_never_grey() -> None:
             assert np.array_equal(pixels, whole), length  # the last bits may be padding
 
 
-def test_a_cut_progressive_jpeg_is_an_error() -> None:
+def test_a_truncated_progressive_jpeg_is_an_error() -> None:
     content = encode(smooth(), "JPEG", quality=90, progressive=True)
     for length in range(200, len(content) - 2, 50):
         with pytest.raises(ImageError):
@@ -158,7 +158,7 @@ def test_16_bits_are_scaled_and_not_clipped() -> None:
         content = encode(deep, form)
         assert np.array_equal(decode(content, "L")[:, :, 0], expected)
         assert np.array_equal(decode(content, "RGB"), np.repeat(expected[:, :, None], 3, axis=2))
-        assert header(content) == (2, 4, "L", "uint16")
+        assert read_header(content) == (2, 4, "L", "uint16")
     pgm = b"P5 4 2 65535\n" + deep.astype(">u2").tobytes()
     assert np.array_equal(decode(pgm, "L")[:, :, 0], expected)
 
@@ -166,8 +166,12 @@ def test_16_bits_are_scaled_and_not_clipped() -> None:
 def test_floating_point_pixels() -> None:
     content = encode(np.array([[0.0, 0.5, 1.0]], np.float32), "TIFF")
     assert decode(content, "L")[:, :, 0].tolist() == [[0, 128, 255]]
-    for values in ([[0.0, 300.0]], [[-0.1, 0.5]], [[0.0, float("nan")]]):
-        with pytest.raises(ImageError, match=r"must lie in 0\.\.1"):
+    for values, rule in (
+        ([[0.0, 300.0]], r"must lie in 0\.\.1, got 0\.\.300"),
+        ([[-0.1, 0.5]], r"must lie in 0\.\.1, got -0\.1"),
+        ([[0.0, float("nan")]], "must be finite"),
+    ):
+        with pytest.raises(ImageError, match=rule):
             decode(encode(np.array(values, np.float32), "TIFF"), "L")
 
 
@@ -207,7 +211,7 @@ def test_the_first_frame_is_taken() -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     ],
 )
-def test_what_is_no_image(content: bytes, reason: str) -> None:
+def test_other_files_are_no_image(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         decode(content, "RGB", where="x.png")
     assert caught.value.where == "x.png"

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.decode.jpeg import decode_jpeg, read_jpeg
-from resnets.data.decode.jpeg_frame import read_frame, upper_rows
+from resnets.data.decode.jpeg import decode_jpeg, read_frame, read_jpeg_header, upper_rows
 from resnets.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
@@ -23,9 +22,9 @@ def jpeg(mode: str = "RGB", **options: Any) -> bytes:
 
 
 def rows_of(content: bytes, rows: int | None, reduce: int = 1) -> np.ndarray:
-    header = read_jpeg(content)
+    header = read_jpeg_header(content)
     assert header is not None
-    pixels = decode_jpeg(content, header, grey=True, where="it", reduce=reduce, rows=rows)
+    pixels = decode_jpeg(content, header, grayscale=True, where="it", reduce=reduce, rows=rows)
     assert pixels is not None
     return pixels
 
@@ -53,7 +52,7 @@ def test_other_kinds_are_decoded_whole(options: dict[str, Any]) -> None:
     assert rows_of(content, 40).shape == (90, 70, 3)
 
 
-def test_grey_stays_grey() -> None:
+def test_grayscale_stays_grayscale() -> None:
     assert rows_of(jpeg("L"), 40).shape == (40, 70, 1)
 
 
@@ -62,7 +61,7 @@ def test_frame(mode: str) -> None:
     content = jpeg(mode, comment=b"x" * 300)
     frame = read_frame(content)
     assert frame is not None
-    assert (frame.height, frame.width, frame.may_stop) == (90, 70, True)
+    assert frame.may_stop
     assert content[frame.height_at : frame.height_at + 2] == (90).to_bytes(2, "big")
     assert content[frame.scan_at : frame.scan_at + 2] == b"\xff\xda"
     assert Image.open(io.BytesIO(upper_rows(content, frame, 33))).size == (70, 33)
@@ -85,7 +84,7 @@ def test_a_file_without_its_end_may_not_stop_early() -> None:
 
 
 @pytest.mark.parametrize("length", range(0, 640, 7))
-def test_cut_headers_have_no_frame(length: int) -> None:
+def test_truncated_headers_have_no_frame(length: int) -> None:
     content = jpeg()
     scan = read_frame(content)
     assert scan is not None
@@ -103,8 +102,8 @@ def test_damage_in_the_rows_that_are_wanted_is_an_error() -> None:
         rows_of(bytes(content), 80)
 
 
-def test_what_is_no_jpeg() -> None:
-    assert read_jpeg(b"\x89PNG") is None
-    assert read_jpeg(b"\xff\xd8\xff") is None
+def test_other_files_are_no_jpeg() -> None:
+    assert read_jpeg_header(b"\x89PNG") is None
+    assert read_jpeg_header(b"\xff\xd8\xff") is None
     assert read_frame(b"") is None
-    assert read_jpeg(jpeg("CMYK")) is None
+    assert read_jpeg_header(jpeg("CMYK")) is None

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.check import check, quarantine
+from resnets.data.check import check, skip_undecodable
 from resnets.data.dataset import ImageSet
-from resnets.data.names import Names, class_order
+from resnets.data.name_table import NameTable
 from resnets.data.open import open_dataset
+from resnets.data.sources.build import sort_classes
 from resnets.data.sources.csv import CsvSource
 from resnets.errors import DataError, ImageError
 
@@ -67,13 +68,12 @@ def test_a_split_column_and_groups(table: Path) -> None:
         "val": [2, 3],
         "test": [4],
     }
-    groups = {split: images.groups for split, images in dataset.splits.items()}
-    assert all(found is not None for found in groups.values())
+    groups = {split: images.groups for split, images in dataset.splits.items() if images.groups is not None}
     assert groups["train"][0] == groups["val"][0]
     assert len({*groups["train"], *groups["val"], *groups["test"]}) == 4  # without a group: one by itself
     found = {problem.kind: problem for problem in dataset.problems}
     assert set(found) == {"shared-groups", "missing-class"}
-    assert "1 of 2 groups (1 images) are in training too" in found["shared-groups"].reason
+    assert "1 of 2 groups (1 images) are also in train" in found["shared-groups"].reason
     assert found["shared-groups"].where == "data/val"
     assert not found["shared-groups"].fatal
 
@@ -111,10 +111,10 @@ def test_a_table_beside_class_folders_is_not_the_data(table: Path) -> None:
         ("", "line 1 has nothing"),
         (
             "file,label\n0.png,a\n",
-            r"needs one column 'path'; .*data\.csv line 1 has file, label; rename 'file'|see the",
+            r"must have one column 'path'; .*data\.csv line 1 has file, label; rename 'file'|see the",
         ),
-        ("path,class\n0.png,a\n", r"needs one column 'label'; .*data\.csv line 1 has path, class"),
-        ("path,label,label\n0.png,a,b\n", "needs one column 'label'"),
+        ("path,class\n0.png,a\n", r"must have one column 'label'; .*data\.csv line 1 has path, class"),
+        ("path,label,label\n0.png,a,b\n", "must have one column 'label'"),
         ("path,label\n", "has no rows"),
         ("path,label\n0.png,a\n1.png,\n", r"data\.csv line 3 has no label; fill it in"),
         ("path,label\n ,a\n", r"data\.csv line 2 has no path"),
@@ -126,18 +126,18 @@ def test_a_table_beside_class_folders_is_not_the_data(table: Path) -> None:
             "path,label\n0.png,a\n1.png,b\n0.png,b\n",
             r"line 4 gives .*0\.png label 'b', .* line 2 gives 'a'; remove one",
         ),
-        ("path,label,split\n0.png,a,train\n0.png,a,val\n", r"has one split; .* line 3 gives .*'val'"),
+        ("path,label,split\n0.png,a,train\n0.png,a,val\n", r"must have one split; .* line 3 gives .*'val'"),
         (
             "path,label,group\n1.png,b,z\n0.png,a,x\n0.png,a,y\n",
-            r"has one group; .* line 4 gives .*0\.png group 'y', .* line 3 gives 'x'; remove one",
+            r"must have one group; .* line 4 gives .*0\.png group 'y', .* line 3 gives 'x'; remove one",
         ),
         ("path,label,group\n0.png,a,x\n0.png,a,\n", r"line 3 gives .* group '', .* line 2 gives 'x'"),
         ("path,label\n0.png,a\n1.png,b\nsub/../0.png,b\n", r"line 4 gives .* label 'b', .* line 2 gives 'a'"),
         (
             "path,label\nno.png,a\nnor.png,b\n",
-            r"data\.csv line 2 has .*no\.png, which does not, nor do others; paths are",
+            r"data\.csv line 2 has .*no\.png, which does not, nor do others; write paths",
         ),
-        ("path,label\n0.png,a\n1.png,a\n", "needs 2 classes or more"),
+        ("path,label\n0.png,a\n1.png,a\n", "2 classes or more"),
     ],
 )
 def test_tables_that_cannot_be_used(table: Path, content: str, message: str) -> None:
@@ -150,7 +150,7 @@ def test_tables_that_cannot_be_used(table: Path, content: str, message: str) -> 
 def test_other_encodings_are_an_error(table: Path) -> None:
     for encoding in ("latin-1", "utf-16"):
         table.write_text("path,label\n0.png,schön\n1.png,b\n", encoding)
-        with pytest.raises(DataError, match=r"must be UTF-8|needs one column"):
+        with pytest.raises(DataError, match=r"must be UTF-8|must have one column"):
             open_dataset(table)
 
 
@@ -179,7 +179,7 @@ def test_spellings_of_one_path_are_one_image(table: Path, monkeypatch: pytest.Mo
         assert shades(dataset.splits["train"]) == [0, 1]
         assert [(p.kind, p.reason[:6]) for p in dataset.problems] == [("ignored", "4 rows")]
     table.write_text(f"path,label,split\n0.png,a,train\n1.png,b,train\n{table.parent}/0.png,a,val\n")
-    with pytest.raises(DataError, match=r"an image has one split; .* line 4 gives"):
+    with pytest.raises(DataError, match=r"an image must have one split; .* line 4 gives"):
         open_dataset(table)
 
 
@@ -200,11 +200,11 @@ def test_missing_and_broken_images_are_named_with_their_line_and_can_be_left_out
         dataset.splits["train"].image(3, "RGB")
     problems = check(dataset, workers=1)
     assert [problem.where for problem in problems] == [str(table.parent / f"{i}.png") for i in (3, 4)]
-    sound = quarantine(dataset, problems, tmp_path / "quarantine.txt")
+    sound = skip_undecodable(dataset, problems, tmp_path / "quarantine.txt")
     assert shades(sound.splits["train"]) == [0, 1, 2, 5, 6, 7]
 
 
-def test_groups_are_held_out_whole_and_folds_pool_what_is_there(table: Path) -> None:
+def test_groups_are_never_divided_and_folds_pool_train_and_val(table: Path) -> None:
     rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i % 3]}" for i in range(10)]
     table.write_text("path,label,group\n" + "\n".join(rows))
     dataset = open_dataset(table, val_fraction=0.3)
@@ -213,7 +213,7 @@ def test_groups_are_held_out_whole_and_folds_pool_what_is_there(table: Path) -> 
     assert len(train) + len(val) == 10
     held = [shades(open_dataset(table, folds=3, fold=fold).splits["val"]) for fold in range(3)]
     assert sorted(np.concatenate(held)) == list(range(10))
-    with pytest.raises(DataError, match="folds are numbered"):
+    with pytest.raises(DataError, match="fold 0 to folds - 1; got fold"):
         open_dataset(table, folds=3, fold=3)
 
     (table.parent / "train.csv").write_text("path,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(6)))
@@ -225,12 +225,12 @@ def test_groups_are_held_out_whole_and_folds_pool_what_is_there(table: Path) -> 
 
 
 def test_classes_that_are_numbers_are_sorted_as_such() -> None:
-    assert class_order(["10", "2", "-1"]) == ["-1", "2", "10"]
-    assert class_order(["10", "2", "x"]) == ["10", "2", "x"]
+    assert sort_classes(["10", "2", "-1"]) == ["-1", "2", "10"]
+    assert sort_classes(["10", "2", "x"]) == ["10", "2", "x"]
 
 
 def test_names_repeat() -> None:
-    names = Names([b"a", b"", b"b", b"a", b"", b"a", b"ab"])
+    names = NameTable([b"a", b"", b"b", b"a", b"", b"a", b"ab"])
     assert [names[row] for row in range(len(names))] == [b"a", b"", b"b", b"a", b"", b"a", b"ab"]
     assert list(names.repeats()) == [(3, 0), (4, 1), (5, 0)]
 

@@ -45,7 +45,7 @@ def test_other_names_of_val(make_folder: MakeFolder, name: str) -> None:
 
 
 def test_two_folders_for_one_split_are_an_error(make_folder: MakeFolder) -> None:
-    with pytest.raises(DataError, match="a split has one folder"):
+    with pytest.raises(DataError, match="a split must have one folder"):
         open_dataset(make_folder({"train/a": 1, "train/b": 1, "val/a": 1, "valid/a": 1}))
 
 
@@ -74,7 +74,7 @@ def test_folds_of_folders(make_folder: MakeFolder) -> None:
     assert len(set(held)) == 20
 
 
-def test_test_is_left_alone_where_val_is_missing(make_folder: MakeFolder) -> None:
+def test_the_test_split_is_kept_where_val_is_missing(make_folder: MakeFolder) -> None:
     dataset = open_dataset(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3}))
     assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 18, "val": 2, "test": 6}
     assert list(dataset.splits) == ["train", "val", "test"]
@@ -115,8 +115,8 @@ def test_files_of_other_kinds_are_ignored_and_counted(make_folder: MakeFolder) -
     dataset = open_dataset(root)
     assert len(dataset) == 6
     reasons = [p.reason for p in dataset.problems if p.kind == "ignored"]
-    assert any("3 files have no image's extension (2 .txt, 1 .npz)" in reason for reason in reasons)
-    assert any("1 images lie in no class folder" in reason for reason in reasons)
+    assert any("3 files have no image extension (2 .txt, 1 .npz)" in reason for reason in reasons)
+    assert any("1 images are in no class folder" in reason for reason in reasons)
     assert any(p.where == str(root / "masks") for p in dataset.problems)
     assert not any(p.fatal for p in dataset.problems)
 
@@ -146,9 +146,9 @@ def test_a_class_may_be_called_test(make_folder: MakeFolder) -> None:
     ("counts", "message"),
     [
         ({}, "is empty; expected"),
-        ({"train": 0}, "needs a folder per class"),
-        ({"a": 3}, "needs 2 classes or more; .* has only 'a'"),
-        ({"train/a": 0, "train/b": 0}, "has 2 class folders and none"),
+        ({"train": 0}, "must have a folder per class"),
+        ({"a": 3}, "2 classes or more; .* has only 'a'"),
+        ({"train/a": 0, "train/b": 0}, "has 2 empty class folders"),
         ({"inner/train/a": 1, "inner/train/b": 1}, "try .*inner"),
     ],
 )

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.check import check, quarantine
+from resnets.data.check import check, skip_undecodable
 from resnets.data.dataset import ImageSet
 from resnets.data.open import open_dataset
 from resnets.data.sources import webdataset
-from resnets.data.sources.tar_index import TarError, members
+from resnets.data.sources.tar_index import TarError, read_members
 from resnets.errors import DataError, ImageError
 
 Files = dict[str, bytes]
@@ -63,13 +63,13 @@ NAMES = st.text(st.sampled_from("abc/é.0 "), min_size=1, max_size=230).filter(
 @given(files=st.dictionaries(NAMES, st.binary(max_size=1500), max_size=6), form=st.sampled_from(FORMATS[1:]))
 def test_the_walk_finds_what_the_standard_library_wrote(files: Files, form: int) -> None:
     content = tar(files, form)
-    found = {m.name.decode(): content[m.offset : m.offset + m.size] for m in members(content)}
+    found = {m.name.decode(): content[m.offset : m.offset + m.size] for m in read_members(content)}
     assert found == files
 
 
 def test_the_prefix_of_a_posix_name() -> None:
     name = "/".join(["folder"] * 20) + "/image.png"
-    assert [m.name.decode() for m in members(tar({name: b"x"}))] == [name]
+    assert [m.name.decode() for m in read_members(tar({name: b"x"}))] == [name]
 
 
 def test_links_and_folders_are_passed_over() -> None:
@@ -79,7 +79,7 @@ def test_links_and_folders_are_passed_over() -> None:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "y.png"
             archive.addfile(info)
-    assert [m.name for m in members(buffer.getvalue())] == [b"a/y.png"]
+    assert [m.name for m in read_members(buffer.getvalue())] == [b"a/y.png"]
 
 
 def test_sizes_beyond_octal_digits() -> None:
@@ -87,20 +87,20 @@ def test_sizes_beyond_octal_digits() -> None:
     header[124:136] = (0x80 << 88 | 700).to_bytes(12, "big")
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header[:512]):06o}\0 ".encode()
-    assert next(members(bytes(header)))[1:] == (512, 700)
+    assert next(read_members(bytes(header)))[1:] == (512, 700)
 
 
-def test_an_archive_cut_anywhere_is_an_error() -> None:
+def test_an_archive_truncated_anywhere_is_an_error() -> None:
     content = tar(samples(range(3)), tarfile.PAX_FORMAT)
-    end = max(m.offset + -(-m.size // 512) * 512 for m in members(content))
+    end = max(m.offset + -(-m.size // 512) * 512 for m in read_members(content))
     for length in [*range(0, end, 97), end]:
         with pytest.raises(TarError):
-            list(members(content[:length]))
-    assert len(list(members(content[: end + 512]))) == 6
+            list(read_members(content[:length]))
+    assert len(list(read_members(content[: end + 512]))) == 6
     damaged = bytearray(content)
     damaged[3] ^= 1
     with pytest.raises(TarError, match="no tar archive"):
-        list(members(bytes(damaged)))
+        list(read_members(bytes(damaged)))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -195,22 +195,22 @@ def test_samples_that_lack_something(tmp_path: Path) -> None:
     [
         (b"", "it is empty"),
         (b"hello" * 300, "it is no tar archive"),
-        (tar(samples(range(2)))[:1000], "it is cut short"),
+        (tar(samples(range(2)))[:1000], "it is truncated"),
         (gzip.compress(tar(samples(range(2)))), "is compressed; unpack it to .tar"),
         (
             tar({"a.png": png(0), "a.jpg": png(0), "a.cls": b"1"}),
-            r"^a sample has one image; .*x\.tar#a has \.png and \.jpg; give each a name",
+            r"must have one image; .*x\.tar#a has \.png and \.jpg; give each its own name",
         ),
         (
             tar({"a.png": png(0), "b.png": png(0), "a.cls": b"1"}),
-            r"^the files of a sample must stand together; those of .*x\.tar#a do not; write the shard",
+            r"must be neighbours; those of .*x\.tar#a are not; write the shard",
         ),
         (tar({"a.png": png(0), "a.json": b"[1"}), r"^a label must be .*x\.tar#a cannot be read; correct it"),
         (tar({"a.png": png(0), "a.json": b"[1]"}), r"must be an object; that of .*x\.tar#a is not"),
         (tar({"a.png": png(0), "a.json": b'{"label": [1]}'}), r"a whole number or a text; .*x\.tar#a has \[1\]"),
-        (tar({"a.png": png(0), "a.cls": b" "}), r"^a sample needs a label; that of .*x\.tar#a is empty"),
+        (tar({"a.png": png(0), "a.cls": b" "}), r"must not be empty; that of .*x\.tar#a is; fill it in"),
         (tar({"a.png": png(0), "a.cls": b"\xff"}), r"x\.tar#a cannot be read"),
-        (tar({"a.png": png(0)}), "have none; see their files"),
+        (tar({"a.png": png(0)}), "have none; check their files"),
     ],
 )
 def test_shards_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) -> None:
@@ -246,10 +246,10 @@ def test_broken_images_are_quarantined_by_shard_and_key(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path, val_fraction=0)
     problems = check(dataset, workers=1)
     assert [problem.where for problem in problems] == [f"{path}#0003"]
-    sound = quarantine(dataset, problems, tmp_path / "quarantine.txt")
+    sound = skip_undecodable(dataset, problems, tmp_path / "quarantine.txt")
     assert shades(sound.splits["train"]) == [0, 1, 2, 4, 5]
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ImageError, match=r"train-0\.tar#0005: the shard was cut short after"):
+    with pytest.raises(ImageError, match=r"train-0\.tar#0005: the shard was truncated after"):
         dataset.splits["train"].read(5)
     path.unlink()
     with pytest.raises(ImageError, match=r"#0000: No such file"):
@@ -266,7 +266,7 @@ def test_a_read_that_stops_early_is_gone_on_with(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(webdataset, "open", lambda path, *_, **__: Slow(path), raising=False)
     assert [train.read(i) for i in range(4)] == [png(i) for i in range(4)]
     (tmp_path / "train-0.tar").write_bytes((tmp_path / "train-0.tar").read_bytes()[:540])
-    with pytest.raises(ImageError, match="the shard was cut short after"):
+    with pytest.raises(ImageError, match="the shard was truncated after"):
         train.read(0)
 
 

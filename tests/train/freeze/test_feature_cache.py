@@ -12,13 +12,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnets.data.augment.config import Sampling
-from resnets.data.augment.geometric import AugmentConfig
-from resnets.data.batches import Batch
-from resnets.data.loader import make_batches
+from resnets.data.augment.config import AugmentConfig, Sampling
+from resnets.data.loader import Batch, make_batches
 from resnets.data.open import open_dataset
 from resnets.data.random import permutation, uniform
-from resnets.data.sampler import Epochs
+from resnets.data.sampler import TrainSampler
 from resnets.errors import ConfigError, TrainingError
 from resnets.nn.model import Network
 from resnets.nn.split import split_at
@@ -44,7 +42,7 @@ class Varied:
     """Images in batches, each varied by its epoch: what an augmenting pipeline is to the cache."""
 
     def __init__(self, batch: int = BATCH, **options: object) -> None:
-        self.epochs = Epochs(LABELS, batch, 3, **options)  # type: ignore[arg-type]
+        self.epochs = TrainSampler(LABELS, batch, 3, **options)  # type: ignore[arg-type]
         self.bounds = self.epochs.bounds
         self.images, _ = images(COUNT)
 
@@ -204,7 +202,7 @@ def test_rows_in_any_order_come_back_as_asked(tmp_path: Path) -> None:
 
 
 def test_images_that_come_again_read_the_next_view() -> None:
-    epochs = Epochs(LABELS, BATCH, 3, sampling=Sampling(repeats=2))
+    epochs = TrainSampler(LABELS, BATCH, 3, sampling=Sampling(repeats=2))
     cache = PrefixCache(3, COUNT, (1,))
     for view in range(3):
         cache.write(view, np.arange(COUNT), torch.arange(COUNT)[:, None] + 100.0 * view)
@@ -378,7 +376,7 @@ def test_one_view_learns_as_much_as_the_plain_way(shared_data: Path, weights: st
             prefix, suffix = split_at(model, "backbone")
             cache = PrefixCache(1, len(labels), prefix.shape(preprocessing.size))
             fill_cache(cache, prefix, batches)
-            train(frozen, suffix, CachedBatches(cache, labels, Epochs(labels, 30, seed)), range(4))
+            train(frozen, suffix, CachedBatches(cache, labels, TrainSampler(labels, 30, seed)), range(4))
         else:
             train(frozen, model, batches, range(4))
         model.eval()

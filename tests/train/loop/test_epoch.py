@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resnets.arch.variants import get_config
-from resnets.data.batches import Batch
+from resnets.data.loader import Batch
 from resnets.errors import TrainingError
 from resnets.nn.model import build_model
 from resnets.runtime.device import pick_amp, pick_device

@@ -109,7 +109,7 @@ def test_what_was_left_out_stays_so(data: Path, tmp_path: Path, monkeypatch: pyt
     problems = recall(run, dataset)
     assert problems is not None
     assert [Path(problem.where).name for problem in problems] == ["003.png"]
-    assert len(dataset.without(problems).splits["train"]) == len(dataset.splits["train"]) - 1
+    assert len(dataset.without_undecodable(problems).splits["train"]) == len(dataset.splits["train"]) - 1
     with pytest.raises(Exception, match=r"002\.png"):
         resume(folder, console=QUIET)
     assert (folder / "quarantine.txt").read_text() == listed

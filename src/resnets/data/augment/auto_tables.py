@@ -1,4 +1,4 @@
-"""What the automatic policies choose from, as their papers and first implementations list it.
+"""Tables of the automatic policies, as their papers and first implementations list them.
 
 AutoAugment: 25 pairs of (operation, probability, strength from 0 to 9); operations without an amount have strength 0.
 """
@@ -10,38 +10,13 @@ __all__ = ["AUTOAUGMENT", "RAND_OPERATIONS", "WIDE_OPERATIONS"]
 Choice = tuple[str, float, int]
 
 RAND_OPERATIONS = (
-    "autocontrast",
-    "equalize",
-    "invert",
-    "rotate",
-    "posterize",
-    "solarize",
-    "solarize_add",
-    "color",
-    "contrast",
-    "brightness",
-    "sharpness",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-)
+    "autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
+    "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
 WIDE_OPERATIONS = (
-    "identity",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "color",
-    "contrast",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "autocontrast",
-    "equalize",
-)
+    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
+    "sharpness", "posterize", "solarize", "autocontrast", "equalize",
+)  # fmt: skip
 AUTOAUGMENT: dict[str, tuple[tuple[Choice, Choice], ...]] = {
     "imagenet": (
         (("posterize", 0.4, 8), ("rotate", 0.6, 9)),

@@ -103,13 +103,13 @@ class AugmentConfig(Options):
                 raise ConfigError(f"{name} must be (least, most); got {pair}; swap them")
 
     @property
-    def varies(self) -> bool:
-        """Whether `data.vary` has anything to do: a policy, jitter, greyscale or erasing."""
+    def photometric(self) -> bool:
+        """Whether any photometric option is on: policy, colour jitter, grayscale or random erasing."""
         return self.recolours or self.random_erasing > 0
 
     @property
     def recolours(self) -> bool:
-        """Whether a policy, color_jitter or grayscale is enabled, which require 8-bit grayscale or RGB images."""
+        """Whether an option is on that needs 8-bit grayscale or colour images: policy, colour jitter or grayscale."""
         return self.policy != "none" or any(self.color_jitter) or self.grayscale > 0
 
 

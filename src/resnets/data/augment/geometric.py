@@ -1,7 +1,7 @@
-"""Where the pixels of training images come from, a batch at a time, on whatever device the batch lies.
+"""Geometric augmentation of a batch, on any device: padded crop, flips and cutout; and the box of a random crop.
 
-Crop with padding, flip and cutout are one computation: where does every output pixel come from? Then one gather
-fetches them. Draws come from `data.random`, keyed by sample, so an image comes out the same alone or in a batch.
+Padded crop, flips and cutout are one computation: the source position of every output pixel, then one gather. Random
+draws are keyed by sample, so an image is augmented alike in any batch.
 
 Legend: N batch, M images in the table, H height, W width, C channels.
 """
@@ -18,20 +18,19 @@ import torch
 
 from resnets.data import random
 from resnets.data.augment.config import AugmentConfig
-from resnets.data.augment.photometric import vary
 
-__all__ = ["FLIP", "AugmentConfig", "PixelTable", "augment", "augment_draws", "crop_box", "crop_draws", "vary"]
+__all__ = ["HFLIP", "PixelTable", "augment_draws", "augment_geometric", "crop_box", "crop_draws"]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop
-FLIP, _VFLIP = 2, 3  # places in a row of draws
+HFLIP, _VFLIP = 2, 3  # columns of the draws
 Draws = npt.NDArray[np.float64]
 
 
 class PixelTable:
-    """Images as one list of pixels, with a mean-coloured and a black pixel before the first.
+    """Images as one list of pixels, preceded by a pixel of the mean colour and a black one.
 
     Args:
-        shape: (M, H, W, C) of the images, which are black until `images` is written to.
+        shape: (M, H, W, C); the images are black until `images` is written to.
         fill: C values, the mean colour.
         dtype: of the values.
     """
@@ -57,40 +56,40 @@ class PixelTable:
         return self.pixels[self.FIRST :].view(self.count, self.height, self.width, self.channels)
 
     def to(self, device: torch.device | str) -> PixelTable:
-        """The table on `device`; itself where it is there already."""
+        """The table on `device`; itself if it is there already."""
         moved = copy.copy(self)
         moved.pixels = self.pixels.to(device)
         return self if moved.pixels is self.pixels else moved
 
 
-def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws: Draws) -> torch.Tensor:
-    """The images `rows` of the table: padded, cropped, flipped and cut out, in that order.
+def augment_geometric(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws: Draws) -> torch.Tensor:
+    """Images `rows` of the table after padded crop, flips and cutout, in that order.
 
     Args:
-        table: the images.
-        rows: (N,) int64, which of them; on the table's device.
+        rows: (N,) int64, on the table's device.
         draws: (N, 8) uniform numbers in [0, 1), from `augment_draws`.
 
     Returns:
         (N, H, W, C) of the table's type, on its device.
     """
     device, height, width = rows.device, table.height, table.width
-    if not (config.pad or config.cutout):  # nothing moves but whole rows: cheaper than a pixel at a time
+    if not (config.pad or config.cutout):  # flips alone move whole rows, which is cheaper than single pixels
         images = table.images.index_select(0, rows)
-        for wanted, place, axis in ((config.hflip, FLIP, 2), (config.vflip, _VFLIP, 1)):
-            if wanted:
-                mirrored = torch.from_numpy(np.flatnonzero(draws[:, place] < 0.5)).to(device)
-                images[mirrored] = images[mirrored].flip(axis)
+        for enabled, column, axis in ((config.hflip, HFLIP, 2), (config.vflip, _VFLIP, 1)):
+            if enabled:
+                flipped = torch.from_numpy(np.flatnonzero(draws[:, column] < 0.5)).to(device)
+                images[flipped] = images[flipped].flip(axis)
         return images
-    top, left, flip, vflip, cut_y, cut_x = _places(config, draws, height, width).to(device)[:, :, None]  # (N, 1) each
-    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
+    parameters = _parameters(config, draws, height, width).to(device)
+    top, left, hflip, vflip, cut_y, cut_x = parameters[:, :, None]  # (N, 1) each
+    row, col = torch.arange(height, device=device), torch.arange(width, device=device)
     y = (torch.where(vflip.bool(), height - 1 - row, row) if config.vflip else row) + top  # (N, H) source rows
-    x = (torch.where(flip.bool(), width - 1 - column, column) if config.hflip else column) + left  # (N, W)
+    x = (torch.where(hflip.bool(), width - 1 - col, col) if config.hflip else col) + left  # (N, W)
     outside = 0
     if config.pad and config.pad_mode == "reflect":
         y, x = _reflect(y, height), _reflect(x, width)
     elif config.pad:
-        outside = -(2 ** (29 if len(table.pixels) < 2**29 else 60))  # so low that no sum with it is a place
+        outside = -(2 ** (29 if len(table.pixels) < 2**29 else 60))  # so low that a sum with it is never an index
     base = torch.where(_inside(y, height), table.FIRST + (rows[:, None] * height + y) * width, outside)
     x = torch.where(_inside(x, width), x, outside)
     if len(table.pixels) < 2**29:  # half the bytes to move
@@ -99,31 +98,31 @@ def augment(table: PixelTable, rows: torch.Tensor, config: AugmentConfig, draws:
     if outside:
         source.clamp_(min=table.BLACK if config.pad_mode == "zero" else table.MEAN)
     if config.cutout:
-        hole = _within(height, cut_y, config.cutout)[:, :, None] & _within(width, cut_x, config.cutout)[:, None]
+        hole = _in_square(height, cut_y, config.cutout)[:, :, None] & _in_square(width, cut_x, config.cutout)[:, None]
         source.masked_fill_(hole, table.MEAN)
     pixels = table.pixels.index_select(0, source.view(-1))
     return pixels.view(len(rows), height, width, table.channels)
 
 
-def _places(config: AugmentConfig, draws: Draws, height: int, width: int) -> torch.Tensor:
-    """(6, N) int64: shift down, shift right, whether to flip and vflip, row and column of the cutout's centre."""
+def _parameters(config: AugmentConfig, draws: Draws, height: int, width: int) -> torch.Tensor:
+    """(6, N) int64: shift down, shift right, hflip, vflip (0 or 1), row and column of the cutout's centre."""
     span = 2 * config.pad + 1
     down, right = np.floor(draws[:, :2].T * span) - config.pad
-    flips = draws[:, FLIP] < 0.5, draws[:, _VFLIP] < 0.5
+    flips = draws[:, HFLIP] < 0.5, draws[:, _VFLIP] < 0.5
     centre = np.floor(draws[:, 4] * height), np.floor(draws[:, 5] * width)
     return torch.from_numpy(np.stack((down, right, *flips, *centre)).astype(np.int64))
 
 
 def augment_draws(seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
-    """(N, 8) numbers for `augment`: each option has places of its own, so that one does not disturb another.
+    """(N, 8) numbers for `augment_geometric`; each option has columns of its own, so options are independent.
 
-    `view` says which of several views of the same sample it is: one for all, or (N,).
+    `view` is which of several views of the same sample: one for all, or (N,).
     """
     return random.uniform(seed, epoch, index, random.Stream.AUGMENT, 8, view)
 
 
 def crop_draws(seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
-    """(N, 24) numbers, a row of which `crop_box` takes; `view` as for `augment_draws`."""
+    """(N, 24) numbers, one row for each `crop_box`; `view` as for `augment_draws`."""
     return random.uniform(seed, epoch, index, random.Stream.RESIZED_CROP, 2 * _ATTEMPTS + 4, view)
 
 
@@ -132,21 +131,21 @@ def _inside(position: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _reflect(position: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions mirrored at the first and the last pixel, which are not repeated."""
+    """Positions reflected at the first and the last pixel, which are not repeated."""
     period = max(1, 2 * (size - 1))
     position = position.remainder(period)
     return torch.where(position >= size, period - position, position)
 
 
-def _within(size: int, centre: torch.Tensor, side: int) -> torch.Tensor:
-    """(N, size) whether a place lies in the square around `centre` (N, 1); it may stick out, as in the paper."""
+def _in_square(size: int, centre: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, size) whether a position is in the square around `centre` (N, 1), which may exceed the image (the paper)."""
     start = centre - side // 2
-    place = torch.arange(size, device=centre.device)
-    return (place >= start) & (place < start + side)
+    position = torch.arange(size, device=centre.device)
+    return (position >= start) & (position < start + side)
 
 
 def crop_box(height: int, width: int, config: AugmentConfig, draws: Draws) -> tuple[int, int, int, int]:
-    """A random resized crop's place, by torchvision's rule: ten attempts, then the largest central crop.
+    """The box of a random resized crop, by torchvision's rule: ten attempts, then the largest central crop.
 
     Args:
         height, width: of the upright image, in pixels.

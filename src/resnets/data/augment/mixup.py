@@ -1,7 +1,7 @@
-"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019): batches of which every image is made of two.
+"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019): every image of a batch is mixed with another one.
 
-The partner of an image comes from a random order of the batch; one lambda and one box serve the whole batch. Draws
-are keyed by seed and step, so a step mixes the same whatever ran before it.
+Partners come from a random permutation of the batch; one lambda and one box are used for the whole batch. Draws are
+keyed by seed and step, so a resumed run mixes alike.
 
 Legend: N batch, C channels, H height, W width, K classes.
 """
@@ -19,35 +19,35 @@ from resnets.errors import ShapeError
 
 __all__ = ["beta_quantile", "cut_box", "mix", "soft_targets"]
 
-_WHETHER, _SWITCH, _LAMBDA, _ROW, _COLUMN = range(5)  # places in a row of draws
+_PROBABILITY, _SWITCH, _LAMBDA, _ROW, _COLUMN = range(5)  # columns of the draws
 
 
 def mix(
     x: torch.Tensor, targets: torch.Tensor, config: MixConfig, *, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch and its targets, mixed. `config.off_epoch` is the caller's to look at.
+    """Mix a batch and its targets. The caller checks `config.active(epoch)`.
 
     Args:
-        x: (N, C, H, W), of a floating type, on any device; left as it is.
-        targets: (N, K) shares of the classes, see `soft_targets`; left as they are.
+        x: (N, C, H, W), floating point, on any device; not modified.
+        targets: (N, K) class probabilities, see `soft_targets`; not modified.
         seed: 0 to 2**64 - 1.
-        step: of the optimiser, counted over the whole run.
+        step: optimiser step, counted over the whole run.
 
     Returns:
         Images and targets of the same shapes; `x` and `targets` themselves if this batch is not mixed.
 
     Raises:
-        ShapeError: images or targets of another kind.
+        ShapeError: images or targets of another shape or type.
     """
     if x.ndim != 4 or not x.is_floating_point():
-        raise ShapeError(f"mixing takes (N, C, H, W) floats; got {tuple(x.shape)} {x.dtype}; normalise first")
+        raise ShapeError(f"mixup takes (N, C, H, W) floats; got {tuple(x.shape)} {x.dtype}; normalise first")
     if targets.ndim != 2 or len(targets) != len(x) or not targets.is_floating_point():
         raise ShapeError(
-            f"mixing takes (N, K) targets, floats, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
+            f"mixup takes (N, K) float targets, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
             f"for N = {len(x)}; use soft_targets"
         )
     draws = random.batch_uniform(seed, step, random.Stream.MIXUP, 8)
-    if not (config.mixup or config.cutmix) or draws[_WHETHER] >= config.prob:
+    if not (config.mixup or config.cutmix) or draws[_PROBABILITY] >= config.prob:
         return x, targets
     cut = config.cutmix > 0 and (not config.mixup or draws[_SWITCH] < config.switch_prob)
     share = beta_quantile(draws[_LAMBDA] + 2.0**-33, config.cutmix if cut else config.mixup)
@@ -64,15 +64,15 @@ def mix(
 
 
 def cut_box(height: int, width: int, share: float, row: float, column: float) -> tuple[int, int, int, int]:
-    """CutMix's rectangle, by the paper's rule: any centre, and what sticks out is cut off.
+    """CutMix's rectangle, by the paper's rule: any centre, clipped to the image.
 
     Args:
         height, width: of the images.
-        share: lambda, the share of the area that stays, before anything is cut off.
-        row, column: of the centre, as uniform numbers in [0, 1).
+        share: lambda, the share of the area that is kept, before clipping.
+        row, column: the centre, as uniform numbers in [0, 1).
 
     Returns:
-        (top, bottom, left, right) in pixels; bottom and right are the first beyond.
+        (top, bottom, left, right) in pixels; bottom and right are exclusive.
     """
     side = math.sqrt(1 - share)
     y, x = int(row * height), int(column * width)
@@ -81,16 +81,15 @@ def cut_box(height: int, width: int, share: float, row: float, column: float) ->
 
 
 def soft_targets(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Class indices (N,) as shares of classes (N, K) float32: the label's is 1."""
+    """Class indices (N,) as one-hot class probabilities (N, K) float32."""
     return F.one_hot(labels.long(), num_classes).float()
 
 
 def beta_quantile(p: float, alpha: float) -> float:
-    """The number that a Beta(alpha, alpha) variable stays below with probability `p`, for p in (0, 1).
+    """Quantile function of Beta(alpha, alpha), for p in (0, 1), so that one uniform number makes one lambda.
 
-    So that one uniform number makes one lambda. Newton's method in log x against log I_x(alpha, alpha) up to 1/2,
-    the rest by symmetry. It starts at the leading term of I_x, from which this function bends one way only, so that
-    the steps come near from one side.
+    Newton's method in log x on log I_x(alpha, alpha) up to 1/2, the rest by symmetry. It starts at the leading term
+    of I_x, from where the function is concave, so the iteration converges from one side.
     """
     if p > 0.5:
         return 1 - beta_quantile(1 - p, alpha)

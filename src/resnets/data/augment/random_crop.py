@@ -1,7 +1,7 @@
-"""A random crop of an image, resized to what the network sees: the decode path of training on photographs.
+"""Random resized crops: the decode path of training on photographs.
 
-Of a JPEG no more is decoded than the crop needs: no row below it, and a large crop that is wanted small at 1/2, 1/4
-or 1/8, as far as it still has more pixels than the network sees.
+A JPEG is decoded no further than the crop needs: no rows below it, and a crop that is to be shrunk at 1/2, 1/4 or
+1/8 of its size, as long as it still has more pixels than the network's input.
 
 Legend: H height, W width, C channels.
 """
@@ -14,21 +14,22 @@ import numpy as np
 import torch
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.augment.geometric import AugmentConfig, Draws, crop_box
+from resnets.data.augment.config import AugmentConfig
+from resnets.data.augment.geometric import Draws, crop_box
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
-from resnets.data.decode.jpeg import JpegHeader, decode_jpeg, read_jpeg
+from resnets.data.decode.jpeg import JpegHeader, decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import orient
 from resnets.data.transform import Box, decode_channels, pixel_dtype, resize, to_channels
 
 __all__ = ["random_resized_crop"]
 
-# torch's antialiased filters on bytes are Pillow's (they differ by 1 of 255 in places), and 3 to 4 times as fast.
+# torch's antialiased filters on bytes equal Pillow's (to within 1 of 255) and are 3 to 4 times as fast.
 _FILTERS = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
 }
-_MARGIN = 4  # rows (of the reduced image) below a crop that its last row's colours are interpolated from
+_MARGIN = 4  # rows of the reduced image below a crop, from which its last row's colours are interpolated
 
 
 def random_resized_crop(
@@ -39,48 +40,47 @@ def random_resized_crop(
     draws: Draws,
     out: Pixels | None = None,
     *,
-    mirror: bool = False,
+    hflip: bool = False,
 ) -> Pixels:
     """Image `i`, cropped at random and resized to the preprocessing's size.
 
     Args:
         draws: (24,), a row of `crop_draws`.
-        out: (H, W, C), contiguous, such as a row of a batch: receives the pixels and is the answer.
-        mirror: left and right are exchanged at last.
+        out: (H, W, C), contiguous, such as a row of a batch: receives the pixels and is returned.
+        hflip: flip the result horizontally.
 
     Returns:
         (H, W, C) of the preprocessing's depth.
 
     Raises:
-        ImageError: it cannot be read or decoded.
+        ImageError: the image cannot be read or decoded.
     """
-    out = (
-        np.empty((*preprocessing.size, preprocessing.num_channels), pixel_dtype(preprocessing)) if out is None else out
-    )
+    if out is None:
+        out = np.empty((*preprocessing.size, preprocessing.num_channels), pixel_dtype(preprocessing))
     content = images.read(i)
-    if not (isinstance(content, bytes) and _from_jpeg(content, images.name(i), preprocessing, config, draws, out)):
-        image = images.image(i, decode_channels(preprocessing), preprocessing.dtype)
+    if not (isinstance(content, bytes) and _crop_jpeg(content, images.name(i), preprocessing, config, draws, out)):
+        image = images.decode(i, content, decode_channels(preprocessing), preprocessing.dtype)
         top, left, height, width = crop_box(image.shape[0], image.shape[1], config, draws)
         _fill(out, image[top : top + height, left : left + width], preprocessing, None)
-    if mirror:
+    if hflip:
         pixels = torch.from_numpy(out)
         pixels.copy_(pixels.flip(1))  # ten times as fast as numpy's
     return out
 
 
-def _from_jpeg(
+def _crop_jpeg(
     content: bytes, name: str, preprocessing: Preprocessing, config: AugmentConfig, draws: Draws, out: Pixels
 ) -> bool:
-    """Fills `out` without decoding more than the crop needs; False where that is not known to work."""
-    header = read_jpeg(content)
+    """Fill `out`, decoding only what the crop needs; False if the image must be decoded as a whole."""
+    header = read_jpeg_header(content)
     if header is None or preprocessing.dtype != "uint8" or isinstance(preprocessing.channels, int):
         return False
     box = crop_box(*header.upright, config, draws)
     spare = min(box[2] // preprocessing.size[0], box[3] // preprocessing.size[1])
     reduce = next((factor for factor in (8, 4, 2) if factor <= spare), 1)
     top, left, height, width = _as_stored(box, header)
-    rows, grey = top + height + _MARGIN * reduce, preprocessing.channels == "L"
-    pixels = decode_jpeg(content, header, grey=grey, where=name, reduce=reduce, rows=rows)
+    rows, grayscale = top + height + _MARGIN * reduce, preprocessing.channels == "L"
+    pixels = decode_jpeg(content, header, grayscale=grayscale, where=name, reduce=reduce, rows=rows)
     if pixels is None:
         return False
     factor = reduce if pixels.shape[1] < header.width else 1
@@ -92,14 +92,14 @@ def _from_jpeg(
     if header.orientation == 1:
         _fill(out, part, preprocessing, inside)
         return True
-    lying = np.empty_like(out if header.orientation < 5 else out.swapaxes(0, 1), order="C")
-    _fill(lying, part, preprocessing, inside)
-    out[:] = orient(lying, header.orientation)
+    stored = np.empty_like(out if header.orientation < 5 else out.swapaxes(0, 1), order="C")
+    _fill(stored, part, preprocessing, inside)
+    out[:] = orient(stored, header.orientation)
     return True
 
 
 def _as_stored(box: tuple[int, int, int, int], header: JpegHeader) -> tuple[int, int, int, int]:
-    """(top, left, height, width) in the stored image of such a box in the upright one."""
+    """(top, left, height, width) in the stored image of a box in the upright one."""
     top, left, height, width = box
     orientation, upright = header.orientation, header.upright
     if orientation in (3, 4, 7, 8):
@@ -110,7 +110,7 @@ def _as_stored(box: tuple[int, int, int, int], header: JpegHeader) -> tuple[int,
 
 
 def _fill(out: Pixels, part: Pixels, preprocessing: Preprocessing, box: Box | None) -> None:
-    """Resizes `part` (h, w, channels as decoded), or the `box` in it, to (H, W, C), in the preprocessing's channels."""
+    """Resize `part` (h, w, channels as decoded), or a `box` of it, into `out` (H, W, C) of the right channels."""
     part = to_channels(part, preprocessing)
     kernel = _FILTERS.get(preprocessing.interpolation)
     whole = box is None or box == (0, 0, part.shape[1], part.shape[0])

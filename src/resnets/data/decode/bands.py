@@ -1,9 +1,9 @@
-"""Pixels of any depth and number of bands: reading them as stored, and bringing them to what is asked for.
+"""Images of any depth and number of bands: reading them as stored, and converting to the requested format.
 
-Eight-bit images in RGB or grey take the short way in `decode`; here is the rest: 16 bits and floating point, and
-bands that are data and no colours.
+8-bit RGB and grayscale are decoded in `image`; here is the rest: 16 bits, floating point, and bands that are data
+rather than colours (multispectral images, for example).
 
-Legend: H height, W width, B stored bands, C channels asked for.
+Legend: H height, W width, B stored bands, C requested channels.
 """
 
 from __future__ import annotations
@@ -23,17 +23,9 @@ from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientati
 from resnets.data.decode.png16 import is_png16, read_png16
 
 __all__ = [
-    "Bands",
-    "ColourOrder",
-    "PixelChannels",
-    "Pixels",
-    "convert",
-    "convert_array",
-    "is_array",
-    "read_bands",
-    "read_layout",
-    "to_depth",
-]
+    "Bands", "ColourOrder", "PixelChannels", "Pixels", "convert", "convert_array", "is_array", "read_bands",
+    "read_bands_header", "scale_integers", "to_depth",
+]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8 | np.uint16 | np.float32]
 ColourOrder = Literal["RGB", "L"]
@@ -45,12 +37,12 @@ _LUMA = np.array((19595, 38470, 7471), np.int64)  # ITU-R 601 in units of 2**-16
 
 
 class Bands(NamedTuple):
-    """An image as it is stored.
+    """An image as stored.
 
     Attributes:
-        pixels: (H, W, B) uint8, uint16 or float32, upright.
-        colours: how many of the first bands are what one sees: 1 grey, 3 RGB, 0 none.
-        alpha: whether the band after them is opacity; `premultiplied` where the colours hold it already.
+        pixels: (H, W, B) uint8, uint16 or float32, after orientation.
+        colours: number of first bands that are colours: 1 grayscale, 3 RGB, 0 none.
+        alpha: whether the band after them is opacity; `premultiplied` if the colours are multiplied by it.
     """
 
     pixels: Pixels
@@ -59,18 +51,18 @@ class Bands(NamedTuple):
 
 
 def is_array(content: bytes) -> bool:
-    """Whether it is an .npy file, by its first bytes."""
+    """Whether this is an .npy file, by its signature."""
     return content.startswith(_NPY)
 
 
 def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands | None:
-    """The bands of an image; None of one that is read as well as 8 bits of RGB or grey.
+    """The bands of an image; None if decoding to 8-bit RGB or grayscale loses nothing.
 
     Args:
-        channels, depth: what is asked for: bands, or more than 8 bits, or of any image that `is_array`.
+        channels, depth: requested: a number of bands, or more than 8 bits, or anything of an `is_array` file.
 
     Raises:
-        ValueError: it is damaged, or of a kind that is not supported; and what Pillow raises.
+        ValueError: the file is damaged or not supported; also Pillow's errors.
     """
     if is_array(content):
         return _of_array(_read_npy(content))
@@ -79,7 +71,7 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
         count = deep.shape[2]
         return Bands(deep, 1 if count < 3 else 3, "none" if count in (1, 3) else "straight")
     if tiff.is_tiff(content):
-        layout = tiff.read_tags(content)
+        layout = tiff.read_layout(content)
         if layout is not None and (isinstance(channels, int) or layout.dtype != "uint8"):
             return Bands(tiff.read_tiff(content, layout), layout.colours, layout.alpha)
     if match := _DEEP_PPM.match(content):
@@ -89,7 +81,9 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
         if mode in ("I", "F") or mode.startswith("I;16"):
             bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
             image.load()
-            return Bands(orient(_deep_grey(np.asarray(image), bits)[..., None], orientation(image)), 1)
+            luma = np.asarray(image)
+            deep = luma.astype(np.float32) if mode == "F" else scale_integers(luma, bits, 65535).astype(np.uint16)
+            return Bands(orient(deep[..., None], orientation(image)), 1)
         if isinstance(channels, str) or (content.startswith(_JPEG) and (mode, channels) in (("L", 1), ("RGB", 3))):
             return None
         image.load()
@@ -97,7 +91,7 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
         return Bands(orient(stored.reshape(*stored.shape[:2], -1), orientation(image)), 0)
 
 
-def read_layout(content: bytes) -> tuple[int, int, PixelChannels, Depth] | None:
+def read_bands_header(content: bytes) -> tuple[int, int, PixelChannels, Depth] | None:
     """(H, W, channels, dtype) of an image whose header Pillow cannot read, or reads as 8 bits; else None."""
     if is_array(content):
         shape, dtype, _, _ = _npy_header(content)
@@ -107,10 +101,10 @@ def read_layout(content: bytes) -> tuple[int, int, PixelChannels, Depth] | None:
     if is_png16(content):
         with open_image(content) as image:
             width, height = image.size
-            lying = orientation(image) >= 5
-        grey = content[25] in (0, 4)
-        return (*((width, height) if lying else (height, width)), "L" if grey else "RGB", "uint16")
-    if tiff.is_tiff(content) and (layout := tiff.read_tags(content)) is not None:
+            transposed = orientation(image) >= 5
+        grayscale = content[25] in (0, 4)
+        return (*((width, height) if transposed else (height, width)), "L" if grayscale else "RGB", "uint16")
+    if tiff.is_tiff(content) and (layout := tiff.read_layout(content)) is not None:
         channels: PixelChannels = {1: "L", 3: "RGB"}.get(layout.colours, layout.bands)  # type: ignore[assignment]
         height, width = layout.height, layout.width
         return (*((width, height) if layout.orientation >= 5 else (height, width)), channels, layout.dtype)
@@ -118,18 +112,18 @@ def read_layout(content: bytes) -> tuple[int, int, PixelChannels, Depth] | None:
 
 
 def convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
-    """(H, W, C) of what is asked for.
+    """Convert to (H, W, C) of the requested channels and depth.
 
     Raises:
-        ValueError: the image has other bands, or values that the depth has no room for.
+        ValueError: the image has another number of bands, or values outside the depth's range.
     """
     pixels, count = to_depth(bands.pixels, depth), bands.pixels.shape[2]
     if isinstance(channels, int):
         if count != channels:
-            raise ValueError(f"it has {count} bands and {channels} are asked for")
+            raise ValueError(f"it has {count} bands and {channels} are requested")
         return np.ascontiguousarray(pixels)
     if not bands.colours:
-        raise ValueError(f"{count} bands make no {channels} image; ask for {count} channels")
+        raise ValueError(f"{count} bands make no {channels} image; request {count} channels")
     colour = pixels[:, :, : bands.colours]
     if bands.alpha != "none":
         colour = _over_white(colour, pixels[:, :, bands.colours, None], bands.alpha == "premultiplied")
@@ -141,15 +135,15 @@ def convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
 
 
 def convert_array(pixels: Pixels, channels: PixelChannels, depth: Depth = "uint8") -> Pixels:
-    """(H, W, B) pixels of a source that holds arrays, as `decode` would give them; raises ValueError."""
+    """Convert (H, W, B) pixels of a source that stores arrays, as `decode` does; raises ValueError."""
     return convert(_of_array(pixels), channels, depth)
 
 
 def to_depth(pixels: npt.NDArray[Any], depth: Depth) -> Pixels:
-    """Pixels scaled to a depth, full brightness to full brightness.
+    """Scale pixels to a depth, full brightness to full brightness.
 
     Raises:
-        ValueError: floating-point values outside 0..1 that must become integers, or NaN.
+        ValueError: NaN or infinity, or floating-point values outside 0..1 for an integer depth.
     """
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
@@ -172,9 +166,9 @@ def to_depth(pixels: npt.NDArray[Any], depth: Depth) -> Pixels:
 def _over_white(colour: Pixels, alpha: Pixels, premultiplied: bool) -> Pixels:
     full = 1.0 if colour.dtype == np.float32 else 255.0 if colour.dtype == np.uint8 else 65535.0
     share = alpha.astype(np.float64) / full
-    laid = colour * (1.0 if premultiplied else share) + (1 - share) * full
-    laid = np.clip(laid, 0, full) if colour.dtype == np.float32 else np.rint(np.clip(laid, 0, full))
-    return laid.astype(colour.dtype)
+    blended = colour * (1.0 if premultiplied else share) + (1 - share) * full
+    blended = np.clip(blended, 0, full) if colour.dtype == np.float32 else np.rint(np.clip(blended, 0, full))
+    return blended.astype(colour.dtype)
 
 
 def _luma(colour: Pixels) -> Pixels:
@@ -183,20 +177,18 @@ def _luma(colour: Pixels) -> Pixels:
     return ((colour.astype(np.int64) @ _LUMA + 0x8000) >> 16)[..., None].astype(colour.dtype)
 
 
-def _deep_grey(grey: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
-    """uint16 or float32 of Pillow's integer and floating-point modes; 12 bits are spread over 16."""
-    if grey.dtype.kind == "f":
-        return grey.astype(np.float32)
+def scale_integers(values: npt.NDArray[Any], bits: int, full: int) -> npt.NDArray[np.int64]:
+    """Scale integers of 12 or 16 bits (or more, in the range of 16) to 0..`full`; raises ValueError."""
     top = 2 ** min(bits, 16) - 1
-    deep = grey.astype(np.int64)
-    if deep.min() < 0 or deep.max() > top:
-        raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
-    spread: npt.NDArray[np.uint16] = ((deep * 65535 + top // 2) // top).astype(np.uint16)
-    return spread
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > top:
+        raise ValueError(f"integer pixels must lie in 0..{top}, got {wide.min()}..{wide.max()}")
+    scaled: npt.NDArray[np.int64] = (wide * full + top // 2) // top
+    return scaled
 
 
 def _without_palette(image: Image.Image) -> Image.Image:
-    """A palette's numbers are no values: its colours are; half-tones become bytes."""
+    """Colours instead of palette indices, and bytes instead of bits."""
     if image.mode in ("P", "PA"):
         return image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
     plain = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}.get(image.mode)
@@ -208,7 +200,7 @@ def _of_array(pixels: Pixels) -> Bands:
 
 
 def _npy_header(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
-    """(shape, dtype, Fortran order, where the values start) of an .npy file."""
+    """(shape, dtype, Fortran order, offset of the values) of an .npy file."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -223,7 +215,7 @@ def _npy_header(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], bool, i
 def _read_npy(content: bytes) -> Pixels:
     shape, dtype, fortran, start = _npy_header(content)
     if len(content) - start < prod(shape) * dtype.itemsize:
-        raise ValueError("the file is cut short")
+        raise ValueError("the file is truncated")
     if shape[0] * shape[1] > MAX_PIXELS:
         raise ValueError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
     values = np.frombuffer(content, dtype, prod(shape), start).reshape(shape, order="F" if fortran else "C")
@@ -237,7 +229,7 @@ _DEEP_PPM = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s
 def _read_ppm(content: bytes, match: re.Match[bytes]) -> Bands:
     width, height, top = (int(number) for number in match.groups())
     if len(content) - match.end() < width * height * 6 or not 0 < width * height <= MAX_PIXELS or top > 65535:
-        raise ValueError("the file is cut short, or its header is damaged")
+        raise ValueError("the file is truncated, or its header is damaged")
     stored = np.frombuffer(content, ">u2", width * height * 3, match.end()).astype(np.int64)
     if stored.max() > top:
         raise ValueError(f"integer pixels must lie in 0..{top}, got {stored.max()}")

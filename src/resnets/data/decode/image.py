@@ -1,15 +1,15 @@
-"""From a file's bytes to pixels, of 8 bits or deeper, or to one clear error.
+"""Decoding: from a file's bytes to pixels of 8 bits or deeper, or to one error that names the file.
 
-Decisions, so that training and prediction see what a person sees in a viewer:
-- EXIF (and XMP) orientation is obeyed.
-- Transparent pixels are laid over white; the one transparent value of a PNG of 16 bits is not looked at (but for
-  colour that is asked for as 8 bits).
-- Of animations and multi-page files the first frame is taken.
-- 16-bit grey is divided by 257 and rounded (12-bit TIFF by 4095 / 255), never clipped. Floating-point pixels
-  must lie in 0..1 and 32-bit integers in 0..65535, since nothing in a file says what another range would mean.
-- 16 bits of colour are kept where they are asked for: of PNG, TIFF, PPM and .npy. Asked for as 8 bits, colour loses
-  its lower byte (as Pillow does it). Of JPEG 2000 and AVIF colour 8 bits are all there is.
-- Damage is an error: an image cut short is never filled up with grey.
+Rules, so that training and prediction see what an image viewer shows:
+- EXIF (and XMP) orientation is applied.
+- Transparent pixels are composited over white; the single transparent value of a 16-bit PNG is ignored, except for
+  colour at 8 bits.
+- Of animations and multi-page files the first frame is used.
+- 16-bit grayscale is divided by 257 and rounded (12-bit TIFF by 4095 / 255), never clipped. Floating-point pixels
+  must lie in 0..1 and 32-bit integers in 0..65535, as no file says what another range would mean.
+- 16-bit colour is kept, if requested, from PNG, TIFF, PPM and .npy. Requested as 8 bits, it loses its lower byte (as in
+  Pillow). JPEG 2000 and AVIF colour always has 8 bits.
+- Damage is an error: a truncated image is never filled up with grey.
 
 Legend: H height, W width, C channels.
 """
@@ -31,25 +31,26 @@ from resnets.data.decode.bands import (
     convert,
     is_array,
     read_bands,
-    read_layout,
+    read_bands_header,
+    scale_integers,
     to_depth,
 )
-from resnets.data.decode.jpeg import decode_jpeg, read_jpeg
+from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Header", "Pixels", "PixelChannels", "decode", "read_file", "header", "to_luma"]
+__all__ = ["MAX_PIXELS", "Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header", "to_luma"]
 
 _TIFF_BITS = 258
 
 
 class Header(NamedTuple):
-    """What an image's header says.
+    """Properties of an image, from its header.
 
     Attributes:
-        height, width: in pixels, upright.
-        channels: `L` or `RGB` as a viewer would show it, or the number of bands where it could not.
-        dtype: of the stored values; deeper integers count as `uint16`.
+        height, width: in pixels, after orientation.
+        channels: `L` or `RGB` as a viewer shows it, else the number of bands.
+        dtype: of the stored values; integers of more than 16 bits count as `uint16`.
     """
 
     height: int
@@ -66,23 +67,23 @@ def decode(
     reduce: int = 1,
     depth: Depth = "uint8",
 ) -> Pixels:
-    """The image in `content` as pixels.
+    """Decode an image.
 
     Args:
         content: the file's bytes, or its path.
-        channels: `RGB` (grey is replicated), `L` (colour becomes luma, ITU-R 601) or a number of bands, which are
-            taken as they are stored: nothing is laid over white, and an image of another number is an error.
-        where: what to call the image in errors; by default its path.
-        reduce: 1, 2, 4 or 8; a JPEG may be decoded at this fraction of its size (it need not be: look at the
-            shape), which is several times faster.
-        depth: of the values; those stored with another depth are scaled, full brightness to full brightness (255,
-            65535, 1.0). Floating-point values asked for as such are taken as they are, but must be finite.
+        channels: `RGB` (grayscale is replicated), `L` (colour becomes luma, ITU-R 601) or a number of bands, which are
+            returned as stored: without compositing, and an error for images with another number.
+        where: name of the image in errors (default: its path).
+        reduce: 1, 2, 4 or 8; a JPEG may be decoded at 1 / `reduce` of its size, which is several times faster (see the
+            result's shape).
+        depth: of the result; other stored depths are scaled, full brightness to full brightness (255, 65535, 1.0).
+            From floating-point to floating-point, values are unchanged, but must be finite.
 
     Returns:
         (H, W, C) of dtype `depth`, contiguous.
 
     Raises:
-        ImageError: whatever is wrong with it.
+        ImageError: the image cannot be read or decoded.
     """
     if not isinstance(content, bytes):
         where = where or str(content)
@@ -95,40 +96,40 @@ def decode(
             bands = read_bands(content, channels, depth)
             if bands is not None:
                 return convert(bands, channels, depth)
-    # Eight bits of grey or RGB; bands of such an image are read here only when they are what the file has.
+    # 8-bit grayscale or RGB, also as bands if the file has just these.
     order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
-    return to_depth(_eight(content, order, where, reduce), depth)
+    return to_depth(_decode_8bit(content, order, where, reduce), depth)
 
 
-def _eight(content: bytes, channels: ColourOrder, where: str, reduce: int) -> Pixels:
-    jpeg = read_jpeg(content)
-    pixels = decode_jpeg(content, jpeg, grey=channels == "L", where=where, reduce=reduce) if jpeg else None
+def _decode_8bit(content: bytes, channels: ColourOrder, where: str, reduce: int) -> Pixels:
+    jpeg = read_jpeg_header(content)
+    pixels = decode_jpeg(content, jpeg, grayscale=channels == "L", where=where, reduce=reduce) if jpeg else None
     if jpeg is None or pixels is None:
-        return _pillow(content, channels, where)
+        return _decode_pillow(content, channels, where)
     if channels == "L" and pixels.shape[2] == 3:
-        # Luma from RGB, as Pillow and torchvision take it; the file's own Y differs by up to 20 in saturated colours.
+        # Luma from RGB, as in Pillow and torchvision; the file's own Y differs by up to 20 in saturated colours.
         pixels = to_luma(pixels)
     return orient(pixels, jpeg.orientation)
 
 
-def header(content: bytes, *, where: str = "image") -> Header:
-    """What an image is, read from its header alone.
+def read_header(content: bytes, *, where: str = "image") -> Header:
+    """Properties of an image, without decoding it.
 
     Raises:
         ImageError: the header cannot be read.
     """
     with pillow_errors(where):
-        layout = read_layout(content)
-        if layout is not None:
-            return Header(*layout)
+        bands_header = read_bands_header(content)
+        if bands_header is not None:
+            return Header(*bands_header)
         with open_image(content) as image:
             width, height = image.size
             deep = image.mode == "I" or image.mode.startswith("I;16")
             channels: PixelChannels = "L" if deep or image.mode in ("1", "L", "LA", "La", "F") else "RGB"
             dtype: Depth = "uint16" if deep else "float32" if image.mode == "F" else "uint8"
-            # The TIFF reader has turned the size already.
-            lying = image.format != "TIFF" and orientation(image) >= 5
-            return Header(*((width, height) if lying else (height, width)), channels, dtype)
+            # Pillow's TIFF reader has applied the orientation already.
+            transposed = image.format != "TIFF" and orientation(image) >= 5
+            return Header(*((width, height) if transposed else (height, width)), channels, dtype)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -148,41 +149,28 @@ def to_luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return luma.reshape(*luma.shape, 1)
 
 
-def _pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
+def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
     with pillow_errors(where), open_image(content) as image:
         bits = image.tag_v2.get(_TIFF_BITS, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
         image.load()
-        pixels = _eight_bits(image, channels, bits)
-        return orient(pixels, orientation(image))  # after load: the TIFF reader turns the image itself
+        pixels = _to_8bit(image, channels, bits)
+        return orient(pixels, orientation(image))  # after load, in which the TIFF reader applies it itself
 
 
-def _eight_bits(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
+def _to_8bit(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
     """(H, W, C) uint8 of a loaded image in any of Pillow's modes."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = _scale_down(np.asarray(image), bits)[:, :, None]  # (H, W, 1)
-        return grey if channels == "L" else np.repeat(grey, 3, axis=2)
+        stored = np.asarray(image)
+        luma = to_depth(stored, "uint8") if image.mode == "F" else scale_integers(stored, bits, 255).astype(np.uint8)
+        luma = luma[:, :, None]  # (H, W, 1)
+        return luma if channels == "L" else np.repeat(luma, 3, axis=2)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")
         image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image)
-        image = paper
+        background = Image.new("RGBA", image.size, "white")
+        background.alpha_composite(image)
+        image = background
     image = image if image.mode == channels else image.convert(channels)
     pixels = np.array(image)  # a copy: a view of Pillow's memory is read-only
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _scale_down(grey: npt.NDArray[np.generic], bits: int) -> Pixels:
-    """8 bits of (H, W) floating-point or deep integer pixels."""
-    if grey.dtype.kind == "f":
-        values = grey.astype(np.float64)
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ValueError(f"floating-point pixels must lie in 0..1, got {values.min():g}..{values.max():g}")
-        return np.rint(values * 255).astype(np.uint8)
-    top = 2 ** min(bits, 16) - 1
-    deep = grey.astype(np.int64)
-    if deep.min() < 0 or deep.max() > top:
-        raise ValueError(f"integer pixels must lie in 0..{top}, got {deep.min()}..{deep.max()}")
-    scaled: Pixels = ((deep * 255 + top // 2) // top).astype(np.uint8)
-    return scaled

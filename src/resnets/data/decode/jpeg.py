@@ -1,6 +1,9 @@
-"""JPEG by libjpeg-turbo, without Pillow's overhead: whole, smaller, or only its upper rows.
+"""JPEG decoding with libjpeg-turbo, faster than Pillow: all of an image, at reduced size, or only its upper rows.
 
-Legend: H height, W width, as stored (before EXIF's orientation), C channels.
+Baseline JPEG is coded one row of blocks after another. With a smaller height in its header, a file is an image of its
+upper rows, and the decoder stops there: the rest costs nothing.
+
+Legend: H height, W width, in pixels as stored (before EXIF orientation), C channels.
 """
 
 from __future__ import annotations
@@ -11,43 +14,62 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from resnets.data.decode.jpeg_frame import Frame, read_frame, upper_rows
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["JpegHeader", "decode_jpeg", "read_jpeg"]
+__all__ = ["Frame", "JpegHeader", "decode_jpeg", "read_frame", "read_jpeg_header", "upper_rows"]
 
 _SPACES = ("YCbCr", "Gray", "RGB")  # CMYK: Pillow knows Adobe's inversion
-# What libjpeg says when image data is missing or wrong; Pillow would show grey there without a word.
+# Messages of libjpeg for missing or damaged image data, where Pillow would silently show grey.
 _DAMAGE = ("premature end of data segment", "huffman", "instead of rst", "arithmetic", "bogus", "corrupt progressive")
-_LEFT_OVER = "extraneous bytes before marker 0xd9"  # what it says of rows that we left out
-_WHOLE_BELOW = 32  # pixels: how libjpeg rounds the sides of smaller images is not worth knowing
+_LEFT_OVER = "extraneous bytes before marker 0xd9"  # its message for the rows that are skipped on purpose
+_WHOLE_BELOW = 32  # pixels: below, images are decoded as a whole, as libjpeg rounds reduced sizes in other ways
+
+_SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended: one pass over the image if all components share a scan
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables that lie between the frame markers
+_RESTART_INTERVAL, _START_OF_SCAN, _END_OF_IMAGE = 0xDD, 0xDA, b"\xff\xd9"
+_TAIL = 64  # bytes at the end that must contain the end marker; some cameras pad
+
+
+class Frame(NamedTuple):
+    """Structure of a JPEG file, from its markers.
+
+    Attributes:
+        height_at: offset of the two bytes of the height.
+        scan_at: offset of the first scan; all metadata come before it.
+        may_stop: whether `upper_rows` works: sequential, one scan of all components, no restart markers, and the file
+            is complete to its end marker.
+    """
+
+    height_at: int
+    scan_at: int
+    may_stop: bool
 
 
 class JpegHeader(NamedTuple):
-    """What is known of a JPEG before it is decoded.
+    """Header of a JPEG.
 
-    Args:
-        height, width: as stored, in pixels.
-        grey: whether it is stored grey.
-        orientation: EXIF's (or XMP's), 1 to 8; 1 where nothing is said of it.
-        frame: where things stand in the file; None where its markers are not in order.
+    Attributes:
+        height, width: as stored.
+        grayscale: whether it is stored without colour.
+        orientation: EXIF's (or XMP's), 1 to 8; 1 if absent.
+        frame: structure of the file; None if its markers are damaged.
     """
 
     height: int
     width: int
-    grey: bool
+    grayscale: bool
     orientation: int
     frame: Frame | None
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(H, W) of what `decode` gives."""
+        """(H, W) after orientation, as `decode` returns it."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def read_jpeg(content: bytes) -> JpegHeader | None:
-    """The header of a JPEG; None of what is no JPEG that `decode_jpeg` knows."""
+def read_jpeg_header(content: bytes) -> JpegHeader | None:
+    """The header of a JPEG; None if `decode_jpeg` does not support the file."""
     if content[:3] != b"\xff\xd8\xff":
         return None
     try:
@@ -62,7 +84,7 @@ def read_jpeg(content: bytes) -> JpegHeader | None:
 
 def _orientation(content: bytes, frame: Frame | None) -> int:
     end = frame.scan_at if frame is not None else 2**18
-    # Most files have no orientation, and Pillow's parser costs 0.1 ms.
+    # Most files have no orientation, and Pillow's parser takes 0.1 ms.
     if content.find(b"Exif\0\0", 0, end) < 0 and content.find(b"tiff:Orientation", 0, end) < 0:
         return 1
     try:
@@ -73,32 +95,32 @@ def _orientation(content: bytes, frame: Frame | None) -> int:
 
 
 def decode_jpeg(
-    content: bytes, header: JpegHeader, *, grey: bool, where: str, reduce: int = 1, rows: int | None = None
+    content: bytes, header: JpegHeader, *, grayscale: bool, where: str, reduce: int = 1, rows: int | None = None
 ) -> npt.NDArray[np.uint8] | None:
-    """The pixels of a JPEG as they are stored, not turned upright.
+    """Decode a JPEG, without applying its orientation.
 
     Args:
-        header: from `read_jpeg`.
-        grey: leave an image that is stored grey so; else its grey is replicated. Colour stays colour.
-        where: what to call the image in errors.
-        reduce: 1, 2, 4 or 8; the image may be decoded at this fraction of its size (look at the shape).
-        rows: how many rows from the top are wanted, counted at full size. Below them the answer may end, and what
-            is damaged there is not seen, but for a file that is cut short. By default all.
+        header: from `read_jpeg_header`.
+        grayscale: return one channel for grayscale images (default: three); colour images keep their colour.
+        where: name of the image in errors.
+        reduce: 1, 2, 4 or 8; the image may be decoded at 1 / `reduce` of its size (see the result's shape).
+        rows: number of rows needed from the top, at full size (default: all). The result may end below them, and
+            damage there is not detected, except in truncated files.
 
     Returns:
-        (H, W, 1 or 3) uint8; None where Pillow should have a look.
+        (H, W, 1 or 3) uint8; None if the file should be decoded with Pillow.
 
     Raises:
-        ImageError: its data is damaged, or it is far too large.
+        ImageError: the file is damaged, or the image exceeds `MAX_PIXELS`.
     """
     height, width, frame = header.height, header.width, header.frame
     if height * width > MAX_PIXELS:
         raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
-    wanted = "GRAY" if grey and header.grey else "RGB"
+    wanted = "GRAY" if grayscale and header.grayscale else "RGB"
     fewer = rows is not None and rows < height and min(rows, width) >= _WHOLE_BELOW
     try:
         if rows is not None and fewer and frame is not None and frame.may_stop:
-            return _upper(upper_rows(content, frame, rows), wanted, -(-rows // reduce), -(-width // reduce))
+            return _decode_upper(upper_rows(content, frame, rows), wanted, -(-rows // reduce), -(-width // reduce))
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             content, wanted, min_height=-(-height // reduce), min_width=-(-width // reduce)
         )
@@ -106,15 +128,57 @@ def decode_jpeg(
     except ValueError as error:
         if any(sign in str(error).lower() for sign in _DAMAGE):
             raise ImageError(where, str(error).strip().splitlines()[0][:120]) from error
-        return None  # stray bytes between markers and the like: Pillow decodes them, and is strict about the end
+        return None  # e.g. stray bytes between markers: Pillow decodes them, and checks that the data is complete
 
 
-def _upper(content: bytearray, wanted: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """(height, width, C) of a JPEG from `upper_rows`; raises ValueError when these rows are damaged."""
+def _decode_upper(content: bytearray, wanted: str, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """(height, width, C) of a JPEG from `upper_rows`; raises ValueError if these rows are damaged."""
     pixels = np.empty((height, width, 1 if wanted == "GRAY" else 3), np.uint8)
     try:
         simplejpeg.decode_jpeg(content, wanted, min_height=height, min_width=width, buffer=pixels)
-    except ValueError as error:  # libjpeg tells the first thing that it notices: these rows were sound
+    except ValueError as error:  # libjpeg reports the first problem: with this one, the rows are intact
         if _LEFT_OVER not in str(error):
             raise
     return pixels
+
+
+def read_frame(content: bytes) -> Frame | None:
+    """The structure of a JPEG; None if its markers are damaged."""
+    if content[:2] != b"\xff\xd8":
+        return None
+    at, frame, components, restarts = 2, None, 0, False
+    while at + 4 <= len(content):
+        if content[at] != 0xFF:
+            return None
+        marker = content[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if length < 2 or at + 2 + length > len(content):
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME and length >= 8:
+            frame, components = (marker, at + 5), content[at + 9]
+        elif marker == _RESTART_INTERVAL:
+            restarts = content[at + 4 : at + 6] != b"\0\0"
+        elif marker == _START_OF_SCAN:
+            if frame is None or length < 3:
+                return None
+            kind, height_at = frame
+            whole = content.find(_END_OF_IMAGE, max(at, len(content) - _TAIL)) >= 0
+            one_scan = kind in _SEQUENTIAL and content[at + 4] == components
+            return Frame(height_at, at, one_scan and whole and not restarts)
+        at += 2 + length
+    return None
+
+
+def upper_rows(content: bytes, frame: Frame, rows: int) -> bytearray:
+    """The JPEG `content` as an image of its first `rows` rows, followed by the code of the others.
+
+    Args:
+        rows: 1 to H; requires `frame.may_stop`.
+    """
+    assert frame.may_stop
+    shorter = bytearray(content)
+    shorter[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
+    return shorter

@@ -1,4 +1,4 @@
-"""Opening an image with Pillow: which formats, how it lies, and what Pillow's failures are called.
+"""Opening images with Pillow: allowed formats, orientation, and one error type for all of Pillow's.
 
 Legend: H height, W width, C channels.
 """
@@ -20,19 +20,19 @@ from PIL import Image, UnidentifiedImageError, _imaging
 
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "open_image", "orient", "orientation", "pillow_errors", "reason"]
+__all__ = ["MAX_PIXELS", "open_image", "orient", "orientation", "pillow_errors"]
 
 Number = TypeVar("Number", bound=np.generic)
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
 
-# Pillow's other formats run programs (EPS), or hold no images that people classify.
+# Pillow's other formats run programs (EPS) or are irrelevant to classification.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
 _ORIENTATION = 0x0112
 
 
 def orient(pixels: npt.NDArray[Number], orientation: int) -> npt.NDArray[Number]:
-    """(H, W, C) turned upright by EXIF's orientation, 1 to 8."""
+    """Apply EXIF's orientation, 1 to 8, to (H, W, C)."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -43,43 +43,43 @@ def orient(pixels: npt.NDArray[Number], orientation: int) -> npt.NDArray[Number]
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's (or XMP's) orientation, 1 to 8; 1 where there is none or it is damaged."""
+    """EXIF's (or XMP's) orientation, 1 to 8; 1 if absent or damaged."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not make the image wrong
+    except Exception:  # damaged metadata do not matter
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    with suppress(AttributeError, OSError):  # libtiff writes to stderr itself, a line for every tag that it doubts
+    with suppress(AttributeError, OSError):  # libtiff writes to stderr, a line for every unusual tag
         libtiff = ctypes.CDLL(_imaging.__file__)
         libtiff.TIFFSetWarningHandler(None)
-        libtiff.TIFFSetErrorHandler(None)  # what matters of it comes as an exception of Pillow's
+        libtiff.TIFFSetErrorHandler(None)  # Pillow raises exceptions for real errors
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def open_image(content: bytes) -> Image.Image:
-    """The image, not yet loaded; raises what Pillow raises."""
+    """Open an image without decoding it; raises Pillow's errors."""
     return Image.open(io.BytesIO(content), formats=_formats())
 
 
 @contextmanager
 def pillow_errors(where: str) -> Iterator[None]:
-    """Every way in which Pillow fails becomes an ImageError, and its warnings are not shown."""
+    """Turn every error in the block into an ImageError, and hide Pillow's warnings."""
     with _quiet:
         try:
             yield
         except ImageError:
             raise
         except Exception as error:  # SyntaxError, struct.error, OSError, ValueError, DecompressionBombError, ...
-            raise ImageError(where, reason(error)) from error
+            raise ImageError(where, _reason(error)) from error
 
 
-def reason(error: Exception) -> str:
-    """What went wrong, in a few words and one line."""
+def _reason(error: Exception) -> str:
+    """The error in a few words, on one line."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image in a known format, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
@@ -91,7 +91,7 @@ def reason(error: Exception) -> str:
 
 
 class _Quiet:
-    """Silences Pillow's warnings while any thread is inside (`warnings.catch_warnings` alone is for one thread)."""
+    """Hides Pillow's warnings while any thread is inside (`warnings.catch_warnings` is not thread-safe)."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
@@ -103,7 +103,7 @@ class _Quiet:
             if self._inside == 1:
                 self._catch = warnings.catch_warnings()
                 self._catch.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.|resnets\.data\.(decode|pillow|png16|tiff|bands)")
+                warnings.filterwarnings("ignore", module=r"PIL\.|resnets\.data\.decode")
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

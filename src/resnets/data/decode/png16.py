@@ -1,6 +1,9 @@
-"""PNG with 16 bits a channel, all of them: Pillow gives 16 bits of grey alone, and the upper 8 of anything else.
+"""16-bit PNG of any channels: Pillow keeps 16 bits of grayscale only, and the upper 8 of everything else.
 
-Pillow's decompressor works on bytes and knows pixels of 1 to 8 bytes, so it is asked for the bytes themselves.
+Pillow's decompressor works on bytes and supports pixels of 1 to 8 bytes, so it is asked for the bytes themselves.
+
+Why not `imagecodecs`: it is twice as fast (44 ms instead of 99 ms for 1024 x 1024 RGB), but has no limit on the decoded
+size (a 2 MiB file took 30 s and 2.4 GiB), and deep images would need an extra of 80 MB.
 
 Legend: H height, W width, C channels.
 """
@@ -20,23 +23,23 @@ from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientati
 __all__ = ["is_png16", "read_png16"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}  # by colour type: grey, grey and alpha, RGB, RGBA
-_TEXT = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # where an orientation may stand
+_CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}  # by colour type: grayscale, grayscale with alpha, RGB, RGBA
+_TEXT = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # chunks that may hold an orientation
 
 
 def is_png16(content: bytes) -> bool:
-    """Whether it is a PNG of 16 bits a channel, by its header."""
+    """Whether this is a PNG of 16 bits per channel, by its header."""
     return content.startswith(_SIGNATURE) and content[12:16] == b"IHDR" and content[24:25] == b"\x10"
 
 
 def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
-    """All 16 bits of a PNG, upright; alpha is a channel as any other.
+    """Decode a 16-bit PNG, after orientation; alpha is a channel like the others.
 
     Returns:
-        (H, W, C) uint16, C 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
+        (H, W, C) uint16, C 1 (grayscale), 2 (with alpha), 3 (RGB) or 4 (RGBA).
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
     if depth != 16 or colour not in _CHANNELS or interlaced > 1:
@@ -46,7 +49,7 @@ def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
     chunks = list(_chunks(content))
     packed = b"".join(data for kind, data in chunks if kind == b"IDAT")
     size, count = (width, height), _CHANNELS[colour]
-    if count <= 2:  # as many bytes a pixel as LA or RGBA of 8 bits
+    if count <= 2:  # as many bytes per pixel as 8-bit LA or RGBA
         mode = "LA" if count == 1 else "RGBA"
         both = np.asarray(Image.frombytes(mode, size, packed, "zip", mode, interlaced))  # (H, W, 2 C), high byte first
         pixels = np.ascontiguousarray(both).view(">u2").astype(np.uint16)
@@ -63,16 +66,16 @@ def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) up to the end mark; raises ValueError where one is cut or damaged."""
+    """(kind, data) of each chunk before the end mark; raises ValueError if one is truncated or damaged."""
     at = len(_SIGNATURE)
     while True:
         head = content[at : at + 8]
         if len(head) < 8:
-            raise ValueError("the file is cut short")
+            raise ValueError("the file is truncated")
         length, kind = struct.unpack(">I4s", head)
         data, check = content[at + 8 : at + 8 + length], content[at + 8 + length : at + 12 + length]
         if len(check) < 4:
-            raise ValueError("the file is cut short")
+            raise ValueError("the file is truncated")
         if zlib.crc32(kind + data) != int.from_bytes(check, "big"):
             raise ValueError(f"its {kind.decode('latin-1')} chunk is damaged")
         if kind == b"IEND":

@@ -1,7 +1,7 @@
-"""A table of images: `path,label`, and columns `group` and `split` where there are any.
+"""A table of images with columns `path` and `label`, and optionally `group` and `split`.
 
-Paths are relative to the table's folder or absolute. Commas, semicolons or tabs divide the columns, by what the first
-line has; other columns are not looked at. Rows are read one by one and held as numbers and one buffer of names.
+Paths are absolute or relative to the table's folder. Columns are separated by commas, semicolons or tabs, detected
+from the header line; other columns are ignored. Rows are read one by one and kept in compact form.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
+from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels, read_file
-from resnets.data.names import Names, NumberTexts, class_order
-from resnets.data.sources.folder import TABLES, folders, split_of
+from resnets.data.files import subfolders
+from resnets.data.name_table import NameTable
+from resnets.data.sources.build import RowTable, dataset_name, split_of
 from resnets.errors import DataError, ImageError, nearest
 
-__all__ = ["CsvSource", "open_csv", "tables_in"]
+__all__ = ["TABLES", "CsvSource", "find_tables", "open_csv"]
 
+TABLES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t")
 
 
 class CsvSource:
-    """Rows of one or several tables, numbered through.
+    """Rows of one or several tables, numbered consecutively.
 
     Args:
         root: the folder that relative paths start from.
-        names: of the images, as the tables have them.
-        tables: their paths.
-        starts: (T + 1,) the first row of each, and the end.
-        lines: (N,) in which line of its table a row stands; None where that is its place + 2.
+        names: paths of the images, as in the tables.
+        tables: paths of the tables.
+        starts: (T + 1,) the first row of each table, and the number of rows.
+        lines: (N,) line of each row in its table; None if rows follow the header line without gaps.
     """
 
     def __init__(
-        self, root: str, names: Names, tables: list[str], starts: list[int], lines: npt.NDArray[np.uint32] | None
+        self, root: str, names: NameTable, tables: list[str], starts: list[int], lines: npt.NDArray[np.uint32] | None
     ) -> None:
         self.root, self._names, self._tables, self._starts, self._lines = root, names, tables, starts, lines
 
@@ -48,23 +50,23 @@ class CsvSource:
         return os.path.join(self.root, os.fsdecode(self._names[row]))
 
     def line(self, row: int) -> str:
-        """`table.csv line 17`."""
+        """Where a row is: `table.csv line 17`."""
         table = int(np.searchsorted(self._starts, row, side="right")) - 1
         number = row - self._starts[table] + 2 if self._lines is None else int(self._lines[row])
         return f"{self._tables[table]} line {number}"
 
     def read(self, row: int) -> bytes | Pixels:
-        """The file's bytes; raises ImageError, which says the line."""
+        """The file's bytes; raises ImageError, which names the line."""
         try:
             return read_file(self.name(row))
         except ImageError as error:
             raise ImageError(error.where, f"{error.reason} (in {self.line(row)})") from error
 
 
-def tables_in(root: Path) -> dict[str, Path]:
+def find_tables(root: Path) -> dict[str, Path]:
     """Tables by split: the file itself (`""`), or `train.csv` with `val.csv` and `test.csv` of a folder.
 
-    A folder whose `train` folder holds class folders is no folder of tables.
+    A folder whose split folders hold class folders has no tables.
     """
     if root.is_file():
         return {"": root} if root.suffix.lower() in TABLES else {}
@@ -72,60 +74,43 @@ def tables_in(root: Path) -> dict[str, Path]:
     for path in sorted(root.iterdir()):
         split = split_of(path.stem) if path.suffix.lower() in TABLES and path.is_file() else None
         if split is not None and split in found:
-            raise DataError(f"a split has one table; {root} has {found[split].name} and {path.name}; rename one")
+            raise DataError(f"a split must have one table; {root} has {found[split].name} and {path.name}; rename one")
         if split is not None:
             found[split] = path
-    laid_out = any(split_of(name) and folders(root / name) for name in folders(root)) if found else False
-    return found if "train" in found and not laid_out else {}
+    class_folders = any(split_of(name) and subfolders(root / name) for name in subfolders(root)) if found else False
+    return found if "train" in found and not class_folders else {}
 
 
 def open_csv(root: Path, tables: dict[str, Path]) -> Dataset:
-    """The splits and classes of tables, as `tables_in` finds them.
+    """Open tables, as `find_tables` returns them.
 
     Raises:
         DataError: a table is damaged, lacks a column or a label, or gives an image two labels; it names the line.
     """
     folder = root.parent if root.is_file() else root
-    found = _Table()
-    names = Names(row for split, path in tables.items() for row in found.read(path, split))
+    reader = _TableReader()
+    names = NameTable(name for split, path in tables.items() for name in reader.read(path, split))
     if not len(names):
-        raise DataError(f"a data set needs images; {root} has no rows; add lines below its header")
-    starts = [*found.starts, len(names)]
+        raise DataError(f"a data set must have images; {root} has no rows; add lines below its header")
+    starts = [*reader.starts, len(names)]
     expected = np.concatenate([np.arange(2, 2 + count) for count in np.diff(starts)])
-    lines = np.array(found.lines, np.uint32)
+    lines = np.array(reader.lines, np.uint32)
     shown = [str(path) for path in tables.values()]
     source = CsvSource(str(folder), names, shown, starts, None if np.array_equal(lines, expected) else lines)
     _require_files(source, len(names))
-    classes = class_order(found.label_names.texts)
-    order = {name: i for i, name in enumerate(classes)}
-    labels = np.array([order[name] for name in found.label_names.texts], np.int64)[np.array(found.labels, np.int64)]
-    of_row = np.array(found.splits, np.int8)
-    keep = np.ones(len(names), bool)
-    group_names = [*found.group_names.texts, ""]  # -1: no group
-    for row, earlier in _paths(names, folder).repeats():
-        keep[row] = False
-        _same(source, row, earlier, [classes[labels[i]] for i in (row, earlier)], "label")
-        _same(source, row, earlier, [SPLITS[of_row[i]] for i in (row, earlier)], "split")
-        _same(source, row, earlier, [group_names[found.groups[i]] for i in (row, earlier)], "group")
-    groups = np.array(found.groups, np.int64) if found.grouped else None
-    if groups is not None:  # an image without a group is one by itself
-        groups = np.where(groups < 0, len(found.group_names) + np.arange(len(groups)), groups)
-    problems = []
-    if dropped := int((~keep).sum()):
-        reason = f"{dropped} rows name an image again, each is taken once"
+    problems, repeated = [], 0
+    for row, earlier in _full_paths(names, folder).repeats():
+        _require_same(source, reader.rows, row, earlier)
+        reader.rows.exclude(row)
+        repeated += 1
+    if repeated:
+        reason = f"{repeated} rows name an image again; each image is used once"
         problems.append(Problem(kind="ignored", where=str(root), reason=reason))
-    splits = {}
-    for number, split in enumerate(SPLITS):
-        rows = np.flatnonzero((of_row == number) & keep)
-        if len(rows):
-            own = None if groups is None else groups[rows]
-            splits[split] = ImageSet(source=source, rows=rows, labels=labels[rows], groups=own)
-    name = root.stem if root.is_file() else root.resolve().name
-    return Dataset(name=name, classes=tuple(classes), splits=splits, problems=tuple(problems))
+    return reader.rows.build(source, dataset_name(root), where=str(root), grouped=reader.grouped, problems=problems)
 
 
 class _Columns(NamedTuple):
-    """At which place of a row each column stands."""
+    """Delimiter, number and indices of the columns."""
 
     delimiter: str
     width: int
@@ -135,23 +120,22 @@ class _Columns(NamedTuple):
     split: int | None
 
 
-class _Table:
-    """What the rows of all tables say, but for the paths, as numbers."""
+class _TableReader:
+    """Reads tables one after another; collects everything but the paths."""
 
     def __init__(self) -> None:
-        self.labels, self.groups, self.splits, self.lines = array("i"), array("q"), array("b"), array("I")
-        self.label_names, self.group_names, self.grouped, self.starts = NumberTexts(), NumberTexts(), False, list[int]()
+        self.rows, self.lines, self.starts, self.grouped = RowTable(), array("I"), list[int](), False
 
     def read(self, path: Path, split: str) -> Iterator[bytes]:
-        """The paths of a table, each when the rest of its row has been taken note of."""
+        """The image paths of a table."""
         self.starts.append(len(self.lines))
-        columns = _columns(path)
+        columns = _read_header(path)
         if columns.split is not None and split:
             raise DataError(
-                f"a table's name or a split column says the split; {path} has both; remove the column or rename it"
+                f"a split must be given by the table's name or a split column; {path} has both; remove the column or "
+                "rename the table"
             )
         self.grouped |= columns.group is not None
-        fixed = SPLITS.index(split or "train")
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=columns.delimiter, strict=True)
             try:
@@ -162,19 +146,18 @@ class _Table:
                     where = f"{path} line {rows.line_num}"
                     if len(row) != columns.width:
                         raise DataError(
-                            f"a row has as many fields as the header, {columns.width}; {where} has {len(row)}; "
+                            f"a row must have as many fields as the header, {columns.width}; {where} has {len(row)}; "
                             "quote a field that holds the delimiter"
                         )
                     name, label = row[columns.path].strip(), row[columns.label].strip()
                     if not name or not label:
                         raise DataError(
-                            f"a row needs a path and a label; {where} has no {'label' if name else 'path'}; "
+                            f"a row must have a path and a label; {where} has no {'label' if name else 'path'}; "
                             "fill it in or remove the line"
                         )
                     group = row[columns.group].strip() if columns.group is not None else ""
-                    self.groups.append(self.group_names(group) if group else -1)
-                    self.splits.append(fixed if columns.split is None else _split(row[columns.split].strip(), where))
-                    self.labels.append(self.label_names(label))
+                    of_row = split or ("train" if columns.split is None else _split(row[columns.split].strip(), where))
+                    self.rows.add(label, of_row, group or None)
                     self.lines.append(rows.line_num)
                     yield os.fsencode(name[2:].lstrip("/") if name.startswith("./") else name)
             except csv.Error as error:
@@ -187,15 +170,15 @@ class _Table:
                 raise DataError(f"a table must be readable; {path}: {error.strerror}; check the disk") from error
 
 
-def _split(text: str, where: str) -> int:
+def _split(text: str, where: str) -> str:
     split = split_of(text)
     if split is None:
-        raise DataError(f"a split is train, val or test; {where} has {text!r}; correct it")
-    return SPLITS.index(split)
+        raise DataError(f"a split must be train, val or test; {where} has {text!r}; correct it")
+    return split
 
 
-def _columns(path: Path) -> _Columns:
-    """The columns by the first line, whatever divides them."""
+def _read_header(path: Path) -> _Columns:
+    """The columns that the header line names, with the delimiter that finds `path`."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline(65536)
@@ -214,30 +197,33 @@ def _columns(path: Path) -> _Columns:
             close = nearest(needed, header)
             remedy = f"rename {close[0]!r}" if close and needed not in header else "see the header line"
             listed = ", ".join(header)[:100] or "nothing"
-            raise DataError(f"a table needs one column {needed!r}; {path} line 1 has {listed}; {remedy}")
+            raise DataError(f"a table must have one column {needed!r}; {path} line 1 has {listed}; {remedy}")
     group, split = (header.index(name) if name in header else None for name in ("group", "split"))
     return _Columns(delimiter, len(header), header.index("path"), header.index("label"), group, split)
 
 
-def _paths(names: Names, root: Path) -> Names:
-    """Names as full paths, so that `a.png`, `sub/../a.png` and `/data/a.png` are one."""
+def _full_paths(names: NameTable, root: Path) -> NameTable:
+    """Names as full paths, so that `a.png`, `sub/../a.png` and `/data/a.png` are equal."""
     start = os.fsencode(os.path.abspath(root))
-    return Names(os.path.normpath(os.path.join(start, names[row])) for row in range(len(names)))
+    return NameTable(os.path.normpath(os.path.join(start, names[row])) for row in range(len(names)))
 
 
 def _require_files(source: CsvSource, count: int) -> None:
-    """Of up to 64 images, evenly spaced, one at least must be there: else it is the folder that is wrong."""
+    """Of up to 64 images, evenly spaced, at least one must exist: else the folder is wrong."""
     rows = np.unique(np.linspace(0, count - 1, 64).astype(int)).tolist()
     if not any(os.path.exists(source.name(row)) for row in rows):
         raise DataError(
             f"a table's images must exist; {source.line(rows[0])} has {source.name(rows[0])}, which does not, nor do "
-            f"others; paths are relative to {source.root}"
+            f"others; write paths relative to {source.root}"
         )
 
 
-def _same(source: CsvSource, row: int, earlier: int, values: list[str], what: str) -> None:
-    if values[0] != values[1]:
-        raise DataError(
-            f"an image has one {what}; {source.line(row)} gives {source.name(row)} {what} {values[0]!r}, "
-            f"{source.line(earlier)} gives {values[1]!r}; remove one"
-        )
+def _require_same(source: CsvSource, rows: RowTable, row: int, earlier: int) -> None:
+    """An image that is named twice must have the same label, split and group."""
+    first = rows.fields(earlier)
+    for what, value in rows.fields(row).items():
+        if value != first[what]:
+            raise DataError(
+                f"an image must have one {what}; {source.line(row)} gives {source.name(row)} {what} {value or ''!r}, "
+                f"{source.line(earlier)} gives {first[what] or ''!r}; remove one"
+            )

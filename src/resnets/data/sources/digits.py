@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 grey images of 8 x 8, a data set that needs no download."""
+"""scikit-learn's handwritten digits: 1,797 grayscale images of 8 x 8, a data set without a download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ArraySource", "open_digits"]
 
 
 class ArraySource:
-    """Images of one size in memory: `images` is (N, H, W, C) uint8, uint16 or float32."""
+    """An array of images, (N, H, W, C) uint8, uint16 or float32."""
 
     def __init__(self, name: str, images: Pixels) -> None:
         assert images.ndim == 4
@@ -30,7 +30,7 @@ class ArraySource:
 
 
 def open_digits() -> Dataset:
-    """All digits as one training split, `0` to `9`; values 0..16 are spread over 0..255.
+    """All digits as one training split, classes `0` to `9`; values 0..16 are scaled to 0..255.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.

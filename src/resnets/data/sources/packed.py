@@ -1,7 +1,7 @@
-"""Reading a packed data set: decoded, resized images, mapped into memory and never copied.
+"""Packed data sets: decoded, resized images in memory-mapped files.
 
-A packed folder holds `packed.json` (what it is), `index.npy` (a record an image), `names.bin` (their names, one after
-another) and shards of pixels, (H, W, C) each, one after another. `resnets data pack` writes it.
+A packed folder holds `packed.json` (manifest), `index.npy` (one record per image), `names.bin` (concatenated names) and
+shards of concatenated (H, W, C) pixels. `resnets data pack` writes it.
 
 Legend: M images in the folder, H height, W width, C channels.
 """
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from resnets.data.dataset import SPLITS, Dataset, ImageSet
+from resnets.data.dataset import Dataset
 from resnets.data.decode.image import Pixels
+from resnets.data.sources.build import build_dataset
 from resnets.errors import DataError, ImageError
 
 __all__ = ["INDEX", "MANIFEST", "NAMES", "RECORD", "SCHEMA", "PackedSource", "is_packed", "open_packed", "shard_name"]
@@ -27,8 +28,8 @@ MANIFEST, INDEX, NAMES = "packed.json", "index.npy", "names.bin"
 RECORD = np.dtype([
     ("shard", "<u4"), ("offset", "<u8"),  # bytes from the shard's beginning
     ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"),
-    ("split", "<u4"), ("label", "<i8"), ("group", "<i8"),  # the split as a place in SPLITS
-    ("name_end", "<u8"),  # bytes from the beginning of the names
+    ("split", "<u4"), ("label", "<i8"), ("group", "<i8"),  # split: index into SPLITS
+    ("name_end", "<u8"),  # bytes from the beginning of names.bin
 ])  # fmt: skip
 
 _DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
@@ -45,10 +46,10 @@ def is_packed(root: Path) -> bool:
 
 
 class PackedSource:
-    """Images of a packed folder. Pickled as its path alone: a worker maps the files anew.
+    """Images of a packed folder. Pickled as its path alone; workers map the files again.
 
     Raises:
-        DataError: the folder is not whole, or of another schema.
+        DataError: the folder is incomplete, or of another schema.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,9 +62,9 @@ class PackedSource:
             sizes = [int(size) for size in self.manifest["shards"]]
             found = [(root / shard_name(number)).stat().st_size for number in range(len(sizes))]
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _broken(root, f"{type(error).__name__}: {error}") from error
+            raise _incomplete(root, f"{type(error).__name__}: {error}") from error
         if self.index.dtype != RECORD or len(self.index) != self.manifest.get("images") or found != sizes:
-            raise _broken(root, "its files have not the sizes that packed.json tells")
+            raise _incomplete(root, "its files differ in size from packed.json")
         self._shards = [np.memmap(root / shard_name(number), np.uint8, "r") for number in range(len(sizes))]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,49 +79,43 @@ class PackedSource:
         return f"{self.root}#{os.fsdecode(self._names[start : int(self.index['name_end'][row])])}"
 
     def read(self, row: int) -> bytes | Pixels:
-        """(H, W, C), a view of the mapped file that cannot be written to; raises ImageError."""
+        """(H, W, C), a read-only view of the mapped file; raises ImageError."""
         record = self.index[row]
         shape = int(record["height"]), int(record["width"]), int(record["channels"])
         start, count = int(record["offset"]), shape[0] * shape[1] * shape[2] * self._dtype.itemsize
         shard = int(record["shard"])
         if not (shard < len(self._shards) and count and start + count <= len(self._shards[shard])):
-            raise ImageError(self.name(row), "its place in the packed folder does not exist")
+            raise ImageError(self.name(row), "its pixels lie outside the files of the packed folder")
         return np.asarray(self._shards[shard][start : start + count]).view(self._dtype).reshape(shape)
 
 
 def open_packed(root: Path) -> Dataset:
-    """The splits and classes of a packed folder, as they were in its source.
+    """Open a packed folder, with the splits, classes and groups of the data set that was packed.
 
     Raises:
-        DataError: the folder is not whole, or of another schema.
+        DataError: the folder is incomplete, or of another schema.
     """
     source = PackedSource(root)
     try:
-        name, classes = str(source.manifest["name"]), tuple(str(item) for item in source.manifest["classes"])
+        name, classes = str(source.manifest["name"]), [str(item) for item in source.manifest["classes"]]
     except (KeyError, TypeError) as error:
-        raise _broken(root, f"packed.json lacks {error}") from error
-    labels, of_split = np.array(source.index["label"], np.int64), np.array(source.index["split"])
+        raise _incomplete(root, f"{MANIFEST} lacks {error}") from error
+    labels, splits, groups = (np.array(source.index[field], np.int64) for field in ("label", "split", "group"))
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
-        raise _broken(root, "its index names classes that packed.json does not")
-    splits = {}
-    for number, split in enumerate(SPLITS):
-        rows = np.flatnonzero(of_split == number).astype(np.int64)
-        if len(rows):
-            groups = np.array(source.index["group"][rows], np.int64) if source.manifest.get("groups") else None
-            splits[split] = ImageSet(source=source, rows=rows, labels=labels[rows], groups=groups)
-    return Dataset(name=name, classes=classes, splits=splits)
+        raise _incomplete(root, f"its index has labels that {MANIFEST} does not name")
+    return build_dataset(source, name, classes, labels, splits, groups if source.manifest.get("groups") else None)
 
 
 def _read_manifest(root: Path) -> Mapping[str, Any]:
     try:
         manifest = json.loads((root / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise _broken(root, f"{MANIFEST}: {error}") from error
+        raise _incomplete(root, f"{MANIFEST}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
         raise DataError(f"a packed folder must have schema {SCHEMA}; {root} has {schema}; pack it again")
     return manifest
 
 
-def _broken(root: Path, reason: str) -> DataError:
-    return DataError(f"a packed folder must be whole; {root}: {reason}; pack it again")
+def _incomplete(root: Path, reason: str) -> DataError:
+    return DataError(f"a packed folder must be complete; {root}: {reason}; pack it again")

@@ -1,30 +1,30 @@
-"""Parquet shards in the Hugging Face layout: a column of encoded images, one of labels, and `group` if there is one.
+"""Parquet shards in the Hugging Face layout: a column of encoded images, one of labels, and optionally `group`.
 
-Row groups are read when an image of theirs is asked for, and the latest are kept; training that shuffles over
-shards larger than `CACHE_BYTES` reads whole row groups for single images, so keep row groups small (100 rows).
+A row group is read when one of its images is needed, and the latest are cached. Shuffled training on shards larger
+than `CACHE_BYTES` reads a whole row group for almost every image, so row groups should be small (100 rows).
 """
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
+from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels
-from resnets.data.names import class_order
-from resnets.data.sources.folder import hidden, split_of
+from resnets.data.files import is_clutter
+from resnets.data.sources.build import RowTable, dataset_name, missing_shards, split_of_shard
 from resnets.errors import DataError, ImageError, MissingExtraError
 
-__all__ = ["CACHE_BYTES", "ParquetSource", "open_parquet", "shards_in", "split_of_shard"]
+__all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "open_parquet"]
 
 CACHE_BYTES = 512 * 2**20
-_IMAGE_COLUMNS = ("image", "img", "images", "image")
+_IMAGE_COLUMNS = ("image", "img", "images")
 _GROUP_COLUMN = "group"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
@@ -37,16 +37,22 @@ def _pyarrow() -> Any:
     return pyarrow.parquet
 
 
-def shards_in(root: Path) -> list[Path]:
-    """The `.parquet` files of a file or folder, sorted by path; clutter is passed over."""
+def find_parquet(root: Path) -> list[Path]:
+    """The `.parquet` files of a file or folder, sorted by path, without clutter."""
     if root.is_file():
         return [root] if root.suffix.lower() == ".parquet" else []
     found = (path.relative_to(root) for path in root.glob("**/*.parquet"))
-    return [root / path for path in sorted(found) if not any(hidden(part) for part in path.parts)]
+    return [root / path for path in sorted(found) if not any(is_clutter(part) for part in path.parts)]
 
 
 class ParquetSource:
-    """Rows of several shards, numbered through; safe in threads, and pickled without what it has read."""
+    """Rows of several shards, numbered consecutively; thread-safe, and pickled without its cache.
+
+    Args:
+        shards: paths.
+        groups: rows of each row group of each shard.
+        column: of the image bytes.
+    """
 
     def __init__(self, shards: list[Path], groups: list[list[int]], column: str) -> None:
         self.shards, self.column = [str(shard) for shard in shards], column
@@ -59,7 +65,7 @@ class ParquetSource:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, Any] = OrderedDict()
-        self._cached_bytes = 0
+        self.cached_bytes = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_cache")}
@@ -91,7 +97,7 @@ class ParquetSource:
         shard, group = self._groups[place]
         try:
             with _pyarrow().ParquetFile(self.shards[shard]) as file:
-                # One column of one group, without pyarrow's threads: data loading has its own.
+                # Without pyarrow's threads: data loading has its own.
                 table = file.read_row_group(int(group), columns=[self.column], use_threads=False)
         except (OSError, ValueError) as error:
             raise ImageError(self.name(row), f"its row group cannot be read: {error}".splitlines()[0]) from error
@@ -99,78 +105,85 @@ class ParquetSource:
         if column.type.num_fields:  # struct {bytes, path}
             column = column.field("bytes")
         self._cache[place] = column
-        self._cached_bytes += column.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        self.cached_bytes += column.nbytes
+        while self.cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self.cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return column
 
 
 def open_parquet(root: Path, shards: list[Path]) -> Dataset:
-    """The splits and classes of Parquet shards; without a val split where no shard is named so.
+    """Open Parquet shards; splits are taken from their names.
 
     Raises:
-        DataError: the shards are damaged, differ in columns, or have no image or label column.
+        DataError: a shard is damaged, has no image or label column, or other columns than the others.
     """
     parquet = _pyarrow()
-    groups: list[list[int]] = []
-    labels: list[Any] = []
-    of_group: list[Any] = []
-    columns: tuple[str, str, str | None] | None = None
-    leaf = ""
-    names: list[str] | None = None
+    row_groups: list[list[int]] = []
+    rows = RowTable()
+    columns: _Columns | None = None
     for shard in shards:
         try:
             with parquet.ParquetFile(shard) as file:
-                found = _columns(file.schema_arrow, shard)
-                if columns not in (None, found):
+                found = _find_columns(file.schema_arrow, shard)
+                if columns is not None and columns.names != found.names:
                     raise DataError(
-                        f"shards must have the same columns; {shard} has {found}, others {columns}; split them"
+                        f"shards must have the same columns; {shard} has {found.names}, others {columns.names}; "
+                        "split them"
                     )
-                if leaf not in ("", _leaf(file.schema_arrow, found[0], shard)):
+                if columns is not None and columns.image_bytes != found.image_bytes:
+                    kind = file.schema_arrow.field(found.names[0]).type
                     raise DataError(
-                        f"shards must have the same columns; {found[0]!r} of {shard} is of type "
-                        f"{file.schema_arrow.field(found[0]).type}, that of others not; write them alike"
+                        f"shards must have the same columns; {found.names[0]!r} of {shard} has type {kind}, "
+                        "that of others another; write them alike"
                     )
-                leaf = _leaf(file.schema_arrow, found[0], shard)
-                for column in filter(None, found[1:]):
-                    _require_flat(file.schema_arrow, column, shard)
-                columns, names = found, names or _class_names(file.schema_arrow, found[1])
+                columns = columns or found
+                columns.class_names = columns.class_names or found.class_names
                 meta = file.metadata
-                groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
-                labels += file.read(columns=[found[1]], use_threads=False).column(0).to_pylist()
-                if found[2] is not None:
-                    of_group += file.read(columns=[found[2]], use_threads=False).column(0).to_pylist()
+                row_groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
+                wanted = [name for name in found.names[1:] if name is not None]
+                table = file.read(columns=wanted, use_threads=False)
+                labels, *others = (table.column(name).to_pylist() for name in wanted)
+        except DataError:
+            raise
         except (OSError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(
-                f"a shard must be a Parquet file; {shard}: {str(error).splitlines()[0]}; fetch it again"
+                f"a shard must be a Parquet file; {shard}: {str(error).splitlines()[0]}; download it again"
             ) from error
-    if columns is None or not labels:
-        raise DataError(f"a data set needs images; the shards of {root} have no rows; fetch them again")
-    source = ParquetSource(shards, groups, leaf)
-    classes, indices = _labels(_stated(labels, source), names, root)
-    together = _groups(of_group) if columns[2] is not None else None
-    of_row = np.repeat([split_of_shard(shard, root) for shard in shards], [sum(counts) for counts in groups])
-    problems = _missing_shards(shards)
-    if (indices < 0).any():
-        count = int((indices < 0).sum())
-        problems.append(Problem(kind="unlabelled", where=str(root), reason=f"{count} rows have no label, left out"))
-    splits = {}
-    for split in SPLITS:
-        rows = np.flatnonzero((of_row == split) & (indices >= 0))
-        if len(rows):
-            own = None if together is None else together[rows]
-            splits[split] = ImageSet(source=source, rows=rows, labels=indices[rows], groups=own)
-    if not splits:
-        raise DataError(f"a data set needs labels; no row of {root} has one; look at its {columns[1]} column")
-    name = root.stem if root.is_file() else root.resolve().name
-    return Dataset(name=name, classes=classes, splits=splits, problems=tuple(problems))
+        split = split_of_shard(shard, root)
+        for row, (label, group) in enumerate(zip(labels, others[0] if others else [None] * len(labels), strict=True)):
+            rows.add(_clean_label(label, f"{shard}#{row}"), split, None if group == "" else group)
+    if columns is None or not len(rows):
+        raise DataError(f"a data set must have images; the shards of {root} have no rows; download them again")
+    unlabelled = rows.unlabelled
+    if unlabelled == len(rows):
+        raise DataError(f"a data set must have labels; no row of {root} has one; check its {columns.names[1]} column")
+    problems = missing_shards(shards, r"(.+)-(\d+)-of-(\d+)")
+    if unlabelled:
+        problems.append(
+            Problem(kind="unlabelled", where=str(root), reason=f"{unlabelled} rows have no label, left out")
+        )
+    source = ParquetSource(shards, row_groups, columns.image_bytes)
+    grouped, where = columns.names[2] is not None, f"{root}'s metadata"
+    return rows.build(source, dataset_name(root), columns.class_names, where=where, grouped=grouped, problems=problems)
 
 
-def _columns(schema: Any, shard: Path) -> tuple[str, str, str | None]:
-    """Names of the image, of the label and of the group column, if there is one."""
-    features = _features(schema)
+@dataclass
+class _Columns:
+    """Columns of a shard.
+
+    Args:
+        names: of the image, label and group column; None without groups.
+        image_bytes: what to read for images: `image.bytes` of a struct, else the column itself.
+        class_names: from Hugging Face's metadata.
+    """
+
+    names: tuple[str, str, str | None]
+    image_bytes: str
+    class_names: list[str] | None
+
+
+def _find_columns(schema: Any, shard: Path) -> _Columns:
+    features = _huggingface_features(schema)
     image = [n for n, f in features.items() if f.get("_type") == "Image"] + [
         n for n in _IMAGE_COLUMNS if n in schema.names
     ]
@@ -179,11 +192,20 @@ def _columns(schema: Any, shard: Path) -> tuple[str, str, str | None]:
     if not image or not label:
         what = "image column (image)" if not image else "label column (label)"
         raise DataError(f"a Parquet data set must have one {what}; {shard} has {', '.join(schema.names)}; rename one")
-    return image[0], label[0], _GROUP_COLUMN if _GROUP_COLUMN in schema.names else None
+    group = _GROUP_COLUMN if _GROUP_COLUMN in schema.names else None
+    for column in filter(None, (label[0], group)):
+        if schema.field(column).type.num_fields:
+            raise DataError(
+                f"a row must have one {column}, a whole number or a text; {shard} has {column!r} of type "
+                f"{schema.field(column).type}; write one value per row"
+            )
+    feature = features.get(label[0], {})
+    names = feature.get("names") or (feature.get("feature") or {}).get("names")
+    class_names = [str(name) for name in names] if isinstance(names, list) else None
+    return _Columns((image[0], label[0], group), _image_bytes_column(schema, image[0], shard), class_names)
 
 
-def _leaf(schema: Any, image: str, shard: Path) -> str:
-    """What to ask the reader for: only `image.bytes` of a struct, else the column itself."""
+def _image_bytes_column(schema: Any, image: str, shard: Path) -> str:
     from pyarrow import types
 
     kind = schema.field(image).type
@@ -193,23 +215,14 @@ def _leaf(schema: Any, image: str, shard: Path) -> str:
     binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
     if not any(check(held) for check in binary):
         raise DataError(
-            f"images must be stored as bytes; {shard} has {image!r} of type {kind}; write what is in the files, or "
+            f"images must be stored as bytes; {shard} has {image!r} of type {kind}; write the files' content, or "
             "pass a table path,label"
         )
     return f"{image}.bytes" if struct else image
 
 
-def _require_flat(schema: Any, column: str, shard: Path) -> None:
-    """Labels and groups are single values."""
-    if schema.field(column).type.num_fields:
-        raise DataError(
-            f"a row has one {column}, a whole number or a text; {shard} has {column!r} of type "
-            f"{schema.field(column).type}; write one value a row"
-        )
-
-
-def _features(schema: Any) -> dict[str, Any]:
-    """Hugging Face's description of the columns, from the schema's metadata; empty without one."""
+def _huggingface_features(schema: Any) -> dict[str, Any]:
+    """Hugging Face's description of each column, from the schema's metadata; empty without one."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -217,70 +230,13 @@ def _features(schema: Any) -> dict[str, Any]:
     return {key: value for key, value in features.items() if isinstance(value, dict)}
 
 
-def _class_names(schema: Any, label: str) -> list[str] | None:
-    feature = _features(schema).get(label, {})
-    names = feature.get("names") or (feature.get("feature") or {}).get("names")
-    return [str(name) for name in names] if isinstance(names, list) else None
-
-
-def _stated(values: list[Any], source: ParquetSource) -> list[Any]:
-    """Labels as numbers or texts; None for a row without one: null, or what is no number."""
-    found = []
-    for row, value in enumerate(values):
-        if isinstance(value, bytes):
-            try:
-                value = value.decode()
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"a label must be UTF-8 text; that of {source.name(row)} is not; write it again"
-                ) from error
-        if isinstance(value, str) and not value.strip():
-            raise DataError(f"a row needs a label; that of {source.name(row)} is empty; fill it in, or make it null")
-        found.append(None if value != value else value)
-    return found
-
-
-def _labels(values: list[Any], names: list[str] | None, root: Path) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
-    """Class names and (N,) int64 indices; -1 stands for a row without a label."""
-    present = {value for value in values if value is not None}
-    if names is None:
-        present -= {-1}
-        names = class_order({str(value) for value in present})
-        order = {name: i for i, name in enumerate(names)}
-        index = {value: order[str(value)] for value in present}
-    else:
-        index = {i: i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
-        unknown = [value for value in present if value not in index and value != -1]
-        if unknown:
-            raise DataError(
-                f"labels must be among the {len(names)} classes; {root} has {unknown[0]!r}; fix its metadata"
-            )
-    return tuple(names), np.array([index.get(value, -1) for value in values], np.int64)
-
-
-def _groups(values: list[Any]) -> np.ndarray[Any, Any]:
-    """(N,) int64 numbers of the values; a row without a group is one by itself."""
-    numbers: dict[Any, int] = {}
-    found = [-1 if value in (None, "") else numbers.setdefault(value, len(numbers)) for value in values]
-    ids = np.array(found, np.int64)
-    return np.where(ids < 0, len(numbers) + np.arange(len(ids)), ids)
-
-
-def split_of_shard(shard: Path, root: Path) -> str:
-    """The split a shard belongs to: by its name's first word, else by a folder above it, else train."""
-    first = re.split(r"[-_.]", shard.stem)[0]
-    above = [] if root.is_file() else list(reversed(shard.relative_to(root).parts[:-1]))
-    return next((split for split in map(split_of, (first, *above)) if split), "train")
-
-
-def _missing_shards(shards: list[Path]) -> list[Problem]:
-    problems = []
-    present: dict[tuple[Path, str, int], set[int]] = {}
-    for shard in shards:
-        if match := re.fullmatch(r"(.+)-(\d+)-of-(\d+)", shard.stem):
-            present.setdefault((shard.parent, match[1], int(match[3])), set()).add(int(match[2]))
-    for (folder, stem, total), numbers in present.items():
-        if missing := sorted(set(range(total)) - numbers):
-            reason = f"{len(missing)} of {total} shards are missing, the first is number {missing[0]}"
-            problems.append(Problem(kind="missing-shard", where=str(folder / stem), reason=reason))
-    return problems
+def _clean_label(value: Any, where: str) -> Any:
+    """A label as number or text; None for a row without one: null, NaN or -1."""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"a label must be UTF-8 text; that of {where} is not; write it again") from error
+    if isinstance(value, str) and not value.strip():
+        raise DataError(f"a label must not be empty; that of {where} is; fill it in, or make it null")
+    return None if value != value or value == -1 else value

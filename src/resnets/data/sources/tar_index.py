@@ -1,6 +1,6 @@
-"""Where the files of a tar archive lie: one walk over its headers, without the files' contents.
+"""Index of a tar archive: names, offsets and sizes of its files, from the headers alone.
 
-POSIX, GNU and PAX archives are read, with their long names and sizes; links, folders and devices are passed over.
+POSIX, GNU and PAX archives are supported, with long names and large sizes; links, folders and devices are skipped.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-__all__ = ["Member", "TarError", "members"]
+__all__ = ["BLOCK", "Member", "TarError", "read_members"]
 
-BLOCK = 512
+BLOCK = 512  # bytes
 _FILES, _LONG_NAME, _PAX = b"0\x007", b"L", b"x"
 
 
 class TarError(ValueError):
-    """What is wrong with an archive, in a few words."""
+    """A damaged archive; the message says what is wrong."""
 
 
 class Member(NamedTuple):
-    """A file of an archive: its name, and where its content starts and how many bytes it has."""
+    """A file of an archive: its name, and the offset and size of its content in bytes."""
 
     name: bytes
     offset: int
@@ -27,24 +27,24 @@ class Member(NamedTuple):
 
 
 class Content(Protocol):
-    """Bytes, or a file that is mapped into memory."""
+    """Bytes, or a memory-mapped file."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: slice, /) -> bytes: ...
 
 
-def members(content: Content) -> Iterator[Member]:
-    """The files of an archive, in their order.
+def read_members(content: Content) -> Iterator[Member]:
+    """The files of an archive, in order.
 
     Raises:
-        TarError: it is no tar archive, damaged, or cut short: also where its end mark is missing.
+        TarError: it is no tar archive, damaged or truncated; its end mark is required.
     """
     at, name, size = 0, None, None
     while True:
         header = content[at : at + BLOCK]
         if len(header) < BLOCK:
-            raise TarError("it is cut short" if at else "it is no tar archive")
+            raise TarError("it is truncated" if at else "it is no tar archive")
         if not any(header):
             return
         if sum(header) - sum(header[148:156]) + 8 * ord(" ") != _number(header[148:156]):
@@ -52,7 +52,7 @@ def members(content: Content) -> Iterator[Member]:
         kind, start = header[156:157], at + BLOCK
         length = _number(header[124:136]) if size is None or kind in (_LONG_NAME, _PAX) else size
         if start + length > len(content):
-            raise TarError(f"it is cut short: the file at byte {at} ends beyond it")
+            raise TarError(f"it is truncated: the file at byte {at} ends beyond it")
         if kind == _LONG_NAME:
             name = content[start : start + length].rstrip(b"\0")
         elif kind == _PAX:
@@ -90,7 +90,7 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
     while at < len(content):
         length = content[at : content.find(b" ", at)]
         if not length.isdigit() or int(length) < 5:
-            raise TarError("an extended header of its is damaged")
+            raise TarError("one of its extended headers is damaged")
         key, _, value = content[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
         records[key] = value
         at += int(length)

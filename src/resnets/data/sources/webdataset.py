@@ -1,7 +1,7 @@
-"""WebDataset shards: tar archives whose files belong together by name, `0001.jpg` with `0001.cls` or `0001.json`.
+"""WebDataset shards: tar archives in which a sample is files with one name, `0001.jpg` with `0001.cls` or `0001.json`.
 
-Shards are indexed once, by their headers, so that any image can be read at any time: orders are drawn over all
-images, and nothing is shuffled in a buffer. The tar must be uncompressed for that.
+The headers of all shards are indexed once, so any image can be read at any time: shuffling is over all images, without
+a shuffle buffer. Archives must therefore be uncompressed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem
+from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels
-from resnets.data.names import Names, NumberTexts, class_order
-from resnets.data.sources.folder import EXTENSIONS, folders, hidden, split_of
-from resnets.data.sources.parquet import split_of_shard
-from resnets.data.sources.tar_index import BLOCK, Member, TarError, members
+from resnets.data.files import EXTENSIONS, is_clutter, subfolders
+from resnets.data.name_table import NameTable
+from resnets.data.sources.build import RowTable, dataset_name, missing_shards, split_of, split_of_shard
+from resnets.data.sources.tar_index import BLOCK, Member, TarError, read_members
 from resnets.errors import DataError, ImageError
 
-__all__ = ["TarSource", "expand", "is_compressed", "open_tars", "tars_in"]
+__all__ = ["TarSource", "expand_braces", "find_tars", "is_compressed_tar", "open_webdataset"]
 
 _LABEL_KEYS = ("label", "cls", "class")
 _CLASS_FILES = ("classes.txt", "labels.txt")
@@ -33,17 +33,17 @@ _COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tar\.[a-z0-9]+)$", re.IGNORECASE)
 
 
 class TarSource:
-    """Samples of several shards, numbered through; files are opened for each read, so that nothing is held.
+    """Samples of several shards, numbered consecutively; shards are opened for each read, so none is kept open.
 
     Args:
         shards: paths.
-        starts: (S + 1,) the first sample of each, and the end.
-        blocks: (N,) uint32, where each image starts, in blocks of 512 bytes.
-        sizes: (N,) uint32, of each image in bytes.
-        keys: of the samples.
+        starts: (S + 1,) the first sample of each shard, and the number of samples.
+        blocks: (N,) uint32, start of each image in blocks of 512 bytes.
+        sizes: (N,) uint32, bytes of each image.
+        keys: the samples' names.
     """
 
-    def __init__(self, shards: list[str], starts: list[int], blocks: Any, sizes: Any, keys: Names) -> None:
+    def __init__(self, shards: list[str], starts: list[int], blocks: Any, sizes: Any, keys: NameTable) -> None:
         self.shards, self._starts, self._keys = shards, np.array(starts, np.int64), keys
         self._blocks, self._sizes = np.array(blocks, np.uint32), np.array(sizes, np.uint32)
 
@@ -61,37 +61,39 @@ class TarSource:
             with open(self._shard(row), "rb", buffering=0) as file:
                 file.seek(int(self._blocks[row]) * BLOCK)
                 content = file.read(size)
-                while len(content) < size and (more := file.read(size - len(content))):  # one read may stop early
+                while len(content) < size and (more := file.read(size - len(content))):  # a read may return less
                     content += more
         except OSError as error:
             raise ImageError(self.name(row), error.strerror or type(error).__name__) from error
         if len(content) < size:
-            raise ImageError(self.name(row), "the shard was cut short after it was opened")
+            raise ImageError(self.name(row), "the shard was truncated after it was opened")
         return content
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether a name is that of a compressed tar."""
+def is_compressed_tar(path: Path) -> bool:
+    """Whether a path has the extension of a compressed tar archive."""
     return bool(_COMPRESSED.search(path.name))
 
 
-def tars_in(root: Path) -> list[Path]:
-    """The `.tar` files of a file, of a folder without folders, or of a folder of split folders that hold no others.
+def find_tars(root: Path) -> list[Path]:
+    """The `.tar` files of a file, of a folder without subfolders, or of a folder of split folders without subfolders.
 
     Raises:
-        DataError: there are compressed ones alone.
+        DataError: all archives are compressed.
     """
     if root.is_file():
         return [root] if root.suffix.lower() == ".tar" else []
-    inside = folders(root)
+    inside = subfolders(root)
     places = [root / name for name in inside] if inside else [root]
-    if inside and not all(split_of(name) and not folders(root / name) for name in inside):
+    if inside and not all(split_of(name) and not subfolders(root / name) for name in inside):
         return []
-    files = [path for place in places for path in sorted(place.iterdir()) if path.is_file() and not hidden(path.name)]
+    files = [
+        path for place in places for path in sorted(place.iterdir()) if path.is_file() and not is_clutter(path.name)
+    ]
     if any(path.suffix.lower() in EXTENSIONS for path in files):
         return []
     found = [path for path in files if path.suffix.lower() == ".tar"]
-    compressed = [path for path in files if is_compressed(path)]
+    compressed = [path for path in files if is_compressed_tar(path)]
     if compressed and not found:
         raise _compressed_error(compressed[0])
     return found
@@ -101,15 +103,15 @@ def _compressed_error(path: Path) -> DataError:
     return DataError(f"shards must be uncompressed, to be read in any order; {path} is compressed; unpack it to .tar")
 
 
-def expand(pattern: Path) -> list[Path]:
-    """The shards that `shards-{000..009}.tar` or `{train,val}.tar` names.
+def expand_braces(pattern: Path) -> list[Path]:
+    """The shards that a pattern such as `shards-{000..009}.tar` or `{train,val}.tar` names.
 
     Raises:
         DataError: one of them does not exist.
     """
     match = re.search(r"\{([^{}]*)\}", str(pattern))
     if match is None:
-        if is_compressed(pattern):
+        if is_compressed_tar(pattern):
             raise _compressed_error(pattern)
         if not pattern.is_file():
             raise DataError(f"every shard of a pattern must exist; {pattern} does not; correct the pattern or fetch it")
@@ -122,59 +124,46 @@ def expand(pattern: Path) -> list[Path]:
     else:
         words = match[1].split(",")
     text = str(pattern)
-    return [path for word in words for path in expand(Path(text[: match.start()] + word + text[match.end() :]))]
+    return [path for word in words for path in expand_braces(Path(text[: match.start()] + word + text[match.end() :]))]
 
 
-def open_tars(root: Path, shards: list[Path]) -> Dataset:
-    """The splits and classes of shards; without a val split where no shard is named so.
+def open_webdataset(root: Path, shards: list[Path]) -> Dataset:
+    """Open shards; splits are taken from their names.
 
-    Classes are those of `classes.txt` or `labels.txt` beside the shards, a line each, which whole-number labels
-    count from 0; without such a file they are the labels themselves.
+    Class names are the lines of `classes.txt` or `labels.txt` beside the shards, which labels name or, as whole
+    numbers, count from 0. Without such a file they are the labels themselves.
 
     Raises:
-        DataError: a shard is damaged, cut short or compressed, or a sample has no label that can be read.
+        DataError: a shard is damaged, truncated or compressed, or a sample has no label that can be read.
     """
-    index = _Index()
-    keys = Names(key for shard in shards for key in index.read(shard))
+    index = _ShardIndex()
+    keys = NameTable(key for shard in shards for key in index.read(shard, split_of_shard(shard, root)))
     if not len(keys):
-        raise DataError(f"a data set needs images with labels; the shards of {root} have none; see their files")
+        raise DataError(f"a data set must have images with labels; the shards of {root} have none; check their files")
     source = TarSource([str(shard) for shard in shards], [*index.starts, len(keys)], index.blocks, index.sizes, keys)
-    folder = root.parent if root.is_file() else root
-    classes, of_label = _classes(index.label_names.texts, folder)
-    labels = of_label[np.array(index.labels, np.int64)]
-    groups = np.array(index.groups, np.int64) if len(index.group_names) else None
-    if groups is not None:  # an image without a group is one by itself
-        groups = np.where(groups < 0, len(index.group_names) + np.arange(len(groups)), groups)
-    counts = np.diff([*index.starts, len(keys)])
-    of_row = np.repeat([split_of_shard(shard, root) for shard in shards], counts)
-    problems = _missing(shards)
-    for count, kind, what in (
-        (index.unlabelled, "unlabelled", "samples have no label (.cls, .json), left out"),
-        (index.imageless, "ignored", "samples have a label and no image, ignored"),
-    ):
-        if count:
-            problems.append(Problem(kind=kind, where=str(root), reason=f"{count} {what}"))  # type: ignore[arg-type]
-    splits = {}
-    for split in SPLITS:
-        rows = np.flatnonzero(of_row == split)
-        if len(rows):
-            own = None if groups is None else groups[rows]
-            splits[split] = ImageSet(source=source, rows=rows, labels=labels[rows], groups=own)
-    name = root.stem if root.is_file() else root.resolve().name
-    return Dataset(name=name, classes=tuple(classes), splits=splits, problems=tuple(problems))
+    problems = missing_shards(shards, r"(.*?)(\d+)")
+    if index.unlabelled:
+        reason = f"{index.unlabelled} samples have no label (.cls, .json), left out"
+        problems.append(Problem(kind="unlabelled", where=str(root), reason=reason))
+    if index.without_image:
+        reason = f"{index.without_image} samples have a label and no image, ignored"
+        problems.append(Problem(kind="ignored", where=str(root), reason=reason))
+    path, class_names = _read_class_names(root.parent if root.is_file() else root)
+    labels = index.rows.labels
+    if class_names is not None and all(text.isdecimal() and int(text) < len(class_names) for text in labels):
+        labels[:] = map(int, labels)
+    return index.rows.build(source, dataset_name(root), class_names, where=str(path), problems=problems)
 
 
-class _Index:
-    """What all shards hold, but for the keys, as numbers."""
+class _ShardIndex:
+    """Reads shards one after another; collects everything but the keys."""
 
     def __init__(self) -> None:
-        self.starts: list[int] = []
-        self.blocks, self.sizes, self.labels, self.groups = array("I"), array("I"), array("i"), array("q")
-        self.label_names, self.group_names = NumberTexts(), NumberTexts()
-        self.unlabelled = self.imageless = 0
+        self.rows, self.starts, self.blocks, self.sizes = RowTable(), list[int](), array("I"), array("I")
+        self.unlabelled = self.without_image = 0
 
-    def read(self, shard: Path) -> Iterator[bytes]:
-        """The keys of a shard's labelled images, each when it has been taken note of."""
+    def read(self, shard: Path, split: str) -> Iterator[bytes]:
+        """The keys of a shard's labelled images."""
         self.starts.append(len(self.blocks))
         try:
             with open(shard, "rb") as file:
@@ -188,51 +177,51 @@ class _Index:
                         where = f"{shard}#{os.fsdecode(key)}"
                         if key in seen:
                             raise DataError(
-                                f"the files of a sample must stand together; those of {where} do not; "
+                                f"the files of a sample must be neighbours; those of {where} are not; "
                                 "write the shard with its files sorted by name"
                             )
                         seen.add(key)
-                        if self._take(where, files, content):
+                        if self._add(where, split, files, content):
                             yield key
         except TarError as error:
             raise DataError(
-                f"a shard must be a sound tar archive; {shard}: {error}; fetch or write it again"
+                f"a shard must be an undamaged tar archive; {shard}: {error}; download or write it again"
             ) from error
         except OSError as error:
             raise DataError(f"a shard must be readable; {shard}: {error.strerror}; check its permissions") from error
 
-    def _take(self, where: str, files: dict[str, Member], content: mmap.mmap) -> bool:
+    def _add(self, where: str, split: str, files: dict[str, Member], content: mmap.mmap) -> bool:
+        """Add a sample; False if it lacks an image or a label."""
         images = [extension for extension in files if extension in EXTENSIONS]
         if len(images) > 1:
             raise DataError(
-                f"a sample has one image; {where} has {images[0]} and {images[1]}; give each a name of its own"
+                f"a sample must have one image; {where} has {images[0]} and {images[1]}; give each its own name"
             )
-        label, group = _label(where, {ext: files[ext] for ext in (".cls", ".json") if ext in files}, content)
+        label, group = _read_label(where, {ext: files[ext] for ext in (".cls", ".json") if ext in files}, content)
         if not images or label is None:
             self.unlabelled += bool(images)
-            self.imageless += label is not None
+            self.without_image += label is not None
             return False
         image = files[images[0]]
         if image.offset // BLOCK >= 2**32 or image.size >= 2**32:
             raise DataError(
-                f"an image must lie within 2 TiB of its shard's start and below 4 GiB; {where} does not; "
+                f"an image must start within 2 TiB of its shard and be smaller than 4 GiB; {where} does not; "
                 "write smaller shards"
             )
         self.blocks.append(image.offset // BLOCK)
         self.sizes.append(image.size)
-        self.labels.append(self.label_names(label))
-        self.groups.append(-1 if group is None else self.group_names(group))
+        self.rows.add(label, split, group)
         return True
 
 
 def _samples(content: mmap.mmap) -> Iterator[tuple[bytes, dict[str, Member]]]:
-    """(key, files by extension) of neighbouring files with one key: the path up to the first dot of the file's name."""
+    """(key, files by extension) of neighbouring files; the key is the path up to the first dot of the file name."""
     current, files = None, dict[str, Member]()
-    for member in members(content):
+    for member in read_members(content):
         path = member.name.removeprefix(b"./")
         folder, slash, base = path.rpartition(b"/")
         stem, dot, extension = base.partition(b".")
-        if not stem or not dot or any(hidden(os.fsdecode(part)) for part in path.split(b"/")):
+        if not stem or not dot or any(is_clutter(os.fsdecode(part)) for part in path.split(b"/")):
             continue
         key = folder + slash + stem
         if key != current:
@@ -244,8 +233,8 @@ def _samples(content: mmap.mmap) -> Iterator[tuple[bytes, dict[str, Member]]]:
         yield current, files
 
 
-def _label(where: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str | None, str | None]:
-    """Label and group of a sample, as texts."""
+def _read_label(where: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str | None, str | None]:
+    """Label and group of a sample."""
     texts = {extension: content[m.offset : m.offset + m.size] for extension, m in files.items()}
     label = group = None
     try:
@@ -259,51 +248,28 @@ def _label(where: str, files: dict[str, Member], content: mmap.mmap) -> tuple[st
             label = texts[".cls"].decode().strip()
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"a label must be UTF-8 text, or valid JSON; that of {where} cannot be read; correct it"
+            f"a label must be UTF-8 text or valid JSON; that of {where} cannot be read; correct it"
         ) from error
     if label == "":
-        raise DataError(f"a sample needs a label; that of {where} is empty; fill it in or remove the file")
+        raise DataError(f"a label must not be empty; that of {where} is; fill it in or remove the file")
     return label, group
 
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise DataError(f"label and group are a whole number or a text; {where} has {value!r}; correct it")
+        raise DataError(f"label and group must be a whole number or a text; {where} has {value!r}; correct it")
     return str(value).strip()
 
 
-def _classes(texts: list[str], folder: Path) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int64]]]:
-    """Class names, and the class of each text."""
+def _read_class_names(folder: Path) -> tuple[Path | None, list[str] | None]:
+    """The file of class names in a folder and its lines; None without one."""
     path = next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None)
     if path is None:
-        names = class_order(texts)
-        order = {name: i for i, name in enumerate(names)}
-        return names, np.array([order[text] for text in texts], np.int64)
+        return None, None
     try:
         names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"a list of classes must be UTF-8 text; {path} cannot be read; save it again") from error
     if len(set(names)) < len(names):
-        raise DataError(f"classes must have different names; {path} has one twice; rename it")
-    if all(text.isdecimal() and int(text) < len(names) for text in texts):
-        return names, np.array([int(text) for text in texts], np.int64)
-    order = {name: i for i, name in enumerate(names)}
-    if unknown := [text for text in texts if text not in order]:
-        raise DataError(
-            f"labels must be among the {len(names)} classes of {path}; got {unknown[0]!r}; add or correct it"
-        )
-    return names, np.array([order[text] for text in texts], np.int64)
-
-
-def _missing(shards: list[Path]) -> list[Problem]:
-    """Gaps in the numbers of shards."""
-    numbers: dict[tuple[Path, str], set[int]] = {}
-    for shard in shards:
-        if match := re.fullmatch(r"(.*?)(\d+)", shard.stem):
-            numbers.setdefault((shard.parent, match[1]), set()).add(int(match[2]))
-    problems = []
-    for (folder, stem), found in numbers.items():
-        if gaps := sorted(set(range(min(found), max(found))) - found):
-            reason = f"{len(gaps)} of {max(found) - min(found) + 1} shards are missing, the first is number {gaps[0]}"
-            problems.append(Problem(kind="missing-shard", where=str(folder / stem), reason=reason))
-    return problems
+        raise DataError(f"class names must be unique; {path} has one twice; rename it")
+    return path, names

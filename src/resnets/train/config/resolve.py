@@ -16,7 +16,7 @@ from resnets.arch.plan import plan
 from resnets.arch.preprocessing import FULL_SCALE, IMAGENET_MEAN, IMAGENET_STD, Depth, Preprocessing
 from resnets.arch.shapes import trace
 from resnets.arch.variants import get_config
-from resnets.data.augment.geometric import AugmentConfig
+from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ShapeError

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from resnets.data.batches import Batch, Batches
+from resnets.data.loader import Batch, Batches
 from resnets.data.sampler import Order
 from resnets.errors import ConfigError, TrainingError
 from resnets.nn.split import Prefix

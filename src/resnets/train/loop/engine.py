@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from resnets.data.augment.config import Sampling
-from resnets.data.batches import Batch, Batches
 from resnets.data.dataset import Dataset
-from resnets.data.loader import make_batches
+from resnets.data.loader import Batch, Batches, make_batches
 from resnets.nn.batch_norm import measure_statistics
 from resnets.nn.model import Network
 from resnets.nn.split import Tail
@@ -103,7 +102,7 @@ class Engine:
             seed=config.seed,
             device=self.device,
             workers=config.workers,
-            kind=config.workers_kind,
+            workers_kind=config.workers_kind,
             sampling=sampling,
             shard=self.world.shard,
         )

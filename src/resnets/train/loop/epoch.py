@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from resnets.data.batches import Batches
+from resnets.data.loader import Batches
 from resnets.errors import TrainingError
 from resnets.train.loop.train_step import TrainStep
 

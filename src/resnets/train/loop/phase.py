@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from resnets.data.batches import Batches
 from resnets.data.dataset import ImageSet
-from resnets.data.sampler import Epochs
+from resnets.data.loader import Batches
+from resnets.data.sampler import TrainSampler
 from resnets.nn.model import Network
 from resnets.nn.split import Prefix, Suffix, split_at
 from resnets.runtime.console import counted
@@ -149,7 +149,7 @@ def keep_answers(
     if not filled:
         cache.close()
         return None
-    orders = Epochs(images.labels, config.update_size, config.seed, sampling=config.sampling)
+    orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
     stage.batches = CachedBatches(
         cache, images.labels, orders, first=stage.at.first, device=device, dtype=amp or torch.float32
     )

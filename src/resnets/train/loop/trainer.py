@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from resnets.data.batches import Batches
 from resnets.data.dataset import Dataset
-from resnets.data.loader import make_batches
+from resnets.data.loader import Batches, make_batches
 from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
@@ -114,7 +113,7 @@ class Trainer:
                 batch_size=VALIDATION_BATCH,
                 device=self.engine.device,
                 workers=self.config.workers,
-                kind=self.config.workers_kind,
+                workers_kind=self.config.workers_kind,
                 shard=self.world.shard,
             )
         if state is not None:

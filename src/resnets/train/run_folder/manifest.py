@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnets.atomic import write_atomic
-from resnets.data.check import check, quarantine, require_sound
+from resnets.data.check import check, raise_on_fatal, skip_undecodable
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
@@ -59,9 +59,9 @@ def check_data(dataset: Dataset, settings: Settings, console: Console, world: Wo
     for problem in dataset.problems:
         if not problem.fatal:
             console.say(f"note: {problem}")
-    require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
+    raise_on_fatal([*dataset.problems, *([] if config.skip_bad else bad)])
     if bad:
-        require_sound(dataset.without(bad).problems)
+        raise_on_fatal(dataset.without_undecodable(bad).problems)
     for problem in bad:
         console.say(f"left out: {problem}")
     return bad
@@ -76,7 +76,7 @@ def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
     }
     write_atomic(run.manifest, json.dumps(_listing(dataset) | {"left_out": left_out}, indent=1) + "\n")
     if bad:
-        quarantine(dataset, bad, run.quarantine)
+        skip_undecodable(dataset, bad, run.quarantine)
 
 
 def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
