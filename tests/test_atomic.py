@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnets.atomic import flush, replacing, write_atomic
+from resnets.atomic import fsync, atomic_file, write_atomic
 
 
 def test_the_new_content_or_the_old(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_the_new_content_or_the_old(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == "größe"
 
     def interrupted() -> None:
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("half of")
             raise KeyboardInterrupt
 
@@ -34,7 +34,7 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
 
 def test_errors_name_the_file_that_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    with pytest.raises(OSError, match="No space left") as caught, replacing(path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic_file(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write to a full disk does
     assert caught.value.filename == str(path)
     assert not list(tmp_path.iterdir())
@@ -63,7 +63,7 @@ def test_where_folders_cannot_be_flushed_none_is(
 
     with monkeypatch.context() as patch:
         patch.setattr(f"os.{call}", refuse)
-        flush(tmp_path)
+        fsync(tmp_path)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
-        flush(tmp_path)
+        fsync(tmp_path)

@@ -195,7 +195,7 @@ def _evaluate(
         dataset = open_data(own)
         skip_bad = skip_bad or own.skip_bad
         if (difference := changed(run, dataset)) is not None:
-            console.say(f"note: {difference}; some of these images may have been trained on")
+            console.info(f"note: {difference}; some of these images may have been trained on")
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)
     else:
@@ -206,7 +206,7 @@ def _evaluate(
         dataset = replace(dataset, splits={name: images})
         bad = world.from_first(lambda: check(dataset, workers=workers))
         for problem in bad:
-            console.say(f"left out: {problem}")
+            console.info(f"left out: {problem}")
         images = dataset.without(bad).splits[name]
     console.start(f"{dataset.name}/{name}", len(images))
     try:

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from resnets.runtime import console as progress
-from resnets.runtime.console import Console, counted, duration
+from resnets.runtime.console import Console
+from resnets.runtime.formatting import format_duration, plural
 
 
 class Terminal(io.StringIO):
@@ -52,7 +53,7 @@ def test_a_bar_shows_rate_time_left_loss_and_memory(
     console.advance(16_000, "loss 0.531, 1,812 MiB")
     assert console._bar is not None
     console._bar.refresh()
-    console.say("a line [bold]above[/bold] the bar")
+    console.info("a line [bold]above[/bold] the bar")
     console.stop()
     drawn = [line for line in terminal.lines() if "images/s" in line]
     assert drawn
@@ -84,14 +85,14 @@ def test_quiet_and_silent(capsys: pytest.CaptureFixture[str], clock: Clock) -> N
         console.start("epoch 1/2", 10)
         clock.now += 1000
         console.advance(5)
-        console.say("nothing")
-        console.say("a warning", always=True)
+        console.info("nothing")
+        console.warning("a warning")
         console.stop()
     assert capsys.readouterr() == ("", "a warning\n")
 
 
 def test_words_of_numbers() -> None:
-    assert [counted(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
-    assert [duration(s) for s in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == [
+    assert [plural(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
+    assert [format_duration(s) for s in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == [
         "0 s", "59 s", "1 min 00 s", "3 min 20 s", "1 h 00 min", "2 h 05 min",
     ]  # fmt: skip

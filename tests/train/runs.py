@@ -27,7 +27,7 @@ from resnets.weights.folder.bundle import read_folder
 __all__ = ["QUIET", "TINY", "kill_at_write", "killed_after", "outcome", "same_outcome", "start"]
 
 TINY = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
-QUIET = Console(quiet=True, silent=True)
+QUIET = Console(silent=True)
 UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 

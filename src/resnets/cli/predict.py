@@ -54,7 +54,7 @@ def run(
 
     def report(error: ImageError) -> None:
         bad.append(error)
-        console.say(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", always=True)
+        console.warning(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}")
         console.advance(1)
 
     def answers() -> Iterable[Prediction]:

@@ -163,11 +163,11 @@ def _print(result: Any, as_json: bool) -> None:
         )
         return
     if result.stopped:
-        from resnets.runtime.console import counted
+        from resnets.runtime.formatting import plural
 
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
-            f"stopped by {how} after {counted(len(result.results), 'epoch')}; go on:"
+            f"stopped by {how} after {plural(len(result.results), 'epoch')}; go on:"
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:

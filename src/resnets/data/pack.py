@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from resnets.arch.preprocessing import Interpolation, Preprocessing
-from resnets.atomic import flush
+from resnets.atomic import fsync
 from resnets.data.check import require_sound
 from resnets.data.cores import available_cores
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, PreprocessingHint, Problem
@@ -136,9 +136,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders for their owner alone
-        flush(temporary)
+        fsync(temporary)
         temporary.rename(folder)
-        flush(folder.parent)
+        fsync(folder.parent)
     except OSError as error:  # a full disk names no file, and the temporary name says nothing to anyone
         raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
@@ -221,7 +221,7 @@ def _write(
     }
     (at / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     for path in at.iterdir():
-        flush(path)
+        fsync(path)
     return Packed(folder=folder, images=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
 
 

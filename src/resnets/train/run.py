@@ -140,7 +140,7 @@ def _settle(config: TrainConfig, dataset: Dataset) -> Settings:
 
 
 def _console(console: Console | None, world: World) -> Console:
-    return (console or Console()) if world.first else Console(quiet=True, silent=True)
+    return (console or Console()) if world.first else Console(silent=True)
 
 
 def _new_folder(config: TrainConfig, dataset: Dataset, launches: list[str | None]) -> RunFolder:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from resnets.errors import TrainingError
-from resnets.runtime.console import counted
+from resnets.runtime.formatting import plural
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.checkpoint import State, read_state, states
 
@@ -63,7 +63,7 @@ def check_replay(trainer: Trainer, last: State, steps: int) -> Verdict:
             steps=steps,
             what=f"different: the loss of step {first + at + 1} is {losses[at]:.9g}, and was {recorded[at]:.9g}",
         )
-    what = f"the same: {counted(steps, 'step')} from step {first + 1} on, every loss to the last bit"
+    what = f"the same: {plural(steps, 'step')} from step {first + 1} on, every loss to the last bit"
     if until < last.progress.step:
         return Verdict(same=True, steps=steps, what=what)
     now = trainer.engine.tensors()

@@ -44,7 +44,7 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     if milestones:
         options["milestones"] = [0.5]
     config = TrainConfig.from_options(recipe.settings, {"data": str(large), "recipe": name, **options})
-    result = train(config, console=Console(quiet=True, silent=True))
+    result = train(config, console=Console(silent=True))
     assert result.evaluation is not None
     assert len(result.results) == options["epochs"]
     settled = read_args(result.folder / "args.yaml")

@@ -36,11 +36,13 @@ class Heard(Console):
     """Remembers what was said."""
 
     def __init__(self) -> None:
-        super().__init__(quiet=True, silent=True)
+        super().__init__(silent=True)
         self.lines: list[str] = []
 
-    def say(self, text: str, *, always: bool = False) -> None:
+    def info(self, text: str) -> None:
         self.lines.append(text)
+
+    warning = info
 
 
 @pytest.fixture(scope="module")

@@ -63,11 +63,11 @@ def test_a_run_leaves_its_recipe_events_and_plots_in_the_report(
         freeze="layer1", freeze_epochs=1, class_weights="balanced", balanced=True, patience=9,
     )  # fmt: skip
 
-    def say(self: Console, text: str, *, always: bool = False) -> None:
+    def info(self: Console, text: str) -> None:
         if text.startswith("epoch 1/"):
             (tmp_path / "a run" / "events.txt").write_text("2026-01-01T00:00:00  went back <b>\n")
 
-    monkeypatch.setattr(Console, "say", say)
+    monkeypatch.setattr(Console, "info", info)
     folder = train(config, console=Console(quiet=True)).folder
     html = (folder / "report.html").read_text(encoding="utf-8")
     for text in (

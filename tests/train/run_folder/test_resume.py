@@ -206,8 +206,10 @@ class Listening(Console):
         super().__init__(quiet=True)
         self.lines: list[str] = []
 
-    def say(self, text: str, *, always: bool = False) -> None:
+    def info(self, text: str) -> None:
         self.lines.append(text)
+
+    warning = info
 
 
 def stop_at(images: Path, output: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:

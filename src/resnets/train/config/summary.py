@@ -9,7 +9,7 @@ from resnets.arch.config import ResNetConfig
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ResnetsError
 from resnets.evaluate.report.curves import Span
-from resnets.runtime.console import counted
+from resnets.runtime.formatting import plural
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolve import Settings
 from resnets.train.config.train_config import TrainConfig
@@ -47,7 +47,7 @@ def recipe_words(settings: Settings) -> dict[str, str]:
     words = {
         "Recipe": config.recipe or "",
         "Start": f"the weights of {config.pretrained}" if config.pretrained else "from scratch",
-        "Length": f"{counted(config.epochs, 'epoch')}, {counted(config.batch_size or 1, 'image')} a step",
+        "Length": f"{plural(config.epochs, 'epoch')}, {plural(config.batch_size or 1, 'image')} a step",
         "Image size": _sizes(config),
         "Optimiser": _optimiser(config),
         "Learning rate": _schedule(config),
@@ -164,7 +164,7 @@ def _augmentation(augment: AugmentConfig) -> str:
         low, high = augment.scale
         parts.append(f"random crop of {100 * low:.3g} to {100 * high:.3g} % of the area")
     if augment.pad:
-        parts.append(f"random shift by up to {counted(augment.pad, 'pixel')}")
+        parts.append(f"random shift by up to {plural(augment.pad, 'pixel')}")
     mirrored = [way for way, on in (("left-right", augment.hflip), ("up-down", augment.vflip)) if on]
     if mirrored:
         parts.append(f"mirrored {' and '.join(mirrored)}")
@@ -190,7 +190,7 @@ def _mixing(config: TrainConfig) -> str:
     if not kinds or not mix.prob:
         return ""
     share = f" of {100 * mix.prob:.3g} % of the batches" if mix.prob < 1 else ""
-    end = "" if mix.off_epoch is None else f", for the first {counted(mix.off_epoch, 'epoch')}"
+    end = "" if mix.off_epoch is None else f", for the first {plural(mix.off_epoch, 'epoch')}"
     return " or ".join(kinds) + share + end
 
 
@@ -216,13 +216,13 @@ def _averaging(config: TrainConfig) -> str:
         every = "a step" if average.ema_every == 1 else f"every {average.ema_every} steps"
         return f"the model is a moving average of the weights (EMA), decay {average.ema:g} {every}"
     if average.swa_epochs:
-        return f"the model is the mean of the weights after the last {counted(average.swa_epochs, 'epoch')} (SWA)"
+        return f"the model is the mean of the weights after the last {plural(average.swa_epochs, 'epoch')} (SWA)"
     return ""
 
 
 def _patience(config: TrainConfig) -> str:
     patience = config.save.patience
-    return "" if patience is None else f"after {counted(patience, 'epoch')} without a better validation"
+    return "" if patience is None else f"after {plural(patience, 'epoch')} without a better validation"
 
 
 def _changed(config: TrainConfig) -> str:

@@ -166,7 +166,7 @@ class Engine:
         )
         self.console.stop()
         if said:
-            self.console.say(said)
+            self.console.info(said)
         if self.stage.batches is not self.batches:
             self._connect()
 
@@ -180,7 +180,7 @@ class Engine:
         own = model is self.model and self.average.rests
         if own and stage.suffix is not None and self.config.compile == "off":  # compiled, it computes otherwise
             if said := keep_measured(stage, batches):
-                self.console.say(said)
+                self.console.info(said)
             if (kept := stage.measured) is not None:
                 return Tail(stage.suffix), kept.epoch(0)
         return model, batches.epoch(0)

@@ -13,7 +13,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.sampler import Epochs
 from resnets.nn.model import Network
 from resnets.nn.split import Prefix, Suffix, split_at
-from resnets.runtime.console import counted
+from resnets.runtime.formatting import plural
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import (
     CachedBatches,
@@ -155,7 +155,7 @@ def keep_answers(
     )
     stage.prefix, stage.suffix, stage.room = prefix, suffix, limits.beside(cache)
     return (
-        f"frozen up to {phase.freeze}: its answers are kept, {counted(views, 'view')} of each image, "
+        f"frozen up to {phase.freeze}: its answers are kept, {plural(views, 'view')} of each image, "
         f"{cache.size / 2**20:,.0f} MiB in {'memory' if cache.home == 'memory' else 'a file'}"
     )
 

@@ -19,7 +19,8 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
 from resnets.evaluate.results import ResultsRow, add_result, keep_results, read_results
 from resnets.nn.model import Network
-from resnets.runtime.console import Console, counted
+from resnets.runtime.console import Console
+from resnets.runtime.formatting import plural
 from resnets.runtime.processes import World
 from resnets.train.config.resolve import Settings
 from resnets.train.config.summary import freeze_words
@@ -127,7 +128,7 @@ class Trainer:
         if self.progress.epoch >= self.config.epochs:
             raise TrainingError(
                 f"only an unfinished run can be resumed; {self.run.path} has done its "
-                f"{counted(self.config.epochs, 'epoch')}; train anew with more --epochs"
+                f"{plural(self.config.epochs, 'epoch')}; train anew with more --epochs"
             )
         if self._out_of_patience():
             raise TrainingError(
@@ -149,7 +150,7 @@ class Trainer:
         """The epochs that are left, then the report."""
         engine = self.engine
         for line in announce(self.settings, self.dataset, self.progress, self.run.path, engine.device, engine.amp):
-            self.console.say(line)
+            self.console.info(line)
         self.tracker = Tracker(None, self.settings, self.progress.epoch)
         self.world.from_first(self._open_records)
         with self.interrupts:
@@ -224,14 +225,14 @@ class Trainer:
                 evaluation = self._validate(self.engine.model)
                 row, best = self._keep_models(trained, evaluation, time.perf_counter() - started)
             self._save()
-        self.console.say(epoch_line(row, self.config.epochs, best, self.progress.seconds))
+        self.console.info(epoch_line(row, self.config.epochs, best, self.progress.seconds))
 
     def _enter_epoch(self) -> int:
         """The epoch that comes next, counted from 0, in the phase that it belongs to."""
         epoch = self.progress.epoch
         if self.engine.enter(epoch):
             phase = self.engine.stage.at.phase
-            self.console.say(
+            self.console.info(
                 f"epoch {epoch + 1}: {freeze_words(phase)}, peak learning rate {phase.lr or self.config.optim.lr:g}"
             )
             self.engine.keep_answers()
@@ -239,9 +240,10 @@ class Trainer:
 
     def _train(self, epoch: int) -> EpochResult | None:
         engine, bounds = self.engine, self.engine.stage.batches.bounds
-        self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1])
-        if done := self.progress.batch:
-            self.console.skip(bounds[done - 1][1])
+        done = self.progress.batch
+        self.console.start(
+            f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1], initial=bounds[done - 1][1] if done else 0
+        )
         leaving = False
 
         def pause(done: int) -> None:
@@ -294,7 +296,7 @@ class Trainer:
 
     def _event(self, text: str) -> None:
         """Say what happened, and leave it in the run folder."""
-        self.console.say(text)
+        self.console.info(text)
         self.world.from_first(lambda: describe_event(self.run.events, text))
 
     def _keep_models(

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from resnets.atomic import replacing
+from resnets.atomic import atomic_file
 from resnets.errors import TrainingError
 from resnets.train.optim.averages import Average
 
@@ -118,7 +118,7 @@ def save_state(
     try:
         for left in folder.glob(".step-*.tmp"):  # of a save that was killed
             left.unlink(missing_ok=True)
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             save_file(tensors, temporary, {"resnets": json.dumps(header)})
         found = states(folder)
         here = found.index(path) + 1

@@ -81,7 +81,7 @@ class Keeper:
             except TrainingError as error:
                 if needed:
                     raise
-                self.console.say(f"warning: {error}; the run goes on, its state before stays", always=True)
+                self.console.warning(f"warning: {error}; the run goes on, its state before stays")
                 return False
             return True
 
@@ -124,5 +124,5 @@ def newest(run: RunFolder, console: Console) -> State | None:
         except TrainingError as error:
             if number == len(found):
                 raise
-            console.say(f"warning: {error}; taking the state before it", always=True)
+            console.warning(f"warning: {error}; taking the state before it")
     return None

@@ -58,12 +58,12 @@ def check_data(dataset: Dataset, settings: Settings, console: Console, world: Wo
         console.stop()
     for problem in dataset.problems:
         if not problem.fatal:
-            console.say(f"note: {problem}")
+            console.info(f"note: {problem}")
     require_sound([*dataset.problems, *([] if config.skip_bad else bad)])
     if bad:
         require_sound(dataset.without(bad).problems)
     for problem in bad:
-        console.say(f"left out: {problem}")
+        console.info(f"left out: {problem}")
     return bad
 
 

@@ -16,7 +16,7 @@ from resnets.data.dataset import Dataset
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.nn.model import Network
-from resnets.runtime.console import counted, duration
+from resnets.runtime.formatting import format_duration, plural
 from resnets.train.config.resolve import Settings
 from resnets.train.config.summary import phase_rows, recipe_words
 from resnets.train.config.train_config import TrainConfig
@@ -91,7 +91,7 @@ def announce(
     size = "x".join(map(str, settings.preprocessing.size))
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
-        f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
+        f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
         f"{_precision(amp, 'float32')} on {device}; run folder {folder}"
     )
     for note in settings.notes:
@@ -102,9 +102,9 @@ def announce(
         yield f"starting from {config.pretrained}"
     if config.phases[0].freeze != NONE:
         frozen = config.phases[0]
-        yield f"frozen up to {frozen.freeze} for {counted(frozen.epochs, 'epoch')}; --dry-run shows what trains when"
+        yield f"frozen up to {frozen.freeze} for {plural(frozen.epochs, 'epoch')}; --dry-run shows what trains when"
     if progress.batch:
-        yield f"resuming after {counted(progress.batch, 'step')} of epoch {progress.epoch + 1}"
+        yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
         yield f"resuming after epoch {progress.epoch}"
 
@@ -139,7 +139,7 @@ def epoch_line(row: ResultsRow, epochs: int, best: bool, seconds: float) -> str:
         parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if best else "     "))
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     left = seconds / epoch * (epochs - epoch)
-    parts.append(f"{duration(left)} left" if epoch < epochs else "done")
+    parts.append(f"{format_duration(left)} left" if epoch < epochs else "done")
     return "  ".join(parts)
 
 

@@ -20,7 +20,7 @@ from resnets.evaluate.report.curves import curves, rates
 from resnets.evaluate.report.page import Report, write_report
 from resnets.evaluate.report.plots import confusion
 from resnets.evaluate.results import ResultsRow
-from resnets.runtime.console import duration
+from resnets.runtime.formatting import format_duration
 from resnets.train.config.resolve import Settings
 from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
 from resnets.train.config.train_config import TrainConfig
@@ -87,7 +87,7 @@ def _facts(
         "Data": dataset.name,
         "Epochs": f"{progress.epoch} of {config.epochs}",
         "Best epoch": progress.best_epoch or None,
-        "Time": duration(progress.seconds),
+        "Time": format_duration(progress.seconds),
         "Images a second": f"{np.median(speeds):,.0f}" if speeds else None,
         "Memory": _memory(max(memory)) if memory else None,
     }
