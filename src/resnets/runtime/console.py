@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Console"]
 
-FIRST_LINE, LINE_INTERVAL = 10.0, 60.0  # seconds until the first progress line in a log file, and at least between lines
+FIRST_LINE, LINE_INTERVAL = (
+    10.0,
+    60.0,
+)  # seconds until the first progress line in a log file, and at least between lines
 
 
 class Console:

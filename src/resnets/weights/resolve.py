@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from resnets.arch.networks import NetworkConfig
+from resnets.arch.networks import NetworkConfig, config_from_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import VARIANTS, get_config
-from resnets.errors import UnknownNameError, WeightsError
+from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.dialects import get_dialect
 from resnets.weights.folder.bundle import Bundle, read_folder
-from resnets.weights.folder.config_json import read_json
+from resnets.weights.folder.config_json import read_config, read_json
 from resnets.weights.folder.storage import CONFIG, TENSORS, is_model_folder, standing
 from resnets.weights.folder.timm import read_timm_folder
 from resnets.weights.hub import cached, fetch
@@ -34,7 +34,16 @@ from resnets.weights.readers.files import SUFFIXES
 from resnets.weights.registry import NAMED, get_weights
 from resnets.weights.report import LoadReport
 
-__all__ = ["STARTER", "Reference", "assumed_preprocessing", "load_bundle", "load_named", "open_folder", "resolve"]
+__all__ = [
+    "STARTER",
+    "Reference",
+    "assumed_preprocessing",
+    "load_bundle",
+    "load_named",
+    "open_folder",
+    "resolve",
+    "resolve_config",
+]
 
 STARTER = Path(__file__).parent / "starter"
 RUN_MODELS = ("best", "last")
@@ -112,6 +121,27 @@ def load_bundle(reference: str | Path) -> Bundle:
     if found.kind == "named":
         return _from_named(found.text)
     return _from_file(found.path) if found.kind == "file" else open_folder(found.path)
+
+
+def resolve_config(reference: str | Path) -> NetworkConfig:
+    """Read the config of the network that a model reference names, without its weights where possible.
+
+    Raises:
+        ResnetsError: as `load_bundle`.
+    """
+    found = resolve(reference)
+    if found.kind == "variant":
+        return get_config(found.text)
+    if found.kind == "named":
+        return get_config(get_weights(found.text).variant)
+    assert found.path is not None
+    path = standing(found.path) / CONFIG
+    if found.kind == "file" or "resnets" not in read_json(path):
+        return load_bundle(reference).config
+    try:
+        return config_from_dict(read_config(path)["resnets"]["config"])
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"config.json must describe a network; {path}: {error}; write the folder again") from None
 
 
 def open_folder(folder: Path | str) -> Bundle:
