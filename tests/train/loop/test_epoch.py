@@ -9,7 +9,6 @@ from resnets.arch.variants import get_config
 from resnets.data.batches import Batch
 from resnets.errors import TrainingError
 from resnets.nn.model import build_model
-from resnets.runtime.device import pick_amp, pick_device
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
@@ -95,13 +94,3 @@ def test_bfloat16_steps_come_close_to_float32_ones() -> None:
         losses.append(result.loss)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert losses[0] != losses[1]
-
-
-def test_devices_and_precisions() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(TrainingError, match="here are"):
-        pick_device("cuda:77")
-    cpu = torch.device("cpu")
-    assert pick_amp("off", cpu) is None
-    assert pick_amp("bf16", cpu) == torch.bfloat16
-    assert pick_amp("auto", cpu) in (None, torch.bfloat16)
