@@ -19,9 +19,9 @@ from tests.conftest import Command, assert_one_line_error
 
 
 def test_table(command: Command) -> None:
-    answer = command("info", "resnet50", "--img-size", "352")
-    assert (answer.code, answer.err) == (0, "")
-    header, origin, blank, head, rule, *rows, rule_again, total = answer.out.splitlines()
+    result = command("info", "resnet50", "--img-size", "352")
+    assert (result.code, result.err) == (0, "")
+    header, origin, blank, head, rule, *rows, rule_again, total = result.out.splitlines()
     assert origin.startswith("resnet50 is ")
     assert header == "resnet50: 25,557,032 parameters, 10.1 GMACs (20.2 GFLOPs) for an input of 3x352x352"
     assert (blank, set(rule), set(rule_again)) == ("", {"-"}, {"-"})
@@ -99,11 +99,11 @@ def test_markdown(command: Command) -> None:
 
 
 def test_small_input_warns_on_stderr(command: Command) -> None:
-    answer = command("info", "resnet18", "--img-size", "16", "--json")
-    assert answer.code == 0
-    assert json.loads(answer.out)["warnings"]
-    assert re.match("warning: .*32.*16x16.*layer3", answer.err)
-    assert answer.err.count("\n") == 1
+    result = command("info", "resnet18", "--img-size", "16", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["warnings"]
+    assert re.match("warning: .*32.*16x16.*layer3", result.err)
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from tests.conftest import Command, assert_one_line_error
 
 
 def test_every_network_is_listed(command: Command) -> None:
-    answer = command("models")
-    assert (answer.code, answer.err) == (0, "")
-    head, rule, *lines = answer.out.splitlines()
+    result = command("models")
+    assert (result.code, result.err) == (0, "")
+    head, rule, *lines = result.out.splitlines()
     assert head.split() == ["name", "params", "MACs", "input", "classes", "blocks"]
     assert set(rule) == {"-"}
     assert [line.split()[0] for line in lines] == list(VARIANTS)
