@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.arch.overrides import parse_overrides
+from resnets.cli.flags import Json
 from resnets.cli.output import print_json, print_text
 from resnets.errors import ConfigError, UnknownNameError
 from resnets.runtime.formatting import format_percent
@@ -17,27 +18,12 @@ if TYPE_CHECKING:
     from resnets.weights.convert import Conversion
     from resnets.weights.report import LoadReport
 
-READING = "Reading the file"
 MAX_LISTED = 3  # names of tensors listed per line
 
-# Config fields that the shapes of tensors do not determine, and what they change in the network.
-FIELD_EFFECTS = {
-    "stride_in": "which convolution of a bottleneck strides, the first 1x1 or the 3x3",
-    "stride_unit": "which block of a stage strides",
-    "norm_eps": "constant added to the variance",
-    "norm_groups": "number of groups of group norm",
-    "stem_pool": "padding of the stem's pooling",
-    "stem_act": "activation in the stem",
-    "stem": "how the stem reduces the input",
-    "padding": "SAME pads after the input, symmetric on both sides",
-    "shortcut": "shortcuts that have no weights",
-    "attention_reduction": "reduction ratio of the attention",
-    "antialias": "blur before subsampling",
-    "pre_activation": "norms before convolutions",
-    "global_pool": "pooling before the classifier",
-    "kernel": "kernel size of the middle convolution",
-    "conv_bias": "which convolutions have a bias",
-}
+
+def _option(metavar: str, help: str, *names: str) -> Any:
+    """Option for what a weights file does not contain."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel="Reading the file")
 
 
 def run(
@@ -47,35 +33,20 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Model folder to write, or with --to a file (default: only print a report).",
+            "-o", "--output", metavar="PATH", help="Model folder to write, or with --to a file (default: none)."
         ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="DIALECT", help="Write a weights file with the tensor names of torchvision, timm, ..."),
     ] = None,
-    dialect: Annotated[
-        str, typer.Option(metavar="NAME", help="Codebase whose tensor names the file uses.", rich_help_panel=READING)
-    ] = "auto",
-    variant: Annotated[
-        str, typer.Option(metavar="NAME", help="Network of the file.", rich_help_panel=READING)
-    ] = "auto",
+    dialect: Annotated[str, _option("NAME", "Codebase whose tensor names the file uses.")] = "auto",
+    variant: Annotated[str, _option("NAME", "Network of the file.")] = "auto",
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Option that the file does not contain, by the name of its codebase or of ResNetConfig.",
-            rich_help_panel=READING,
-        ),
+        _option("KEY=VALUE", "Network option, by the name of the codebase or of ResNetConfig.", "--set"),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Class names: one per line, or a JSON list.", rich_help_panel=READING),
-    ] = None,
+    labels: Annotated[str | None, _option("FILE", "Class names: one per line, or a JSON list.")] = None,
     num_classes: Annotated[
         int | None,
         typer.Option(
@@ -87,7 +58,7 @@ def run(
         float,
         typer.Option(metavar="FRACTION", min=0, max=1, help="Least fraction of the network that the file must fill."),
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Convert weights of any known codebase to a model folder, and report how they were read.
 
@@ -170,9 +141,8 @@ def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
     yield _line("dialect", f"{report.dialect}: {get_dialect(report.dialect).whose}")
     yield _line("filled", format_percent(report.filled))
     if report.assumed:
-        yield _line("assumed", "defaults of the dialect, not determined by the tensors; change them with --set")
-        for name, value in report.assumed.items():
-            yield _line("", f"{f'{name}={value}':<24}{FIELD_EFFECTS.get(name, '')}".rstrip())
+        fields = ", ".join(f"{name}={value}" for name, value in report.assumed.items())
+        yield _line("assumed", f"{fields}: not determined by the tensors; change with --set")
     if done.assumed_preprocessing and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)

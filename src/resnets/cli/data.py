@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.flags import Json, SkipBad, Workers
 from resnets.cli.help import VerbHelp, VerbListHelp
 from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.runtime.formatting import plural
@@ -29,7 +30,6 @@ Examples:
 
 COLUMNS = (Column("problem"), Column("where", wrap=True), Column("reason", wrap=True))
 Source = Annotated[str, typer.Argument(metavar="DATA", help="Any data that `train` takes.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Decoding threads (default: one per CPU core).")]
 
 
 @app.callback()
@@ -44,9 +44,9 @@ def pack_verb(
     size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Maximum length of the shorter side in pixels, or an exact size.")
     ] = "256",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
+    skip_bad: SkipBad = False,
     workers: Workers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Decode and resize images once, and write their pixels to a folder that `train` takes.
 
@@ -89,11 +89,7 @@ def pack_verb(
 
 
 @app.command("check", cls=VerbHelp, short_help="Decode every image and list all problems.")
-def check_verb(
-    source: Source,
-    workers: Workers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print problems as JSON.")] = False,
-) -> int:
+def check_verb(source: Source, workers: Workers = None, as_json: Json = False) -> int:
     """Decode every image and list all problems: damaged images, empty classes, splits without some class.
 
     Exit with 0 if there are no problems, else with 1. Files that are not images are listed but ignored.

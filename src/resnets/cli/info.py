@@ -10,13 +10,13 @@ from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.overrides import parse_overrides, parse_size
 from resnets.arch.variants import get_config
+from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.errors import UnknownNameError
 from resnets.runtime.console import Console
 from resnets.runtime.formatting import format_count
 
-NETWORK = "Network"
-
+FIELDS = ("num_classes", "in_chans", "output_stride", "last_stride", "shortcut", "norm", "stride_in")
 COLUMNS = (
     Column("name"),
     Column("operations", wrap=True),
@@ -28,66 +28,41 @@ COLUMNS = (
 )
 
 
+def _option(metavar: str, help: str) -> Any:
+    """Option that changes a field of the network's config."""
+    return typer.Option(metavar=metavar, help=help, rich_help_panel="Network")
+
+
 def run(
+    context: typer.Context,
     model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A name listed by `resnets models`, a weights file, a model folder or a run folder."
-        ),
+        str, typer.Argument(metavar="MODEL", help="A named network, a weights file, a model folder or a run folder.")
     ],
     img_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Input size in pixels: 352, or height x width: 720x1280.")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not only stages and blocks.")] = False,
-    num_classes: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Number of classes; 0 removes the classifier.", rich_help_panel=NETWORK),
-    ] = None,
-    in_chans: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of input channels.", rich_help_panel=NETWORK)
-    ] = None,
-    output_stride: Annotated[
-        int | None,
-        typer.Option(metavar="8|16|32", help="Total stride; dilation replaces strides.", rich_help_panel=NETWORK),
-    ] = None,
-    last_stride: Annotated[
-        int | None, typer.Option(metavar="1|2", help="Stride of the last stage.", rich_help_panel=NETWORK)
-    ] = None,
-    shortcut: Annotated[
-        str | None,
-        typer.Option(metavar="A|B|C|none", help="Shortcut option of He et al. 2015.", rich_help_panel=NETWORK),
-    ] = None,
-    norm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="batch, group or frozen_batch.", rich_help_panel=NETWORK)
-    ] = None,
-    stride_in: Annotated[
-        str | None,
-        typer.Option(
-            metavar="3x3|1x1", help="Convolution of a bottleneck that strides: v1.5 or v1.", rich_help_panel=NETWORK
-        ),
-    ] = None,
+    num_classes: Annotated[int | None, _option("N", "Number of classes; 0 removes the classifier.")] = None,
+    in_chans: Annotated[int | None, _option("N", "Number of input channels.")] = None,
+    output_stride: Annotated[int | None, _option("8|16|32", "Total stride; dilation replaces strides.")] = None,
+    last_stride: Annotated[int | None, _option("1|2", "Stride of the last stage.")] = None,
+    shortcut: Annotated[str | None, _option("A|B|C|none", "Shortcut option of He et al. 2015.")] = None,
+    norm: Annotated[str | None, _option("NAME", "batch, group or frozen_batch.")] = None,
+    stride_in: Annotated[str | None, _option("3x3|1x1", "Where a bottleneck strides: v1.5 or v1.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of ResNetConfig.", rich_help_panel=NETWORK),
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the config.", rich_help_panel="Network"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every layer as JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: Json = False,
+    as_markdown: Markdown = False,
 ) -> None:
     """Show a network's layers: operations, output shapes, strides, receptive fields, parameters and MACs.
 
     Output is channels x height x width. Stride and RF (receptive field) are in input pixels. MACs are multiply-adds
     for one image; FLOPs are twice that.
     """
-    named: dict[str, Any] = {
-        "num_classes": num_classes,
-        "in_chans": in_chans,
-        "output_stride": output_stride,
-        "last_stride": last_stride,
-        "shortcut": shortcut,
-        "norm": norm,
-        "stride_in": stride_in,
-    }
-    overrides = parse_overrides(settings or []) | {key: value for key, value in named.items() if value is not None}
+    named = {key: context.params[key] for key in FIELDS if context.params[key] is not None}
+    overrides = parse_overrides(settings or []) | named
     size = None if img_size is None else parse_size(img_size)
     table = _describe(model, overrides, size)
     for warning in table.warnings:

@@ -11,6 +11,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.totals import totals
 from resnets.arch.variants import VARIANTS, list_models
 from resnets.arch.vgg import VGGConfig
+from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, markdown, print_json, print_table, print_text
 from resnets.errors import UnknownNameError
 from resnets.runtime.formatting import format_count
@@ -29,8 +30,8 @@ def run(
     pattern: Annotated[
         str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*_cifar'.")
     ] = "*",
-    as_json: Annotated[bool, typer.Option("--json", help="Print exact counts as JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: Json = False,
+    as_markdown: Markdown = False,
 ) -> None:
     """List the named networks with their parameters and MACs.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnets.cli.flags import MODEL, BatchSize, Device, Json
 from resnets.cli.output import Column, print_json, print_table
 from resnets.runtime.formatting import format_percent
 
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
 
 def run(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder.")
-    ] = "starter",
+    model: Annotated[str, MODEL] = "starter",
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes per image.")] = 3,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 32,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Exit with 0 although some images cannot be decoded.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of predictions as JSON.")] = False,
+    as_json: Json = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print a row per image and class: path,rank,label,probability.")
     ] = False,

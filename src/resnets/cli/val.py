@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.flags import MODEL, BatchSize, Device, Json, SkipBad, Workers
 from resnets.cli.output import Column, format_top1, print_json, print_table, print_text
 from resnets.runtime.formatting import format_percent
 
@@ -23,20 +24,15 @@ def run(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Any data that `train` takes; by default that of the run.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder."),
-    ] = None,
+    model: Annotated[str | None, MODEL] = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="train, val or test (default: val, else test).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 128,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Decoding processes (default: one per CPU core).")
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    batch_size: BatchSize = 128,
+    device: Device = "auto",
+    workers: Workers = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a model on labelled images.
 
@@ -58,16 +54,11 @@ def run(
         print_json({"model": model, "data": data, **evaluation.summary()})
         return
     classes = evaluation.per_class
+    scores = zip(classes.precision, classes.recall, classes.f1, strict=True)
     rows = [
-        (name, f"{images:,}", f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}")
-        for name, images, predicted, precision, recall, f1 in zip(
-            evaluation.classes,
-            classes.support,
-            classes.predicted,
-            classes.precision,
-            classes.recall,
-            classes.f1,
-            strict=True,
+        (name, f"{images:,}", *(f"{score:.4f}" for score in row))
+        for name, images, predicted, row in zip(
+            evaluation.classes, classes.support, classes.predicted, scores, strict=True
         )
         if images or predicted
     ]
