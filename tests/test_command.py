@@ -53,12 +53,12 @@ def test_version(command: Command) -> None:
 
 
 USAGE_ERRORS = [
-    (["modles"], "got 'modles'; did you mean models?"),
-    (["zzz"], "got 'zzz'; choose one of models, info"),
-    (["info", "resnet18", "--img-siz", "3"], "got --img-siz; did you mean --img-size?"),
-    (["info", "resnet18", "--layer"], "got --layer; did you mean --layers?"),
-    (["models", "--zzz"], "got --zzz; see --help"),
-    (["--versoin"], "got --versoin; did you mean --version?"),
+    (["modles"], "'modles'. Did you mean 'models'?"),
+    (["zzz"], "'zzz'"),
+    (["info", "resnet18", "--img-siz", "3"], "--img-siz (Possible options: --img-size)"),
+    (["info", "resnet18", "--layer"], "--layer (Possible options: --layers)"),
+    (["models", "--zzz"], "--zzz"),
+    (["--versoin"], "--versoin (Possible options: --version)"),
     (["info"], "missing argument"),
     (["info", "resnet18", "--num-classes", "many"], "'--num-classes'"),
     (["info", "resnet18", "--img-size"], "'--img-size' requires an argument"),

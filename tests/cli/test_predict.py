@@ -105,7 +105,7 @@ def test_unusual_images_are_classified(command: Command, trained: Path, shared_d
     ("arguments", "code", "message"),
     [
         (["--model", "{run}"], 2, "'IMAGE...'"),
-        (["{image}", "--modle", "{run}"], 2, "got --modle; did you mean --model?"),
+        (["{image}", "--modle", "{run}"], 2, "--modle (Possible options: --model)"),
         (["{image}", "--top-k", "0"], 2, "0 is not in the range"),
         (["{image}", "--model", "{run}", "--json", "--csv"], 2, "--csv"),
         (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),

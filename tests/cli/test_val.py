@@ -80,7 +80,7 @@ def test_undecodable_image(command: Command, trained: Path, tmp_path: Path) -> N
     [
         ([], 2, "--model: pass starter"),
         (["digits"], 2, "--model: pass starter"),
-        (["--modle", "x"], 2, "got --modle; did you mean --model?"),
+        (["--modle", "x"], 2, "--modle (Possible options: --model)"),
         (["digits", "--model", "resnt50"], 1, "did you mean resnet50"),
         (["digits", "--model", "resnet50"], 1, "resnet50"),
         (["digits", "--model", "./nowhere"], 1, "nowhere does not exist"),

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from resnets.cli.help import VerbHelp, VerbListHelp
-from resnets.errors import ResnetsError, nearest
+from resnets.errors import ResnetsError
 from resnets.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.Exit as exit_:
         return exit_.exit_code
     except UsageError as error:
-        _print_error(_usage_message(error), _usage_hint(error))
+        message = error.format_message()
+        _print_error(message[:1].lower() + message[1:].rstrip("."), _usage_hint(error))
         return 2
     except ResnetsError as error:
         _print_error(str(error))
@@ -85,10 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if verb is not None and verb not in VERBS:
-        similar = nearest(verb, VERBS)
-        remedy = f"did you mean {' or '.join(similar)}?" if similar else f"choose one of {', '.join(VERBS)}"
-        raise UsageError(f"unknown verb; got {verb!r}; {remedy}")
     command: Any = typer.main.get_command(_app(verb))
     with command.make_context("resnets", arguments) as context:
         code = command.invoke(context)
@@ -144,17 +141,6 @@ def _print_error(message: str, hint: str | None = None) -> None:
             return
     lines = [f"error: {' '.join(message.split())}", *([hint] if hint else [])]
     print(*lines, sep="\n", file=sys.stderr, flush=True)
-
-
-def _usage_message(error: Any) -> str:
-    option, context = getattr(error, "option_name", None), error.ctx
-    message: str = error.format_message()
-    if option is None or context is None or not message.lower().startswith("no such option"):
-        return message[:1].lower() + message[1:].rstrip(".")
-    known = [name.lstrip("-") for parameter in context.command.params for name in parameter.opts]
-    similar = nearest(option.lstrip("-"), [*known, "help"])
-    remedy = f"did you mean {' or '.join('--' + name for name in similar)}?" if similar else "see --help"
-    return f"unknown option; got {option}; {remedy}"
 
 
 def _usage_hint(error: Any) -> str:

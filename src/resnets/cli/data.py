@@ -59,16 +59,11 @@ def pack_verb(
     from resnets.data.pack import pack
     from resnets.runtime.console import Console
 
-    target = _read_size(size)
-    dataset, console, start = open_dataset(source, val_fraction=0), Console(), time.perf_counter()
-    with console.progress("packing", len(dataset)):
+    pixels = _read_size(size)
+    dataset, start = open_dataset(source, val_fraction=0), time.perf_counter()
+    with Console().progress("packing", len(dataset)) as bar:
         packed = pack(
-            dataset,
-            dest,
-            size=target,
-            skip_bad=skip_bad,
-            workers=workers,
-            progress=lambda done, _: console.update(done),
+            dataset, dest, size=pixels, skip_bad=skip_bad, workers=workers, progress=lambda done, _: bar.update(done)
         )
     seconds = time.perf_counter() - start
     if as_json:
@@ -98,9 +93,9 @@ def check_verb(source: Source, workers: Workers = None, as_json: Json = False) -
     from resnets.data.open import open_dataset
     from resnets.runtime.console import Console
 
-    dataset, console = open_dataset(source, val_fraction=0), Console()
-    with console.progress("checking", len(dataset)):
-        found = check(dataset, workers=workers, progress=lambda done, _: console.update(done))
+    dataset = open_dataset(source, val_fraction=0)
+    with Console().progress("checking", len(dataset)) as bar:
+        found = check(dataset, workers=workers, progress=lambda done, _: bar.update(done))
     problems = [*dataset.problems, *found]
     count = sum(problem.kind != "ignored" for problem in problems)
     if as_json:
@@ -109,10 +104,7 @@ def check_verb(source: Source, workers: Workers = None, as_json: Json = False) -
             "valid": count == 0,
             "num_classes": len(dataset.classes),
             "splits": {split: len(images) for split, images in dataset.splits.items()},
-            "problems": [
-                {"kind": item.kind, "where": item.where, "reason": item.reason, "fatal": item.fatal}
-                for item in problems
-            ],
+            "problems": [vars(problem) for problem in problems],
         })  # fmt: skip
         return 1 if count else 0
     if problems:
