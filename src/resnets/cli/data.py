@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from resnets.cli.flags import Json, SkipBad, Workers
 from resnets.cli.help import VerbHelp, VerbListHelp
 from resnets.cli.output import Column, print_json, print_table, print_text
+from resnets.options.grammar import parse_size
 from resnets.runtime.formatting import plural
 
 __all__ = ["app"]
@@ -59,7 +59,7 @@ def pack_verb(
     from resnets.data.pack import pack
     from resnets.runtime.console import Console
 
-    pixels = _read_size(size)
+    pixels = parse_size(size)
     dataset, start = open_dataset(source, val_fraction=0), time.perf_counter()
     with Console().progress("packing", len(dataset)) as bar:
         packed = pack(
@@ -114,11 +114,3 @@ def check_verb(source: Source, workers: Workers = None, as_json: Json = False) -
     result = plural(count, "problem") if count else "no problems"
     print_text(f"{dataset.name}: {len(dataset.classes):,} classes, images: {splits}; {result}")
     return 1 if count else 0
-
-
-def _read_size(text: str) -> int | tuple[int, int]:
-    """`256` or `192x256` (H, W)."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
-    if match is None or "0" in (match[1].lstrip("0") or "0", (match[2] or "1").lstrip("0") or "0"):
-        raise typer.BadParameter(f"pass pixels, such as 256 or 192x256; got {text!r}", param_hint="--size")
-    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig
-from resnets.arch.overrides import parse_overrides, parse_size
+from resnets.arch.networks import NetworkConfig, convert_overrides
 from resnets.arch.variants import get_config
+from resnets.cli.declared import flag
 from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.errors import UnknownNameError
+from resnets.options.declarations import options_of
+from resnets.options.grammar import parse_settings, parse_size
 from resnets.runtime.console import Console
 from resnets.runtime.formatting import format_count
 
-FIELDS = ("num_classes", "in_chans", "output_stride", "last_stride", "shortcut", "norm", "stride_in")
 COLUMNS = (
     Column("name"),
     Column("operations", wrap=True),
@@ -28,9 +31,11 @@ COLUMNS = (
 )
 
 
-def _option(metavar: str, help: str) -> Any:
-    """Option that changes a field of the network's config."""
-    return typer.Option(metavar=metavar, help=help, rich_help_panel="Network")
+_FIELDS = {field.name: field for field in options_of(ResNetConfig)}
+
+
+def _field(name: str, metavar: str | None = None) -> Any:
+    return flag(replace(_FIELDS[name], default=""), "Network", metavar)  # the default is that of the named network
 
 
 def run(
@@ -39,16 +44,16 @@ def run(
         str, typer.Argument(metavar="MODEL", help="A named network, a weights file, a model folder or a run folder.")
     ],
     img_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Input size in pixels: 352, or height x width: 720x1280.")
+        str | None, typer.Option(metavar="SIZE", help="Image size in pixels, N or HxW (default: the network's own).")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not only stages and blocks.")] = False,
-    num_classes: Annotated[int | None, _option("N", "Number of classes; 0 removes the classifier.")] = None,
-    in_chans: Annotated[int | None, _option("N", "Number of input channels.")] = None,
-    output_stride: Annotated[int | None, _option("8|16|32", "Total stride; dilation replaces strides.")] = None,
-    last_stride: Annotated[int | None, _option("1|2", "Stride of the last stage.")] = None,
-    shortcut: Annotated[str | None, _option("A|B|C|none", "Shortcut option of He et al. 2015.")] = None,
-    norm: Annotated[str | None, _option("NAME", "batch, group or frozen_batch.")] = None,
-    stride_in: Annotated[str | None, _option("3x3|1x1", "Where a bottleneck strides: v1.5 or v1.")] = None,
+    num_classes: Annotated[int | None, _field("num_classes", "N")] = None,
+    in_chans: Annotated[int | None, _field("in_chans", "N")] = None,
+    output_stride: Annotated[int | None, _field("output_stride", "N")] = None,
+    last_stride: Annotated[int | None, _field("last_stride")] = None,
+    shortcut: Annotated[str | None, _field("shortcut", "NAME")] = None,
+    norm: Annotated[str | None, _field("norm")] = None,
+    stride_in: Annotated[str | None, _field("stride_in")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the config.", rich_help_panel="Network"),
@@ -61,8 +66,8 @@ def run(
     Output is channels x height x width. Stride and RF (receptive field) are in input pixels. MACs are multiply-adds
     for one image; FLOPs are twice that.
     """
-    named = {key: context.params[key] for key in FIELDS if context.params[key] is not None}
-    overrides = parse_overrides(settings or []) | named
+    flags = {key: value for key, value in context.params.items() if key in _FIELDS and value is not None}
+    overrides = convert_overrides(parse_settings(settings or (), "stem_width=32") | flags)
     size = None if img_size is None else parse_size(img_size)
     table = _describe(model, overrides, size)
     for warning in table.warnings:

@@ -31,11 +31,11 @@ def run(
 
     What is shown is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
     """
-    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
-
     if options:
         _print_options(as_json)
         return
+    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
+
     if name is None:
         recipes = [load_recipe(one) for one in list_recipes()]
         if as_json:
@@ -55,16 +55,19 @@ def run(
 
 
 def _print_options(as_json: bool) -> None:
-    from dataclasses import asdict
+    from resnets.train.config.train_config import grouped_options
 
-    from resnets.train.config.option_docs import option_docs
-
-    found = option_docs()
+    rows = [
+        {"name": one.name, "group": group, "default": one.default, "text": one.help}
+        for group, options in grouped_options().items()
+        for one in options
+    ]
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json(rows)
         return
-    lines = [[f"{one.group}." * bool(one.group) + one.name, one.default, one.text] for one in found]
-    print_table(OPTION_COLUMNS, lines)
+    print_table(
+        OPTION_COLUMNS, [[f"{row['group']}.".lstrip(".") + row["name"], row["default"], row["text"]] for row in rows]
+    )
 
 
 def summary(recipe: Recipe) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from resnets.arch.cut_points import places
+from resnets.arch.parts import freeze_points
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
@@ -98,11 +99,11 @@ def test_a_recipe_of_ours_is_whole_and_fits_the_options(name: str) -> None:
     assert config == TrainConfig.from_options(recipe.settings, data="digits")
     AugmentConfig(**config.augment)
     assert {"epochs", "optim", "schedule", "loss"} <= set(recipe.settings)  # what the table lists is not left open
-    assert nested(recipe.settings) == recipe.settings  # every option stands in its group
+    assert json.loads(json.dumps(nested(recipe.settings))) == recipe.settings  # every option is in its group
     assert "lr_batch" in recipe.settings["optim"]
     if config.model:
         network = get_config(config.model).with_overrides(**config.model_args)
-        phases_of(config.freeze, config.epochs, places(plan(network)))
+        phases_of(config.freeze, config.epochs, freeze_points(plan(network)))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -146,7 +147,7 @@ def test_rates_at_the_published_batch_and_at_others() -> None:
 
 def test_finetune_begins_with_the_classifier() -> None:
     config = check_recipe(load_recipe("finetune"))
-    network = places(plan(get_config("resnet18")))
+    network = freeze_points(plan(get_config("resnet18")))
     first, second = phases_of(config.freeze.at_peak(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
     assert (second.freeze, second.epochs) == ("none", 16)
