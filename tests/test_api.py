@@ -45,7 +45,7 @@ def test_train_argument_errors() -> None:
 def test_run_is_evaluated_on_its_held_out_images(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = resnets.evaluate(run, quiet=True)
     assert len(held_out) == 12
-    assert held_out.top1 == pytest.approx(resnets.load(run).provenance["figures"]["val_top1"])
+    assert held_out.top1 == pytest.approx(resnets.load(run).provenance["metrics"]["val_top1"])
     monkeypatch.chdir(data.parent)
     for same in (data, f"{data}/", data.name, f"./{data.name}/."):  # different spellings of the same path
         again = resnets.evaluate(run, same, quiet=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
 from resnets.weights.export import save_weights
-from resnets.weights.resolve import load_bundle
+from resnets.weights.open import load_bundle
 from tests.conftest import Command, assert_one_line_error
 
 

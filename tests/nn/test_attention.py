@@ -42,7 +42,7 @@ def test_squeeze_and_excitation_by_hand() -> None:
     assert [name for name, _ in conv.named_parameters()] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 
 
-def test_squeeze_and_excitation_of_one_weight_answers_alike() -> None:
+def test_both_forms_of_squeeze_and_excitation_agree() -> None:
     linear, conv, x = SELayer(8, 2), SEModule(8, 2), maps()
     with torch.no_grad():
         for layer, weight in ((conv.fc1, linear.fc[0].weight), (conv.fc2, linear.fc[2].weight)):

@@ -105,7 +105,7 @@ def vgg(**options: Any) -> Network:
     return build_model(thin(get_config("vgg11_bn", num_classes=5, **options))).eval()
 
 
-def test_vgg_answers_logits_embeddings_and_maps() -> None:
+def test_vgg_outputs_logits_embeddings_and_maps() -> None:
     model, x = vgg(), torch.randn(2, 3, 40, 56)
     features = model.forward_features(x)
     assert (model(x).shape, features.shape, model.num_features) == ((2, 5), (2, 64, 1, 1), 16)
@@ -187,6 +187,6 @@ def test_output_stride_computes_the_same_at_the_strided_places(name: str) -> Non
         assert torch.allclose(maps[:, :, ::4, ::4], expected, rtol=1e-4, atol=nearly) == same
 
 
-def test_which_indices_exist() -> None:
+def test_unknown_indices_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"out_indices must be among 0\.\.4; got \(5,\)"):
         FeatureExtractor(vgg(), (5,))

@@ -106,7 +106,7 @@ def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, dilati
 @pytest.mark.parametrize("padding", [0, 1, (0, 1), (1, 0), "same"])
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("size", [6, 7])
-def test_pools_put_out_what_the_plan_says(padding: object, ceil: bool, size: int) -> None:
+def test_pools_have_the_shapes_of_the_plan(padding: object, ceil: bool, size: int) -> None:
     node = Pool(name="p", kind="max", kernel=3, stride=2, padding=padding, ceil=ceil)  # type: ignore[arg-type]
     x = -torch.rand(1, 2, size, size) - 1  # negative, so that a zero of padding would win
     out = build(node)(x)

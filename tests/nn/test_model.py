@@ -54,7 +54,7 @@ def test_other_channels(channels: int) -> None:
         model(image(channels)[0])
 
 
-def test_no_classes_answer_embeddings() -> None:
+def test_no_classes_output_embeddings() -> None:
     model = small(num_classes=0)
     assert model(image()).shape == (2, 128)
     assert model.num_features == 128
@@ -125,7 +125,7 @@ def test_chosen_intermediates() -> None:
         model.forward_intermediates(x, [1], stop_early=True)
 
 
-def test_stop_early_runs_no_further() -> None:
+def test_stop_early() -> None:
     model = small()
     ran: list[str] = []
     for name in ("layer2", "layer3"):
@@ -195,7 +195,7 @@ def test_feature_extractor() -> None:
     assert len(FeatureExtractor(small())(x)) == 5
 
 
-def test_channels_last_and_copies_answer_the_same() -> None:
+def test_channels_last_and_copies_have_the_same_output() -> None:
     model, x = small(), image()
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)

@@ -115,7 +115,7 @@ def test_children_are_in_torchvisions_order(config: ResNetConfig) -> None:
     assert list(model.children())[4][0].conv1 is model.layer1[0].conv1  # type: ignore[index,union-attr]
 
 
-def test_options_keep_the_places() -> None:
+def test_options_keep_the_module_paths() -> None:
     """What an option drops leaves an identity, so that indices into `children()` hold for the whole family."""
     for config in (
         get_config("resnet20_cifar"),
@@ -142,7 +142,7 @@ def test_vgg_is_torchvisions() -> None:
     ]
 
 
-def test_where_people_look_for_things() -> None:
+def test_module_paths_are_torchvisions() -> None:
     model = weightless(get_config("resnet50"))
     assert model.layer1[0].conv1.in_channels == 64  # type: ignore[index,union-attr]
     assert model.layer3[5].conv3.out_channels == 1024  # type: ignore[index,union-attr]

@@ -8,7 +8,7 @@ from typing import Literal
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Act, Chain, ChannelConv, Conv, Gate, Linear, Node, Norm
 
-__all__ = ["attention"]
+__all__ = ["attention", "squeezed_width"]
 
 
 def attention(config: ResNetConfig, width: int) -> list[Node]:
@@ -24,17 +24,16 @@ def attention(config: ResNetConfig, width: int) -> list[Node]:
             return []
 
 
-def _squeezed(config: ResNetConfig, width: int) -> int:
-    """Channels between a gate's two layers."""
-    step = config.attention_round
-    if step == 1:
-        return max(width // config.attention_reduction, 1)
-    return max(step, int(width / config.attention_reduction + step / 2) // step * step)
+def squeezed_width(width: int, reduction: int, multiple: int) -> int:
+    """Channels between a gate's two layers: `width / reduction`, rounded to a `multiple` as timm does it."""
+    if multiple == 1:
+        return max(width // reduction, 1)
+    return max(multiple, int(width / reduction + multiple / 2) // multiple * multiple)
 
 
 def _squeeze_and_excitation(config: ResNetConfig, width: int) -> Gate:
     """Hu et al. 2018: mean, layer, act, layer, sigmoid; with 1x1 convolutions, or with linear layers as IBN-Net."""
-    hidden = _squeezed(config, width)
+    hidden = squeezed_width(width, config.attention_reduction, config.attention_round)
     if config.se_form == "conv":
         first = Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1, bias=True)
         second = Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1, bias=True)
@@ -59,7 +58,7 @@ def _cbam(config: ResNetConfig, width: int) -> Chain:
 
     The norm of the one channel is a batch norm even among group norms, and frozen where all are.
     """
-    hidden = _squeezed(config, width)
+    hidden = squeezed_width(width, config.attention_reduction, config.attention_round)
     kind: Literal["batch", "frozen_batch"] = "frozen_batch" if config.norm == "frozen_batch" else "batch"
     channel = (
         Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1),

@@ -117,12 +117,12 @@ def _report_lines(source: str, done: Conversion, to: str | None) -> Iterable[str
 def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
     from resnets.weights.dialects import get_dialect
 
-    yield _line("dialect", f"{report.dialect}: {get_dialect(report.dialect).whose}")
+    yield _line("dialect", f"{report.dialect}: {get_dialect(report.dialect).description}")
     yield _line("filled", format_percent(report.filled))
     if report.assumed:
         fields = ", ".join(f"{name}={value}" for name, value in report.assumed.items())
         yield _line("assumed", f"{fields}: not determined by the tensors; change with --set")
-    if done.assumed_preprocessing and done.preprocessing is not None:
+    if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
         yield _line("assumed", f"{preprocessing.channels} images of {size}, mean {mean}: usual for {report.dialect}")

@@ -9,12 +9,10 @@ import typer
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig, convert_overrides
-from resnets.arch.variants import get_config
+from resnets.arch.networks import convert_overrides
 from resnets.cli.declared import flag
 from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, print_json, print_table, print_text
-from resnets.errors import UnknownNameError
 from resnets.options.declarations import options_of
 from resnets.options.grammar import parse_settings, parse_size
 from resnets.runtime.console import Console
@@ -89,15 +87,18 @@ def run(
     )
 
 
-def _describe(model: str, overrides: dict[str, Any], size: tuple[int, int] | None) -> Description:
-    try:
-        config: NetworkConfig = get_config(model)
-        if not overrides:
-            return describe(model, size)  # by name: several names may stand for one config
-    except UnknownNameError:
-        from resnets.weights.resolve import resolve_config
+def _describe(model: str, overrides: dict[str, Any], size: int | tuple[int, int] | None) -> Description:
+    from resnets.weights.resolve import resolve
 
-        config = resolve_config(model)
+    reference = resolve(model)
+    if reference.kind == "variant" and not overrides:
+        return describe(model, size)  # by name: several names may stand for one config
+    config = reference.read_config()
+    if config is None:  # only the tensors determine the network; imports torch
+        from resnets.weights.folder.bundle import Bundle
+        from resnets.weights.open import open_model
+
+        config = open_model(reference, Bundle).model.config
     return describe(config.with_overrides(**overrides), size)
 
 

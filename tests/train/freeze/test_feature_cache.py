@@ -32,7 +32,7 @@ from resnets.train.freeze.feature_cache import (
 )
 from resnets.train.freeze.frozen import Frozen, apply_phase
 from resnets.train.freeze.phases import Phase
-from resnets.weights.resolve import load_bundle
+from resnets.weights.open import load_bundle
 from tests.train.nets import images, make
 
 COUNT, BATCH = 11, 4

@@ -1,4 +1,4 @@
-"""What the ONNX reader makes of a graph: our own names, for networks of any codebase; its facts say the rest."""
+"""Dialect that the ONNX reader assigns: it gives a graph's weights our own names, and reads config fields off it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ONNX"]
 
 ONNX = Dialect(
     name="onnx",
-    whose="the ONNX reader, which names a graph's weights as this library does",
-    recognise=lambda names: False,  # the reader says so; no names do
-    settled={"stride_in": "3x3", "norm_eps": 1e-5, "shortcut": "B", "padding": "symmetric"},
+    description="the ONNX reader, which names a graph's weights as this library does",
+    matches=lambda names: False,  # only the reader assigns it
+    defaults={"stride_in": "3x3", "norm_eps": 1e-5, "shortcut": "B", "padding": "symmetric"},
 )

@@ -12,7 +12,7 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import WeightsError
-from resnets.weights.detect import detect
+from resnets.weights.detect_config import detect_config
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.slots import slots
 
@@ -40,7 +40,7 @@ HIDDEN = {
 
 
 def shapes_of(config: NetworkConfig) -> Shapes:
-    return {slot.name: slot.shape for slot in slots(plan(config))}
+    return {slot.key: slot.shape for slot in slots(plan(config))}
 
 
 def seen(config: NetworkConfig) -> dict[str, Any]:
@@ -49,17 +49,17 @@ def seen(config: NetworkConfig) -> dict[str, Any]:
 
 
 def check(config: NetworkConfig) -> None:
-    found = detect(shapes_of(config), "here")
+    found = detect_config(shapes_of(config), "here")
     expected = seen(config)
     defaults = vars(type(config)())
     for name, value in expected.items():
-        if name in found.open:
-            assert value in found.open[name], name
+        if name in found.ambiguous:
+            assert value in found.ambiguous[name], name
         else:
             assert found.fields.get(name, defaults[name]) == value, name
-    assert found.fields.keys() | found.open.keys() <= defaults.keys()
+    assert found.fields.keys() | found.ambiguous.keys() <= defaults.keys()
     if isinstance(config, ResNetConfig) and config.attention in ("se", "cbam"):
-        assert config.attention_round in found.open["attention_round"]
+        assert config.attention_round in found.ambiguous["attention_round"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -145,7 +145,7 @@ def test_vgg(config: VGGConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"layer9999.0.conv1.weight": (1, 1, 1, 1)}, "stages are numbered"),
         ({"layer1.9999.conv1.weight": (1, 1, 1, 1)}, "blocks are numbered"),
@@ -156,7 +156,7 @@ def test_vgg(config: VGGConfig) -> None:
         ({"fc.weight": (10,)}, "must have 2 axes"),
     ],
 )
-def test_sizes_that_contradict(change: dict[str, tuple[int, ...]], says: str) -> None:
-    with pytest.raises(WeightsError, match=says) as caught:
-        detect({**shapes_of(get_config("resnet50")), **change}, "here")
+def test_contradicting_sizes_are_errors(change: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        detect_config({**shapes_of(get_config("resnet50")), **change}, "here")
     assert "\n" not in str(caught.value)
