@@ -26,7 +26,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.loader import make_batches
 from resnets.evaluate.loop import evaluate_model
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World
+from resnets.runtime.processes import Processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import TrainConfig
@@ -50,7 +50,7 @@ def miniature(
     settings = settle(config, few)
     console = Console(quiet=True, silent=True)
     engine = Engine(
-        settings, few, World(), console, folder, epoch=0, fresh=True, say=print, stop=lambda: False
+        settings, few, Processes(), console, folder, epoch=0, fresh=True, say=print, stop=lambda: False
     )  # fmt: skip
     measured = make_batches(few.splits["val"], settings.preprocessing, batch_size=128)
     numbers = range(0, config.epochs, epochs_for_one)

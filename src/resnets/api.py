@@ -19,17 +19,17 @@ from resnets.evaluate.measure import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device
-from resnets.runtime.processes import World, joined
+from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.train_config import TrainConfig, read_args
-from resnets.train.loop.trainer import TrainResult
+from resnets.train.loop.metrics import TrainResult
 from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
 from resnets.train.run_folder.folder import RunFolder
 from resnets.train.run_folder.manifest import changed, open_data
-from resnets.train.verify import Verdict
+from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle as StoredBundle
 from resnets.weights.resolve import load_bundle
@@ -123,7 +123,7 @@ def plan_training(data: str | Path, **options: Any) -> TrainPlan:
     return plan_run(_config(data, options))
 
 
-def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict:
+def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> ReplayResult:
     """Make the last steps of a run again from its state before them, and compare every bit.
 
     Args:
@@ -172,12 +172,12 @@ def evaluate(
     Raises:
         ResnetsError: no such model, data or split, or classes that the model does not know.
     """
-    with joined(device) as world:
-        return _evaluate(world, model, data, split, batch_size, device, workers, skip_bad, quiet)
+    with join_processes(device) as processes:
+        return _evaluate(processes, model, data, split, batch_size, device, workers, skip_bad, quiet)
 
 
 def _evaluate(
-    world: World,
+    processes: Processes,
     model: str | Path | StoredBundle,
     data: str | Path | None,
     split: str | None,
@@ -188,7 +188,7 @@ def _evaluate(
     quiet: bool,
 ) -> Evaluation:
     bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
-    console = Console(quiet) if world.first else Console(quiet=True, silent=True)
+    console = Console(quiet) if processes.is_main_process else Console(quiet=True, silent=True)
     run = None if isinstance(model, StoredBundle) else _own_run(Path(model))
     own = read_args(run.args) if run is not None else None
     if run is not None and own is not None and (data is None or _same(data, own.data)):
@@ -204,7 +204,7 @@ def _evaluate(
     name, images = choose_split(dataset, split)
     if skip_bad:
         dataset = replace(dataset, splits={name: images})
-        bad = world.from_first(lambda: check(dataset, workers=workers))
+        bad = processes.run_on_main(lambda: check(dataset, workers=workers))
         for problem in bad:
             console.say(f"left out: {problem}")
         images = dataset.without(bad).splits[name]
@@ -215,11 +215,11 @@ def _evaluate(
             dataset,
             images,
             batch_size=batch_size,
-            device=pick_device(world.device(device)),
+            device=pick_device(processes.local_device(device)),
             workers=workers,
-            on_batch=lambda count: console.advance(count * world.size),  # as many as here, about, elsewhere
-            shard=world.shard,
-            gather=world.gather,
+            on_batch=lambda count: console.advance(count * processes.world_size),  # as many as here, about, elsewhere
+            shard=processes.shard,
+            gather=processes.all_gather,
         )
     finally:
         console.stop()

@@ -141,9 +141,9 @@ def _top(
 
 def _complain(message: str, *hints: str) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":  # started by torchrun: one of the processes says it
-        from resnets.runtime.processes import speaks
+        from resnets.runtime.processes import should_report_error
 
-        if not speaks():
+        if not should_report_error():
             return
     message = " ".join(message.split())
     print(*(f"error: {message}", *filter(None, hints)), sep="\n", file=sys.stderr, flush=True)

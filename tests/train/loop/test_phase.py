@@ -19,7 +19,7 @@ from resnets.errors import TrainingError
 from resnets.evaluate.loop import evaluate_model
 from resnets.nn.split import Tail
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World
+from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import CachedBatches, PrefixCache
@@ -55,7 +55,7 @@ def make(data: Path, folder: Path, **options: Any) -> Engine:
     dataset = open_dataset(data)
     settled = settle(TrainConfig.from_options(data=str(data), **(settings | options)), dataset)
     return Engine(
-        settled, dataset, World(), Heard(), folder, epoch=0, fresh=True, say=lambda text: None, stop=lambda: False
+        settled, dataset, Processes(), Heard(), folder, epoch=0, fresh=True, say=lambda text: None, stop=lambda: False
     )
 
 
@@ -120,7 +120,7 @@ def test_what_nobody_wants_is_not_spoken_of(images: Path, tmp_path: Path, option
 
 def test_several_processes_say_so(images: Path, tmp_path: Path) -> None:
     engine = make(images, tmp_path)
-    engine.world = World(0, 2)
+    engine.processes = Processes(0, 2)
     engine.keep_answers()
     assert said(engine)[0].endswith("several processes train")
 

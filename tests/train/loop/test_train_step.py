@@ -183,7 +183,7 @@ def test_no_batch_norm_gets_a_single_image(count: int, batch: int, parts: int, s
     _STEPPER.parts = parts
     for first, last in batch_bounds(count, batch, shards=shards):
         for rank in range(shards):
-            start, end = Shard(rank=rank, size=shards).part(first, last)
+            start, end = Shard(rank=rank, world_size=shards).local_range(first, last)
             pieces = list(_STEPPER._pieces(torch.zeros(end - start, 1), torch.zeros(end - start)))
             assert min(len(x) for x, _ in pieces) >= 2
             assert [len(x) for x, _ in pieces] == [len(y) for _, y in pieces]

@@ -12,7 +12,7 @@ import pytest
 
 from resnets import api
 from resnets.errors import ConfigError, TrainingError
-from resnets.runtime.processes import World
+from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import read_args
 from resnets.train.loop import trainer as trainer
@@ -136,13 +136,13 @@ def test_processes_share_the_check(data: Path) -> None:
     dataset = open_data(config)
     parts: list[Any] = []
 
-    class One(World):
-        def gather(self, item: Any) -> Any:
+    class One(Processes):
+        def all_gather(self, item: Any) -> Any:
             parts.append(item)
             return [item]
 
-    class Last(World):
-        def gather(self, item: Any) -> Any:
+    class Last(Processes):
+        def all_gather(self, item: Any) -> Any:
             return [*parts, item]
 
     settings = settle(config, dataset)

@@ -11,7 +11,7 @@ from resnets.errors import ResnetsError
 from resnets.evaluate.report.curves import Span
 from resnets.runtime.console import counted
 from resnets.train.config.recipes import load_recipe
-from resnets.train.config.resolve import Settings
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.phases import NONE, Phase
 
@@ -30,7 +30,7 @@ UNCHANGED = ("data", "output", "name", "recipe", "phases", "augment", "lr_batch"
 JITTERED = ("brightness", "contrast", "saturation", "hue")
 
 
-def about_recipe(config: TrainConfig) -> str:
+def about_recipe(config: ResolvedConfig) -> str:
     """What the run's recipe is, in a line; empty where it has none, or its file is gone."""
     if config.recipe is None:
         return ""
@@ -41,21 +41,20 @@ def about_recipe(config: TrainConfig) -> str:
     return f"{recipe.about}. After: {recipe.follows}." if recipe.about and recipe.follows else recipe.about
 
 
-def recipe_words(settings: Settings) -> dict[str, str]:
+def recipe_words(config: ResolvedConfig) -> dict[str, str]:
     """What trains the network and how, by headings."""
-    config = settings.config
     words = {
         "Recipe": config.recipe or "",
         "Start": f"the weights of {config.pretrained}" if config.pretrained else "from scratch",
-        "Length": f"{counted(config.epochs, 'epoch')}, {counted(config.batch_size or 1, 'image')} a step",
+        "Length": f"{counted(config.epochs, 'epoch')}, {counted(config.batch_size, 'image')} a step",
         "Image size": _sizes(config),
         "Optimiser": _optimiser(config),
         "Learning rate": _schedule(config),
         "Loss": _loss(config),
-        "Augmentation": _augmentation(settings.augment),
+        "Augmentation": _augmentation(config.augment),
         "Mixing": _mixing(config),
         "Sampling": _sampling(config),
-        "Regularisation": _regularisation(settings),
+        "Regularisation": _regularisation(config),
         "Averaging": _averaging(config),
         "Early stopping": _patience(config),
         "Changed": _changed(config),
@@ -63,29 +62,34 @@ def recipe_words(settings: Settings) -> dict[str, str]:
     return {heading: text for heading, text in words.items() if text}
 
 
-def phase_rows(config: TrainConfig) -> list[dict[str, Any]]:
-    """A row a phase, where anything is ever frozen or there are several phases; columns that say nothing are left out.
+def phase_rows(config: ResolvedConfig) -> list[dict[str, Any]]:
+    """One row per phase, where anything is ever frozen or there are several phases; columns of defaults are left out.
 
     Rows have the same names, and plain values: text and numbers.
     """
-    phases = config.phases
-    if len(phases) < 2 and all(phase == Phase(epochs=phase.epochs) for phase in phases):
-        return []
     rows: list[dict[str, Any]] = []
-    for (first, last), phase in zip(_bounds(config), phases, strict=True):
+    for phase in config.phases:
+        first, last = phase.first_epoch + 1, phase.first_epoch + phase.epochs
         rows.append(
             {
                 "epochs": str(first) if first == last else f"{first} to {last}",
                 "frozen": "nothing" if phase.freeze == NONE else f"up to {phase.freeze}",
-                "peak learning rate": phase.lr or config.optim.lr,
+                "peak learning rate": phase.lr,
                 "warm-up epochs": phase.warmup_epochs,
                 "layer decay": phase.layer_decay,
                 "BN statistics": phase.bn_stats,
                 "BN weights": phase.bn_affine,
             }
         )
-    usual = {"warm-up epochs": None, "layer decay": 1.0, "BN statistics": "auto", "BN weights": "auto"}
+    usual = {
+        "warm-up epochs": config.schedule.warmup_epochs,
+        "layer decay": 1.0,
+        "BN statistics": "auto",
+        "BN weights": "auto",
+    }
     silent = [name for name, value in usual.items() if all(row[name] == value for row in rows)]
+    if len(rows) == 1 and len(silent) == len(usual) and config.phases[0].freeze == NONE:
+        return []
     return [{name: value for name, value in row.items() if name not in silent} for row in rows]
 
 
@@ -94,26 +98,20 @@ def freeze_words(phase: Phase) -> str:
     return "all trains" if phase.freeze == NONE else f"frozen up to {phase.freeze}"
 
 
-def phase_spans(config: TrainConfig) -> list[Span]:
+def phase_spans(config: ResolvedConfig) -> list[Span]:
     """The phases as the curves mark them."""
     return [
         Span(
-            first=first,
-            last=last,
+            first=phase.first_epoch + 1,
+            last=phase.first_epoch + phase.epochs,
             names=(freeze_words(phase), "all" if phase.freeze == NONE else phase.freeze),
             shaded=phase.freeze != NONE,
         )
-        for (first, last), phase in zip(_bounds(config), config.phases, strict=True)
+        for phase in config.phases
     ]
 
 
-def _bounds(config: TrainConfig) -> list[tuple[int, int]]:
-    """First and last epoch of each phase, counted from 1."""
-    ends = [sum(phase.epochs for phase in config.phases[: number + 1]) for number in range(len(config.phases))]
-    return [(end - phase.epochs + 1, end) for end, phase in zip(ends, config.phases, strict=True)]
-
-
-def _optimiser(config: TrainConfig) -> str:
+def _optimiser(config: ResolvedConfig) -> str:
     optim = config.optim
     parts = [OPTIMISERS[optim.opt]]
     if optim.opt in ("sgd", "muon") and optim.momentum:
@@ -131,7 +129,7 @@ def _optimiser(config: TrainConfig) -> str:
     return ", ".join(parts)
 
 
-def _schedule(config: TrainConfig) -> str:
+def _schedule(config: ResolvedConfig) -> str:
     schedule, peak = config.schedule, f"peak {config.optim.lr:.4g}"
     shape = SCHEDULES.get(schedule.sched, "")
     if schedule.sched in ("cosine", "linear"):
@@ -144,7 +142,7 @@ def _schedule(config: TrainConfig) -> str:
     return f"{peak}, {rise}{shape}"
 
 
-def _loss(config: TrainConfig) -> str:
+def _loss(config: ResolvedConfig) -> str:
     loss = config.loss
     parts = [LOSSES[loss.loss] + (f" (gamma {loss.focal_gamma:g})" if loss.loss == "focal" else "")]
     if loss.label_smoothing:
@@ -184,7 +182,7 @@ def _augmentation(augment: AugmentConfig) -> str:
     return ", ".join(parts) or "none"
 
 
-def _mixing(config: TrainConfig) -> str:
+def _mixing(config: ResolvedConfig) -> str:
     mix = config.mix
     kinds = [f"{name} (alpha {alpha:g})" for name, alpha in (("mixup", mix.mixup), ("CutMix", mix.cutmix)) if alpha]
     if not kinds or not mix.prob:
@@ -194,15 +192,15 @@ def _mixing(config: TrainConfig) -> str:
     return " or ".join(kinds) + share + end
 
 
-def _sampling(config: TrainConfig) -> str:
+def _sampling(config: ResolvedConfig) -> str:
     parts = ["every class equally often"] if config.sampling.balanced else []
     if config.sampling.repeats > 1:
         parts.append(f"each image {config.sampling.repeats} times in turn, augmented anew (repeated augmentation)")
     return ", ".join(parts)
 
 
-def _regularisation(settings: Settings) -> str:
-    network, parts = settings.network, []
+def _regularisation(config: ResolvedConfig) -> str:
+    network, parts = config.network, []
     if isinstance(network, ResNetConfig) and network.drop_path_rate:
         parts.append(f"stochastic depth, rising to {network.drop_path_rate:g}")
     if network.drop_rate:
@@ -210,7 +208,7 @@ def _regularisation(settings: Settings) -> str:
     return ", ".join(parts)
 
 
-def _averaging(config: TrainConfig) -> str:
+def _averaging(config: ResolvedConfig) -> str:
     average = config.average
     if average.ema:
         every = "a step" if average.ema_every == 1 else f"every {average.ema_every} steps"
@@ -220,12 +218,12 @@ def _averaging(config: TrainConfig) -> str:
     return ""
 
 
-def _patience(config: TrainConfig) -> str:
+def _patience(config: ResolvedConfig) -> str:
     patience = config.save.patience
     return "" if patience is None else f"after {counted(patience, 'epoch')} without a better validation"
 
 
-def _changed(config: TrainConfig) -> str:
+def _changed(config: ResolvedConfig) -> str:
     """What differs from the recipe that the run names."""
     if config.recipe is None:
         return ""
@@ -255,7 +253,7 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _sizes(config: TrainConfig) -> str:
+def _sizes(config: ResolvedConfig) -> str:
     if not config.train_sizes:
         return ""
     steps = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from resnets.arch.cut_points import BACKBONE
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["NONE", "FreezeConfig", "Moves", "Phase", "PhaseAt", "check_phases", "phase_at", "phases_of"]
+__all__ = ["NONE", "FreezeConfig", "Moves", "Phase", "ResolvedPhase", "check_phases", "phases_of"]
 
 NONE = "none"
 Moves = Literal["auto", "train", "frozen"]
@@ -119,18 +119,33 @@ class FreezeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseAt:
-    """The phase that an epoch belongs to.
+class ResolvedPhase(Phase):
+    """A phase of a run with nothing left open.
 
     Args:
-        index: which one, from 0.
-        phase: itself.
-        first: its first epoch, from 0.
+        first_epoch: of the phase, counted from 0.
+        lr: peak learning rate.
+        warmup_epochs: linear warm-up at the start of the phase.
     """
 
-    index: int
-    phase: Phase
-    first: int
+    first_epoch: int
+    lr: float
+    warmup_epochs: float
+
+    @classmethod
+    def sequence(cls, phases: Iterable[Phase], lr: float, warmup_epochs: float) -> Iterator[ResolvedPhase]:
+        """Resolve the phases of a run: `lr` and `warmup_epochs` are the run's, for phases without their own."""
+        first = 0
+        for phase in phases:
+            yield cls(
+                **vars(phase)
+                | {
+                    "first_epoch": first,
+                    "lr": lr if phase.lr is None else phase.lr,
+                    "warmup_epochs": warmup_epochs if phase.warmup_epochs is None else phase.warmup_epochs,
+                }
+            )
+            first += phase.epochs
 
 
 def phases_of(config: FreezeConfig, total_epochs: int, places: Sequence[str]) -> tuple[Phase, ...]:
@@ -182,16 +197,6 @@ def check_phases(phases: Sequence[Phase], total_epochs: int, places: Sequence[st
         raise ConfigError(
             f"the phases' epochs must add up to the run's {total_epochs}; got {spelt}; change one of them"
         )
-
-
-def phase_at(phases: Sequence[Phase], epoch: int) -> PhaseAt:
-    """The phase of `epoch`, counted from 0."""
-    first = 0
-    for index, phase in enumerate(phases):
-        if epoch < first + phase.epochs:
-            return PhaseAt(index=index, phase=phase, first=first)
-        first += phase.epochs
-    raise AssertionError(f"epoch {epoch} lies behind the last of {first}")
 
 
 def _unfreezing(freeze: str, places: Sequence[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.args = path / "args.yaml"
+        self.resolved = path / "resolved.yaml"
         self.results = path / "results.csv"
         self.best = path / "best"
         self.last = path / "last"

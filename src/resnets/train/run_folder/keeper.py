@@ -10,7 +10,8 @@ import torch
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.train.config.options import SaveConfig
-from resnets.train.loop.engine import Engine
+from resnets.train.loop.metrics import EpochMetrics
+from resnets.train.loop.train_step import TrainStep
 from resnets.train.run_folder.checkpoint import RunProgress, State, load_state, read_state, save_state, states
 from resnets.train.run_folder.folder import RunFolder
 
@@ -39,25 +40,28 @@ class Keeper:
         """Whether the last state was written too long ago, by the clock of this process."""
         return time.monotonic() - self._last > 60 * self.config.every_minutes
 
-    def save(self, progress: RunProgress, engine: Engine, *, needed: bool = True) -> RunProgress:
+    def save(
+        self, progress: RunProgress, train_step: TrainStep, metrics: EpochMetrics, *, required: bool = True
+    ) -> RunProgress:
         """Write the state; every process calls it, the first one writes.
 
         Args:
-            progress: of the run; what the engine knows better is filled in.
-            needed: raise where it cannot be written; else say so and go on, as there will be another.
+            progress: of the run; what the train step and metrics hold is filled in.
+            required: raise where it cannot be written; else say so and go on, as there will be another.
 
         Returns:
             The progress as it was written.
         """
-        train_step, average, meter, world = engine.train_step, engine.average, engine.meter, engine.world
-        seen = torch.tensor(meter.seen, device=meter.correct.device)
-        sums = meter.loss_sum.clone(), meter.correct.clone(), seen
-        world.sum(*sums)
+        average, processes = train_step.average, train_step.processes
+        assert average is not None
+        seen = torch.tensor(metrics.seen, device=metrics.correct.device)
+        sums = metrics.loss_sum.clone(), metrics.correct.clone(), seen
+        processes.all_reduce_sum(*sums)
         scaler = train_step.scaler.state_dict()
         progress = replace(
             progress,
             step=train_step.step,
-            parts=train_step.parts,
+            parts=train_step.micro_batches,
             lr_scale=train_step.lr_scale,
             averaged=average.count,
             loss_sum=float(sums[0]),
@@ -75,18 +79,18 @@ class Keeper:
                     train_step.model,
                     train_step.optimizer,
                     average=average,
-                    trace=meter.trace,
+                    trace=metrics.trace,
                     keep=self.config.keep,
                 )
             except TrainingError as error:
-                if needed:
+                if required:
                     raise
                 self.console.say(f"warning: {error}; the run goes on, its state before stays", always=True)
                 return False
             return True
 
-        if world.from_first(write):
-            meter.trace.clear()
+        if processes.run_on_main(write):
+            metrics.trace.clear()
         self._last = time.monotonic()
         return progress
 
@@ -94,21 +98,24 @@ class Keeper:
         """The last state that is whole, see `newest`."""
         return newest(self.run, self.console)
 
-    def restore(self, state: State, engine: Engine) -> None:
-        """Put a state back; the engine must be in the state's phase."""
-        train_step, average, meter = engine.train_step, engine.average, engine.meter
-        load_state(state, self.run.state, train_step.model, train_step.optimizer, average)
-        progress, world = state.progress, train_step.world
-        train_step.step, train_step.parts, train_step.lr_scale = progress.step, progress.parts, progress.lr_scale
+    def restore(self, state: State, train_step: TrainStep, metrics: EpochMetrics) -> None:
+        """Put a state back; the run must be in the state's phase."""
+        load_state(state, self.run.state, train_step.model, train_step.optimizer, train_step.average)
+        progress, is_main = state.progress, train_step.processes.is_main_process
+        train_step.step, train_step.micro_batches, train_step.lr_scale = (
+            progress.step,
+            progress.parts,
+            progress.lr_scale,
+        )
         if train_step.scaler.is_enabled():
             train_step.scaler.load_state_dict(
                 train_step.scaler.state_dict() | {"scale": progress.scale, "_growth_tracker": progress.scale_growth}
             )
         # Sums over all processes; the first one carries on with them.
-        meter.loss_sum.fill_(progress.loss_sum if world.first else 0.0)
-        meter.correct.fill_(progress.correct if world.first else 0)
-        meter.seen = progress.seen if world.first else 0
-        meter.trace.clear()
+        metrics.loss_sum.fill_(progress.loss_sum if is_main else 0.0)
+        metrics.correct.fill_(progress.correct if is_main else 0)
+        metrics.seen = progress.seen if is_main else 0
+        metrics.trace.clear()
 
 
 def newest(run: RunFolder, console: Console) -> State | None:

@@ -16,8 +16,8 @@ from resnets.data.dataset import Dataset, Problem
 from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World
-from resnets.train.config.resolve import Settings
+from resnets.runtime.processes import Processes
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run_folder.folder import RunFolder
 
@@ -31,29 +31,31 @@ def open_data(config: TrainConfig) -> Dataset:
     )
 
 
-def check_data(dataset: Dataset, settings: Settings, console: Console, world: World) -> list[Problem]:
+def check_data(dataset: Dataset, config: ResolvedConfig, console: Console, processes: Processes) -> list[Problem]:
     """Decode every image that the run will see once, each process its share; answers those to leave out, to all.
 
     Raises:
         DataError: the data is not sound, or has bad images that nobody said to leave out.
     """
-    config, seen = settings.config, 0
+    seen = 0
     splits = {name: images for name, images in dataset.splits.items() if name != "test"}
     share = {
-        name: images.subset(np.arange(world.rank, len(images), world.size, dtype=np.int64))
+        name: images.subset(np.arange(processes.rank, len(images), processes.world_size, dtype=np.int64))
         for name, images in splits.items()
     }
     console.start("checking images", sum(map(len, splits.values())))
 
     def progress(done: int, total: int) -> None:
         nonlocal seen
-        console.advance((done - seen) * world.size)  # as many as here, about, elsewhere
+        console.advance((done - seen) * processes.world_size)  # as many as here, about, elsewhere
         seen = done
 
     try:
         mine = replace(dataset, splits=share)
-        found = check(mine, preprocessing=settings.preprocessing, workers=config.workers or None, progress=progress)
-        bad = sorted((problem for part in world.gather(found) for problem in part), key=lambda problem: problem.where)
+        found = check(mine, preprocessing=config.preprocessing, workers=config.workers or None, progress=progress)
+        bad = sorted(
+            (problem for part in processes.all_gather(found) for problem in part), key=lambda problem: problem.where
+        )
     finally:
         console.stop()
     for problem in dataset.problems:

@@ -17,28 +17,26 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.nn.model import Network
 from resnets.runtime.console import counted, duration
-from resnets.train.config.resolve import Settings
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import phase_rows, recipe_words
-from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.phases import NONE
-from resnets.train.loop.epoch import EpochResult
+from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
 from resnets.version import __version__
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["announce", "describe_event", "epoch_line", "make_bundle", "make_row", "memory_mib", "size_at"]
+__all__ = ["announce", "describe_event", "epoch_line", "make_bundle", "make_row", "memory_mib"]
 
 
 def make_bundle(
     model: Network,
-    settings: Settings,
+    config: ResolvedConfig,
     dataset: Dataset,
     progress: RunProgress,
     amp: torch.dtype | None,
     evaluation: Evaluation | None,
 ) -> Bundle:
     """The model as it stands, with where it comes from."""
-    config = settings.config
     figures: dict[str, Any] = {"epochs_done": progress.epoch}
     if evaluation is not None:
         figures |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
@@ -53,20 +51,20 @@ def make_bundle(
         "loss": config.loss.loss,
         "label_smoothing": config.loss.label_smoothing,
         "ema": config.average.ema or None,
-        "freeze": None if config.freeze.freeze == NONE else config.freeze.freeze,
+        "freeze": None if config.phases[0].freeze == NONE else config.phases[0].freeze,
         "pretrained": config.pretrained,
         "amp": _precision(amp),
     }
     return Bundle(
         model=model,
-        preprocessing=settings.preprocessing,
+        preprocessing=config.preprocessing,
         classes=dataset.classes,
-        name=config.model or "custom",
+        name=config.model,
         provenance={
             "data": dataset.name,
             "train_images": len(dataset.splits["train"]),
             "recipe": {key: value for key, value in recipe.items() if value is not None or key == "pretrained"},
-            "training": recipe_words(settings),
+            "training": recipe_words(config),
             **({"phases": phases} if (phases := phase_rows(config)) else {}),
             "figures": figures,
             "seed": config.seed,
@@ -78,7 +76,7 @@ def make_bundle(
 
 
 def announce(
-    settings: Settings,
+    config: ResolvedConfig,
     dataset: Dataset,
     progress: RunProgress,
     folder: Path,
@@ -86,15 +84,14 @@ def announce(
     amp: torch.dtype | None,
 ) -> Iterator[str]:
     """Lines that say what is about to happen."""
-    config = settings.config
     splits = ", ".join(f"{len(images):,} {split}" for split, images in dataset.splits.items())
-    size = "x".join(map(str, settings.preprocessing.size))
+    size = "x".join(map(str, config.preprocessing.size))
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
         f"{_precision(amp, 'float32')} on {device}; run folder {folder}"
     )
-    for note in settings.notes:
+    for note in config.notes:
         yield f"note: {note}"
     if config.recipe:
         yield f"recipe {config.recipe}"
@@ -155,14 +152,6 @@ def memory_mib(device: torch.device) -> int:
         return torch.cuda.max_memory_reserved(device) // 2**20
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def size_at(config: TrainConfig, size: tuple[int, int], epoch: int) -> tuple[int, int] | None:
-    """(H, W) to train at in an epoch, counted from 0; `None` for the preprocessing's own, `size`."""
-    sides = [side for share, side in config.train_sizes if share * config.epochs <= epoch]
-    if not sides:
-        return None
-    return sides[-1], max(1, round(sides[-1] * size[1] / size[0]))
 
 
 def _precision(amp: torch.dtype | None, none: str = "off") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from resnets.evaluate.report.page import Report, write_report
 from resnets.evaluate.report.plots import confusion
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.console import duration
-from resnets.train.config.resolve import Settings
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
-from resnets.train.config.train_config import TrainConfig
-from resnets.train.optim.losses import class_weights
 from resnets.train.run_folder.checkpoint import RunProgress
 from resnets.train.run_folder.folder import RunFolder
 
@@ -35,7 +32,7 @@ LISTED = 12  # classes whose weights are written out
 
 def write_summary(
     run: RunFolder,
-    settings: Settings,
+    config: ResolvedConfig,
     dataset: Dataset,
     evaluation: Evaluation | None,
     results: Sequence[ResultsRow],
@@ -44,7 +41,7 @@ def write_summary(
     """Write `plots/` and `report.html`; `evaluation` is the best model's, on the validation images."""
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
-    spans = phase_spans(settings.config)
+    spans = phase_spans(config)
     if results:
         write_atomic(run.plots / "curves.png", curves(results, spans=spans))
         write_atomic(run.plots / "rates.png", rates(results, spans=spans))
@@ -52,20 +49,19 @@ def write_summary(
         write_atomic(run.plots / "confusion.png", confusion(evaluation.confusion, dataset.classes))
         validation = dataset.splits["val"]
         for mistake in evaluation.worst():
-            images[mistake.index] = _shown(validation, mistake.index, settings.preprocessing)
+            images[mistake.index] = _shown(validation, mistake.index, config.preprocessing)
             names[mistake.index] = validation.name(mistake.index)
-    config = settings.config
     write_report(
         run.report,
         Report(
             title=f"{config.model} on {dataset.name}",
             facts=_facts(config, dataset, results, progress),
-            recipe=recipe_words(settings),
+            recipe=recipe_words(config),
             about=about_recipe(config),
             phases=phase_rows(config),
             events=_events(run.events),
-            settings=asdict(config) | {"preprocessing": settings.preprocessing.to_dict()},
-            data=_data(settings, dataset),
+            settings=config.to_dict(),
+            data=_data(config, dataset),
             splits=_counts(dataset),
             results=results,
             spans=spans,
@@ -78,7 +74,7 @@ def write_summary(
 
 
 def _facts(
-    config: TrainConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
+    config: ResolvedConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
 ) -> dict[str, Any]:
     speeds = [speed for row in results if (speed := row["images_per_second"])]
     memory = [most for row in results if (most := row.get("memory_mib"))]
@@ -98,8 +94,8 @@ def _memory(mib: float) -> str:
     return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
-def _data(settings: Settings, dataset: Dataset) -> dict[str, str]:
-    preprocessing, config = settings.preprocessing, settings.config
+def _data(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
+    preprocessing = config.preprocessing
     height, width = preprocessing.size
     bands = f"{preprocessing.channels} bands" if isinstance(preprocessing.channels, int) else preprocessing.channels
     words = {
@@ -113,13 +109,9 @@ def _data(settings: Settings, dataset: Dataset) -> dict[str, str]:
         words["Held out"] = f"fold {config.fold} (from 0) of {config.folds}"
     elif "val" not in dataset.splits:
         words["Validation images"] = "none: the last epoch is kept"
-    weights = config.loss.class_weights
-    if weights != "none":
-        found = class_weights(config.loss, dataset.splits["train"].labels, len(dataset.classes))
-        listed = [] if found is None else found.tolist()
-        words["Class weights"] = (
-            f"{weights if weights == 'balanced' else 'by hand'}: {_listed(dataset.classes, listed)}"
-        )
+    if config.class_weights is not None:
+        kind = "balanced" if config.loss.class_weights == "balanced" else "by hand"
+        words["Class weights"] = f"{kind}: {_listed(dataset.classes, config.class_weights)}"
     if config.sampling.balanced:
         words["Balance"] = "every class is drawn equally often"
     if dataset.splits["train"].groups is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnets.errors import MissingExtraError
 from resnets.evaluate.results import ResultsRow
-from resnets.train.config.resolve import Settings
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import about_recipe, phase_rows, recipe_words
 
 if TYPE_CHECKING:
@@ -39,19 +39,19 @@ class Tracker:
 
     Args:
         folder: where they go; `None`: nothing is written, and TensorBoard need not be there.
-        settings: of the run.
+        config: of the run.
         epoch: epochs that are done; what earlier sessions wrote of later ones is hidden.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path | None, settings: Settings, epoch: int = 0) -> None:
+    def __init__(self, folder: Path | None, config: ResolvedConfig, epoch: int = 0) -> None:
         self._writer: SummaryWriter | None = None
         if folder is not None:
             self._writer = _writer()(log_dir=str(folder), purge_step=epoch + 1)
             if not epoch:
-                self._writer.add_text("recipe", recipe_text(settings), 0)
+                self._writer.add_text("recipe", recipe_text(config), 0)
             self._writer.flush()
 
     def epoch(self, row: ResultsRow) -> None:
@@ -71,10 +71,10 @@ class Tracker:
             self._writer.close()
 
 
-def recipe_text(settings: Settings) -> str:
+def recipe_text(config: ResolvedConfig) -> str:
     """The recipe as Markdown."""
-    lines = [about_recipe(settings.config), _table(recipe_words(settings))]
-    if phases := phase_rows(settings.config):
+    lines = [about_recipe(config), _table(recipe_words(config))]
+    if phases := phase_rows(config):
         head = " | ".join(phases[0])
         rule = "|".join("---" for _ in phases[0])
         rows = (" | ".join(f"{value}" for value in row.values()) for row in phases)
