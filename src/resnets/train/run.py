@@ -15,15 +15,15 @@ from resnets.runtime.device import pick_device
 from resnets.runtime.processes import World, joined
 from resnets.train.config.resolve import Settings, settle
 from resnets.train.config.train_config import TrainConfig, read_args, write_args
-from resnets.train.freeze.plan_table import plan_lines, plan_table
+from resnets.train.freeze.plan_table import format_plan_table, plan_table
 from resnets.train.loop.trainer import Trainer, TrainResult
-from resnets.train.run_folder.checkpoint import State
-from resnets.train.run_folder.folder import RunFolder, create_run_folder, open_run_folder, working_in
-from resnets.train.run_folder.keeper import newest
-from resnets.train.run_folder.launch import launch, leave_launches, run_of
-from resnets.train.run_folder.manifest import check_data, open_data, recall, remember
-from resnets.train.run_folder.tracker import require_tensorboard
-from resnets.train.verify import Verdict, check_replay, two_states
+from resnets.train.run_folder.checkpoint import Checkpoint
+from resnets.train.run_folder.checkpointer import latest_checkpoint
+from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
+from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
+from resnets.train.run_folder.tensorboard import require_tensorboard
+from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
+from resnets.train.verify import Verdict, check_replay, last_two_checkpoints
 from resnets.weights.folder.bundle import read_folder
 from resnets.weights.folder.storage import standing
 from resnets.weights.resolve import load_bundle
@@ -41,9 +41,9 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
     """
     with joined(config.device) as world, ExitStack() as lock:
         console = _console(console, world)
-        launches = world.gather(launch(config))
-        if (begun := world.from_first(lambda: run_of(Path(config.output), launches))) is not None:
-            world.from_first(lambda: lock.enter_context(working_in(begun)))
+        launches = world.gather(launch_id(config))
+        if (begun := world.from_first(lambda: find_launched_run(Path(config.output), launches))) is not None:
+            world.from_first(lambda: lock.enter_context(lock_run_folder(begun)))
             return _trainer(begun, console, world).go()  # if all its epochs are done, the report was not
         dataset = open_data(config)
         # Everything that may be wrong with options or images is found before anything is written.
@@ -53,8 +53,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
             require_tensorboard()
         problems = check_data(dataset, settings, console, world)
         run = world.from_first(lambda: _new_folder(settings.config, dataset, launches))
-        world.from_first(lambda: lock.enter_context(working_in(run)))
-        world.from_first(lambda: remember(run, dataset, problems))
+        world.from_first(lambda: lock.enter_context(lock_run_folder(run)))
+        world.from_first(lambda: write_manifest(run, dataset, problems))
         return Trainer(run, settings, dataset.without(problems), console, world=world).go()
 
 
@@ -66,7 +66,7 @@ def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
     """
     with joined(_device(folder)) as world, ExitStack() as lock:
         run = world.from_first(lambda: open_run_folder(folder))
-        world.from_first(lambda: lock.enter_context(working_in(run)))
+        world.from_first(lambda: lock.enter_context(lock_run_folder(run)))
         trainer = _trainer(run, _console(console, world), world)
         trainer.check_unfinished()
         return trainer.go()
@@ -95,7 +95,7 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     return TrainPlan(
         args=asdict(settings.config),
         rows=[asdict(row) for row in plan_table(model, phases, peak, parameters=True)],
-        lines=plan_lines(plan_table(model, phases, peak)),
+        lines=format_plan_table(plan_table(model, phases, peak)),
     )
 
 
@@ -107,7 +107,7 @@ def verify(folder: Path, *, steps: int = 100, console: Console | None = None) ->
     """
     with joined(_device(folder)) as world:
         run = world.from_first(lambda: open_run_folder(folder))
-        before, last = world.from_first(lambda: two_states(run.state))
+        before, last = world.from_first(lambda: last_two_checkpoints(run.checkpoints))
         trainer = _trainer(run, _console(console, world), world, before)
         try:
             return check_replay(trainer, last, steps)
@@ -121,15 +121,15 @@ def _device(folder: Path) -> str:
     return read_args(args).device if args.is_file() else "auto"
 
 
-def _trainer(run: RunFolder, console: Console, world: World, state: State | None = None) -> Trainer:
+def _trainer(run: RunFolder, console: Console, world: World, state: Checkpoint | None = None) -> Trainer:
     """The run in a folder, standing at `state`, by default the last that is whole."""
-    state = state or world.from_first(lambda: newest(run, console))
+    state = state or world.from_first(lambda: latest_checkpoint(run, console))
     config = world.from_first(lambda: read_args(run.args))
     dataset = open_data(config)
     last = world.from_first(lambda: read_folder(run.last) if standing(run.last).is_dir() else None)
     # Without a model, it was stopped in its first epoch.
     settings = settle(config, dataset, last) if last is not None else _settle(config, dataset)
-    problems = world.from_first(lambda: recall(run, dataset))
+    problems = world.from_first(lambda: read_left_out(run, dataset))
     if problems is None:  # of an earlier version
         problems = check_data(dataset, settings, console, world)
     return Trainer(run, settings, dataset.without(problems), console, world=world, state=state)
@@ -151,5 +151,5 @@ def _new_folder(config: TrainConfig, dataset: Dataset, launches: list[str | None
     if weights is not None and Path(weights).exists():
         weights = str(Path(weights).resolve())
     write_args(run.args, replace(config, data=place, pretrained=weights))
-    leave_launches(run, launches)
+    write_launch_ids(run, launches)
     return run

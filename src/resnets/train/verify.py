@@ -10,9 +10,9 @@ import torch
 from resnets.errors import TrainingError
 from resnets.runtime.console import counted
 from resnets.train.loop.trainer import Trainer
-from resnets.train.run_folder.checkpoint import State, read_state, states
+from resnets.train.run_folder.checkpoint import Checkpoint, checkpoints, read_checkpoint
 
-__all__ = ["Verdict", "check_replay", "two_states"]
+__all__ = ["Verdict", "check_replay", "last_two_checkpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +30,21 @@ class Verdict:
     what: str
 
 
-def two_states(folder: Path) -> tuple[State, State]:
+def last_two_checkpoints(folder: Path) -> tuple[Checkpoint, Checkpoint]:
     """The last two states of a run.
 
     Raises:
         TrainingError: there is only one.
     """
-    found = states(folder)
+    found = checkpoints(folder)
     if len(found) < 2:
         raise TrainingError(
             f"a replay needs two states of a run; {folder} has {len(found)}; train on, or with --set keep=2"
         )
-    return read_state(found[-2]), read_state(found[-1])
+    return read_checkpoint(found[-2]), read_checkpoint(found[-1])
 
 
-def check_replay(trainer: Trainer, last: State, steps: int) -> Verdict:
+def check_replay(trainer: Trainer, last: Checkpoint, steps: int) -> Verdict:
     """Replay up to `steps` steps and compare every loss with the recorded one, and at the end the state.
 
     Args:

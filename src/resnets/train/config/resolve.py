@@ -21,7 +21,7 @@ from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ShapeError
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import check_phases, phases_of
+from resnets.train.freeze.phases import check_phases, make_phases
 from resnets.weights.folder.bundle import Bundle
 
 __all__ = ["Settings", "settle"]
@@ -105,7 +105,7 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
     )
     stops = places(plan(network))
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
-    phases = config.phases or phases_of(config.freeze.at_peak(optim.lr), config.epochs, stops)
+    phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stops)
     config = replace(
         config,
         model=model,

@@ -13,22 +13,22 @@ from resnets.data.batches import Batch, Batches
 from resnets.data.dataset import Dataset
 from resnets.data.loader import make_batches
 from resnets.data.sampler import Sampling
-from resnets.nn.batch_norm import measure_statistics
+from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
-from resnets.nn.split import Tail
+from resnets.nn.split import SuffixModule
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_amp, pick_device, pick_layout
 from resnets.runtime.processes import World
 from resnets.train.config.resolve import Settings
-from resnets.train.freeze.frozen import Frozen
+from resnets.train.freeze.frozen_part import FrozenPart
 from resnets.train.freeze.phases import phase_at
 from resnets.train.loop.epoch import EpochResult, Meter, NotFiniteError, run_epoch
 from resnets.train.loop.phase import Stage, enter, keep_answers, keep_measured
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.averages import Average
-from resnets.train.optim.losses import Loss, class_weights
-from resnets.train.run_folder.checkpoint import state_tensors
-from resnets.train.run_folder.record import memory_mib, size_at
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss, class_weights
+from resnets.train.run_folder.checkpoint import checkpoint_tensors
+from resnets.train.run_folder.log import peak_memory_mib, train_image_size
 from resnets.weights.create import create_model
 
 __all__ = ["Engine"]
@@ -73,7 +73,7 @@ class Engine:
         self.amp = pick_amp(config.amp, self.device)
         self.batches = self._batches(config.sampling, config.update_size)
         self.model = self._model(config.pretrained if fresh else None)
-        self.average = Average(self.model, config.average)
+        self.average = WeightAverage(self.model, config.average)
         self.meter = Meter(self.device)
         weights = class_weights(config.loss, self.images.labels, len(dataset.classes))
         self.stage = self._stage(epoch, None)
@@ -81,7 +81,7 @@ class Engine:
             self.model,
             self.stage.optimizer,
             self.stage.schedule,
-            Loss(config.loss, weights).to(self.device),
+            ClassificationLoss(config.loss, weights).to(self.device),
             clip_grad=config.optim.clip_grad,
             parts=config.optim.accumulate,
             average=self.average,
@@ -126,10 +126,10 @@ class Engine:
         if self.config.compile != "off":
             network.compile(mode=None if self.config.compile == "default" else self.config.compile)
         self.train_step.network = self.stage.suffix or network
-        self.average.hold(self.frozen.tensors())
+        self.average.skip_frozen(self.frozen.tensors())
 
     @property
-    def frozen(self) -> Frozen:
+    def frozen(self) -> FrozenPart:
         """What does not move in this phase."""
         return self.stage.frozen
 
@@ -177,12 +177,12 @@ class Engine:
         are kept of these images.
         """
         stage = self.stage
-        own = model is self.model and self.average.rests
+        own = model is self.model and self.average.frozen_is_current
         if own and stage.suffix is not None and self.config.compile == "off":  # compiled, it computes otherwise
             if said := keep_measured(stage, batches):
                 self.console.say(said)
             if (kept := stage.measured) is not None:
-                return Tail(stage.suffix), kept.epoch(0)
+                return SuffixModule(stage.suffix), kept.epoch(0)
         return model, batches.epoch(0)
 
     def run(
@@ -191,7 +191,7 @@ class Engine:
         """An epoch from batch `start` on; see `run_epoch`."""
         self.train_step.mixing = self.config.mix if self.config.mix.active(epoch) else None
         self.frozen.train_mode()
-        self.frozen.remember()
+        self.frozen.record_fingerprint()
         return run_epoch(
             self.train_step,
             self.stage.batches,
@@ -200,12 +200,12 @@ class Engine:
             stop=stop,
             meter=self.meter,
             start=start,
-            size=size_at(self.config, self.settings.preprocessing.size, epoch),
+            size=train_image_size(self.config, self.settings.preprocessing.size, epoch),
             pause=pause,
         )
 
     def _advance(self, count: int, loss: float) -> None:
-        self.console.advance(count, f"loss {loss:.3f}, {memory_mib(self.device):,} MiB")
+        self.console.advance(count, f"loss {loss:.3f}, {peak_memory_mib(self.device):,} MiB")
 
     def close(self, epoch: int) -> None:
         """What an epoch does to the state once its last step is made."""
@@ -219,8 +219,8 @@ class Engine:
         """Within it the network has the weights that are measured and kept: averaged ones, where asked for."""
         with self.average.applied():
             if self.config.average.swa_epochs and self.average.count:
-                size = size_at(self.config, self.settings.preprocessing.size, epoch)
-                measure_statistics(
+                size = train_image_size(self.config, self.settings.preprocessing.size, epoch)
+                update_bn(
                     self.model,
                     (batch.x for batch in self.batches.epoch(epoch, size=size)),
                     parts=self.train_step.parts,
@@ -252,4 +252,4 @@ class Engine:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that moves in training, as it is now and as a state holds it."""
-        return state_tensors(self.model, self.train_step.optimizer, self.average)
+        return checkpoint_tensors(self.model, self.train_step.optimizer, self.average)

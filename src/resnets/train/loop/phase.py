@@ -16,17 +16,17 @@ from resnets.nn.split import Prefix, Suffix, split_at
 from resnets.runtime.console import counted
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import (
-    CachedBatches,
+    CachedFeatureBatches,
     CacheLimits,
-    NoRoomError,
-    PrefixCache,
+    CacheSpaceError,
+    FeatureCache,
+    cache_in_order,
     fill_cache,
-    keep_in_order,
 )
-from resnets.train.freeze.frozen import Frozen, apply_phase, lr_scales
-from resnets.train.freeze.phases import NONE, Phase, PhaseAt
+from resnets.train.freeze.frozen_part import FrozenPart, apply_phase, lr_scales
+from resnets.train.freeze.phases import NONE, CurrentPhase, Phase
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 __all__ = ["Stage", "enter", "keep_answers", "keep_measured"]
 
@@ -48,8 +48,8 @@ class Stage:
         measured: what it answers to the validation images, once they came; room: what that may take.
     """
 
-    at: PhaseAt
-    frozen: Frozen
+    at: CurrentPhase
+    frozen: FrozenPart
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int], float]
     batches: Batches
@@ -60,7 +60,7 @@ class Stage:
 
 
 def enter(
-    config: TrainConfig, at: PhaseAt, model: Network, batches: Batches, before: torch.optim.Optimizer | None
+    config: TrainConfig, at: CurrentPhase, model: Network, batches: Batches, before: torch.optim.Optimizer | None
 ) -> Stage:
     """Freeze and unfreeze as the phase says; the optimiser keeps what it remembers from the phase before."""
     frozen = apply_phase(model, at.phase)
@@ -72,17 +72,17 @@ def enter(
     )
 
 
-def _schedule(config: TrainConfig, at: PhaseAt, per_epoch: int) -> Callable[[int], float]:
+def _schedule(config: TrainConfig, at: CurrentPhase, per_epoch: int) -> Callable[[int], float]:
     options, phase = config.schedule, at.phase
     first, total = at.first * per_epoch, phase.epochs * per_epoch
     warmup = options.warmup_epochs if phase.warmup_epochs is None else phase.warmup_epochs
-    inner = Schedule(
+    inner = WarmupSchedule(
         kind=options.sched,
         peak=phase.lr or config.optim.lr,
         warmup_steps=min(round(warmup * per_epoch), total // 2),
         total_steps=total,
-        least=options.min_lr,
-        drops=tuple(round((milestone - at.first) * per_epoch) for milestone in options.milestones),
+        min_lr=options.min_lr,
+        milestones=tuple(round((milestone - at.first) * per_epoch) for milestone in options.milestones),
         gamma=options.gamma,
     )
     return lambda step: inner(step - first)
@@ -122,13 +122,13 @@ def keep_answers(
         return _whole(phase, reason)
     views = min(options.views, phase.epochs - 1)
     prefix, suffix = split_at(stage.frozen.model, phase.freeze)
-    row, dtype = prefix.shape(size), amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
+    row, dtype = prefix.output_shape(size), amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
     device = next(stage.frozen.model.parameters()).device
     limits = CacheLimits(
         memory_bytes=int(options.cache_memory_gb * GB), file_bytes=int(options.cache_disk_gb * GB), folder=folder
     )
     try:
-        cache = PrefixCache.create(
+        cache = FeatureCache.create(
             views,
             len(images),
             row,
@@ -137,10 +137,10 @@ def keep_answers(
             channels_last=layout == torch.channels_last,
             device=device,
         )
-    except NoRoomError as error:
+    except CacheSpaceError as error:
         return _whole(phase, str(error))
     if cache is None:
-        needed = PrefixCache.bytes_for(views, len(images), row, dtype) / 2**20
+        needed = FeatureCache.bytes_for(views, len(images), row, dtype) / 2**20
         return _whole(phase, f"they take {needed:,.0f} MiB; see cache_memory_gb, cache_disk_gb, views and cache_16bit")
     start(views * len(images))
     filled = fill_cache(
@@ -150,7 +150,7 @@ def keep_answers(
         cache.close()
         return None
     orders = Epochs(images.labels, config.update_size, config.seed, sampling=config.sampling)
-    stage.batches = CachedBatches(
+    stage.batches = CachedFeatureBatches(
         cache, images.labels, orders, first=stage.at.first, device=device, dtype=amp or torch.float32
     )
     stage.prefix, stage.suffix, stage.room = prefix, suffix, limits.beside(cache)
@@ -172,9 +172,9 @@ def keep_measured(stage: Stage, batches: Batches) -> str | None:
     if stage.measured is not None or stage.prefix is None or stage.room is None:
         return None
     try:
-        stage.measured = keep_in_order(stage.prefix, batches, stage.room)
+        stage.measured = cache_in_order(stage.prefix, batches, stage.room)
         reason = "cache_memory_gb and cache_disk_gb have no room for it"
-    except NoRoomError as error:
+    except CacheSpaceError as error:
         reason = str(error)
     stage.room = None
     if stage.measured is not None:

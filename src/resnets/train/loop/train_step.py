@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from resnets.data.augment.mixup import MixConfig, mix, soft_targets
 from resnets.errors import TrainingError
-from resnets.nn.batch_norm import in_parts
+from resnets.nn.batch_norm import split_batch
 from resnets.runtime.processes import World
-from resnets.train.optim.averages import Average
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import set_lr
 
 __all__ = ["TrainStep", "is_out_of_memory"]
@@ -51,13 +51,13 @@ class TrainStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[int], float],
-        loss: Loss,
+        loss: ClassificationLoss,
         *,
         network: Callable[[Tensor], Tensor] | None = None,
         mixing: MixConfig | None = None,
         clip_grad: float | None = None,
         parts: int = 1,
-        average: Average | None = None,
+        average: WeightAverage | None = None,
         amp: torch.dtype | None = None,
         layout: torch.memory_format = torch.channels_last,
         seed: int = 0,
@@ -121,14 +121,14 @@ class TrainStep:
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
         losses, hits = [], []
-        pieces, whole = list(self._pieces(x, labels)), self.loss.mass(labels)
+        pieces, whole = list(self._pieces(x, labels)), self.loss.normalizer(labels)
         if isinstance(whole, Tensor) and self.world.size > 1:  # as many images weigh more here than there
             here = whole * bool(share)
             everywhere = here.clone()
             self.world.sum(everywhere)
             share = here * self.world.size / everywhere
         for number, (inputs, targets) in enumerate(pieces, start=1):
-            weight = self.loss.mass(targets) / whole
+            weight = self.loss.normalizer(targets) / whole
             with self.world.alone(self.network) if number < len(pieces) else nullcontext():
                 with self._autocast():
                     logits = self.network(inputs)  # (N, K)
@@ -140,7 +140,7 @@ class TrainStep:
         return (losses[0], hits[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.stack(hits).sum())
 
     def _pieces(self, x: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(in_parts(x, self.parts), in_parts(labels, self.parts), strict=True)
+        return zip(split_batch(x, self.parts), split_batch(labels, self.parts), strict=True)
 
     def _halve(self, count: int) -> None:
         if self.parts >= count // 2:

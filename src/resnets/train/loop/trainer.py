@@ -27,12 +27,13 @@ from resnets.train.freeze.phases import phase_at
 from resnets.train.loop.engine import Engine
 from resnets.train.loop.epoch import EpochResult, NotFiniteError
 from resnets.train.loop.interrupts import Interrupts
-from resnets.train.run_folder.checkpoint import RunProgress, State
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.keeper import Keeper
-from resnets.train.run_folder.record import announce, describe_event, epoch_line, make_bundle, make_row
-from resnets.train.run_folder.report import write_summary
-from resnets.train.run_folder.tracker import Tracker
+from resnets.train.run_folder.bundle import make_bundle
+from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
+from resnets.train.run_folder.checkpointer import Checkpointer
+from resnets.train.run_folder.log import epoch_line, log_event, results_row, start_lines
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.report import write_run_report
+from resnets.train.run_folder.tensorboard import TensorBoardLogger
 from resnets.weights.folder.bundle import Bundle, read_folder
 from resnets.weights.folder.storage import standing
 
@@ -87,19 +88,19 @@ class Trainer:
         console: Console,
         *,
         world: World | None = None,
-        state: State | None = None,
+        state: Checkpoint | None = None,
     ) -> None:
         self.run, self.settings, self.dataset, self.console = run, settings, dataset, console
         self.world, self.config = world or World(), settings.config
         self.interrupts = Interrupts()
-        self.keeper = Keeper(run, self.config.save, console)
+        self.checkpointer = Checkpointer(run, self.config.save, console)
         self.progress = state.progress if state else RunProgress()
         self.engine = Engine(
             settings,
             dataset,
             self.world,
             console,
-            run.state,
+            run.checkpoints,
             epoch=self.progress.epoch,
             fresh=state is None,
             say=self._event,
@@ -117,7 +118,7 @@ class Trainer:
                 shard=self.world.shard,
             )
         if state is not None:
-            self.keeper.restore(state, self.engine)
+            self.checkpointer.restore(state, self.engine)
         self._began = time.perf_counter() - self.progress.seconds
 
     def check_unfinished(self) -> None:
@@ -148,9 +149,9 @@ class Trainer:
     def go(self) -> TrainResult:
         """The epochs that are left, then the report."""
         engine = self.engine
-        for line in announce(self.settings, self.dataset, self.progress, self.run.path, engine.device, engine.amp):
+        for line in start_lines(self.settings, self.dataset, self.progress, self.run.path, engine.device, engine.amp):
             self.console.say(line)
-        self.tracker = Tracker(None, self.settings, self.progress.epoch)
+        self.tracker = TensorBoardLogger(None, self.settings, self.progress.epoch)
         self.world.from_first(self._open_records)
         with self.interrupts:
             try:
@@ -178,7 +179,7 @@ class Trainer:
         keep_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # of a run that was stopped; its presence says that all is done
         if self.config.tensorboard:
-            self.tracker = Tracker(self.run.tensorboard, self.settings, self.progress.epoch)
+            self.tracker = TensorBoardLogger(self.run.tensorboard, self.settings, self.progress.epoch)
 
     def _leave_a_model(self) -> None:
         """Of a run that was stopped in its first epoch."""
@@ -205,7 +206,7 @@ class Trainer:
         return self.interrupts.caught is not None
 
     def _save(self, *, needed: bool = True) -> None:
-        self.progress = self.keeper.save(self.progress, self.engine, needed=needed)
+        self.progress = self.checkpointer.save(self.progress, self.engine, needed=needed)
         self.world.forget()  # that it was late
 
     def _epoch(self) -> None:
@@ -246,8 +247,8 @@ class Trainer:
 
         def pause(done: int) -> None:
             nonlocal leaving
-            leaving, late = self.world.soon(self._stopped(), self.keeper.late())
-            if leaving or late or self.keeper.due(engine.train_step.step):
+            leaving, late = self.world.soon(self._stopped(), self.checkpointer.overdue())
+            if leaving or late or self.checkpointer.due(engine.train_step.step):
                 engine.require_finite(epoch, done)
                 self.progress = replace(self.progress, batch=done, seconds=self._seconds())
                 self._save(needed=leaving)
@@ -273,15 +274,15 @@ class Trainer:
         self.console.stop()
         names = [self.dataset.splits["train"].name(int(place)) for place in error.indices[:8]]
         text = f"{error}; first images of the batch: {', '.join(names)}"
-        self.world.from_first(lambda: describe_event(self.run.events, text))
+        self.world.from_first(lambda: log_event(self.run.events, text))
         times = self.progress.rollbacks + 1
-        state = self.world.from_first(self.keeper.newest)
+        state = self.world.from_first(self.checkpointer.latest)
         if times > self.config.save.rollbacks or state is None:
             raise TrainingError(f"{error}; {self._what_stays()}") from error
         self.progress = replace(state.progress, rollbacks=times)
         engine = self.engine
         engine.enter(self.progress.epoch)
-        self.keeper.restore(state, engine)
+        self.checkpointer.restore(state, engine)
         engine.keep_answers()  # of the weights that are good
         engine.train_step.lr_scale = 0.5**times
         # On the disk at once, so that a run killed now goes on at the lower rate; with the losses before it, to verify.
@@ -295,7 +296,7 @@ class Trainer:
     def _event(self, text: str) -> None:
         """Say what happened, and leave it in the run folder."""
         self.console.say(text)
-        self.world.from_first(lambda: describe_event(self.run.events, text))
+        self.world.from_first(lambda: log_event(self.run.events, text))
 
     def _keep_models(
         self, trained: EpochResult, evaluation: Evaluation | None, seconds: float
@@ -311,7 +312,7 @@ class Trainer:
                 best_top1=evaluation.top1 if evaluation else -1.0,
                 best_loss=evaluation.loss if evaluation else float("inf"),
             )
-        row = make_row(epoch, trained, evaluation, seconds, self.engine.device)
+        row = results_row(epoch, trained, evaluation, seconds, self.engine.device)
 
         def write() -> None:
             bundle = self._bundle(evaluation)
@@ -319,7 +320,7 @@ class Trainer:
                 bundle.save(self.run.best)
             bundle.save(self.run.last)
             add_result(self.run.results, row)
-            self.tracker.epoch(row)
+            self.tracker.log_epoch(row)
 
         self.world.from_first(write)
         return row, best
@@ -345,7 +346,7 @@ class Trainer:
         evaluation = self._validate(best.model.to(self.engine.device)) if self.progress.epoch else None
         results = self.world.from_first(lambda: read_results(self.run.results))
         self.world.from_first(
-            lambda: write_summary(self.run, self.settings, self.dataset, evaluation, results, self.progress)
+            lambda: write_run_report(self.run, self.settings, self.dataset, evaluation, results, self.progress)
         )
         return TrainResult(
             folder=self.run.path,

@@ -26,14 +26,14 @@ from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, 
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.optim.losses import class_weights
 from resnets.train.run_folder.checkpoint import RunProgress
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["write_summary"]
+__all__ = ["write_run_report"]
 
 LISTED = 12  # classes whose weights are written out
 
 
-def write_summary(
+def write_run_report(
     run: RunFolder,
     settings: Settings,
     dataset: Dataset,

@@ -11,13 +11,20 @@ from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.train.config.options import SaveConfig
 from resnets.train.loop.engine import Engine
-from resnets.train.run_folder.checkpoint import RunProgress, State, load_state, read_state, save_state, states
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.checkpoint import (
+    Checkpoint,
+    RunProgress,
+    checkpoints,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["Keeper", "newest"]
+__all__ = ["Checkpointer", "latest_checkpoint"]
 
 
-class Keeper:
+class Checkpointer:
     """Writes and reads the states of a run.
 
     Args:
@@ -35,7 +42,7 @@ class Keeper:
         often = self.config.every_steps
         return bool(often and step % often == 0)
 
-    def late(self) -> bool:
+    def overdue(self) -> bool:
         """Whether the last state was written too long ago, by the clock of this process."""
         return time.monotonic() - self._last > 60 * self.config.every_minutes
 
@@ -69,8 +76,8 @@ class Keeper:
 
         def write() -> bool:
             try:
-                save_state(
-                    self.run.state,
+                save_checkpoint(
+                    self.run.checkpoints,
                     progress,
                     train_step.model,
                     train_step.optimizer,
@@ -90,14 +97,14 @@ class Keeper:
         self._last = time.monotonic()
         return progress
 
-    def newest(self) -> State | None:
+    def latest(self) -> Checkpoint | None:
         """The last state that is whole, see `newest`."""
-        return newest(self.run, self.console)
+        return latest_checkpoint(self.run, self.console)
 
-    def restore(self, state: State, engine: Engine) -> None:
+    def restore(self, state: Checkpoint, engine: Engine) -> None:
         """Put a state back; the engine must be in the state's phase."""
         train_step, average, meter = engine.train_step, engine.average, engine.meter
-        load_state(state, self.run.state, train_step.model, train_step.optimizer, average)
+        load_checkpoint(state, self.run.checkpoints, train_step.model, train_step.optimizer, average)
         progress, world = state.progress, train_step.world
         train_step.step, train_step.parts, train_step.lr_scale = progress.step, progress.parts, progress.lr_scale
         if train_step.scaler.is_enabled():
@@ -111,16 +118,16 @@ class Keeper:
         meter.trace.clear()
 
 
-def newest(run: RunFolder, console: Console) -> State | None:
+def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
     """The last state of a run that is whole; `None` if the run has none.
 
     Raises:
         TrainingError: there are states, and none is whole.
     """
-    found = states(run.state)
+    found = checkpoints(run.checkpoints)
     for number, path in enumerate(reversed(found), start=1):
         try:
-            return read_state(path)
+            return read_checkpoint(path)
         except TrainingError as error:
             if number == len(found):
                 raise
