@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from resnets.train.loop.engine import Engine
 
 from _pairs import compare, machine
 from resnets.data.dataset import Dataset
@@ -30,7 +31,6 @@ from resnets.runtime.processes import Processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.loop.engine import Engine
 from resnets.train.run_folder.manifest import open_data
 
 TARGET = 0.5

@@ -34,9 +34,9 @@ from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 PROCESSES = 2
 TARGET = 0.93
@@ -64,8 +64,8 @@ def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) 
     train_step = TrainStep(
         model,
         build_optimizer(model, OptimConfig()),
-        Schedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
-        Loss(LossConfig(label_smoothing=0.1)),
+        WarmupSchedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
+        ClassificationLoss(LossConfig(label_smoothing=0.1)),
         network=processes.wrap_model(model),
         amp=amp,
         layout=layout,
@@ -80,9 +80,7 @@ def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) 
             train_step,
             batches,
             number,
-            on_step=lambda count, loss: None,
-            stop=lambda: False,
-            pause=lambda done: processes.any_nonblocking(False, False) and None,  # as a session asks: to stop, to write a state
+            after_step=lambda done: processes.any_nonblocking(False, False)[0],  # stop? checkpoint? as in a run
         )
         return batch * steps
 

@@ -27,8 +27,8 @@ from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.manifest import changed, open_data
+from resnets.train.run_folder.manifest import data_difference, open_data
+from resnets.train.run_folder.paths import RunFolder
 from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle as StoredBundle
@@ -194,7 +194,7 @@ def _evaluate(
     if run is not None and own is not None and (data is None or _same(data, own.data)):
         dataset = open_data(own)
         skip_bad = skip_bad or own.skip_bad
-        if (difference := changed(run, dataset)) is not None:
+        if (difference := data_difference(run, dataset)) is not None:
             console.say(f"note: {difference}; some of these images may have been trained on")
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)

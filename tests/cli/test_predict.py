@@ -111,7 +111,7 @@ def test_odd_images_are_answered(command: Command, trained: Path, shared_data: P
         (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),
         (["{image}", "--model", "{run}", "--device", "tpu"], 1, "device must be one that is here"),
         (["{run}/plots/none.png", "--model", "{run}"], 1, "images must exist"),
-        (["{run}/state", "--model", "{run}"], 1, "at least one image is needed"),
+        (["{run}/checkpoints", "--model", "{run}"], 1, "at least one image is needed"),
         (["{image}", "--model", "{run}/plots"], 1, "is a folder without a model"),
     ],
 )

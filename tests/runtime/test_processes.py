@@ -22,9 +22,9 @@ from resnets.evaluate.results import read_results
 from resnets.runtime.processes import World, joined, speaks
 from resnets.runtime.shard import Shard
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.launch import launch, leave_launches, run_of
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from tests.images import write_images
 from tests.train.together import RUNS, run_one, weights
 
@@ -215,7 +215,7 @@ def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, vict
     assert whole.returncode == 0, err
     killed = torchrun(place, *words, "--output", f"killed {victim}", "--name", "run", restarts=3)
     run = place / f"killed {victim}" / "run"
-    wait_for(lambda: len(states(run / "state")) > 8, killed)
+    wait_for(lambda: len(checkpoints(run / "checkpoints")) > 8, killed)
     os.kill(children(killed.pid)[victim], signal.SIGKILL)
     out, err = killed.communicate(timeout=240)
     assert killed.returncode == 0, err
@@ -224,8 +224,8 @@ def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, vict
     assert [entry.name for entry in run.parent.iterdir()] == ["run"]
     assert out.count("run folder") == 1
     assert [row["epoch"] for row in read_results(run / "results.csv")] == list(range(1, 13))
-    expected = read_state(states(place / f"kept {victim}" / "run" / "state")[-1])
-    last = read_state(states(run / "state")[-1])
+    expected = read_checkpoint(checkpoints(place / f"kept {victim}" / "run" / "checkpoints")[-1])
+    last = read_checkpoint(checkpoints(run / "checkpoints")[-1])
     assert last.progress.step == expected.progress.step == 12 * 5
     for key, tensor in expected.tensors.items():
         if key != "trace":
@@ -256,7 +256,7 @@ def test_a_stopped_torchrun_leaves_a_state_and_nobody(place: Path, number: signa
     assert f"--resume {output}/run" in out
     assert out.count("--resume") == 1
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-    before = read_state(states(run / "state")[-1]).progress
+    before = read_checkpoint(checkpoints(run / "checkpoints")[-1]).progress
     assert before.step >= 5  # the signal may come right after the first epoch
     args = (run / "args.yaml").read_text(encoding="utf-8")
     assert "epochs: 400" in args
@@ -339,24 +339,24 @@ def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_found_by_the_torchrun_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[launch.__module__], "_own", set())
+    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
     config = TrainConfig(data="digits")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert launch(config) is None
-    assert run_of(tmp_path, [None]) is None
+    assert launch_id(config) is None
+    assert find_launched_run(tmp_path, [None]) is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
-    line = launch(config)
-    assert line == launch(TrainConfig(data="digits"))
-    assert line != launch(TrainConfig(data="digits", seed=1))
-    assert run_of(tmp_path / "none", [line]) is None
+    line = launch_id(config)
+    assert line == launch_id(TrainConfig(data="digits"))
+    assert line != launch_id(TrainConfig(data="digits", seed=1))
+    assert find_launched_run(tmp_path / "none", [line]) is None
     run = RunFolder(tmp_path / "run")
-    run.state.mkdir(parents=True)
-    leave_launches(run, [None])
-    assert not run.launch.exists()
-    leave_launches(run, [line, "another machine's"])
-    assert run_of(tmp_path, [line]) is None  # its own, which a second call of `train` does not mean
-    monkeypatch.setattr(sys.modules[launch.__module__], "_own", set())
-    found = run_of(tmp_path, ["nobody's", "another machine's"])
+    run.checkpoints.mkdir(parents=True)
+    write_launch_ids(run, [None])
+    assert not run.launch_ids.exists()
+    write_launch_ids(run, [line, "another machine's"])
+    assert find_launched_run(tmp_path, [line]) is None  # its own, which a second call of `train` does not mean
+    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
+    found = find_launched_run(tmp_path, ["nobody's", "another machine's"])
     assert found is not None
     assert found.path == run.path
-    assert run_of(tmp_path, [line]) is None
+    assert find_launched_run(tmp_path, [line]) is None

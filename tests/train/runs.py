@@ -21,7 +21,7 @@ from resnets.runtime.console import Console
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.loop.trainer import Trainer, TrainResult
 from resnets.train.run import train
-from resnets.train.run_folder.checkpoint import read_state, states
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.bundle import read_folder
 
 __all__ = ["QUIET", "TINY", "kill_at_write", "killed_after", "outcome", "same_outcome", "start"]
@@ -43,7 +43,7 @@ def start(data: Path | str, output: Path, **options: Any) -> TrainResult:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything that a run came to, but for times: tensors by name, results, progress."""
-    state = read_state(states(folder / "state")[-1])
+    state = read_checkpoint(checkpoints(folder / "checkpoints")[-1])
     found: dict[str, Any] = dict(state.tensors)
     for name in ("best", "last"):
         tensors = read_folder(folder / name).model.state_dict()

@@ -45,7 +45,7 @@ def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> Non
     folder = result.folder
     assert folder == tmp_path / "runs" / "colours-resnet20_cifar"
     assert {entry.name for entry in folder.iterdir()} == {
-        "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html", "manifest.json",
+        "args.yaml", "results.csv", "best", "last", "checkpoints", "plots", "report.html", "manifest.json",
     }  # fmt: skip
     assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "rates.png", "confusion.png"}
     assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]

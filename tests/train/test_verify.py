@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from resnets import api
 from resnets.errors import TrainingError
 from resnets.train.loop import engine
-from resnets.train.run_folder.checkpoint import states
+from resnets.train.run_folder.checkpoint import checkpoints
 from tests.conftest import Command
 from tests.train.run_folder.test_resume import RUNS, _no_report, stop_at
 from tests.train.runs import start
@@ -53,7 +53,7 @@ def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
     """What is measured at the end of an epoch leaves no trace in what trains."""
     options = RUNS["mean of the last epochs"] | {"every_steps": None, "epochs": 4}
     folder = start(images, tmp_path, **options).folder
-    two = states(folder / "state")
+    two = checkpoints(folder / "checkpoints")
     assert [path.name for path in two] == ["step-000000015.safetensors", "step-000000020.safetensors"]
     assert api.verify(folder, quiet=True).same
 
@@ -76,7 +76,7 @@ def test_fewer_steps_compare_losses_alone(images: Path, tmp_path: Path) -> None:
 )
 def test_a_changed_bit_is_found(images: Path, tmp_path: Path, key: str, part: str, command: Command) -> None:
     folder = start(images, tmp_path, ema=0.9, every_steps=None).folder
-    older, _ = states(folder / "state")
+    older, _ = checkpoints(folder / "checkpoints")
 
     def flip(tensor: torch.Tensor) -> torch.Tensor:
         tensor.view(-1).view(torch.int32)[0] ^= 1 << 20
@@ -112,7 +112,7 @@ def test_a_stopped_run_can_be_verified(images: Path, tmp_path: Path, monkeypatch
 
 def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state it went back to says at which rate it went on."""
-    wrong, loss = 0, engine.Loss.forward
+    wrong, loss = 0, engine.ClassificationLoss.forward
 
     def once(self: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal wrong
@@ -120,7 +120,7 @@ def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monk
         return loss(self, logits, labels) * (float("nan") if wrong == 8 else 1.0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.Loss, "forward", once)
+        patch.setattr(engine.ClassificationLoss, "forward", once)
         folder = stop_at(images, tmp_path, 9, patch)
     verdict = api.verify(folder, quiet=True)
     assert verdict.same, verdict.what

@@ -51,7 +51,7 @@ def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
     settings |= {"data": str(folder.parent / "images"), "output": str(folder), "name": kind, "workers": 0}
     # Plots are not what is tried here, and take long; of small batches, every process validates some.
     with (
-        mock.patch("resnets.train.loop.trainer.write_summary", return_value=None),
+        mock.patch("resnets.train.loop.trainer.write_run_report", return_value=None),
         mock.patch("resnets.train.loop.trainer.VALIDATION_BATCH", 8),
     ):
         return train(TrainConfig.from_options(settings | RUNS[kind] | options), console=Console(quiet=True))
@@ -170,7 +170,7 @@ def command(name: str, folder: Path) -> None:
             sys.exit(code)
 
 
-def launch(name: str, size: int, folder: Path) -> None:
+def launch_id(name: str, size: int, folder: Path) -> None:
     """Start the processes and wait for them."""
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=size, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
@@ -180,4 +180,4 @@ def launch(name: str, size: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    launch(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    launch_id(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

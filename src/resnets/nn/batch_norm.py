@@ -11,12 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.nn.modes import evaluation_mode
 
-__all__ = ["in_parts", "measure_statistics"]
+__all__ = ["split_batch", "update_bn"]
 
 BATCHES = 64
 
 
-def measure_statistics(
+def update_bn(
     model: nn.Module,
     inputs: Iterable[Tensor],
     *,
@@ -49,13 +49,13 @@ def measure_statistics(
         with torch.no_grad():
             for x in islice(inputs, BATCHES):
                 with torch.autocast(x.device.type, amp, enabled=amp is not None):
-                    for piece in in_parts(x.contiguous(memory_format=layout), parts):
+                    for piece in split_batch(x.contiguous(memory_format=layout), parts):
                         model(piece)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
 
-def in_parts(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+def split_batch(x: Tensor, parts: int) -> tuple[Tensor, ...]:
     """A batch in `parts` pieces, but none of one image, which batch norms cannot train on."""
     parts = max(1, min(parts, len(x) // 2))
     return x.tensor_split(parts) if parts > 1 else (x,)

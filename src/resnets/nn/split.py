@@ -24,7 +24,7 @@ from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
 from resnets.nn.modes import evaluation_mode
 
-__all__ = ["Prefix", "Suffix", "Tail", "split_at"]
+__all__ = ["Prefix", "Suffix", "SuffixModule", "split_at"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Prefix:
         return x
 
     @contextmanager
-    def computing(self, amp: torch.dtype | None = None, device: str = "cpu") -> Iterator[None]:
+    def inference(self, amp: torch.dtype | None = None, device: str = "cpu") -> Iterator[None]:
         """Within it, the prefix answers as in evaluation, without gradients; modes are put back at the end.
 
         Args:
@@ -67,11 +67,11 @@ class Prefix:
             with torch.inference_mode(), torch.autocast(device, amp, enabled=amp is not None):
                 yield
 
-    def shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+    def output_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
         """What it answers for one image of (H, W) pixels: (C, H', W') or (D,). Computes a black image."""
         like = next(self.model.parameters())
         image = torch.zeros(1, self.model.config.in_chans, *size, dtype=like.dtype, device=like.device)
-        with self.computing(device=like.device.type):
+        with self.inference(device=like.device.type):
             return tuple(self(image).shape[1:])
 
 
@@ -97,7 +97,7 @@ class Suffix:
                 yield from step.run.parameters()
 
 
-class Tail(nn.Module):
+class SuffixModule(nn.Module):
     """A `Suffix` as a module, for whoever sets modes: they are the whole network's."""
 
     def __init__(self, suffix: Suffix) -> None:

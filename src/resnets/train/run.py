@@ -17,16 +17,16 @@ from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.resolved_config import ResolvedConfig, read_resolved, write_resolved
 from resnets.train.config.train_config import TrainConfig, read_args, write_args
-from resnets.train.freeze.plan_table import plan_lines, plan_table
+from resnets.train.freeze.plan_table import format_plan_table, plan_table
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.trainer import Trainer
-from resnets.train.run_folder.checkpoint import State
-from resnets.train.run_folder.folder import RunFolder, create_run_folder, open_run_folder, working_in
-from resnets.train.run_folder.keeper import newest
-from resnets.train.run_folder.launch import launch, leave_launches, run_of
-from resnets.train.run_folder.manifest import check_data, open_data, recall, remember
-from resnets.train.run_folder.tracker import require_tensorboard
-from resnets.train.verify import ReplayResult, replay_and_compare, two_states
+from resnets.train.run_folder.checkpoint import Checkpoint
+from resnets.train.run_folder.checkpointer import latest_checkpoint
+from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
+from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
+from resnets.train.run_folder.tensorboard import require_tensorboard
+from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
+from resnets.train.verify import ReplayResult, last_two_checkpoints, replay_and_compare
 from resnets.weights.resolve import load_bundle
 
 __all__ = ["TrainPlan", "plan_run", "resume", "train", "verify"]
@@ -42,10 +42,10 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
     """
     with join_processes(config.device) as processes, ExitStack() as lock:
         console = _main_console(console, processes)
-        launches = processes.all_gather(launch(config))
-        restarted = processes.run_on_main(lambda: run_of(Path(config.output), launches))
+        launches = processes.all_gather(launch_id(config))
+        restarted = processes.run_on_main(lambda: find_launched_run(Path(config.output), launches))
         if restarted is not None:
-            processes.run_on_main(lambda: lock.enter_context(working_in(restarted)))
+            processes.run_on_main(lambda: lock.enter_context(lock_run_folder(restarted)))
             return _load_trainer(restarted, console, processes).fit()  # even if only the report is missing
         # Whatever may be wrong with options or images is found before anything is written.
         dataset = open_data(config)
@@ -56,8 +56,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
             require_tensorboard()
         problems = check_data(dataset, resolved, console, processes)
         run = processes.run_on_main(lambda: _create_folder(request, resolved, dataset, launches))
-        processes.run_on_main(lambda: lock.enter_context(working_in(run)))
-        processes.run_on_main(lambda: remember(run, dataset, problems))
+        processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
+        processes.run_on_main(lambda: write_manifest(run, dataset, problems))
         return Trainer(run, resolved, dataset.without(problems), console, processes=processes).fit()
 
 
@@ -69,7 +69,7 @@ def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
     """
     with join_processes(_requested_device(folder)) as processes, ExitStack() as lock:
         run = processes.run_on_main(lambda: open_run_folder(folder))
-        processes.run_on_main(lambda: lock.enter_context(working_in(run)))
+        processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
         trainer = _load_trainer(run, _main_console(console, processes), processes)
         if run.report.exists() and trainer.is_finished():  # a run that was killed at its very end lacks its report
             patience = trainer.config.save.patience
@@ -104,7 +104,7 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     return TrainPlan(
         args=resolved.to_dict(),
         rows=[asdict(row) for row in plan_table(model, resolved.phases, resolved.optim.lr, parameters=True)],
-        lines=plan_lines(plan_table(model, resolved.phases, resolved.optim.lr)),
+        lines=format_plan_table(plan_table(model, resolved.phases, resolved.optim.lr)),
     )
 
 
@@ -116,16 +116,18 @@ def verify(folder: Path, *, steps: int = 100, console: Console | None = None) ->
     """
     with join_processes(_requested_device(folder)) as processes:
         run = processes.run_on_main(lambda: open_run_folder(folder))
-        before, last = processes.run_on_main(lambda: two_states(run.state))
+        before, last = processes.run_on_main(lambda: last_two_checkpoints(run.checkpoints))
         return replay_and_compare(_load_trainer(run, _main_console(console, processes), processes, before), last, steps)
 
 
-def _load_trainer(run: RunFolder, console: Console, processes: Processes, checkpoint: State | None = None) -> Trainer:
+def _load_trainer(
+    run: RunFolder, console: Console, processes: Processes, checkpoint: Checkpoint | None = None
+) -> Trainer:
     """The trainer of an existing run, at `checkpoint`, by default the last one that is whole."""
-    checkpoint = checkpoint or processes.run_on_main(lambda: newest(run, console))
+    checkpoint = checkpoint or processes.run_on_main(lambda: latest_checkpoint(run, console))
     request, config = processes.run_on_main(lambda: (read_args(run.args), read_resolved(run.resolved)))
     dataset = open_data(request)
-    problems = processes.run_on_main(lambda: recall(run, dataset))
+    problems = processes.run_on_main(lambda: read_left_out(run, dataset))
     if problems is None:  # killed before it had written its manifest
         problems = check_data(dataset, config, console, processes)
     return Trainer(run, config, dataset.without(problems), console, processes=processes, checkpoint=checkpoint)
@@ -141,7 +143,7 @@ def _create_folder(
     run = create_run_folder(Path(request.output), request.name, f"{dataset.name}-{resolved.model}")
     write_resolved(run.resolved, resolved)
     write_args(run.args, request)  # last: a folder with args.yaml can be resumed
-    leave_launches(run, launches)
+    write_launch_ids(run, launches)
     return run
 
 

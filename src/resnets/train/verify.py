@@ -10,9 +10,9 @@ import torch
 from resnets.errors import TrainingError
 from resnets.runtime.console import counted
 from resnets.train.loop.trainer import Trainer
-from resnets.train.run_folder.checkpoint import State, read_state, state_tensors, states
+from resnets.train.run_folder.checkpoint import Checkpoint, checkpoint_tensors, checkpoints, read_checkpoint
 
-__all__ = ["ReplayResult", "replay_and_compare", "two_states"]
+__all__ = ["ReplayResult", "replay_and_compare", "last_two_checkpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +30,21 @@ class ReplayResult:
     message: str
 
 
-def two_states(folder: Path) -> tuple[State, State]:
+def last_two_checkpoints(folder: Path) -> tuple[Checkpoint, Checkpoint]:
     """The last two checkpoints of a run.
 
     Raises:
         TrainingError: there are fewer than two.
     """
-    found = states(folder)
+    found = checkpoints(folder)
     if len(found) < 2:
         raise TrainingError(
             f"a replay needs two checkpoints; {folder} has {len(found)}; train longer, or with --set keep=2"
         )
-    return read_state(found[-2]), read_state(found[-1])
+    return read_checkpoint(found[-2]), read_checkpoint(found[-1])
 
 
-def replay_and_compare(trainer: Trainer, last: State, steps: int) -> ReplayResult:
+def replay_and_compare(trainer: Trainer, last: Checkpoint, steps: int) -> ReplayResult:
     """Replay up to `steps` steps and compare each loss with the recorded one, and at the end all tensors.
 
     Args:
@@ -63,7 +63,7 @@ def replay_and_compare(trainer: Trainer, last: State, steps: int) -> ReplayResul
     message = f"identical: {counted(steps, 'step')} from step {first + 1} on, every loss to the last bit"
     if until < last.progress.step:
         return ReplayResult(identical=True, steps=steps, message=message)
-    now = state_tensors(trainer.model, trainer.train_step.optimizer, trainer.average)
+    now = checkpoint_tensors(trainer.model, trainer.train_step.optimizer, trainer.average)
     wrong = [key for key, tensor in last.tensors.items() if key != "trace" and not _equal_bits(tensor, now.get(key))]
     if wrong:
         message = f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"

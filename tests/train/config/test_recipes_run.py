@@ -25,7 +25,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
+    monkeypatch.setattr(trainer, "write_run_report", lambda *args: None)
     recipe = load_recipe(name)
     imagenet = "img_size" in recipe.settings
     options = {

@@ -22,14 +22,14 @@ from resnets.errors import ConfigError, TrainingError
 from resnets.nn.model import Network
 from resnets.nn.split import split_at
 from resnets.train.freeze.feature_cache import (
-    CachedBatches,
+    CachedFeatureBatches,
     CacheLimits,
-    NoRoomError,
-    PrefixCache,
+    CacheSpaceError,
+    FeatureCache,
+    cache_in_order,
     fill_cache,
-    keep_in_order,
 )
-from resnets.train.freeze.frozen import Frozen, apply_phase
+from resnets.train.freeze.frozen_part import FrozenPart, apply_phase
 from resnets.train.freeze.phases import Phase
 from resnets.weights.resolve import load_bundle
 from tests.train.nets import images, make
@@ -57,21 +57,21 @@ class Varied:
             yield Batch(x, torch.from_numpy(LABELS[places]), torch.from_numpy(places))
 
 
-def frozen_at(name: str, place: str) -> Frozen:
+def frozen_at(name: str, place: str) -> FrozenPart:
     frozen = apply_phase(make(name), Phase(epochs=1, freeze=place))
     frozen.train_mode()
     return frozen
 
 
-def filled(model: Network, place: str, views: int, first: int = 0, **options: object) -> PrefixCache:
+def filled(model: Network, place: str, views: int, first: int = 0, **options: object) -> FeatureCache:
     prefix, _ = split_at(model, place)
     x, _ = images(1)
-    cache = PrefixCache(views, COUNT, prefix.shape(tuple(x.shape[2:])), **options)  # type: ignore[arg-type]
+    cache = FeatureCache(views, COUNT, prefix.output_shape(tuple(x.shape[2:])), **options)  # type: ignore[arg-type]
     assert fill_cache(cache, prefix, Varied(), first=first)
     return cache
 
 
-def train(frozen: Frozen, forward: object, batches: object, epochs: range) -> dict[str, torch.Tensor]:
+def train(frozen: FrozenPart, forward: object, batches: object, epochs: range) -> dict[str, torch.Tensor]:
     """SGD by hand; answers the network's tensors after it."""
     trained = [parameter for parameter in frozen.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.05, momentum=0.9, weight_decay=1e-3)
@@ -110,7 +110,7 @@ def test_training_on_the_cache_is_training_through_the_network(
     expected = train(plain, plain.model, Varied(), range(2, 5))
     cache = filled(cached.model, place, 3, first=2, home=home, folder=tmp_path)
     _, suffix = split_at(cached.model, place)
-    batches = CachedBatches(cache, LABELS, Varied().epochs, first=2)
+    batches = CachedFeatureBatches(cache, LABELS, Varied().epochs, first=2)
     found = train(cached, suffix, batches, range(2, 5))
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
     cached.verify(prints)
@@ -120,7 +120,7 @@ def test_training_on_the_cache_is_training_through_the_network(
 def test_batches_of_the_cache_are_those_of_the_run() -> None:
     model = frozen_at("basic", "backbone").model
     cache = filled(model, "backbone", 2)
-    batches = CachedBatches(cache, LABELS, Varied().epochs)
+    batches = CachedFeatureBatches(cache, LABELS, Varied().epochs)
     assert len(batches) == len(Varied()) == 3
     prefix, _ = split_at(model, "backbone")
     for epoch in (0, 1, 2, 3):
@@ -130,14 +130,14 @@ def test_batches_of_the_cache_are_those_of_the_run() -> None:
             assert torch.equal(kept.y, run.y)
         shown = {int(i): row for kept, _, _ in pairs for i, row in zip(kept.indices, kept.x, strict=True)}
         for _, _, source in pairs:  # the images as epoch 0 or 1 varied them, in the order of this epoch
-            with prefix.computing():
+            with prefix.inference():
                 for place, row in zip(source.indices, prefix(source.x), strict=True):
                     assert torch.equal(shown[int(place)], row)
 
 
 def test_resuming_within_an_epoch() -> None:
     cache = filled(frozen_at("basic", "layer1").model, "layer1", 1)
-    batches = CachedBatches(cache, LABELS, Varied().epochs)
+    batches = CachedFeatureBatches(cache, LABELS, Varied().epochs)
     whole, rest = list(batches.epoch(5)), list(batches.epoch(5, start=2))
     assert len(rest) == len(whole) - 2
     for one, other in zip(whole[2:], rest, strict=True):
@@ -161,11 +161,14 @@ def test_filling_again_gives_the_same_bytes(dtype: torch.dtype, tmp_path: Path) 
 def test_sixteen_bits_round_and_nothing_else() -> None:
     model = frozen_at("basic", "layer1").model
     whole, half = filled(model, "layer1", 1), filled(model, "layer1", 1, dtype=torch.bfloat16)
-    assert PrefixCache.bytes_for(1, COUNT, half.row, half.dtype) * 2 == PrefixCache.bytes_for(1, COUNT, whole.row)
+    assert FeatureCache.bytes_for(1, COUNT, half.row, half.dtype) * 2 == FeatureCache.bytes_for(1, COUNT, whole.row)
     views, places = np.zeros(COUNT, np.int64), np.arange(COUNT)
     assert torch.equal(half.read(views, places), whole.read(views, places).bfloat16())
-    assert next(CachedBatches(half, LABELS, Varied().epochs).epoch(0)).x.dtype == torch.float32
-    assert next(CachedBatches(half, LABELS, Varied().epochs, dtype=torch.bfloat16).epoch(0)).x.dtype == torch.bfloat16
+    assert next(CachedFeatureBatches(half, LABELS, Varied().epochs).epoch(0)).x.dtype == torch.float32
+    assert (
+        next(CachedFeatureBatches(half, LABELS, Varied().epochs, dtype=torch.bfloat16).epoch(0)).x.dtype
+        == torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -173,11 +176,11 @@ def test_mixed_precision_on_the_cache(dtype: torch.dtype) -> None:
     """What autocast answers is bfloat16, so 16 bits lose nothing, and more are handed on as what they were."""
     model = frozen_at("basic", "layer1").model
     prefix, _ = split_at(model, "layer1")
-    cache = PrefixCache(1, COUNT, prefix.shape((24, 24)), dtype=dtype)
+    cache = FeatureCache(1, COUNT, prefix.output_shape((24, 24)), dtype=dtype)
     fill_cache(cache, prefix, Varied(), amp=torch.bfloat16)
-    batches = CachedBatches(cache, LABELS, Varied().epochs)
+    batches = CachedFeatureBatches(cache, LABELS, Varied().epochs)
     for (x, _, _), (kept, _, _) in zip(Varied().epoch(0), batches.epoch(0), strict=True):
-        with prefix.computing(torch.bfloat16):
+        with prefix.inference(torch.bfloat16):
             expected = prefix(x)
         assert kept.dtype == expected.dtype == torch.bfloat16
         assert torch.equal(kept, expected)
@@ -186,9 +189,9 @@ def test_mixed_precision_on_the_cache(dtype: torch.dtype) -> None:
 def test_rows_in_any_order_come_back_as_asked(tmp_path: Path) -> None:
     rows = torch.arange(2 * 6 * 3 * 2 * 2, dtype=torch.float32).view(2, 6, 3, 2, 2)
     caches = [
-        PrefixCache(2, 6, (3, 2, 2)),
-        PrefixCache(2, 6, (3, 2, 2), channels_last=False),
-        PrefixCache(2, 6, (3, 2, 2), home="file", folder=tmp_path),
+        FeatureCache(2, 6, (3, 2, 2)),
+        FeatureCache(2, 6, (3, 2, 2), channels_last=False),
+        FeatureCache(2, 6, (3, 2, 2), home="file", folder=tmp_path),
     ]
     views, places = np.array([1, 0, 1, 0, 1]), np.array([5, 0, 2, 0, 5])
     for cache in caches:
@@ -204,21 +207,21 @@ def test_rows_in_any_order_come_back_as_asked(tmp_path: Path) -> None:
 
 def test_images_that_come_again_read_the_next_view() -> None:
     epochs = Epochs(LABELS, BATCH, 3, sampling=Sampling(repeats=2))
-    cache = PrefixCache(3, COUNT, (1,))
+    cache = FeatureCache(3, COUNT, (1,))
     for view in range(3):
         cache.write(view, np.arange(COUNT), torch.arange(COUNT)[:, None] + 100.0 * view)
-    batches = CachedBatches(cache, LABELS, epochs, first=1)
+    batches = CachedFeatureBatches(cache, LABELS, epochs, first=1)
     for (x, _, indices), (places, views) in zip(batches.epoch(3), epochs.batches(3), strict=True):
         assert x[:, 0].tolist() == [place + 100 * ((2 + view) % 3) for place, view in zip(places, views, strict=True)]
         assert indices.tolist() == places.tolist()
 
 
 def test_where_a_cache_goes(tmp_path: Path) -> None:
-    needed = PrefixCache.bytes_for(2, 1000, (128,))
+    needed = FeatureCache.bytes_for(2, 1000, (128,))
     assert needed == 2 * 1000 * 128 * 4
     small = CacheLimits(memory_bytes=needed - 1)
     made = [
-        PrefixCache.create(2, 1000, (128,), limits=limits)
+        FeatureCache.create(2, 1000, (128,), limits=limits)
         for limits in (
             CacheLimits(memory_bytes=needed),
             small,
@@ -227,13 +230,13 @@ def test_where_a_cache_goes(tmp_path: Path) -> None:
         )
     ]
     assert [cache and cache.home for cache in made] == ["memory", None, "file", None]
-    halved = PrefixCache.create(2, 1000, (128,), limits=small, dtype=torch.bfloat16)
+    halved = FeatureCache.create(2, 1000, (128,), limits=small, dtype=torch.bfloat16)
     assert halved is not None
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="open maps are listed on Linux alone")
 def test_the_file_has_no_name_and_goes_with_the_cache(tmp_path: Path) -> None:
-    cache = PrefixCache(1, 4, (MIB,), home="file", folder=tmp_path)
+    cache = FeatureCache(1, 4, (MIB,), home="file", folder=tmp_path)
     cache.write(0, np.arange(4), torch.ones(4, MIB))
     assert list(tmp_path.iterdir()) == []  # a killed run leaves nothing
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
@@ -245,8 +248,8 @@ def test_no_room_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
     try:
-        with pytest.raises(NoRoomError, match=r"needs 4 MiB in .*; File too large; make room") as caught:
-            PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path)
+        with pytest.raises(CacheSpaceError, match=r"needs 4 MiB in .*; File too large; make room") as caught:
+            FeatureCache(1, 1, (MIB,), home="file", folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
@@ -256,21 +259,21 @@ def test_no_room_is_one_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NoRoomError, match="No space left on device"):
-        PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path)
+    with pytest.raises(CacheSpaceError, match="No space left on device"):
+        FeatureCache(1, 1, (MIB,), home="file", folder=tmp_path)
     with pytest.raises(TrainingError, match="No such file or directory"):
-        PrefixCache(1, 1, (MIB,), home="file", folder=tmp_path / "nowhere")
+        FeatureCache(1, 1, (MIB,), home="file", folder=tmp_path / "nowhere")
 
 
 def test_no_memory_is_one_line() -> None:
-    with pytest.raises(NoRoomError, match=r"MiB of memory; cpu has less; keep fewer views") as caught:
-        PrefixCache(1, 2**20, (2**30,))  # 4 PiB
+    with pytest.raises(CacheSpaceError, match=r"MiB of memory; cpu has less; keep fewer views") as caught:
+        FeatureCache(1, 2**20, (2**30,))  # 4 PiB
     assert "\n" not in str(caught.value)
 
 
 def test_two_caches_share_the_limits(tmp_path: Path) -> None:
     limits = CacheLimits(memory_bytes=100, file_bytes=1000, folder=tmp_path)
-    memory, file = PrefixCache(1, 2, (5,)), PrefixCache(1, 2, (30,), home="file", folder=tmp_path)
+    memory, file = FeatureCache(1, 2, (5,)), FeatureCache(1, 2, (30,), home="file", folder=tmp_path)
     assert (memory.size, file.size) == (40, 240)
     left = limits.beside(memory)
     assert (left.memory_bytes, left.file_bytes, left.folder) == (60, 1000, tmp_path)
@@ -298,22 +301,22 @@ def test_answers_in_order_are_the_prefixs_to_the_bit(
     prefix, _ = split_at(model, place)
     limits = CacheLimits(memory_bytes=10**6 if home == "memory" else 0, folder=tmp_path)
     batches = InOrder()
-    kept = keep_in_order(prefix, batches, limits)
+    kept = cache_in_order(prefix, batches, limits)
     assert kept is not None
     for _ in range(2):
         for one, other in zip(kept.epoch(0), batches.epoch(0), strict=True):
-            with prefix.computing():
+            with prefix.inference():
                 expected = prefix(other.x)
             assert torch.equal(one.x, expected)
             assert one.x.stride() == expected.stride()
             assert torch.equal(one.y, other.y)
             assert torch.equal(one.indices, other.indices)
-    assert keep_in_order(prefix, batches, CacheLimits(memory_bytes=0)) is None
+    assert cache_in_order(prefix, batches, CacheLimits(memory_bytes=0)) is None
 
 
 def test_systems_that_cannot_reserve_room_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
-    cache = PrefixCache(1, 2, (3,), home="file", folder=tmp_path)
+    cache = FeatureCache(1, 2, (3,), home="file", folder=tmp_path)
     cache.write(0, np.arange(2), torch.ones(2, 3))
     assert cache.read(np.zeros(2, np.int64), np.arange(2)).sum() == 6
 
@@ -321,7 +324,7 @@ def test_systems_that_cannot_reserve_room_write_it(tmp_path: Path, monkeypatch: 
 def test_stopping_and_progress() -> None:
     model = frozen_at("basic", "backbone").model
     prefix, _ = split_at(model, "backbone")
-    cache, done = PrefixCache(2, COUNT, (24,)), list[int]()
+    cache, done = FeatureCache(2, COUNT, (24,)), list[int]()
     assert not fill_cache(cache, prefix, Varied(), progress=done.append, stop=lambda: len(done) == 4)
     assert sum(done) == COUNT + BATCH
     assert cache.missing(0) == 0
@@ -333,20 +336,20 @@ def test_stopping_and_progress() -> None:
 def test_every_image_must_come() -> None:
     prefix, _ = split_at(make("basic"), "backbone")
     with pytest.raises(TrainingError, match="3 of 11 did not come; fill it from batches without drop_last"):
-        fill_cache(PrefixCache(1, COUNT, (24,)), prefix, Varied(drop_last=True))
+        fill_cache(FeatureCache(1, COUNT, (24,)), prefix, Varied(drop_last=True))
 
 
 def test_bad_input() -> None:
     with pytest.raises(ConfigError, match=r"1 view of 1 image or more; got 0 of 5"):
-        PrefixCache(0, 5, (3,))
+        FeatureCache(0, 5, (3,))
     with pytest.raises(ConfigError, match=r"got torch\.float64"):
-        PrefixCache(1, 5, (3,), dtype=torch.float64)
-    cache = PrefixCache(1, 2, (1,), dtype=torch.float16)
+        FeatureCache(1, 5, (3,), dtype=torch.float64)
+    cache = FeatureCache(1, 2, (1,), dtype=torch.float16)
     with pytest.raises(TrainingError, match="up to 65504; got 70000; keep bfloat16"):
         cache.write(0, np.arange(2), torch.tensor([[1.0], [7e4]]))
-    cache = PrefixCache(1, COUNT, (1,))
+    cache = FeatureCache(1, COUNT, (1,))
     with pytest.raises(ConfigError, match=r"one size; got \(8, 8\)"):
-        next(CachedBatches(cache, LABELS, Varied().epochs).epoch(0, size=(8, 8)))
+        next(CachedFeatureBatches(cache, LABELS, Varied().epochs).epoch(0, size=(8, 8)))
 
 
 TRAINED = ("starter", "weights/akamaster/resnet20-12fca82f.th", "weights/laodaoguizhong/cifar10_resnet20.pth")
@@ -375,9 +378,9 @@ def test_one_view_learns_as_much_as_the_plain_way(shared_data: Path, weights: st
         batches = make_batches(split["train"], preprocessing, batch_size=30, augment=augment, seed=seed)
         if cached:
             prefix, suffix = split_at(model, "backbone")
-            cache = PrefixCache(1, len(labels), prefix.shape(preprocessing.size))
+            cache = FeatureCache(1, len(labels), prefix.output_shape(preprocessing.size))
             fill_cache(cache, prefix, batches)
-            train(frozen, suffix, CachedBatches(cache, labels, Epochs(labels, 30, seed)), range(4))
+            train(frozen, suffix, CachedFeatureBatches(cache, labels, Epochs(labels, 30, seed)), range(4))
         else:
             train(frozen, model, batches, range(4))
         model.eval()

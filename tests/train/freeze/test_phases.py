@@ -9,7 +9,7 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError
 from resnets.nn.model import build_model
-from resnets.train.freeze.phases import FreezeConfig, Phase, check_phases, phase_at, phases_of
+from resnets.train.freeze.phases import FreezeConfig, Phase, check_phases, make_phases, phase_at
 
 PLACES = ("stem", "layer1", "layer2", "layer3", "layer4", "backbone")
 NETWORKS = [
@@ -76,29 +76,29 @@ def test_owner_takes_whole_names() -> None:
 
 
 def test_frozen_then_unfrozen() -> None:
-    phases = phases_of(FreezeConfig(freeze="backbone", freeze_epochs=3, unfreeze_lr=0.01), 10, PLACES)
+    phases = make_phases(FreezeConfig(freeze="backbone", freeze_epochs=3, unfreeze_lr=0.01), 10, PLACES)
     assert phases == (Phase(epochs=3, freeze="backbone"), Phase(epochs=7, lr=0.01))
-    assert phases_of(FreezeConfig(freeze="layer2"), 10, PLACES) == (Phase(epochs=10, freeze="layer2"),)
-    assert phases_of(FreezeConfig(), 10, PLACES) == (Phase(epochs=10),)
+    assert make_phases(FreezeConfig(freeze="layer2"), 10, PLACES) == (Phase(epochs=10, freeze="layer2"),)
+    assert make_phases(FreezeConfig(), 10, PLACES) == (Phase(epochs=10),)
     left = FreezeConfig(
         freeze="none", freeze_epochs=20, unfreeze="stages", unfreeze_lr=0.01
     )  # of a recipe, switched off
-    assert phases_of(left, 10, PLACES) == (Phase(epochs=10),)
+    assert make_phases(left, 10, PLACES) == (Phase(epochs=10),)
 
 
 def test_choices_hold_in_every_phase() -> None:
     config = FreezeConfig(
         freeze="layer1", freeze_epochs=1, bn_stats="frozen", bn_affine="train", layer_decay=0.8, unfreeze="stages"
     )
-    phases = phases_of(config, 5, PLACES)
+    phases = make_phases(config, 5, PLACES)
     assert spelt(phases) == [(1, "layer1"), (2, "stem"), (2, "none")]
     assert {(phase.bn_stats, phase.bn_affine, phase.layer_decay) for phase in phases} == {("frozen", "train", 0.8)}
 
 
 def test_a_rate_that_is_a_share_of_the_peak() -> None:
-    config = FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze_lr_share=0.1).at_peak(0.4)
-    assert [phase.lr for phase in phases_of(config, 5, PLACES)] == [None, pytest.approx(0.04)]
-    assert FreezeConfig(unfreeze_lr=0.3).at_peak(0.4) == FreezeConfig(unfreeze_lr=0.3)
+    config = FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze_lr_share=0.1).with_peak_lr(0.4)
+    assert [phase.lr for phase in make_phases(config, 5, PLACES)] == [None, pytest.approx(0.04)]
+    assert FreezeConfig(unfreeze_lr=0.3).with_peak_lr(0.4) == FreezeConfig(unfreeze_lr=0.3)
     with pytest.raises(ConfigError, match="unfreeze_lr_share must be above 0; got 0"):
         FreezeConfig(unfreeze_lr_share=0)
     with pytest.raises(ConfigError, match=r"got 0\.1 and unfreeze_lr_share 0.2; leave one out"):
@@ -106,10 +106,12 @@ def test_a_rate_that_is_a_share_of_the_peak() -> None:
 
 
 def test_stage_by_stage() -> None:
-    phases = phases_of(FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze="stages", unfreeze_lr=0.1), 14, PLACES)
+    phases = make_phases(
+        FreezeConfig(freeze="backbone", freeze_epochs=2, unfreeze="stages", unfreeze_lr=0.1), 14, PLACES
+    )
     assert spelt(phases) == [(2, "backbone"), (2, "layer3"), (2, "layer2"), (2, "layer1"), (2, "stem"), (4, "none")]
     assert [phase.lr for phase in phases] == [None] + [0.1] * 5
-    assert spelt(phases_of(FreezeConfig(freeze="stem", freeze_epochs=1, unfreeze="stages"), 4, PLACES)) == [
+    assert spelt(make_phases(FreezeConfig(freeze="stem", freeze_epochs=1, unfreeze="stages"), 4, PLACES)) == [
         (1, "stem"),
         (3, "none"),
     ]
@@ -126,9 +128,9 @@ def test_phases_fill_the_run_and_only_unfreeze(freeze: str, frozen: int, total: 
     steps = min(PLACES.index(freeze) + 1, 5) if unfreeze == "stages" else 1
     if frozen > total or 0 < total - frozen < steps:
         with pytest.raises(ConfigError):
-            phases_of(config, total, PLACES)
+            make_phases(config, total, PLACES)
         return
-    phases = phases_of(config, total, PLACES)
+    phases = make_phases(config, total, PLACES)
     assert len(phases) == 1 + (steps if frozen < total else 0)
     check_phases(phases, total, PLACES)
     depths = [("none", *PLACES).index(phase.freeze) for phase in phases]
@@ -172,14 +174,14 @@ def test_rules_of_the_flags() -> None:
     with pytest.raises(ConfigError, match="layer_decay"):
         FreezeConfig(layer_decay=2.0)
     with pytest.raises(ConfigError, match="at most the run's epochs, 3; got 4"):
-        phases_of(FreezeConfig(freeze="stem", freeze_epochs=4), 3, PLACES)
+        make_phases(FreezeConfig(freeze="stem", freeze_epochs=4), 3, PLACES)
     with pytest.raises(ConfigError, match="takes 5 epochs or more; got 4"):
-        phases_of(FreezeConfig(freeze="backbone", freeze_epochs=1, unfreeze="stages"), 5, PLACES)
+        make_phases(FreezeConfig(freeze="backbone", freeze_epochs=1, unfreeze="stages"), 5, PLACES)
 
 
 def test_an_unknown_place_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"got 'layer5'; did you mean layer"):
-        phases_of(FreezeConfig(freeze="layer5"), 3, PLACES)
+        make_phases(FreezeConfig(freeze="layer5"), 3, PLACES)
     with pytest.raises(UnknownNameError, match="backbone"):
         check_phases([Phase(epochs=3, freeze="backbon")], 3, PLACES)
     with pytest.raises(ConfigError, match="it has none, stem, layer1"):

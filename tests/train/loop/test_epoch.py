@@ -13,9 +13,9 @@ from resnets.runtime.device import pick_amp, pick_device
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 
 class Fixed:
@@ -50,8 +50,8 @@ def train_step(lr: float = 0.1, **options: object) -> TrainStep:
     torch.manual_seed(0)
     model = build_model(get_config("resnet20_cifar", depths=(1, 1, 1), drop_path_rate=0.3))
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.0))
-    schedule = Schedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, Loss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
+    schedule = WarmupSchedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
+    return TrainStep(model, optimizer, schedule, ClassificationLoss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
 
 
 def test_figures_of_an_epoch_are_means_over_images() -> None:

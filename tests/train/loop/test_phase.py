@@ -17,12 +17,12 @@ from resnets.data.loader import make_batches
 from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.loop import evaluate_model
-from resnets.nn.split import Tail
+from resnets.nn.split import SuffixModule
 from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.feature_cache import CachedBatches, PrefixCache
+from resnets.train.freeze.feature_cache import CachedFeatureBatches, FeatureCache
 from resnets.train.loop.engine import Engine
 from resnets.train.loop.train_step import is_out_of_memory
 from tests.images import write_images
@@ -81,7 +81,7 @@ def run(engine: Engine, epoch: int) -> None:
 def test_short_phases_keep_fewer_views(images: Path, tmp_path: Path, epochs: int, asked: int, views: int) -> None:
     engine = make(images, tmp_path, epochs=epochs, views=asked)
     engine.keep_answers()
-    assert isinstance(engine.stage.batches, CachedBatches)
+    assert isinstance(engine.stage.batches, CachedFeatureBatches)
     counted = "1 view" if views == 1 else f"{views} views"
     assert said(engine) == [f"frozen up to layer1: its answers are kept, {counted} of each image, 0 MiB in memory"]
     for epoch in range(2):
@@ -142,16 +142,16 @@ def test_memory_that_cannot_be_had_is_the_plain_way(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is more than the machine has, and so is what is asked for."""
-    monkeypatch.setattr(PrefixCache, "bytes_for", staticmethod(lambda *_: 2**59))
+    monkeypatch.setattr(FeatureCache, "bytes_for", staticmethod(lambda *_: 2**59))
     engine = make(images, tmp_path, cache_memory_gb=2**30)
     engine.keep_answers()
     assert engine.stage.suffix is None
     assert "MiB of memory; cpu has less" in said(engine)[0]
     run(engine, 0)
     with pytest.raises(TrainingError, match="keep fewer views"):
-        PrefixCache(1, 1, (1,))
+        FeatureCache(1, 1, (1,))
     with pytest.raises(RuntimeError) as other:
-        PrefixCache(1, 1, (1,), device="nowhere")
+        FeatureCache(1, 1, (1,), device="nowhere")
     assert not is_out_of_memory(other.value)
 
 
@@ -215,7 +215,7 @@ def test_another_network_is_measured_whole(images: Path, tmp_path: Path) -> None
     batches = make_batches(engine.images, engine.settings.preprocessing, batch_size=4, device="cpu")
     other = nn.Identity()
     assert engine.to_measure(other, batches)[0] is other  # type: ignore[arg-type]
-    assert isinstance(engine.to_measure(engine.model, batches)[0], Tail)
+    assert isinstance(engine.to_measure(engine.model, batches)[0], SuffixModule)
     compiled = make(images, tmp_path)
     compiled.keep_answers()
     object.__setattr__(compiled.config, "compile", "default")
@@ -251,7 +251,7 @@ def test_an_average_that_has_not_come_to_the_frozen_part_is_measured_whole(image
     assert engine.enter(1)
     engine.keep_answers()
     run(engine, 1)
-    assert not engine.average.rests
+    assert not engine.average.frozen_is_current
     with engine.measured(1):
         kept, expected = measure(engine, images), measure(engine, images, plain=True)
     assert engine.stage.measured is None

@@ -18,23 +18,25 @@ from resnets.nn.model import Network, build_model
 from resnets.runtime.shard import Shard
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 from tests.train.nets import SMALL, images
 
 PLAIN = replace(SMALL, norm="group", norm_groups=8)  # images do not see each other
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0])
 
 
-def make(config: object = PLAIN, *, loss: Loss | None = None, opt: str = "sgd", **options: object) -> TrainStep:
+def make(
+    config: object = PLAIN, *, loss: ClassificationLoss | None = None, opt: str = "sgd", **options: object
+) -> TrainStep:
     torch.manual_seed(0)
     model: Network = build_model(config)  # type: ignore[arg-type]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     optimizer = build_optimizer(model, OptimConfig(opt=opt))  # type: ignore[arg-type]
-    schedule = Schedule(kind="constant", peak=0.05, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, loss or Loss(LossConfig()), **options)  # type: ignore[arg-type]
+    schedule = WarmupSchedule(kind="constant", peak=0.05, warmup_steps=0, total_steps=100)
+    return TrainStep(model, optimizer, schedule, loss or ClassificationLoss(LossConfig()), **options)  # type: ignore[arg-type]
 
 
 def gradients(train_step: TrainStep) -> dict[str, Tensor]:
@@ -54,7 +56,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
 ) -> None:
     """Eleven images make parts of uneven size."""
     x, y = images(11)
-    loss = Loss(LossConfig(loss=kind), WEIGHTS if weighted else None)  # type: ignore[arg-type]
+    loss = ClassificationLoss(LossConfig(loss=kind), WEIGHTS if weighted else None)  # type: ignore[arg-type]
     whole, pieces = make(loss=loss, mixing=mixing), make(loss=loss, mixing=mixing, parts=parts)
     (loss_a, hits_a), (loss_b, hits_b) = whole(x, y), pieces(x, y)
     assert float(loss_a) == pytest.approx(float(loss_b), rel=1e-6)

@@ -17,8 +17,8 @@ from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import read_args
 from resnets.train.loop import trainer as trainer
 from resnets.train.run import resume
-from resnets.train.run_folder.folder import RunFolder, working_in
-from resnets.train.run_folder.manifest import check_data, open_data, recall
+from resnets.train.run_folder.manifest import check_data, open_data, read_left_out
+from resnets.train.run_folder.paths import RunFolder, lock_run_folder
 from tests.conftest import Command
 from tests.images import write_images
 from tests.train.runs import QUIET, TINY, start
@@ -40,7 +40,7 @@ def stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_summary", fail)
+        patch.setattr(trainer, "write_run_report", fail)
         with pytest.raises(KeyboardInterrupt):
             start(data, tmp_path, name="run", epochs=1, batch_size=8, **options)
     return tmp_path / "run"
@@ -106,7 +106,7 @@ def test_what_was_left_out_stays_so(data: Path, tmp_path: Path, monkeypatch: pyt
     (data / "train" / "blue" / "002.png").write_bytes(b"worse")  # is met when it is wanted, and not left out unsaid
     run = RunFolder(folder)
     dataset = open_data(read_args(run.args))
-    problems = recall(run, dataset)
+    problems = read_left_out(run, dataset)
     assert problems is not None
     assert [Path(problem.where).name for problem in problems] == ["003.png"]
     assert len(dataset.without(problems).splits["train"]) == len(dataset.splits["train"]) - 1
@@ -161,8 +161,8 @@ def read_config(data: Path) -> Any:
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnets.train.run_folder.folder import RunFolder, working_in
-with working_in(RunFolder(Path(sys.argv[1]))):
+from resnets.train.run_folder.paths import RunFolder, lock_run_folder
+with lock_run_folder(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -180,7 +180,7 @@ def test_one_process_at_a_time(stopped: Path) -> None:
         other.kill()
         other.communicate()
     assert resume(stopped, console=QUIET).evaluation is not None
-    with working_in(RunFolder(stopped)):
+    with lock_run_folder(RunFolder(stopped)):
         pass
 
 
@@ -197,7 +197,7 @@ def test_a_report_of_a_stop_does_not_end_the_run(data: Path, tmp_path: Path, mon
             start(data, tmp_path, name="run", epochs=1, batch_size=4)
     (folder / "report.html").write_text("of the stop")
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_summary", fail)
+        patch.setattr(trainer, "write_run_report", fail)
         with pytest.raises(KeyboardInterrupt):
             resume(folder, console=QUIET)
     assert not (folder / "report.html").exists()

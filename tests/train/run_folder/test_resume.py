@@ -18,8 +18,8 @@ from resnets.runtime.console import Console
 from resnets.train.loop import trainer as trainer
 from resnets.train.loop.engine import Engine
 from resnets.train.run import resume
-from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.train.run_folder.keeper import Keeper
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
+from resnets.train.run_folder.checkpointer import Checkpointer
 from tests.train.runs import QUIET, TINY, kill_at_write, killed_after, outcome, same_outcome, start
 
 VARIED = {"policy": "trivialaugment", "random_erasing": 0.5, "color_jitter": (0.2, 0.2, 0.2, 0.1), "pad": 1}
@@ -49,7 +49,7 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves and reports take longer than these runs do."""
-    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
+    monkeypatch.setattr(trainer, "write_run_report", lambda *args: None)
 
 
 def kill_and_resume(images: Path, tmp_path: Path, name: str, kills: int) -> None:
@@ -90,7 +90,7 @@ def test_killed_before_any_write(images: Path, tmp_path: Path, stride: int) -> N
     options = {"epochs": 2, "ema": 0.9}
     whole = start(images, tmp_path, name="whole", **options)
     begun = tmp_path / "begun"
-    kill_at_write(lambda: start(images, tmp_path, name="begun", **options), begun / "state", 8)
+    kill_at_write(lambda: start(images, tmp_path, name="begun", **options), begun / "checkpoints", 8)
     number, killed = 1, tmp_path / "killed"
     while True:
         shutil.rmtree(killed, ignore_errors=True)
@@ -99,7 +99,7 @@ def test_killed_before_any_write(images: Path, tmp_path: Path, stride: int) -> N
             break
         resume(killed, console=QUIET)
         same_outcome(whole.folder, killed)
-        assert not [path.name for path in (killed / "state").iterdir() if path.suffix == ".tmp"]
+        assert not [path.name for path in (killed / "checkpoints").iterdir() if path.suffix == ".tmp"]
         number += stride
     assert number > 30
 
@@ -119,7 +119,7 @@ def test_killed_before_its_first_state(images: Path, tmp_path: Path) -> None:
             with pytest.raises(TrainingError, match=r"has no args\.yaml"):
                 resume(killed, console=QUIET)
             continue
-        if not states(killed / "state"):
+        if not checkpoints(killed / "checkpoints"):
             resumed += 1
             resume(killed, console=QUIET)
             same_outcome(whole.folder, killed)
@@ -135,11 +135,11 @@ def test_killed_before_its_report(images: Path, tmp_path: Path, monkeypatch: pyt
     for options in ({"epochs": 1}, {"epochs": 9, "patience": 1, "lr": 1e-9}):
         name = f"run{options['epochs']}"
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "write_summary", fail)
+            patch.setattr(trainer, "write_run_report", fail)
             with pytest.raises(KeyboardInterrupt):
                 start(images, tmp_path, name=name, **options)
         before = outcome(tmp_path / name)
-        monkeypatch.setattr(trainer, "write_summary", lambda run, *args: run.report.write_text("done"))
+        monkeypatch.setattr(trainer, "write_run_report", lambda run, *args: run.report.write_text("done"))
         result = resume(tmp_path / name, console=QUIET)
         assert result.evaluation is not None
         assert outcome(tmp_path / name)["results"] == before["results"]
@@ -165,7 +165,7 @@ def test_ctrl_c_keeps_the_very_step(
         patch.setattr(Engine, "_advance", advance)
         stopped = start(images, tmp_path, name="stopped", **RUNS[name])
     assert stopped.stopped == signal.SIGINT
-    progress = read_state(states(stopped.folder / "state")[-1]).progress
+    progress = read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress
     assert (progress.step, progress.epoch, progress.batch) == (step, step // 5, step % 5)
     assert (stopped.folder / "best" / "model.safetensors").exists()
     resume(stopped.folder, console=QUIET)
@@ -194,7 +194,7 @@ def test_ctrl_c_while_answers_are_computed_makes_no_step_without_them(
         stopped = start(images, tmp_path, name="stopped", **options)
     assert fills == 2
     assert stopped.stopped == signal.SIGINT
-    assert read_state(states(stopped.folder / "state")[-1]).progress.step == 10
+    assert read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress.step == 10
     resume(stopped.folder, console=QUIET)
     same_outcome(whole.folder, stopped.folder)
 
@@ -231,14 +231,14 @@ def test_a_damaged_state_falls_back_to_the_one_before(
 ) -> None:
     whole = start(images, tmp_path, name="whole")
     folder = stop_at(images, tmp_path, 8, monkeypatch)
-    _, newest = states(folder / "state")
+    _, newest = checkpoints(folder / "checkpoints")
     content = newest.read_bytes()
     newest.write_bytes({"half": content[: len(content) // 2], "empty": b"", "noise": os.urandom(5000)}[damage])
     console = Listening()
     resume(folder, console=console)
     assert [line for line in console.lines if "resuming needs a whole state" in line and "\n" not in line]
     same_outcome(whole.folder, folder)
-    for path in states(folder / "state"):
+    for path in checkpoints(folder / "checkpoints"):
         path.write_bytes(b"")
     with pytest.raises(TrainingError, match="whole state"):
         resume(folder, console=QUIET)
@@ -249,7 +249,7 @@ def test_states_of_steps_that_are_to_come_are_removed(
 ) -> None:
     """Else a damaged one would outlive the good ones, which are older."""
     folder = stop_at(images, tmp_path, 4, monkeypatch, keep=1)
-    (folder / "state" / "step-000000009.safetensors").write_bytes(b"damaged")
+    (folder / "checkpoints" / "step-000000009.safetensors").write_bytes(b"damaged")
     count = 0
 
     def advance(self: Engine, images: int, loss: float) -> None:
@@ -261,16 +261,16 @@ def test_states_of_steps_that_are_to_come_are_removed(
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "_advance", advance)
         resume(folder, console=QUIET)
-    assert [path.name for path in states(folder / "state")] == ["step-000000007.safetensors"]
+    assert [path.name for path in checkpoints(folder / "checkpoints")] == ["step-000000007.safetensors"]
 
 
 @pytest.mark.parametrize("needed", [False, True])
 def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: bool) -> None:
     """Within an epoch it is a warning, at its end the run's one-line error; and then the run can go on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    plain, console, saved = Keeper.save, Listening(), 0
+    plain, console, saved = Checkpointer.save, Listening(), 0
 
-    def save(self: Keeper, *args: Any, **options: Any) -> Any:
+    def save(self: Checkpointer, *args: Any, **options: Any) -> Any:
         nonlocal saved
         saved += 1
         full = options.get("needed", True) is needed and saved > 1
@@ -284,7 +284,7 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     whole = start(images, tmp_path, name="whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "save", save)
+        patch.setattr(Checkpointer, "save", save)
         if not needed:
             full = start(images, tmp_path, name="full")
             warnings = [line for line in console.lines if line.startswith("warning: cannot write the run's state")]
@@ -295,7 +295,7 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 start(images, tmp_path, name="full")
             assert "\n" not in str(caught.value)
     folder = tmp_path / "full"
-    assert not list((folder / "state").glob(".*"))
+    assert not list((folder / "checkpoints").glob(".*"))
     if needed:
         resume(folder, console=QUIET)
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -19,11 +22,12 @@ from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
-from resnets.errors import ConfigError, ImageError, ShapeError
+from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
 from resnets.train.config.options import LossConfig
+from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import ResolvedPhase, check_phases, phases_of
+from resnets.train.freeze.phases import ResolvedPhase, check_phases, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
@@ -60,7 +64,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
     stages = places(plan(network))
-    phases = config.phases or phases_of(config.freeze.at_peak(optim.lr), config.epochs, stages)
+    phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
     epochs = sum(phase.epochs for phase in phases)
     check_phases(phases, epochs, stages)
     copied = {one.name for one in fields(TrainConfig)} & {one.name for one in fields(ResolvedConfig)}
@@ -76,6 +80,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "class_weights": _resolve_class_weights(config.loss, train, len(dataset.classes)),
             "augment": _resolve_augment(config, dataset, preprocessing),
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
+            "recipe_changes": _recipe_changes(config),
             "notes": describe(network, preprocessing.size).warnings,
         }
     )
@@ -184,6 +189,27 @@ def _resolve_class_weights(loss: LossConfig, train: ImageSet, classes: int) -> t
         raise ConfigError(f"class_weights are one a class; got {len(given)} for {classes} classes; give all or none")
     weights = class_weights(loss, train.labels, classes)
     return None if weights is None else tuple(weights.tolist())
+
+
+def _recipe_changes(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Options whose values differ from those of the recipe that the request names."""
+    if config.recipe is None:
+        return {}
+    try:
+        recipe = TrainConfig.from_options({"data": config.data}, load_recipe(config.recipe).settings)
+    except ResnetsError:  # only named for the record, as in the args.yaml of a run whose recipe file is gone
+        return {}
+    then, now = dict(_leaves(asdict(recipe))), dict(_leaves(asdict(config)))
+    return {name: (now[name], then.get(name)) for name in now if now[name] != then.get(name)}
+
+
+def _leaves(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options by their bare names, as JSON has them; without those that are no part of a recipe."""
+    for name, value in json.loads(json.dumps(options)).items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        elif name not in ("data", "output", "name", "recipe", "phases", "lr_batch"):
+            yield name, value
 
 
 def _check_milestones(config: ResolvedConfig) -> None:

@@ -47,6 +47,7 @@ class ResolvedConfig:
         class_weights: weight of each class in the loss; `None` for equal weights.
         augment: augmentation of the training images.
         phases: what is frozen when; one phase if nothing is ever frozen or unfrozen.
+        recipe_changes: options that differ from those of the recipe: name -> (value, the recipe's value).
         notes: warnings about the network at this image size.
     """
 
@@ -82,7 +83,8 @@ class ResolvedConfig:
     phases: tuple[ResolvedPhase, ...]
     cache: CacheConfig
     save: SaveConfig
-    notes: tuple[str, ...] = ()
+    recipe_changes: dict[str, tuple[Any, Any]]
+    notes: tuple[str, ...]
 
     @property
     def update_size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Any
 
 from resnets.arch.config import ResNetConfig
@@ -12,7 +11,6 @@ from resnets.evaluate.report.curves import Span
 from resnets.runtime.console import counted
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.phases import NONE, Phase
 
 __all__ = ["about_recipe", "freeze_words", "phase_rows", "phase_spans", "recipe_words"]
@@ -26,7 +24,6 @@ SCHEDULES = {
     "constant": "constant",
     "onecycle": "one cycle: up over 30 % of the phase, then down to next to nothing",
 }
-UNCHANGED = ("data", "output", "name", "recipe", "phases", "augment", "lr_batch")  # surroundings, and what is settled
 JITTERED = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -224,33 +221,8 @@ def _patience(config: ResolvedConfig) -> str:
 
 
 def _changed(config: ResolvedConfig) -> str:
-    """What differs from the recipe that the run names."""
-    if config.recipe is None:
-        return ""
-    try:
-        base = TrainConfig.from_options({"data": config.data}, load_recipe(config.recipe).settings)
-    except ResnetsError:  # a file that is gone, or another by now
-        return ""
-    scaled = replace(base.optim, lr=base.optim.lr_for(config.update_size))
-    before, now = (_leaves(asdict(one)) for one in (replace(base, optim=scaled), config))
-    before |= base.augment
-    now |= {name: config.augment.get(name) for name in base.augment}
-    pairs = ((name, now[name], before[name]) for name in before if name in now and before[name] is not None)
-    told = ((name, _plain(new), _plain(old)) for name, new, old in pairs)
-    return ", ".join(f"{name} {new} (recipe: {old})" for name, new, old in told if new != old)
-
-
-def _leaves(options: dict[str, Any]) -> dict[str, Any]:
-    """Options by their bare names, but for `UNCHANGED`."""
-    leaves: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in UNCHANGED:
-            leaves |= _leaves(value) if isinstance(value, dict) else {name: value}
-    return leaves
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    changes = config.recipe_changes.items()
+    return ", ".join(f"{name} {new} (recipe: {'unset' if old is None else old})" for name, (new, old) in changes)
 
 
 def _sizes(config: ResolvedConfig) -> str:

@@ -24,13 +24,21 @@ from resnets.errors import ConfigError, TrainingError
 from resnets.nn.split import Prefix
 from resnets.train.loop.train_step import is_out_of_memory
 
-__all__ = ["CacheLimits", "CachedBatches", "NoRoomError", "Orders", "PrefixCache", "fill_cache", "keep_in_order"]
+__all__ = [
+    "CacheLimits",
+    "CachedFeatureBatches",
+    "CacheSpaceError",
+    "Orders",
+    "FeatureCache",
+    "fill_cache",
+    "cache_in_order",
+]
 
 Indices = npt.NDArray[np.int64]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class NoRoomError(TrainingError):
+class CacheSpaceError(TrainingError):
     """A cache within its limits for which the machine has no memory, or the disk no room."""
 
 
@@ -54,14 +62,14 @@ class CacheLimits:
             return "memory"
         return "file" if self.folder is not None and needed <= self.file_bytes else None
 
-    def beside(self, cache: PrefixCache) -> CacheLimits:
+    def beside(self, cache: FeatureCache) -> CacheLimits:
         """What is left for another cache."""
         if cache.home == "memory":
             return replace(self, memory_bytes=self.memory_bytes - cache.size)
         return replace(self, file_bytes=self.file_bytes - cache.size)
 
 
-class PrefixCache:
+class FeatureCache:
     """A row for every view of every image, in memory or in a file that has no name and goes with the cache.
 
     Attributes:
@@ -93,7 +101,7 @@ class PrefixCache:
 
         Raises:
             ConfigError: a number below 1, or a type other than float32, bfloat16 and float16.
-            NoRoomError: no memory, or no permission or no room in `folder`.
+            CacheSpaceError: no memory, or no permission or no room in `folder`.
         """
         if min(views, count) < 1:
             raise ConfigError(f"a cache has 1 view of 1 image or more; got {views} of {count}; 1 view is usual")
@@ -123,11 +131,11 @@ class PrefixCache:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
         device: torch.device | str = "cpu",
-    ) -> PrefixCache | None:
+    ) -> FeatureCache | None:
         """A cache within `limits`; `None` where it does not fit and the caller has to train the plain way.
 
         Raises:
-            NoRoomError: it would fit, but there is no memory or no room.
+            CacheSpaceError: it would fit, but there is no memory or no room.
         """
         home = limits.home(cls.bytes_for(views, count, row, dtype))
         if home is None:
@@ -196,7 +204,7 @@ def _reserved(size: int, device: torch.device | str) -> Tensor:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise NoRoomError(
+        raise CacheSpaceError(
             f"the frozen part's cache needs {size / 2**20:,.0f} MiB of memory; {device} has less; "
             "keep fewer views or 16 bits, or train without the cache"
         ) from None
@@ -214,14 +222,14 @@ def _mapped(folder: Path, size: int) -> Tensor:
                 file.flush()
             return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,)))
     except OSError as error:
-        raise NoRoomError(
+        raise CacheSpaceError(
             f"the frozen part's cache needs {size / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
             "make room, keep fewer views or 16 bits, or train without the cache"
         ) from None
 
 
 def fill_cache(
-    cache: PrefixCache,
+    cache: FeatureCache,
     prefix: Prefix,
     batches: Batches,
     *,
@@ -253,7 +261,7 @@ def fill_cache(
         for x, _, indices in batches.epoch(first + view):
             if stop():
                 return False
-            with prefix.computing(amp, x.device.type):
+            with prefix.inference(amp, x.device.type):
                 features = prefix(x.contiguous(memory_format=layout))
                 cache.write(view, indices.numpy(), features)
             if progress is not None:
@@ -266,7 +274,7 @@ def fill_cache(
     return True
 
 
-def keep_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> CachedBatches | None:
+def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> CachedFeatureBatches | None:
     """What a prefix answers to batches in order, none varied, computed as the weights are.
 
     Args:
@@ -276,24 +284,24 @@ def keep_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> Cach
         Batches of those answers; `None` where they do not fit into `limits`.
 
     Raises:
-        NoRoomError: they would fit, but there is no memory or no room.
+        CacheSpaceError: they would fit, but there is no memory or no room.
     """
     count = batches.bounds[-1][1]
     labels, cache = np.zeros(count, np.int64), None
     for x, y, indices in batches.epoch(0):
-        with prefix.computing(device=x.device.type):
+        with prefix.inference(device=x.device.type):
             features = prefix(x)
             if cache is None:
                 last = features.ndim == 4 and features.stride(3) == features.shape[1]  # even of a single cell
                 row = tuple(features.shape[1:])
-                cache = PrefixCache.create(1, count, row, limits=limits, channels_last=last, device=x.device)
+                cache = FeatureCache.create(1, count, row, limits=limits, channels_last=last, device=x.device)
                 if cache is None:
                     return None
             cache.write(0, indices.numpy(), features)
         labels[indices.numpy()] = y.cpu().numpy()
     assert cache is not None
     assert not cache.missing(0)
-    return CachedBatches(cache, labels, _InOrder(batches.bounds), device=x.device)
+    return CachedFeatureBatches(cache, labels, _InOrder(batches.bounds), device=x.device)
 
 
 class Orders(Protocol):
@@ -317,7 +325,7 @@ class _InOrder:
             yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
 
 
-class CachedBatches:
+class CachedFeatureBatches:
     """Batches whose `x` is what the frozen part answered. The `Batches` of the epochs that run on a cache.
 
     Epoch e reads view `(e - first) % V`; an image that comes several times in an epoch (repeated augmentation,
@@ -335,7 +343,7 @@ class CachedBatches:
 
     def __init__(
         self,
-        cache: PrefixCache,
+        cache: FeatureCache,
         labels: Indices,
         orders: Orders,
         *,

@@ -9,10 +9,10 @@ from typing import Literal
 from resnets.arch.cut_points import BACKBONE
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["NONE", "FreezeConfig", "Moves", "Phase", "ResolvedPhase", "check_phases", "phases_of"]
+__all__ = ["NONE", "BatchNormMode", "FreezeConfig", "Phase", "ResolvedPhase", "check_phases", "make_phases"]
 
 NONE = "none"
-Moves = Literal["auto", "train", "frozen"]
+BatchNormMode = Literal["auto", "train", "frozen"]
 """Of batch norms: `auto`, frozen exactly in the frozen part; `train`, none frozen; `frozen`, all of the network."""
 
 
@@ -40,8 +40,8 @@ class Phase:
     lr: float | None = None
     warmup_epochs: float | None = None
     layer_decay: float = 1.0
-    bn_stats: Moves = "auto"
-    bn_affine: Moves = "auto"
+    bn_stats: BatchNormMode = "auto"
+    bn_affine: BatchNormMode = "auto"
 
     def __post_init__(self) -> None:
         _check(
@@ -80,8 +80,8 @@ class FreezeConfig:
     unfreeze_lr: float | None = None
     unfreeze_lr_share: float | None = None
     layer_decay: float = 1.0
-    bn_stats: Moves = "auto"
-    bn_affine: Moves = "auto"
+    bn_stats: BatchNormMode = "auto"
+    bn_affine: BatchNormMode = "auto"
 
     def __post_init__(self) -> None:
         _check(
@@ -101,7 +101,7 @@ class FreezeConfig:
             )
         self._phase(1)
 
-    def at_peak(self, lr: float) -> FreezeConfig:
+    def with_peak_lr(self, lr: float) -> FreezeConfig:
         """The same with its rate as a number, for a run whose peak learning rate is `lr`."""
         if self.unfreeze_lr_share is None:
             return self
@@ -148,11 +148,11 @@ class ResolvedPhase(Phase):
             first += phase.epochs
 
 
-def phases_of(config: FreezeConfig, total_epochs: int, places: Sequence[str]) -> tuple[Phase, ...]:
+def make_phases(config: FreezeConfig, total_epochs: int, places: Sequence[str]) -> tuple[Phase, ...]:
     """The phases that `config` means.
 
     Args:
-        config: `at_peak` of the run.
+        config: `with_peak_lr` of the run.
         total_epochs: of the run.
         places: of the network, from `places.places(plan)`.
 

@@ -10,10 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.arch.cut_points import layers, owner, parts
 from resnets.nn.model import Network
-from resnets.train.freeze.frozen import apply_phase, lr_scales
+from resnets.train.freeze.frozen_part import apply_phase, lr_scales
 from resnets.train.freeze.phases import Phase
 
-__all__ = ["PlanRow", "plan_lines", "plan_table"]
+__all__ = ["PlanRow", "format_plan_table", "plan_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def plan_table(model: Network, phases: Sequence[Phase], base_lr: float, *, param
     return rows
 
 
-def plan_lines(rows: Iterable[PlanRow]) -> list[str]:
+def format_plan_table(rows: Iterable[PlanRow]) -> list[str]:
     """The table as lines of text, with a head."""
     cells = [("epochs", "part", "parameters", "tensors", "numbers", "peak lr", "BN statistics")]
     for row in rows:

@@ -11,21 +11,21 @@ from resnets.data.batches import Batches
 from resnets.data.dataset import ImageSet
 from resnets.data.sampler import Epochs
 from resnets.nn.model import Network
-from resnets.nn.split import Prefix, Suffix, Tail, split_at
+from resnets.nn.split import Prefix, Suffix, SuffixModule, split_at
 from resnets.runtime.console import Console, counted
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.freeze.feature_cache import (
-    CachedBatches,
+    CachedFeatureBatches,
     CacheLimits,
-    NoRoomError,
-    PrefixCache,
+    CacheSpaceError,
+    FeatureCache,
+    cache_in_order,
     fill_cache,
-    keep_in_order,
 )
-from resnets.train.freeze.frozen import apply_phase, lr_scales
+from resnets.train.freeze.frozen_part import apply_phase, lr_scales
 from resnets.train.freeze.phases import NONE, ResolvedPhase
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 __all__ = ["ActivePhase", "phase_schedule"]
 
@@ -67,7 +67,7 @@ class ActivePhase:
         self.suffix: Suffix | None = None
         self._cache_tried = False
         self._prefix: Prefix | None = None
-        self._val_features: CachedBatches | None = None
+        self._val_features: CachedFeatureBatches | None = None
         self._val_limits: CacheLimits | None = None  # what a cache of validation features may take; None once tried
 
     def cache_features(
@@ -104,7 +104,7 @@ class ActivePhase:
             return self._report_no_cache(console, reason)
         views = min(options.views, phase.epochs - 1)
         prefix, suffix = split_at(self.frozen.model, phase.freeze)
-        shape = prefix.shape(self.config.preprocessing.size)
+        shape = prefix.output_shape(self.config.preprocessing.size)
         dtype = amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
         device = next(self.frozen.model.parameters()).device
         limits = CacheLimits(
@@ -112,13 +112,13 @@ class ActivePhase:
         )
         channels_last = layout == torch.channels_last
         try:
-            cache = PrefixCache.create(
+            cache = FeatureCache.create(
                 views, len(images), shape, limits=limits, dtype=dtype, channels_last=channels_last, device=device
             )
-        except NoRoomError as error:
+        except CacheSpaceError as error:
             return self._report_no_cache(console, str(error))
         if cache is None:
-            needed = PrefixCache.bytes_for(views, len(images), shape, dtype) / 2**20
+            needed = FeatureCache.bytes_for(views, len(images), shape, dtype) / 2**20
             return self._report_no_cache(
                 console,
                 f"it takes {needed:,.0f} MiB; raise cache_memory_gb or cache_disk_gb, lower views or set cache_16bit",
@@ -140,7 +140,7 @@ class ActivePhase:
             return False
         config = self.config
         orders = Epochs(images.labels, config.update_size, config.seed, sampling=config.sampling)
-        self.batches = CachedBatches(
+        self.batches = CachedFeatureBatches(
             cache, images.labels, orders, first=phase.first_epoch, device=device, dtype=amp or torch.float32
         )
         self._prefix, self.suffix, self._val_limits = prefix, suffix, limits.beside(cache)
@@ -150,7 +150,7 @@ class ActivePhase:
         )
         return True
 
-    def cached_validation(self, batches: Batches, console: Console) -> tuple[Tail, Batches] | None:
+    def cached_validation(self, batches: Batches, console: Console) -> tuple[SuffixModule, Batches] | None:
         """The rest of the network and the cached features of the validation images, computed on the first call.
 
         Args:
@@ -165,13 +165,13 @@ class ActivePhase:
         if self._val_limits is not None:
             reason = "it does not fit into cache_memory_gb and cache_disk_gb"
             try:
-                self._val_features = keep_in_order(self._prefix, batches, self._val_limits)
-            except NoRoomError as error:
+                self._val_features = cache_in_order(self._prefix, batches, self._val_limits)
+            except CacheSpaceError as error:
                 reason = str(error)
             self._val_limits = None
             if self._val_features is None:
                 console.say(f"feature cache off for validation: {reason}")
-        return None if self._val_features is None else (Tail(self.suffix), self._val_features)
+        return None if self._val_features is None else (SuffixModule(self.suffix), self._val_features)
 
     def _cache_obstacle(self, processes: int) -> str | None:
         """Why features of this phase cannot be cached."""
@@ -196,13 +196,13 @@ def phase_schedule(config: ResolvedConfig, phase: ResolvedPhase, steps_per_epoch
     """The learning rate of a phase, by step of the run counted from 0."""
     options = config.schedule
     first, total = phase.first_epoch * steps_per_epoch, phase.epochs * steps_per_epoch
-    schedule = Schedule(
+    schedule = WarmupSchedule(
         kind=options.sched,
         peak=phase.lr,
         warmup_steps=min(round(phase.warmup_epochs * steps_per_epoch), total // 2),
         total_steps=total,
-        least=options.min_lr,
-        drops=tuple(round((milestone - phase.first_epoch) * steps_per_epoch) for milestone in options.milestones),
+        min_lr=options.min_lr,
+        milestones=tuple(round((milestone - phase.first_epoch) * steps_per_epoch) for milestone in options.milestones),
         gamma=options.gamma,
     )
     return lambda step: schedule(step - first)

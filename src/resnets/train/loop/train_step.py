@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from resnets.data.augment.mixup import MixConfig, mix, soft_targets
 from resnets.errors import TrainingError
-from resnets.nn.batch_norm import in_parts
+from resnets.nn.batch_norm import split_batch
 from resnets.runtime.processes import Processes
-from resnets.train.optim.averages import Average
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import set_lr
 
 __all__ = ["TrainStep", "is_out_of_memory"]
@@ -54,13 +54,13 @@ class TrainStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[int], float],
-        loss: Loss,
+        loss: ClassificationLoss,
         *,
         network: Callable[[Tensor], Tensor] | None = None,
         mixing: MixConfig | None = None,
         clip_grad: float | None = None,
         micro_batches: int = 1,
-        average: Average | None = None,
+        average: WeightAverage | None = None,
         amp: torch.dtype | None = None,
         layout: torch.memory_format = torch.channels_last,
         seed: int = 0,
@@ -124,16 +124,17 @@ class TrainStep:
             labels = y if mixed is soft else mixed
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
-        micro_batches = list(zip(in_parts(x, self.micro_batches), in_parts(labels, self.micro_batches), strict=True))
-        mass = self.loss.mass(labels)
-        if isinstance(mass, Tensor) and self.processes.world_size > 1:  # class weights differ between processes
-            local_mass = mass * bool(grad_scale)
-            total_mass = local_mass.clone()
-            self.processes.all_reduce_sum(total_mass)
-            grad_scale = local_mass * self.processes.world_size / total_mass
+        count = self.micro_batches
+        micro_batches = list(zip(split_batch(x, count), split_batch(labels, count), strict=True))
+        whole = self.loss.normalizer(labels)
+        if isinstance(whole, Tensor) and self.processes.world_size > 1:  # class weights differ between processes
+            local = whole * bool(grad_scale)
+            total = local.clone()
+            self.processes.all_reduce_sum(total)
+            grad_scale = local * self.processes.world_size / total
         losses, correct = [], []
         for number, (inputs, targets) in enumerate(micro_batches, start=1):
-            weight = self.loss.mass(targets) / mass
+            weight = self.loss.normalizer(targets) / whole
             last = number == len(micro_batches)
             with nullcontext() if last else self.processes.no_sync(self.network):
                 with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):

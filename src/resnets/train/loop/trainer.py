@@ -18,7 +18,7 @@ from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
 from resnets.evaluate.results import ResultsRow, add_result, keep_results, read_results
-from resnets.nn.batch_norm import measure_statistics
+from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_amp, pick_device, pick_layout
@@ -30,14 +30,15 @@ from resnets.train.loop.interrupts import Interrupts
 from resnets.train.loop.metrics import EpochMetrics, EpochResult, TrainResult
 from resnets.train.loop.phase import ActivePhase
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.averages import Average
-from resnets.train.optim.losses import Loss
-from resnets.train.run_folder.checkpoint import RunProgress, State
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.keeper import Keeper
-from resnets.train.run_folder.record import announce, describe_event, epoch_line, make_bundle, make_row, memory_mib
-from resnets.train.run_folder.report import write_summary
-from resnets.train.run_folder.tracker import Tracker
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss
+from resnets.train.run_folder.bundle import make_bundle
+from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
+from resnets.train.run_folder.checkpointer import Checkpointer
+from resnets.train.run_folder.log import epoch_line, log_event, peak_memory_mib, results_row, start_lines
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.report import write_run_report
+from resnets.train.run_folder.tensorboard import TensorBoardLogger
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle, read_folder
 from resnets.weights.folder.storage import standing
@@ -70,13 +71,13 @@ class Trainer:
         console: Console,
         *,
         processes: Processes | None = None,
-        checkpoint: State | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.run, self.config, self.dataset, self.console = run, config, dataset, console
         self.processes = processes or Processes()
         self.progress = checkpoint.progress if checkpoint else RunProgress()
         self.interrupts = Interrupts()
-        self.checkpointer = Keeper(run, config.save, console)
+        self.checkpointer = Checkpointer(run, config.save, console)
         self.device = pick_device(self.processes.local_device(config.device))
         self.amp = pick_amp(config.amp, self.device)
         loader = partial(
@@ -98,7 +99,7 @@ class Trainer:
         assert isinstance(model, Network)
         self.layout = pick_layout(model, self.device, config.channels_last)
         self.model: Network = model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self.average = Average(self.model, config.average)
+        self.average = WeightAverage(self.model, config.average)
         self.metrics = EpochMetrics(self.device)
         self.phase = ActivePhase(config, config.phase_at(self.progress.epoch), self.model, self.train_batches)
         weights = None if config.class_weights is None else torch.tensor(config.class_weights)
@@ -106,7 +107,7 @@ class Trainer:
             self.model,
             self.phase.optimizer,
             self.phase.schedule,
-            Loss(config.loss, weights).to(self.device),
+            ClassificationLoss(config.loss, weights).to(self.device),
             clip_grad=config.optim.clip_grad,
             micro_batches=config.optim.accumulate,
             average=self.average,
@@ -123,9 +124,9 @@ class Trainer:
 
     def fit(self) -> TrainResult:
         """Train the remaining epochs and write the report."""
-        for line in announce(self.config, self.dataset, self.progress, self.run.path, self.device, self.amp):
+        for line in start_lines(self.config, self.dataset, self.progress, self.run.path, self.device, self.amp):
             self.console.say(line)
-        self.tracker = Tracker(None, self.config, self.progress.epoch)
+        self.tensorboard = TensorBoardLogger(None, self.config, self.progress.epoch)
         self.processes.run_on_main(self._open_results)
         with self.interrupts:
             try:
@@ -138,7 +139,7 @@ class Trainer:
                         self.roll_back(error)
             finally:
                 self.console.stop()
-                self.tracker.close()
+                self.tensorboard.close()
         return self._finish()
 
     def fit_epoch(self) -> None:
@@ -186,7 +187,7 @@ class Trainer:
         if self.config.compile != "off":
             network.compile(mode=None if self.config.compile == "default" else self.config.compile)
         self.train_step.network = self.phase.suffix or network
-        self.average.hold(self.phase.frozen.tensors())
+        self.average.skip_frozen(self.phase.frozen.tensors())
 
     def cache_features(self) -> None:
         """Compute the features of the frozen part once, if the phase allows it."""
@@ -194,7 +195,7 @@ class Trainer:
             self.dataset.splits["train"],
             self._make_plain_batches,
             processes=self.processes.world_size,
-            folder=self.run.state,
+            folder=self.run.checkpoints,
             amp=self.amp,
             layout=self.layout,
             console=self.console,
@@ -211,7 +212,7 @@ class Trainer:
             self.console.skip(bounds[done - 1][1])
         self.train_step.mixing = self.config.mix if self.config.mix.active(epoch) else None
         self.phase.frozen.train_mode()
-        self.phase.frozen.remember()
+        self.phase.frozen.record_fingerprint()
         try:
             return run_epoch(
                 self.train_step,
@@ -228,11 +229,11 @@ class Trainer:
 
     def show_progress(self, images: int, loss: float) -> None:
         """Advance the progress bar by a number of images."""
-        self.console.advance(images, f"loss {loss:.3f}, {memory_mib(self.device):,} MiB")
+        self.console.advance(images, f"loss {loss:.3f}, {peak_memory_mib(self.device):,} MiB")
 
     def checkpoint_if_due(self, batch: int) -> bool:
         """Write a checkpoint within an epoch, after `batch` batches, if one is due; return whether to stop."""
-        stop, late = self.processes.any_nonblocking(self.is_interrupted(), self.checkpointer.late())
+        stop, late = self.processes.any_nonblocking(self.is_interrupted(), self.checkpointer.overdue())
         if stop or late or self.checkpointer.due(self.train_step.step):
             self.require_finite(batch)
             self.progress = replace(self.progress, batch=batch, seconds=self._seconds())
@@ -252,7 +253,7 @@ class Trainer:
         with self.average.applied():
             if self.config.average.swa_epochs and self.average.count:
                 batches = self.train_batches.epoch(epoch, size=self.config.train_size(epoch))
-                measure_statistics(
+                update_bn(
                     self.model,
                     (batch.x for batch in batches),
                     parts=self.train_step.micro_batches,
@@ -269,7 +270,7 @@ class Trainer:
         network: nn.Module = model
         batches = self.val_batches
         # Cached features fit the weights of the frozen part alone, and a compiled network rounds differently.
-        if model is self.model and self.average.rests and self.config.compile == "off":
+        if model is self.model and self.average.frozen_is_current and self.config.compile == "off":
             network, batches = self.phase.cached_validation(batches, self.console) or (network, batches)
         return evaluate_model(
             network, batches.epoch(0), self.dataset.classes, device=self.device, gather=self.processes.all_gather
@@ -286,7 +287,7 @@ class Trainer:
         self.progress = replace(self.progress, epoch=epoch, batch=0, seconds=self._seconds())
         if is_best:
             self.progress = replace(self.progress, best_epoch=epoch, best_top1=top1, best_loss=loss)
-        row = make_row(epoch, trained, evaluation, seconds, self.device)
+        row = results_row(epoch, trained, evaluation, seconds, self.device)
 
         def write() -> None:
             bundle = self._make_bundle(evaluation)
@@ -294,7 +295,7 @@ class Trainer:
                 bundle.save(self.run.best)
             bundle.save(self.run.last)
             add_result(self.run.results, row)
-            self.tracker.epoch(row)
+            self.tensorboard.log_epoch(row)
 
         self.processes.run_on_main(write)
         return row, is_best
@@ -321,7 +322,7 @@ class Trainer:
         names = [self.dataset.splits["train"].name(int(index)) for index in error.indices[:8]]
         self._write_event(f"{error}; first images of the batch: {', '.join(names)}")
         times = self.progress.rollbacks + 1
-        checkpoint = self.processes.run_on_main(self.checkpointer.newest)
+        checkpoint = self.processes.run_on_main(self.checkpointer.latest)
         if times > self.config.save.rollbacks or checkpoint is None:
             raise TrainingError(f"{error}; {self._describe_kept()}") from error
         self.progress = replace(checkpoint.progress, rollbacks=times)
@@ -369,7 +370,7 @@ class Trainer:
         self._write_event(text)
 
     def _write_event(self, text: str) -> None:
-        self.processes.run_on_main(lambda: describe_event(self.run.events, text))
+        self.processes.run_on_main(lambda: log_event(self.run.events, text))
 
     def _describe_kept(self) -> str:
         done = self.progress.epoch
@@ -382,7 +383,7 @@ class Trainer:
         keep_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # a report marks a finished run
         if self.config.tensorboard:
-            self.tracker = Tracker(self.run.tensorboard, self.config, self.progress.epoch)
+            self.tensorboard = TensorBoardLogger(self.run.tensorboard, self.config, self.progress.epoch)
 
     def _finish(self) -> TrainResult:
         """Evaluate the best model and write the report."""
@@ -397,7 +398,7 @@ class Trainer:
         evaluation = self.validate(best.model.to(self.device)) if self.progress.epoch else None
         results = self.processes.run_on_main(lambda: read_results(self.run.results))
         self.processes.run_on_main(
-            lambda: write_summary(self.run, self.config, self.dataset, evaluation, results, self.progress)
+            lambda: write_run_report(self.run, self.config, self.dataset, evaluation, results, self.progress)
         )
         return TrainResult(
             folder=self.run.path,

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from resnets.train.config.options import AverageConfig
 
-__all__ = ["Average"]
+__all__ = ["WeightAverage"]
 
 
-class Average:
+class WeightAverage:
     """The mean of a network's tensors; batch-norm statistics are tensors like the others.
 
     Args:
@@ -32,12 +32,12 @@ class Average:
         self._held: frozenset[str] = frozenset()
         self._moving: list[str] | None = None  # None: to be found out
 
-    def hold(self, names: Iterable[str]) -> None:
+    def skip_frozen(self, names: Iterable[str]) -> None:
         """From now on these tensors of the network do not move: where the mean is equal to them already, it stays."""
         self._held, self._moving = frozenset(names), None
 
     @property
-    def rests(self) -> bool:
+    def frozen_is_current(self) -> bool:
         """Whether the mean of what does not move is known to be equal to it; true before the first update."""
         return not self.tensors or (self._moving is not None and self._held.isdisjoint(self._moving))
 

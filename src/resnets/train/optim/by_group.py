@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ByGroup"]
+__all__ = ["ForeachOptimizer"]
 
 
-class ByGroup(torch.optim.Optimizer):
+class ForeachOptimizer(torch.optim.Optimizer):
     """An optimiser that moves the tensors of a group together, those that have a gradient."""
 
     @torch.no_grad()

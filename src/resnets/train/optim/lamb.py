@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.train.optim.by_group import ByGroup
+from resnets.train.optim.by_group import ForeachOptimizer
 
 __all__ = ["Lamb"]
 
 
-class Lamb(ByGroup):
+class Lamb(ForeachOptimizer):
     """Adam whose step in each tensor is as long as the tensor's own norm times the learning rate.
 
     As ResNet strikes back uses it: bias-corrected moments, decay added to the step before its length is taken, no

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from resnets.data.augment.mixup import soft_targets
 from resnets.train.config.options import LossConfig
 
-__all__ = ["Loss", "class_weights"]
+__all__ = ["ClassificationLoss", "class_weights"]
 
 LEAST = 1e-12  # weight of a batch; one of no more weighs nothing
 
 
-class Loss(nn.Module):
+class ClassificationLoss(nn.Module):
     """Logits (N, K) and labels -> the mean loss.
 
     Labels are (N,) int64 classes, or (N, K) shares that sum to one, as mixing makes them. Weighted by class, the mean
@@ -59,7 +59,7 @@ class Loss(nn.Module):
             return by_class.sum(1).mean()
         return self._mean((by_class * self.weights).sum(), labels)
 
-    def mass(self, labels: Tensor) -> Tensor | int:
+    def normalizer(self, labels: Tensor) -> Tensor | int:
         """What the mean over `labels` divides by: images, or their weights; so a batch is the mean of its parts."""
         return len(labels) if self.weights is None else self._weigh(labels).sum().clamp(min=LEAST)
 
@@ -77,7 +77,7 @@ class Loss(nn.Module):
         return self.weights[labels] if labels.ndim == 1 else (labels * self.weights).sum(1)
 
     def _mean(self, whole: Tensor, labels: Tensor) -> Tensor:
-        mass = self.mass(labels)
+        mass = self.normalizer(labels)
         return whole / mass if isinstance(mass, int) else whole / mass * (mass > LEAST)
 
 

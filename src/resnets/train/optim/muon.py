@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.train.optim.by_group import ByGroup
+from resnets.train.optim.by_group import ForeachOptimizer
 
 __all__ = ["Muon", "orthogonalise"]
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic's, as published: steep at 0, singular values end in about 0.7 to 1.2
 
 
-class Muon(ByGroup):
+class Muon(ForeachOptimizer):
     """Nesterov's momentum; in groups that say `orthogonal`, the step's matrix (O, I·h·w) is made orthogonal.
 
     There the weights move by `lr * sqrt(max(1, O / (I·h·w)))` times it. The other groups, norms, biases, the first

@@ -6,13 +6,13 @@ import bisect
 import math
 from dataclasses import dataclass
 
-__all__ = ["Schedule"]
+__all__ = ["WarmupSchedule"]
 
 RISE, FIRST, LAST = 0.3, 1 / 25, 1e-4  # of `onecycle`: share of the steps that rise, and both ends (Smith 2018)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class WarmupSchedule:
     """The learning rate of each step of a phase, as `ScheduleConfig` says it.
 
     Args:
@@ -20,16 +20,16 @@ class Schedule:
         peak: the highest rate.
         warmup_steps: of linear rise up to it.
         total_steps: of the phase.
-        least: where `cosine` and `linear` end, as a share of the peak.
-        drops: steps at which `step` multiplies the rate by `gamma`.
+        min_lr: where `cosine` and `linear` end, as a share of the peak.
+        milestones: steps at which `step` multiplies the rate by `gamma`.
     """
 
     kind: str
     peak: float
     warmup_steps: int
     total_steps: int
-    least: float = 0.0
-    drops: tuple[int, ...] = ()
+    min_lr: float = 0.0
+    milestones: tuple[int, ...] = ()
     gamma: float = 0.1
 
     def __call__(self, step: int) -> float:
@@ -47,11 +47,11 @@ class Schedule:
         if self.kind == "constant":
             return 1.0
         if self.kind == "step":
-            return float(self.gamma ** bisect.bisect_right(self.drops, step))
+            return float(self.gamma ** bisect.bisect_right(self.milestones, step))
         done = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         if self.kind == "linear":
-            return 1.0 + (self.least - 1.0) * min(done, 1.0)
-        return _cosine(1.0, self.least, done)
+            return 1.0 + (self.min_lr - 1.0) * min(done, 1.0)
+        return _cosine(1.0, self.min_lr, done)
 
 
 def _cosine(start: float, end: float, done: float) -> float:

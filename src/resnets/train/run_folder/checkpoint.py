@@ -21,9 +21,17 @@ from torch import Tensor, nn
 
 from resnets.atomic import replacing
 from resnets.errors import TrainingError
-from resnets.train.optim.averages import Average
+from resnets.train.optim.averages import WeightAverage
 
-__all__ = ["RunProgress", "State", "load_state", "read_state", "save_state", "state_tensors", "states"]
+__all__ = [
+    "RunProgress",
+    "Checkpoint",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+    "checkpoint_tensors",
+    "checkpoints",
+]
 
 SCHEMA = 2
 
@@ -64,7 +72,7 @@ class RunProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class Checkpoint:
     """A state as it lies in its file.
 
     Args:
@@ -76,13 +84,13 @@ class State:
     tensors: dict[str, Tensor] = field(repr=False)
 
 
-def states(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """The states of a run, oldest first."""
     return sorted(folder.glob("step-*.safetensors"))
 
 
-def state_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+def checkpoint_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> dict[str, Tensor]:
     """Everything that moves in training, as a state holds it, on the CPU."""
     tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
@@ -95,13 +103,13 @@ def state_tensors(
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
 
 
-def save_state(
+def save_checkpoint(
     folder: Path,
     progress: RunProgress,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    average: Average | None = None,
+    average: WeightAverage | None = None,
     trace: Sequence[Tensor] = (),
     keep: int = 2,
 ) -> Path:
@@ -110,7 +118,7 @@ def save_state(
     Raises:
         TrainingError: no permission, or no room on the disk; earlier states are untouched then.
     """
-    tensors = state_tensors(model, optimizer, average)
+    tensors = checkpoint_tensors(model, optimizer, average)
     tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
     header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(progress)}
     header["digest"] = _digest(header["progress"], tensors)
@@ -120,7 +128,7 @@ def save_state(
             left.unlink(missing_ok=True)
         with replacing(path) as temporary:
             save_file(tensors, temporary, {"resnets": json.dumps(header)})
-        found = states(folder)
+        found = checkpoints(folder)
         here = found.index(path) + 1
         for old in (*found[: max(here - keep, 0)], *found[here:]):
             old.unlink(missing_ok=True)
@@ -132,7 +140,7 @@ def save_state(
     return path
 
 
-def read_state(path: Path) -> State:
+def read_checkpoint(path: Path) -> Checkpoint:
     """The state in a file.
 
     Raises:
@@ -146,13 +154,17 @@ def read_state(path: Path) -> State:
             raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
         if "digest" in header and header["digest"] != _digest(header["progress"], tensors):  # older files have none
             raise ValueError("its content is not what was written")
-        return State(progress=RunProgress(**header["progress"]), tensors=tensors)
+        return Checkpoint(progress=RunProgress(**header["progress"]), tensors=tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise TrainingError(f"resuming needs a whole state; {path}: {error}; start a new run") from None
 
 
-def load_state(
-    state: State, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+def load_checkpoint(
+    state: Checkpoint,
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> None:
     """Put a state back into the network, optimiser and average that it was taken from.
 

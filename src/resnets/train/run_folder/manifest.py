@@ -19,9 +19,9 @@ from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["changed", "check_data", "open_data", "recall", "remember"]
+__all__ = ["check_data", "data_difference", "open_data", "read_left_out", "write_manifest"]
 
 
 def open_data(config: TrainConfig) -> Dataset:
@@ -69,7 +69,7 @@ def check_data(dataset: Dataset, config: ResolvedConfig, console: Console, proce
     return bad
 
 
-def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
+def write_manifest(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
     """Note in a run's folder which images it has, and which of them, the `bad` ones, it leaves out."""
     gone = {problem.where for problem in bad}
     left_out = {
@@ -81,7 +81,7 @@ def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
         quarantine(dataset, bad, run.quarantine)
 
 
-def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
+def read_left_out(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
     """Which images a run leaves out, as when it began; `None` for one that never noted its images.
 
     Raises:
@@ -89,7 +89,7 @@ def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
     """
     if not run.manifest.is_file():
         return None
-    if (difference := changed(run, dataset)) is not None:
+    if (difference := data_difference(run, dataset)) is not None:
         raise TrainingError(
             f"a run goes on with the images it began with; {difference}; restore them or start a new run"
         )
@@ -100,7 +100,7 @@ def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
     ]
 
 
-def changed(run: RunFolder, dataset: Dataset) -> str | None:
+def data_difference(run: RunFolder, dataset: Dataset) -> str | None:
     """How the data, as it is now, differs from what a run noted, in words; `None` where it does not."""
     if not run.manifest.is_file():
         return None

@@ -23,14 +23,14 @@ from resnets.runtime.console import duration
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
 from resnets.train.run_folder.checkpoint import RunProgress
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["write_summary"]
+__all__ = ["write_run_report"]
 
 LISTED = 12  # classes whose weights are written out
 
 
-def write_summary(
+def write_run_report(
     run: RunFolder,
     config: ResolvedConfig,
     dataset: Dataset,

@@ -13,10 +13,10 @@ from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.model import Network
 from resnets.train.freeze.phases import NONE, Phase
 
-__all__ = ["Frozen", "apply_phase", "lr_scales"]
+__all__ = ["FrozenPart", "apply_phase", "lr_scales"]
 
 
-def apply_phase(model: Network, phase: Phase) -> Frozen:
+def apply_phase(model: Network, phase: Phase) -> FrozenPart:
     """Freeze what `phase` says and unfreeze all else.
 
     Every parameter's `requires_grad` is set; frozen ones lose their gradient, so that no optimiser touches them: not
@@ -48,10 +48,10 @@ def apply_phase(model: Network, phase: Phase) -> Frozen:
         still = {name for name in norms if owner(name, names) in frozen}
     else:
         still = set(norms) if phase.bn_stats == "frozen" else set()
-    return Frozen(model, phase, paths, tuple(name for name in norms if name in still))
+    return FrozenPart(model, phase, paths, tuple(name for name in norms if name in still))
 
 
-class Frozen:
+class FrozenPart:
     """A network under a phase.
 
     Attributes:
@@ -104,7 +104,7 @@ class Frozen:
         """A hash of every tensor of `tensors`: of its type, shape and bytes."""
         return {name: _hash(tensor) for name, tensor in self.tensors().items()}
 
-    def remember(self) -> None:
+    def record_fingerprint(self) -> None:
         """Take the fingerprint that `verify` holds the network against, before the first step; later calls do nothing.
 
         Whatever changes a frozen tensor from then on is found: a step, a validation, whoever writes models.

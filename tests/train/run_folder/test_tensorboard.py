@@ -12,7 +12,7 @@ from resnets.runtime.console import Console
 from resnets.train.config.resolve import Settings, settle
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run import train
-from resnets.train.run_folder.tracker import SCALARS, Tracker, recipe_text
+from resnets.train.run_folder.tensorboard import SCALARS, TensorBoardLogger, summary_markdown
 
 ROW = {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "train_top1": 0.25, "val_top1": None, "memory_mib": 300}
 
@@ -35,10 +35,10 @@ def read(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], str]:
 
 def test_tensorboard_reads_every_epoch_and_the_recipe(settings: Settings, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    tracker = Tracker(tmp_path, settings)
-    tracker.epoch(ROW)
+    tracker = TensorBoardLogger(tmp_path, settings)
+    tracker.log_epoch(ROW)
     before_close, _ = read(tmp_path)  # a run that is killed has left its epochs
-    tracker.epoch(ROW | {"epoch": 2, "lr": 0.05, "val_top1": 0.5})
+    tracker.log_epoch(ROW | {"epoch": 2, "lr": 0.05, "val_top1": 0.5})
     tracker.close()
     scalars, text = read(tmp_path)
     assert before_close["learning rate"] == [(1, pytest.approx(0.1))]
@@ -52,12 +52,12 @@ def test_tensorboard_reads_every_epoch_and_the_recipe(settings: Settings, tmp_pa
 
 def test_a_resumed_run_takes_the_place_of_what_it_does_again(settings: Settings, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    first = Tracker(tmp_path, settings)
+    first = TensorBoardLogger(tmp_path, settings)
     for epoch in (1, 2, 3):
-        first.epoch(ROW | {"epoch": epoch})
+        first.log_epoch(ROW | {"epoch": epoch})
     first.close()
-    second = Tracker(tmp_path, settings, epoch=1)
-    second.epoch(ROW | {"epoch": 2, "lr": 0.7})
+    second = TensorBoardLogger(tmp_path, settings, epoch=1)
+    second.log_epoch(ROW | {"epoch": 2, "lr": 0.7})
     second.close()
     scalars, text = read(tmp_path)
     assert scalars["learning rate"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.7))]
@@ -66,8 +66,8 @@ def test_a_resumed_run_takes_the_place_of_what_it_does_again(settings: Settings,
 
 def test_without_a_folder_nothing_is_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    tracker = Tracker(None, settings)
-    tracker.epoch(ROW)
+    tracker = TensorBoardLogger(None, settings)
+    tracker.log_epoch(ROW)
     tracker.close()
 
 
@@ -81,4 +81,4 @@ def test_without_tensorboard_nothing_is_begun(images: Path, tmp_path: Path, monk
 
 def test_the_recipe_is_a_table_whatever_is_in_it(settings: Settings) -> None:
     odd = replace(settings, config=replace(settings.config, pretrained="a|b"))
-    assert "| Start | the weights of a\\|b |" in recipe_text(odd)
+    assert "| Start | the weights of a\\|b |" in summary_markdown(odd)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from resnets.atomic import write_atomic
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["launch", "leave_launches", "run_of"]
+__all__ = ["launch_id", "write_launch_ids", "find_launched_run"]
 
 _own: set[Path] = set()  # runs of this process, which is not another one started again
 
 
-def launch(config: TrainConfig) -> str | None:
+def launch_id(config: TrainConfig) -> str | None:
     """What names the `torchrun` over this process (job, machine, its number and when it began) and what it is to do.
 
     Returns:
@@ -30,21 +30,21 @@ def launch(config: TrainConfig) -> str | None:
     return f"{job} {platform.node()} {os.getppid()} {_began(os.getppid())} {task}"
 
 
-def leave_launches(run: RunFolder, launches: list[str | None]) -> None:
+def write_launch_ids(run: RunFolder, launches: list[str | None]) -> None:
     """Note in a run's folder the `torchrun`s, one a machine, that it belongs to. Without any, nothing is noted."""
     if found := sorted({one for one in launches if one is not None}):
-        write_atomic(run.launch, "".join(f"{one}\n" for one in found))
+        write_atomic(run.launch_ids, "".join(f"{one}\n" for one in found))
         _own.add(run.path)
 
 
-def run_of(output: Path, launches: list[str | None]) -> RunFolder | None:
+def find_launched_run(output: Path, launches: list[str | None]) -> RunFolder | None:
     """The run in the folder `output` of runs that a process before this one began; `None` if there is none."""
     wanted = {one for one in launches if one is not None}
     for folder in sorted(output.iterdir()) if wanted and output.is_dir() else ():
         run = RunFolder(folder)
-        if folder in _own or not run.launch.is_file():
+        if folder in _own or not run.launch_ids.is_file():
             continue
-        if wanted & set(run.launch.read_text(encoding="utf-8").splitlines()):
+        if wanted & set(run.launch_ids.read_text(encoding="utf-8").splitlines()):
             _own.add(folder)
             return run
     return None

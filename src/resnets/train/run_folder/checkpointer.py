@@ -12,13 +12,20 @@ from resnets.runtime.console import Console
 from resnets.train.config.options import SaveConfig
 from resnets.train.loop.metrics import EpochMetrics
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.run_folder.checkpoint import RunProgress, State, load_state, read_state, save_state, states
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.checkpoint import (
+    Checkpoint,
+    RunProgress,
+    checkpoints,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["Keeper", "newest"]
+__all__ = ["Checkpointer", "latest_checkpoint"]
 
 
-class Keeper:
+class Checkpointer:
     """Writes and reads the states of a run.
 
     Args:
@@ -36,7 +43,7 @@ class Keeper:
         often = self.config.every_steps
         return bool(often and step % often == 0)
 
-    def late(self) -> bool:
+    def overdue(self) -> bool:
         """Whether the last state was written too long ago, by the clock of this process."""
         return time.monotonic() - self._last > 60 * self.config.every_minutes
 
@@ -73,8 +80,8 @@ class Keeper:
 
         def write() -> bool:
             try:
-                save_state(
-                    self.run.state,
+                save_checkpoint(
+                    self.run.checkpoints,
                     progress,
                     train_step.model,
                     train_step.optimizer,
@@ -94,13 +101,13 @@ class Keeper:
         self._last = time.monotonic()
         return progress
 
-    def newest(self) -> State | None:
+    def latest(self) -> Checkpoint | None:
         """The last state that is whole, see `newest`."""
-        return newest(self.run, self.console)
+        return latest_checkpoint(self.run, self.console)
 
-    def restore(self, state: State, train_step: TrainStep, metrics: EpochMetrics) -> None:
+    def restore(self, state: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
         """Put a state back; the run must be in the state's phase."""
-        load_state(state, self.run.state, train_step.model, train_step.optimizer, train_step.average)
+        load_checkpoint(state, self.run.checkpoints, train_step.model, train_step.optimizer, train_step.average)
         progress, is_main = state.progress, train_step.processes.is_main_process
         train_step.step, train_step.micro_batches, train_step.lr_scale = (
             progress.step,
@@ -118,16 +125,16 @@ class Keeper:
         metrics.trace.clear()
 
 
-def newest(run: RunFolder, console: Console) -> State | None:
+def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
     """The last state of a run that is whole; `None` if the run has none.
 
     Raises:
         TrainingError: there are states, and none is whole.
     """
-    found = states(run.state)
+    found = checkpoints(run.checkpoints)
     for number, path in enumerate(reversed(found), start=1):
         try:
-            return read_state(path)
+            return read_checkpoint(path)
         except TrainingError as error:
             if number == len(found):
                 raise

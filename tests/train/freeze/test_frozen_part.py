@@ -12,9 +12,9 @@ from resnets.arch.variants import get_config
 from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.layers import DropPath
 from resnets.nn.model import Network, build_model
-from resnets.train.freeze.frozen import Frozen, apply_phase, lr_scales
+from resnets.train.freeze.frozen_part import FrozenPart, apply_phase, lr_scales
 from resnets.train.freeze.phases import Phase
-from resnets.train.freeze.plan_table import plan_lines, plan_table
+from resnets.train.freeze.plan_table import format_plan_table, plan_table
 from tests.train.nets import CONFIGS, images, make
 
 OPTIMISERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -25,7 +25,7 @@ OPTIMISERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 }
 
 
-def train(frozen: Frozen, optimizer: torch.optim.Optimizer, steps: int = 2) -> None:
+def train(frozen: FrozenPart, optimizer: torch.optim.Optimizer, steps: int = 2) -> None:
     frozen.train_mode()
     x, y = images(6)
     for _ in range(steps):
@@ -163,11 +163,11 @@ def test_what_is_remembered_stays_remembered() -> None:
     frozen = apply_phase(model, Phase(epochs=2, freeze="stem"))
     with torch.no_grad():
         model.conv1.weight.mul_(2)  # as a state that is put back does
-    frozen.remember()
+    frozen.record_fingerprint()
     frozen.verify()
     with torch.no_grad():
         model.conv1.weight[0, 0, 0, 0] += 1e-6  # between two epochs
-    frozen.remember()
+    frozen.record_fingerprint()
     with pytest.raises(TrainingError, match=r"1 of \d+ changed, first conv1\.weight"):
         frozen.verify()
 
@@ -248,7 +248,7 @@ def test_the_plan_of_every_parameter() -> None:
     rates = {row.name: row.lr for row in rows}
     assert rates["conv1.weight"] is None
     assert rates["bn1.weight"] == 0.1
-    lines = plan_lines(rows)
+    lines = format_plan_table(rows)
     assert len(lines) == len(rows) + 1
     assert lines[0].split() == ["epochs", "part", "parameters", "tensors", "numbers", "peak", "lr", "BN", "statistics"]
     assert lines[1].split() == ["1", "stem", "conv1.weight", "1", "432", "frozen"]

@@ -6,76 +6,31 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from resnets.data.dataset import Dataset
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
-from resnets.nn.model import Network
 from resnets.runtime.console import counted, duration
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.summary import phase_rows, recipe_words
 from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
-from resnets.version import __version__
-from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["announce", "describe_event", "epoch_line", "make_bundle", "make_row", "memory_mib"]
-
-
-def make_bundle(
-    model: Network,
-    config: ResolvedConfig,
-    dataset: Dataset,
-    progress: RunProgress,
-    amp: torch.dtype | None,
-    evaluation: Evaluation | None,
-) -> Bundle:
-    """The model as it stands, with where it comes from."""
-    figures: dict[str, Any] = {"epochs_done": progress.epoch}
-    if evaluation is not None:
-        figures |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
-    recipe = {
-        "recipe": config.recipe,
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "opt": config.optim.opt,
-        "lr": config.optim.lr,
-        "weight_decay": config.optim.weight_decay,
-        "sched": config.schedule.sched,
-        "loss": config.loss.loss,
-        "label_smoothing": config.loss.label_smoothing,
-        "ema": config.average.ema or None,
-        "freeze": None if config.phases[0].freeze == NONE else config.phases[0].freeze,
-        "pretrained": config.pretrained,
-        "amp": _precision(amp),
-    }
-    return Bundle(
-        model=model,
-        preprocessing=config.preprocessing,
-        classes=dataset.classes,
-        name=config.model,
-        provenance={
-            "data": dataset.name,
-            "train_images": len(dataset.splits["train"]),
-            "recipe": {key: value for key, value in recipe.items() if value is not None or key == "pretrained"},
-            "training": recipe_words(config),
-            **({"phases": phases} if (phases := phase_rows(config)) else {}),
-            "figures": figures,
-            "seed": config.seed,
-            "date": date.today().isoformat(),
-            "resnets": __version__,
-            "torch": torch.__version__.partition("+")[0],
-        },
-    )
+__all__ = [
+    "start_lines",
+    "log_event",
+    "epoch_line",
+    "precision_name",
+    "results_row",
+    "peak_memory_mib",
+]
 
 
-def announce(
+def start_lines(
     config: ResolvedConfig,
     dataset: Dataset,
     progress: RunProgress,
@@ -89,7 +44,7 @@ def announce(
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
-        f"{_precision(amp, 'float32')} on {device}; run folder {folder}"
+        f"{precision_name(amp, 'float32')} on {device}; run folder {folder}"
     )
     for note in config.notes:
         yield f"note: {note}"
@@ -106,7 +61,7 @@ def announce(
         yield f"resuming after epoch {progress.epoch}"
 
 
-def make_row(
+def results_row(
     epoch: int, trained: EpochResult, evaluation: Evaluation | None, seconds: float, device: torch.device
 ) -> ResultsRow:
     """An epoch, counted from 1, as `results.csv` has it."""
@@ -120,7 +75,7 @@ def make_row(
         "val_top5": evaluation.topk if evaluation and evaluation.k == 5 else None,
         "images_per_second": trained.images_per_second,
         "seconds": seconds,
-        "memory_mib": memory_mib(device),
+        "memory_mib": peak_memory_mib(device),
     }
 
 
@@ -140,13 +95,13 @@ def epoch_line(row: ResultsRow, epochs: int, best: bool, seconds: float) -> str:
     return "  ".join(parts)
 
 
-def describe_event(path: Path, text: str) -> None:
+def log_event(path: Path, text: str) -> None:
     """Add a line with the time to a run's events; a disk that has no room for the note does not end the run."""
     with suppress(OSError), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
 
 
-def memory_mib(device: torch.device) -> int:
+def peak_memory_mib(device: torch.device) -> int:
     """The most memory that this process has held so far, in MiB: the card's, or the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) // 2**20
@@ -154,5 +109,5 @@ def memory_mib(device: torch.device) -> int:
     return most // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _precision(amp: torch.dtype | None, none: str = "off") -> str:
+def precision_name(amp: torch.dtype | None, none: str = "off") -> str:
     return str(amp).removeprefix("torch.") if amp else none

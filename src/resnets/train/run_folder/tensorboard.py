@@ -14,7 +14,7 @@ from resnets.train.config.summary import about_recipe, phase_rows, recipe_words
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["SCALARS", "Tracker", "require_tensorboard"]
+__all__ = ["SCALARS", "TensorBoardLogger", "require_tensorboard"]
 
 SCALARS = {  # column of `results.csv` -> what it is called in TensorBoard
     "train_loss": "loss/train",
@@ -34,7 +34,7 @@ def require_tensorboard() -> None:
     _writer()
 
 
-class Tracker:
+class TensorBoardLogger:
     """Event files for TensorBoard, in a folder of their own.
 
     Args:
@@ -51,10 +51,10 @@ class Tracker:
         if folder is not None:
             self._writer = _writer()(log_dir=str(folder), purge_step=epoch + 1)
             if not epoch:
-                self._writer.add_text("recipe", recipe_text(config), 0)
+                self._writer.add_text("recipe", summary_markdown(config), 0)
             self._writer.flush()
 
-    def epoch(self, row: ResultsRow) -> None:
+    def log_epoch(self, row: ResultsRow) -> None:
         """An epoch as `results.csv` has it; what was not measured is left out. On the disk when this returns."""
         if self._writer is None:
             return
@@ -71,7 +71,7 @@ class Tracker:
             self._writer.close()
 
 
-def recipe_text(config: ResolvedConfig) -> str:
+def summary_markdown(config: ResolvedConfig) -> str:
     """The recipe as Markdown."""
     lines = [about_recipe(config), _table(recipe_words(config))]
     if phases := phase_rows(config):

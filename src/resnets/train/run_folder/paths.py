@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnets.errors import TrainingError
 
-__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "working_in"]
+__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "lock_run_folder"]
 
 
 class RunFolder:
@@ -21,8 +21,8 @@ class RunFolder:
         self.results = path / "results.csv"
         self.best = path / "best"
         self.last = path / "last"
-        self.state = path / "state"
-        self.launch = path / "state" / "launch"
+        self.checkpoints = path / "checkpoints"
+        self.launch_ids = self.checkpoints / "launch"
         self.events = path / "events.txt"
         self.plots = path / "plots"
         self.tensorboard = path / "tensorboard"
@@ -42,7 +42,7 @@ def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder
         path = output / (name or (default if number == 1 else f"{default}-{number}"))
         try:
             path.mkdir(parents=True)
-            (path / "state").mkdir()
+            (path / "checkpoints").mkdir()
             (path / "plots").mkdir()
             return RunFolder(path)
         except FileExistsError:
@@ -70,14 +70,14 @@ def open_run_folder(path: Path) -> RunFolder:
 
 
 @contextmanager
-def working_in(run: RunFolder) -> Iterator[None]:
+def lock_run_folder(run: RunFolder) -> Iterator[None]:
     """Within it, no other process works in the run's folder; a lock goes with its process, however that ends.
 
     Raises:
         TrainingError: another one does.
     """
-    run.state.mkdir(exist_ok=True)
-    with (run.state / "lock").open("w") as lock:
+    run.checkpoints.mkdir(exist_ok=True)
+    with (run.checkpoints / "lock").open("w") as lock:
         try:
             import fcntl
 
