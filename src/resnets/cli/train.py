@@ -171,7 +171,7 @@ def _print(result: Any, as_json: bool) -> None:
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
-        low, high = evaluation.interval
+        low, high = evaluation.top1_interval
         print_text(
             f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation images"
             f" right (95 % interval {100 * low:.2f} to {100 * high:.2f})"

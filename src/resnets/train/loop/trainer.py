@@ -17,7 +17,7 @@ from resnets.data.loader import make_batches
 from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
-from resnets.evaluate.results import ResultsRow, add_result, keep_results, read_results
+from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
 from resnets.runtime.console import Console
@@ -380,7 +380,7 @@ class Trainer:
         return time.perf_counter() - self._started
 
     def _open_results(self) -> None:
-        keep_results(self.run.results, self.progress.epoch)
+        truncate_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # a report marks a finished run
         if self.config.tensorboard:
             self.tensorboard = TensorBoardLogger(self.run.tensorboard, self.config, self.progress.epoch)

@@ -72,7 +72,7 @@ def results_row(
         "train_top1": trained.top1,
         "val_loss": evaluation.loss if evaluation else None,
         "val_top1": evaluation.top1 if evaluation else None,
-        "val_top5": evaluation.topk if evaluation and evaluation.k == 5 else None,
+        "val_top5": evaluation.top5 if evaluation else None,
         "images_per_second": trained.images_per_second,
         "seconds": seconds,
         "memory_mib": peak_memory_mib(device),

@@ -15,9 +15,9 @@ from resnets.atomic import write_atomic
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.transform import decode_channels
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.report.curves import curves, rates
+from resnets.evaluate.report.confusion import plot_confusion
+from resnets.evaluate.report.curves import plot_curves, plot_rates
 from resnets.evaluate.report.page import Report, write_report
-from resnets.evaluate.report.plots import confusion
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.console import duration
 from resnets.train.config.resolved_config import ResolvedConfig
@@ -42,15 +42,17 @@ def write_run_report(
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
     spans = phase_spans(config)
+    plots: dict[str, bytes] = {}
     if results:
-        write_atomic(run.plots / "curves.png", curves(results, spans=spans))
-        write_atomic(run.plots / "rates.png", rates(results, spans=spans))
+        plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
     if evaluation is not None:
-        write_atomic(run.plots / "confusion.png", confusion(evaluation.confusion, dataset.classes))
+        plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
         validation = dataset.splits["val"]
-        for mistake in evaluation.worst():
-            images[mistake.index] = _shown(validation, mistake.index, config.preprocessing)
-            names[mistake.index] = validation.name(mistake.index)
+        for error in evaluation.most_confident_errors():
+            images[error.index] = _shown(validation, error.index, config.preprocessing)
+            names[error.index] = validation.name(error.index)
+    for name, png in plots.items():
+        write_atomic(run.plots / f"{name}.png", png)
     write_report(
         run.report,
         Report(
@@ -63,8 +65,7 @@ def write_run_report(
             settings=config.to_dict(),
             data=_data(config, dataset),
             splits=_counts(dataset),
-            results=results,
-            spans=spans,
+            plots=plots,
             evaluation=evaluation,
             images=images,
             names=names,
