@@ -24,7 +24,7 @@ from resnets.runtime.console import Console
 from resnets.runtime.device import pick_amp, pick_device, pick_layout
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.summary import freeze_words
+from resnets.train.config.summary import describe_freeze
 from resnets.train.loop.epoch import NotFiniteError, require_finite, run_epoch
 from resnets.train.loop.interrupts import Interrupts
 from resnets.train.loop.metrics import EpochMetrics, EpochResult, TrainResult
@@ -178,7 +178,7 @@ class Trainer:
             return
         self.phase = ActivePhase(self.config, phase, self.model, self.train_batches, self.phase.optimizer)
         self._connect_phase()
-        self.console.say(f"epoch {epoch + 1}: {freeze_words(phase)}, peak learning rate {phase.lr:g}")
+        self.console.say(f"epoch {epoch + 1}: {describe_freeze(phase)}, peak learning rate {phase.lr:g}")
 
     def _connect_phase(self) -> None:
         """Let the train step use the phase's optimizer, schedule and part of the network."""
