@@ -256,7 +256,7 @@ class Trainer:
                 update_bn(
                     self.model,
                     (batch.x for batch in batches),
-                    parts=self.train_step.micro_batches,
+                    micro_batches=self.train_step.micro_batches,
                     layout=self.layout,
                     amp=self.amp,
                 )
