@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.cut_points import CLASSIFIER, owner, parts
 from resnets.arch.nodes import Chain, Flatten, Node, children, join
-from resnets.arch.tree import steps
+from resnets.arch.parts import CLASSIFIER, forward_steps, group_of, parts
 from resnets.errors import UnknownNameError
 from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
@@ -36,7 +35,7 @@ class _Step:
 
 
 class Prefix:
-    """The network up to a cut point. (N, C, H, W) images -> features: a map (N, C', H', W') or embeddings (N, D).
+    """The network up to a freeze point. (N, C, H, W) images -> features: a map (N, C', H', W') or embeddings (N, D).
 
     Attributes:
         model: the whole network.
@@ -109,27 +108,27 @@ class SuffixModule(nn.Module):
         return self._suffix(x)
 
 
-def split_at(model: Network, cut_point: str) -> tuple[Prefix, Suffix]:
+def split_at(model: Network, freeze_point: str) -> tuple[Prefix, Suffix]:
     """Split a network into two functions such that `suffix(prefix(x))` is `model(x)`.
 
-    Pools, activations and flattening after the cut point go to the prefix: they have no weights and make its features
+    Pools, activations and flattening after it go to the prefix, too: they have no weights and make its features
     smaller. A network frozen up to its last stage, or to the backbone, thus caches embeddings (N, D).
 
     Args:
-        cut_point: a value of `Phase.freeze` other than `none`.
+        freeze_point: a value of `Phase.freeze` other than `none`.
 
     Raises:
-        UnknownNameError: the network has no such cut point.
+        UnknownNameError: the network has no such freeze point.
     """
     names = parts(model.plan)
     known = tuple(name for name in names if name != CLASSIFIER)
-    if cut_point not in known:
-        raise UnknownNameError("cut point", cut_point, known)
-    frozen = known[: known.index(cut_point) + 1]
+    if freeze_point not in known:
+        raise UnknownNameError("freeze point", freeze_point, known)
+    frozen = known[: known.index(freeze_point) + 1]
     forward = list(_forward_steps(model))
     cut = 0
     for number, step in enumerate(forward, start=1):
-        if step.path and owner(step.path, names) in frozen:
+        if step.path and group_of(step.path, names) in frozen:
             cut = number
     while cut < len(forward) and _can_precede_cut(forward[cut].run):
         cut += 1
@@ -138,7 +137,7 @@ def split_at(model: Network, cut_point: str) -> tuple[Prefix, Suffix]:
 
 def _forward_steps(model: Network) -> Iterator[_Step]:
     """The operations of `forward` in order."""
-    for path in steps(model.plan):
+    for path in forward_steps(model.plan):
         yield _Step(path, model.get_submodule(path))
     config = model.config
     if config.global_pool == "none":

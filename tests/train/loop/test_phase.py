@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from resnets.train.loop.engine import Engine
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -23,7 +24,6 @@ from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import settle
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import CachedFeatureBatches, FeatureCache
-from resnets.train.loop.engine import Engine
 from resnets.train.loop.train_step import is_out_of_memory
 from tests.images import write_images
 
