@@ -19,7 +19,7 @@ from resnets.data.cores import available_cores
 from resnets.data.sampler import batch_bounds
 from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results
-from resnets.runtime.processes import World, joined, speaks
+from resnets.runtime.processes import Processes, join_processes, should_report_error
 from resnets.runtime.shard import Shard
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
@@ -134,7 +134,7 @@ def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[
 
 def test_what_one_process_says_all_hear_a_call_later(several: tuple[Path, list[dict[str, Any]]]) -> None:
     for process in several[1]:
-        assert process["soon"] == [[False, False]] * 3 + [[True, False], [False, False]]
+        assert process["nonblocking"] == [[False, False]] * 3 + [[True, False], [False, False]]
 
 
 def test_a_signal_to_one_process_stops_all(several: tuple[Path, list[dict[str, Any]]], one: dict[str, Any]) -> None:
@@ -291,11 +291,11 @@ def test_val_under_torchrun_prints_what_it_prints_alone(
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 def test_parts_of_a_batch_are_its_images_once(size: int) -> None:
     for count in range(2, 40):
-        shards = [Shard(rank=rank, size=size) for rank in range(size)]
-        parts = [shard.part(100, 100 + count) for shard in shards]
-        own = [part for shard, part in zip(shards, parts, strict=True) if shard.takes(count)]
+        shards = [Shard(rank=rank, world_size=size) for rank in range(size)]
+        parts = [shard.local_range(100, 100 + count) for shard in shards]
+        own = [part for shard, part in zip(shards, parts, strict=True) if shard.local_count(count)]
         assert [place for first, last in own for place in range(first, last)] == list(range(100, 100 + count))
-        assert [shard.takes(count) for shard in shards[: len(own)]] == [last - first for first, last in own]
+        assert [shard.local_count(count) for shard in shards[: len(own)]] == [last - first for first, last in own]
         assert all(last - first >= 2 for first, last in parts)
         lengths = [last - first for first, last in own]
         assert max(lengths) - min(lengths) <= 1
@@ -308,27 +308,27 @@ def test_batches_are_the_same_for_any_number_of_processes() -> None:
         batch_bounds(100, 8, shards=5)
 
 
-def test_one_process_alone_is_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     model = torch.nn.Linear(2, 2)
-    with joined() as world:
-        assert world.first
-        assert world.size == 1
-        assert world.shard is None
-        assert world.takes(7) == 7
-        assert world.wrap(model, sync_bn=True) is model
-        assert world.any(True, False) == world.soon(True, False) == [True, False]
-        assert world.gather(3) == [3]
-        assert world.device("cuda") == "cuda"
+    with join_processes() as processes:
+        assert processes.is_main_process
+        assert processes.world_size == 1
+        assert processes.shard is None
+        assert processes.local_count(7) == 7
+        assert processes.wrap_model(model, sync_bn=True) is model
+        assert processes.any(True, False) == processes.any_nonblocking(True, False) == [True, False]
+        assert processes.all_gather(3) == [3]
+        assert processes.local_device("cuda") == "cuda"
         with pytest.raises(TrainingError, match="here"):
-            world.from_first(lambda: (_ for _ in ()).throw(TrainingError("here")))
-    assert speaks()
+            processes.run_on_main(lambda: (_ for _ in ()).throw(TrainingError("here")))
+    assert should_report_error()
 
 
-def test_statistics_over_processes_need_cards() -> None:
-    with pytest.raises(TrainingError, match=r"sync_bn needs cards; got device cpu; leave it out"):
-        World(rank=0, size=2).wrap(torch.nn.BatchNorm2d(2), sync_bn=True)
+def test_sync_bn_requires_cuda() -> None:
+    with pytest.raises(TrainingError, match=r"sync_bn requires CUDA; got device cpu; .*bn_stats=frozen"):
+        Processes(rank=0, world_size=2).wrap_model(torch.nn.BatchNorm2d(2), sync_bn=True)
 
 
 def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ import torch
 from resnets.evaluate.results import read_results
 from resnets.runtime.console import Console
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.loop.trainer import Trainer, TrainResult
+from resnets.train.loop.metrics import TrainResult
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run import train
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.bundle import read_folder
@@ -73,13 +74,13 @@ def killed_after(work: Callable[[], object], seconds: float) -> bool:
     reader, writer = os.pipe()
 
     def announced() -> None:
-        go = Trainer.go
+        fit = Trainer.fit
 
         def begin(self: Trainer) -> TrainResult:
             os.write(writer, b"!")
-            return go(self)
+            return fit(self)
 
-        Trainer.go = begin  # type: ignore[method-assign]
+        Trainer.fit = begin  # type: ignore[method-assign]
         work()
 
     child = _fork(announced)

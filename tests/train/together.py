@@ -25,8 +25,8 @@ from resnets.errors import ImageError, ResnetsError, UnknownNameError
 from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.train_config import TrainConfig
+from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.loop.trainer import TrainResult
 from resnets.train.run import resume, train
 from resnets.weights.folder.bundle import read_folder
 

@@ -9,7 +9,7 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError
 from resnets.nn.model import build_model
-from resnets.train.freeze.phases import FreezeConfig, Phase, check_phases, make_phases, phase_at
+from resnets.train.freeze.phases import FreezeConfig, Phase, ResolvedPhase, check_phases, make_phases
 
 PLACES = ("stem", "layer1", "layer2", "layer3", "layer4", "backbone")
 NETWORKS = [
@@ -138,18 +138,12 @@ def test_phases_fill_the_run_and_only_unfreeze(freeze: str, frozen: int, total: 
     assert len(set(depths)) == len(depths)
 
 
-def test_the_phase_of_an_epoch() -> None:
-    phases = (Phase(epochs=2, freeze="stem"), Phase(epochs=3))
-    assert [(phase_at(phases, epoch).index, phase_at(phases, epoch).first) for epoch in range(5)] == [
-        (0, 0),
-        (0, 0),
-        (1, 2),
-        (1, 2),
-        (1, 2),
+def test_resolved_phases_have_a_first_epoch_and_rates() -> None:
+    phases = (Phase(epochs=2, freeze="stem", lr=0.3), Phase(epochs=3, warmup_epochs=0))
+    assert list(ResolvedPhase.sequence(phases, 0.1, 2.0)) == [
+        ResolvedPhase(epochs=2, freeze="stem", lr=0.3, warmup_epochs=2.0, first_epoch=0),
+        ResolvedPhase(epochs=3, lr=0.1, warmup_epochs=0, first_epoch=2),
     ]
-    assert phase_at(phases, 4).phase is phases[1]
-    with pytest.raises(AssertionError):
-        phase_at(phases, 5)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_killed_after_going_back_it_goes_on_at_the_lower_rate(
         whole = start(images, tmp_path, name="whole").folder
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison("loss", lambda tries: tries == 8))
-        patch.setattr(Trainer, "_event", stop)
+        patch.setattr(Trainer, "log_event", stop)
         stopped = start(images, tmp_path, name="stopped")
     assert stopped.stopped == signal.SIGTERM
     progress = read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress
@@ -131,7 +131,7 @@ def test_a_lasting_fault_is_one_line(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison(kind, lambda tries: tries > 7))
-        with pytest.raises(TrainingError, match=r"must stay finite; .* after epoch 1 stay in") as caught:
+        with pytest.raises(TrainingError, match=r"must stay finite; .* of epoch 1 are in") as caught:
             start(images, tmp_path, name="wild", rollbacks=rollbacks)
     assert "\n" not in str(caught.value)
     folder = tmp_path / "wild"

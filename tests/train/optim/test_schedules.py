@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
 from resnets.train.config.options import OptimConfig, ScheduleConfig
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import CurrentPhase, Phase
-from resnets.train.loop.phase import _schedule
+from resnets.train.loop.phase import phase_schedule
 from resnets.train.optim.schedules import WarmupSchedule
 
 
@@ -73,22 +77,25 @@ def test_a_rate_is_for_a_batch() -> None:
     assert OptimConfig(lr=0.1, lr_batch=None).lr_for(512) == 0.1
 
 
-def test_a_phase_counts_its_own_steps() -> None:
+def resolved(images: Path, **options: Any) -> ResolvedConfig:
+    return resolve_config(TrainConfig.from_options(data=str(images), **options), open_dataset(images))
+
+
+def test_a_phase_counts_its_own_steps(images: Path) -> None:
     """Epochs 2 to 5 of 10 steps each: warm-up of half an epoch, a drop after epoch 4 of the run."""
-    at = CurrentPhase(index=1, phase=Phase(epochs=4, lr=0.2, warmup_epochs=0.5), first=2)
-    schedule = ScheduleConfig(sched="step", milestones=(1.0, 4.0), warmup_epochs=9)
-    rate = _schedule(TrainConfig(data="digits", schedule=schedule), at, 10)
-    assert rate(20) == pytest.approx(0.2 / 6)
-    assert rate(25) == pytest.approx(0.02)  # the first milestone has gone by
-    assert rate(39) == pytest.approx(0.02)
-    assert rate(40) == pytest.approx(0.002)
+    phases = [{"epochs": 2}, {"epochs": 4, "lr": 0.2, "warmup_epochs": 0.5}]
+    config = resolved(images, phases=phases, sched="step", milestones=(1.0, 4.0), warmup_epochs=9)
+    lr = phase_schedule(config, config.phases[1], 10)
+    assert lr(20) == pytest.approx(0.2 / 6)
+    assert lr(25) == pytest.approx(0.02)  # the first milestone has gone by
+    assert lr(39) == pytest.approx(0.02)
+    assert lr(40) == pytest.approx(0.002)
 
 
-def test_warm_up_takes_half_a_phase_at_most() -> None:
-    at = CurrentPhase(index=0, phase=Phase(epochs=2), first=0)
-    rate = _schedule(TrainConfig(data="digits", schedule=ScheduleConfig(warmup_epochs=50)), at, 10)
-    peak = max(rate(step) for step in range(20))
-    assert rate(10) == peak
+def test_warm_up_takes_half_a_phase_at_most(images: Path) -> None:
+    config = resolved(images, epochs=2, warmup_epochs=50)
+    lr = phase_schedule(config, config.phases[0], 10)
+    assert lr(10) == max(lr(step) for step in range(20))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from resnets import api
 from resnets.errors import ConfigError, TrainingError
 from resnets.runtime.processes import Processes
-from resnets.train.config.resolve import settle
+from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import read_args
 from resnets.train.loop import trainer as trainer
 from resnets.train.run import resume
@@ -145,7 +145,7 @@ def test_processes_share_the_check(data: Path) -> None:
         def all_gather(self, item: Any) -> Any:
             return [*parts, item]
 
-    settings = settle(config, dataset)
+    settings = resolve_config(config, dataset)
     first = check_data(dataset, settings, QUIET, One(0, 2))
     found = check_data(dataset, settings, QUIET, Last(1, 2))
     assert 0 < len(first) < 3

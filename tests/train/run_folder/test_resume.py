@@ -15,8 +15,8 @@ import pytest
 from resnets import api
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
-from resnets.train.loop import trainer as trainer
-from resnets.train.loop.engine import Engine
+from resnets.train.loop import trainer
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run import resume
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.train.run_folder.checkpointer import Checkpointer
@@ -108,7 +108,7 @@ def test_killed_before_its_first_state(images: Path, tmp_path: Path) -> None:
     """The weights it starts from, and what belongs to them, are in `args.yaml` or in the images."""
     whole = start(images, tmp_path, name="whole", epochs=1)
     resumed = 0
-    for number in range(1, 9):
+    for number in range(1, 13):
         killed = tmp_path / f"killed{number}"
 
         def work(name: str = killed.name) -> None:
@@ -155,14 +155,14 @@ def test_ctrl_c_keeps_the_very_step(
     whole = start(images, tmp_path, name="whole", **RUNS[name])
     seen = 0
 
-    def advance(self: Engine, count: int, loss: float) -> None:
+    def advance(self: Trainer, count: int, loss: float) -> None:
         nonlocal seen
         seen += 1
         if seen == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
+        patch.setattr(Trainer, "show_progress", advance)
         stopped = start(images, tmp_path, name="stopped", **RUNS[name])
     assert stopped.stopped == signal.SIGINT
     progress = read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress
@@ -185,7 +185,7 @@ def test_ctrl_c_while_answers_are_computed_makes_no_step_without_them(
 
     def begin(self: Console, text: str, total: int) -> None:
         nonlocal fills
-        fills += text == "frozen part"
+        fills += text == "caching features"
         if fills == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -214,14 +214,14 @@ def stop_at(images: Path, output: Path, step: int, monkeypatch: pytest.MonkeyPat
     """The folder of a run that was stopped after a step."""
     count = 0
 
-    def advance(self: Engine, images: int, loss: float) -> None:
+    def advance(self: Trainer, images: int, loss: float) -> None:
         nonlocal count
         count += 1
         if count == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
+        patch.setattr(Trainer, "show_progress", advance)
         return start(images, output, name="stopped", **options).folder
 
 
@@ -252,20 +252,20 @@ def test_states_of_steps_that_are_to_come_are_removed(
     (folder / "checkpoints" / "step-000000009.safetensors").write_bytes(b"damaged")
     count = 0
 
-    def advance(self: Engine, images: int, loss: float) -> None:
+    def advance(self: Trainer, images: int, loss: float) -> None:
         nonlocal count
         count += 1
         if count == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
+        patch.setattr(Trainer, "show_progress", advance)
         resume(folder, console=QUIET)
     assert [path.name for path in checkpoints(folder / "checkpoints")] == ["step-000000007.safetensors"]
 
 
-@pytest.mark.parametrize("needed", [False, True])
-def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: bool) -> None:
+@pytest.mark.parametrize("required", [False, True])
+def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, required: bool) -> None:
     """Within an epoch it is a warning, at its end the run's one-line error; and then the run can go on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     plain, console, saved = Checkpointer.save, Listening(), 0
@@ -273,7 +273,7 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def save(self: Checkpointer, *args: Any, **options: Any) -> Any:
         nonlocal saved
         saved += 1
-        full = options.get("needed", True) is needed and saved > 1
+        full = options.get("required", True) is required and saved > 1
         self.console = console
         if full:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
@@ -285,7 +285,7 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     whole = start(images, tmp_path, name="whole")
     with monkeypatch.context() as patch:
         patch.setattr(Checkpointer, "save", save)
-        if not needed:
+        if not required:
             full = start(images, tmp_path, name="full")
             warnings = [line for line in console.lines if line.startswith("warning: cannot write the run's state")]
             assert len(warnings) == 4  # two an epoch, but for those at epoch ends: after 3, 6, 9, 12
@@ -296,7 +296,7 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert "\n" not in str(caught.value)
     folder = tmp_path / "full"
     assert not list((folder / "checkpoints").glob(".*"))
-    if needed:
+    if required:
         resume(folder, console=QUIET)
     else:
         assert full.folder == folder

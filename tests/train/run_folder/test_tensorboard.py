@@ -9,7 +9,8 @@ import pytest
 from resnets.data.open import open_dataset
 from resnets.errors import MissingExtraError
 from resnets.runtime.console import Console
-from resnets.train.config.resolve import Settings, settle
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run import train
 from resnets.train.run_folder.tensorboard import SCALARS, TensorBoardLogger, summary_markdown
@@ -18,9 +19,9 @@ ROW = {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "train_top1": 0.25, "val_top1":
 
 
 @pytest.fixture
-def settings(images: Path) -> Settings:
+def settings(images: Path) -> ResolvedConfig:
     config = TrainConfig.from_options(data=str(images), recipe="finetune", epochs=4, freeze="layer1", freeze_epochs=2)
-    return settle(config, open_dataset(images))
+    return resolve_config(config, open_dataset(images))
 
 
 def read(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], str]:
@@ -33,7 +34,7 @@ def read(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], str]:
     return scalars, texts[-1]
 
 
-def test_tensorboard_reads_every_epoch_and_the_recipe(settings: Settings, tmp_path: Path) -> None:
+def test_tensorboard_reads_every_epoch_and_the_recipe(settings: ResolvedConfig, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     tracker = TensorBoardLogger(tmp_path, settings)
     tracker.log_epoch(ROW)
@@ -50,7 +51,7 @@ def test_tensorboard_reads_every_epoch_and_the_recipe(settings: Settings, tmp_pa
     assert "| 1 to 2 | up to layer1 |" in text
 
 
-def test_a_resumed_run_takes_the_place_of_what_it_does_again(settings: Settings, tmp_path: Path) -> None:
+def test_a_resumed_run_takes_the_place_of_what_it_does_again(settings: ResolvedConfig, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     first = TensorBoardLogger(tmp_path, settings)
     for epoch in (1, 2, 3):
@@ -64,7 +65,7 @@ def test_a_resumed_run_takes_the_place_of_what_it_does_again(settings: Settings,
     assert "Optimiser" in text
 
 
-def test_without_a_folder_nothing_is_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_nothing_is_written(settings: ResolvedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     tracker = TensorBoardLogger(None, settings)
     tracker.log_epoch(ROW)
@@ -79,6 +80,6 @@ def test_without_tensorboard_nothing_is_begun(images: Path, tmp_path: Path, monk
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_recipe_is_a_table_whatever_is_in_it(settings: Settings) -> None:
+def test_the_recipe_is_a_table_whatever_is_in_it(settings: ResolvedConfig) -> None:
     odd = replace(settings, config=replace(settings.config, pretrained="a|b"))
     assert "| Start | the weights of a\\|b |" in summary_markdown(odd)
