@@ -15,7 +15,7 @@ from resnets.data.files import list_images
 from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.measure import choose_split, evaluate_split
+from resnets.evaluate.loop import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device

@@ -44,7 +44,7 @@ def test_files_that_a_page_names_exist(path: Path) -> None:
 
 @pytest.mark.parametrize(("side", "expected"), [("resnet50_v1", 3.86), ("keras_resnet50", 3.86), ("resnet50", 4.09)])
 def test_numbers_of_the_page(side: str, expected: float) -> None:
-    from resnets.arch.totals import totals
+    from resnets.arch.describe import totals
 
     assert side in VARIANTS
     assert round(totals(get_config(side))[1] / 1e9, 2) == expected

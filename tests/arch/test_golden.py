@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from resnets.arch.describe import describe
+from resnets.arch.describe import describe, totals
 from resnets.arch.nodes import Conv, Norm, walk
 from resnets.arch.plan import plan
-from resnets.arch.totals import totals
 from resnets.arch.variants import VARIANTS, get_config
 from tests.arch.regenerate import GOLDEN, rows
 

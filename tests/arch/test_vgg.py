@@ -8,8 +8,8 @@ import pytest
 
 from resnets.arch.describe import describe
 from resnets.arch.networks import config_from_dict, config_to_dict
+from resnets.arch.parts import feature_paths
 from resnets.arch.plan import plan
-from resnets.arch.tree import taps
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
@@ -49,7 +49,10 @@ def test_json_has_the_family(name: str) -> None:
 def test_side_outputs_at_352() -> None:
     """Before each pool, as edge detection and saliency take them (Xie and Tu 2015)."""
     table = {row.name: row for row in describe("vgg16", 352).rows}
-    found = [(name, "x".join(map(str, table[path].output))) for name, path in taps(plan(get_config("vgg16"))).items()]
+    found = [
+        (name, "x".join(map(str, table[path].output)))
+        for name, path in feature_paths(plan(get_config("vgg16"))).items()
+    ]
     assert found == [
         ("block1", "64x352x352"),
         ("block2", "128x176x176"),

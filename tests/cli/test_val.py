@@ -28,7 +28,7 @@ def test_json(command: Command, trained: Path) -> None:
     answer = json.loads(out)
     assert code == 0
     assert (answer["model"], answer["data"]) == (str(trained), None)
-    assert (answer["images"], answer["correct"], answer["top1"], answer["k"]) == (18, 18, 1.0, 3)
+    assert (answer["images"], answer["correct"], answer["top1"], answer["top5"]) == (18, 18, 1.0, None)
     low, high = answer["top1_interval_95"]
     assert 0.8 < low < high == 1.0
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnets.data.sampler import Epochs, Sampling, batch_bounds, draw, eval_bounds
+from resnets.data.augment.config import Sampling
+from resnets.data.sampler import Epochs, batch_bounds, draw, eval_bounds
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard
 

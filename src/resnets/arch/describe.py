@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig, config_to_dict
 from resnets.arch.nodes import Chain, Node, Residual, children
 from resnets.arch.operations import NOTHING, operations
@@ -14,7 +15,7 @@ from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, ShapeError
 
-__all__ = ["Description", "LayerRow", "describe"]
+__all__ = ["Description", "LayerRow", "describe", "totals"]
 
 HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
 
@@ -122,7 +123,7 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
     size = config.img_size if input_size is None else input_size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
-        raise ConfigError(f"an input size must be at least 1; got {height}x{width}")
+        raise ConfigError(f"input_size must be at least 1; got {height}x{width}")
     shape = (config.in_chans, height, width)
     tree = plan(config)
     try:
@@ -140,6 +141,30 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
         macs=records[0].macs,
         warnings=tuple(_warnings(records, shape)),
     )
+
+
+def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Params and MACs for one image of (H, W), equal to those of `describe`, in a fraction of its time.
+
+    Between the first and the last block of a stage all blocks are alike, so that three stand for any depth.
+
+    Raises:
+        ShapeError: an image so small that a stage would be empty.
+    """
+    height, width = input_size or (config.img_size, config.img_size)
+    residual = isinstance(config, ResNetConfig)
+    shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths)) if residual else config
+    records = trace(plan(shallow), (config.in_chans, height, width))
+    params, macs = records[0].params, records[0].macs
+    if not residual:
+        return params, macs
+    at = {record.path: record for record in records}
+    for stage, depth in enumerate(config.depths, start=1):
+        if depth > 3:
+            block = at[f"layer{stage}.1"]
+            params += (depth - 3) * block.params
+            macs += (depth - 3) * block.macs
+    return params, macs
 
 
 def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from resnets.arch.describe import Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig, config_from_dict
-from resnets.arch.overrides import parse_overrides, parse_size
+from resnets.arch.networks import NetworkConfig, config_from_dict, convert_overrides
 from resnets.arch.variants import get_config
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
 from resnets.errors import ConfigError, WeightsError
+from resnets.options.grammar import parse_settings, parse_size
 
 NETWORK, PRINTED = "Network", "Output"
 
@@ -73,7 +73,8 @@ def run(
         "norm": norm,
         "stride_in": stride_in,
     }
-    overrides = parse_overrides(settings or []) | {key: value for key, value in named.items() if value is not None}
+    given = parse_settings(settings or (), "stem_width=32") | {k: v for k, v in named.items() if v is not None}
+    overrides = convert_overrides(given)
     size = None if img_size is None else parse_size(img_size)
     folder = Path(model).is_dir() or len(Path(model).parts) > 1
     if folder or overrides:

@@ -55,16 +55,21 @@ def run(
 
 
 def _print_options(as_json: bool) -> None:
-    from dataclasses import asdict
+    from resnets.train.config.train_config import grouped_options
 
-    from resnets.train.config.option_docs import option_docs
-
-    found = option_docs()
+    rows = [
+        {"name": one.name, "group": group, "default": one.default, "text": one.help}
+        for group, options in grouped_options().items()
+        for one in options
+    ]
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json(rows)
         return
-    lines = [Line(cells=[f"{one.group}." * bool(one.group) + one.name, one.default, one.text]) for one in found]
-    print_table(OPTION_COLUMNS, lines)
+    names = [f"{row['group']}.".lstrip(".") + row["name"] for row in rows]
+    print_table(
+        OPTION_COLUMNS,
+        [Line(cells=[name, row["default"], row["text"]]) for name, row in zip(names, rows, strict=True)],
+    )
 
 
 def summary(recipe: Recipe) -> dict[str, Any]:

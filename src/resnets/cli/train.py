@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.overrides import parse_size
 from resnets.cli.output import print_json, print_text
+from resnets.options.grammar import parse_settings
 
 # The groups of the help page, which fits on a screen: all other options are reached through --set.
 NETWORK, RECIPE, DATA, RUN = ({"rich_help_panel": title} for title in ("Network", "Recipe", "Images", "Run"))
 HIDDEN: Any = {"hidden": True}
-ASIDE = ("data", "setting", "recipe", "resume", "dry_run", "verify", "as_json", "img_size")
+ASIDE = ("data", "setting", "recipe", "resume", "dry_run", "verify", "as_json")
 
 
 def run(
@@ -103,12 +103,9 @@ def run(
     from the images, or is the default behind the semicolon.
     """
     from resnets import api
-    from resnets.train.config.train_config import parse_settings
 
     # What stands on the command line; the rest is the recipe's own, so that its defaults live in one place.
     chosen = {key: value for key, value in context.params.items() if value is not None and key not in ASIDE}
-    if img_size is not None:
-        chosen["img_size"] = parse_size(img_size)
     if recipe is not None:
         chosen["recipe"] = recipe
     if freeze is not None:
@@ -171,7 +168,7 @@ def _print(result: Any, as_json: bool) -> None:
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
-        low, high = evaluation.interval
+        low, high = evaluation.top1_interval
         print_text(
             f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation images"
             f" right (95 % interval {100 * low:.2f} to {100 * high:.2f})"

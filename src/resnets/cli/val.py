@@ -76,8 +76,8 @@ def run(
             if classes.support[index] or classes.predicted[index]
         ],
     )
-    low, high = (100 * bound for bound in evaluation.interval)
-    top5 = f"; top-5 {100 * evaluation.topk:.2f} %" if evaluation.k < len(evaluation.classes) else ""
+    low, high = (100 * bound for bound in evaluation.top1_interval)
+    top5 = f"; top-5 {100 * evaluation.top5:.2f} %" if evaluation.top5 is not None else ""
     print_text(
         f"\n{evaluation.correct:,} of {len(evaluation):,} images right: top-1 {100 * evaluation.top1:.2f} %"
         f" (95 % interval {low:.2f} to {high:.2f}){top5}\n"

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from resnets.arch.aliases import aliases, blocks
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
+from resnets.arch.parts import feature_paths, forward_steps
 from resnets.arch.plan import plan
 from resnets.arch.shapes import trace
-from resnets.arch.tree import steps, taps
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.build import init_weights, named
@@ -61,7 +61,7 @@ class Network(nn.Module):
         for name, module in named(self.plan.nodes).items():
             self.add_module(name, module)
         self.feature_info, self.num_features = _features(self.plan, config)
-        self._steps, self._taps = steps(self.plan), taps(self.plan)
+        self._steps, self._taps = forward_steps(self.plan), feature_paths(self.plan)
 
     @property
     def num_classes(self) -> int:
@@ -275,6 +275,6 @@ def _features(tree: Chain, config: ResNetConfig | VGGConfig) -> tuple[list[dict[
     at = {record.path: record for record in trace(tree, (config.in_chans, size, size))}
     info = [
         {"num_chs": at[path].result.shape[0], "reduction": at[path].result.stride, "module": path}
-        for path in taps(tree).values()
+        for path in feature_paths(tree).values()
     ]
     return info, list(at.values())[-1].source.shape[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resnets.arch.cut_points import places
+from resnets.arch.parts import freeze_points
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
@@ -102,7 +102,7 @@ def test_a_recipe_of_ours_is_whole_and_fits_the_options(name: str) -> None:
     assert "lr_batch" in recipe.settings["optim"]
     if config.model:
         network = get_config(config.model).with_overrides(**config.model_args)
-        make_phases(config.freeze, config.epochs, places(plan(network)))
+        make_phases(config.freeze, config.epochs, freeze_points(plan(network)))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -146,7 +146,7 @@ def test_rates_at_the_published_batch_and_at_others() -> None:
 
 def test_finetune_begins_with_the_classifier() -> None:
     config = check_recipe(load_recipe("finetune"))
-    network = places(plan(get_config("resnet18")))
+    network = freeze_points(plan(get_config("resnet18")))
     first, second = make_phases(config.freeze.with_peak_lr(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
     assert (second.freeze, second.epochs) == ("none", 16)

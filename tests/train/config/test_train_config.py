@@ -7,7 +7,8 @@ import pytest
 
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
-from resnets.train.config.train_config import TrainConfig, option_names, parse_settings, read_args, write_args
+from resnets.options.grammar import parse_settings
+from resnets.train.config.train_config import TrainConfig, option_names, read_args, write_args
 
 
 @pytest.mark.parametrize(

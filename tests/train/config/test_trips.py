@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from resnets.errors import ConfigError, ResnetsError, UnknownNameError
+from resnets.options.grammar import parse_settings
 from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe
-from resnets.train.config.train_config import TrainConfig, option_names, parse_settings, read_args, write_args
+from resnets.train.config.train_config import TrainConfig, option_names, read_args, write_args
 from tests.conftest import Command
 
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batch
 from resnets.data.loader import make_batches
 from resnets.data.open import open_dataset
 from resnets.data.random import permutation, uniform
-from resnets.data.sampler import Epochs, Sampling
+from resnets.data.sampler import Epochs
 from resnets.errors import ConfigError, TrainingError
 from resnets.nn.model import Network
 from resnets.nn.split import split_at

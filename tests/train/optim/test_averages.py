@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.nn.batch_norm import BATCHES, update_bn
+from resnets.nn.batch_norm import MAX_BATCHES, update_bn
 from resnets.train.config.options import AverageConfig
 from resnets.train.optim.averages import WeightAverage
 
@@ -174,14 +174,14 @@ def noise(count: int) -> list[torch.Tensor]:
     return [torch.randn(8, 3, 4, 4, generator=generator) for _ in range(count)]
 
 
-@pytest.mark.parametrize("count", [3, BATCHES + 2])
+@pytest.mark.parametrize("count", [3, MAX_BATCHES + 2])
 def test_statistics_are_the_mean_over_batches(count: int) -> None:
     model, images = Net(), noise(count)
     move(model, 1)
     model.bn.momentum = 0.25
     model.train()
     update_bn(model, images)
-    maps = [model.conv(x).double() for x in images[:BATCHES]]
+    maps = [model.conv(x).double() for x in images[:MAX_BATCHES]]
     mean = torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0)
     var = torch.stack([one.var((0, 2, 3)) for one in maps]).mean(0)
     torch.testing.assert_close(model.bn.running_mean.double(), mean, rtol=1e-4, atol=1e-5)  # type: ignore[union-attr]
@@ -195,7 +195,7 @@ def test_statistics_are_measured_in_micro_batches() -> None:
     model, images = Net(), noise(3)
     halves = [half for x in images for half in x.tensor_split(2)]
     model.train()
-    update_bn(model, images, parts=2)
+    update_bn(model, images, micro_batches=2)
     split = snapshot(model)
     update_bn(model, halves)
     assert all(torch.equal(one, split[name]) for name, one in model.state_dict().items())

@@ -51,7 +51,7 @@ def test_a_restored_run_goes_on_to_the_same_bits(tmp_path: Path, opt: str) -> No
     for step in range(6):
         train_step(*batch(step))
         if step == 2:
-            progress = RunProgress(epoch=1, step=3, best_top1=0.5, averaged=train_step.average.count)
+            progress = RunProgress(epoch=1, step=3, best_top1=0.5, average_updates=train_step.average.count)
             path = save_checkpoint(tmp_path, progress, whole, train_step.optimizer, average=train_step.average)
     again, other = make(seed=1, opt=opt)
     state = read_checkpoint(path)

@@ -79,7 +79,7 @@ def test_a_run_leaves_its_recipe_events_and_plots_in_the_report(
         "balanced: blue: 1, green: 1, red: 1",
         "every class is drawn equally often",
         "In the shaded epochs",
-        f"resnets predict IMAGE --model &#x27;{folder}&#x27;",
+        f"resnets predict IMAGE --model &#39;{folder}&#39;",
         "<h3>optim</h3>",
         "<h3>preprocessing</h3>",
     ):

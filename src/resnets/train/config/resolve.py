@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from resnets.arch.cut_points import places
 from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Norm
+from resnets.arch.parts import freeze_points
 from resnets.arch.plan import plan
 from resnets.arch.preprocessing import FULL_SCALE, IMAGENET_MEAN, IMAGENET_STD, Depth, Preprocessing
 from resnets.arch.shapes import trace
@@ -63,7 +63,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     network = _resolve_network(base, config, dataset, preprocessing)
     batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
-    stages = places(plan(network))
+    stages = freeze_points(plan(network))
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
     epochs = sum(phase.epochs for phase in phases)
     check_phases(phases, epochs, stages)

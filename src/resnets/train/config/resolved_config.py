@@ -12,11 +12,9 @@ import yaml
 from resnets.arch.networks import NetworkConfig, config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.atomic import write_atomic
-from resnets.data.augment.config import AugmentConfig
-from resnets.data.augment.mixup import MixConfig
-from resnets.data.sampler import Sampling
+from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
 from resnets.errors import ConfigError, TrainingError
-from resnets.options.validate import checked
+from resnets.options.validate import validate
 from resnets.train.config.options import (
     AverageConfig,
     CacheConfig,
@@ -128,7 +126,7 @@ def read_resolved(path: Path) -> ResolvedConfig:
     try:
         values["network"] = config_from_dict(values["network"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-        return checked(ResolvedConfig, values)
+        return validate(ResolvedConfig, values)
     except (ConfigError, KeyError, TypeError) as error:
         raise TrainingError(
             f"a run cannot be resumed without its settings; {path}: {error}; restore the file"

@@ -17,14 +17,14 @@ from resnets.data.loader import make_batches
 from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
-from resnets.evaluate.results import ResultsRow, add_result, keep_results, read_results
+from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_amp, pick_device, pick_layout
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.summary import freeze_words
+from resnets.train.config.summary import describe_freeze
 from resnets.train.loop.epoch import NotFiniteError, require_finite, run_epoch
 from resnets.train.loop.interrupts import Interrupts
 from resnets.train.loop.metrics import EpochMetrics, EpochResult, TrainResult
@@ -178,7 +178,7 @@ class Trainer:
             return
         self.phase = ActivePhase(self.config, phase, self.model, self.train_batches, self.phase.optimizer)
         self._connect_phase()
-        self.console.say(f"epoch {epoch + 1}: {freeze_words(phase)}, peak learning rate {phase.lr:g}")
+        self.console.say(f"epoch {epoch + 1}: {describe_freeze(phase)}, peak learning rate {phase.lr:g}")
 
     def _connect_phase(self) -> None:
         """Let the train step use the phase's optimizer, schedule and part of the network."""
@@ -256,7 +256,7 @@ class Trainer:
                 update_bn(
                     self.model,
                     (batch.x for batch in batches),
-                    parts=self.train_step.micro_batches,
+                    micro_batches=self.train_step.micro_batches,
                     layout=self.layout,
                     amp=self.amp,
                 )
@@ -380,7 +380,7 @@ class Trainer:
         return time.perf_counter() - self._started
 
     def _open_results(self) -> None:
-        keep_results(self.run.results, self.progress.epoch)
+        truncate_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # a report marks a finished run
         if self.config.tensorboard:
             self.tensorboard = TensorBoardLogger(self.run.tensorboard, self.config, self.progress.epoch)

@@ -1,4 +1,4 @@
-"""When a run's state is written, and what it is taken from and put back into."""
+"""The checkpointer: decides when to write checkpoints, and restores a training run from one."""
 
 from __future__ import annotations
 
@@ -26,38 +26,41 @@ __all__ = ["Checkpointer", "latest_checkpoint"]
 
 
 class Checkpointer:
-    """Writes and reads the states of a run.
+    """Writes and restores checkpoints of a run.
 
     Args:
-        run: its folder.
-        config: how often, and how many are kept.
-        console: told of a state that could not be written.
+        run: the run folder.
+        config: how often to save, and how many checkpoints to keep.
+        console: for warnings.
     """
 
     def __init__(self, run: RunFolder, config: SaveConfig, console: Console) -> None:
         self.run, self.config, self.console = run, config, console
-        self._last = time.monotonic()
+        self._last_save = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether a state is to be written after this step, within an epoch, whatever the clock says."""
-        often = self.config.every_steps
-        return bool(often and step % often == 0)
+        """Whether `every_steps` asks for a checkpoint after this step."""
+        every = self.config.every_steps
+        return bool(every and step % every == 0)
 
     def overdue(self) -> bool:
-        """Whether the last state was written too long ago, by the clock of this process."""
-        return time.monotonic() - self._last > 60 * self.config.every_minutes
+        """Whether the last checkpoint is older than `every_minutes`, by the clock of this process."""
+        return time.monotonic() - self._last_save > 60 * self.config.every_minutes
 
     def save(
         self, progress: RunProgress, train_step: TrainStep, metrics: EpochMetrics, *, required: bool = True
     ) -> RunProgress:
-        """Write the state; every process calls it, the first one writes.
+        """Write a checkpoint. All processes call it; the main process writes.
 
         Args:
-            progress: of the run; what the train step and metrics hold is filled in.
-            required: raise where it cannot be written; else say so and go on, as there will be another.
+            progress: of the run, completed here by what the train step and the metrics hold.
+            required: raise if it cannot be written; otherwise print a warning, since another one will follow.
 
         Returns:
-            The progress as it was written.
+            The completed progress.
+
+        Raises:
+            TrainingError: it is required and cannot be written.
         """
         average, processes = train_step.average, train_step.processes
         assert average is not None
@@ -68,14 +71,14 @@ class Checkpointer:
         progress = replace(
             progress,
             step=train_step.step,
-            parts=train_step.micro_batches,
+            micro_batches=train_step.micro_batches,
             lr_scale=train_step.lr_scale,
-            averaged=average.count,
+            average_updates=average.count,
             loss_sum=float(sums[0]),
             correct=int(sums[1]),
             seen=int(seen),
-            scale=scaler.get("scale", progress.scale),
-            scale_growth=scaler.get("_growth_tracker", progress.scale_growth),
+            loss_scale=scaler.get("scale", progress.loss_scale),
+            loss_scale_growth=scaler.get("_growth_tracker", progress.loss_scale_growth),
         )
 
         def write() -> bool:
@@ -92,33 +95,29 @@ class Checkpointer:
             except TrainingError as error:
                 if required:
                     raise
-                self.console.say(f"warning: {error}; the run goes on, its state before stays", always=True)
+                self.console.say(f"warning: {error}; training continues, the previous checkpoint remains", always=True)
                 return False
             return True
 
         if processes.run_on_main(write):
             metrics.trace.clear()
-        self._last = time.monotonic()
+        self._last_save = time.monotonic()
         return progress
 
     def latest(self) -> Checkpoint | None:
-        """The last state that is whole, see `newest`."""
+        """See `latest_checkpoint`."""
         return latest_checkpoint(self.run, self.console)
 
-    def restore(self, state: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
-        """Put a state back; the run must be in the state's phase."""
-        load_checkpoint(state, self.run.checkpoints, train_step.model, train_step.optimizer, train_step.average)
-        progress, is_main = state.progress, train_step.processes.is_main_process
-        train_step.step, train_step.micro_batches, train_step.lr_scale = (
-            progress.step,
-            progress.parts,
-            progress.lr_scale,
-        )
+    def restore(self, checkpoint: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
+        """Load a checkpoint; the phase of its epoch must be active."""
+        load_checkpoint(checkpoint, self.run.checkpoints, train_step.model, train_step.optimizer, train_step.average)
+        progress, is_main = checkpoint.progress, train_step.processes.is_main_process
+        train_step.step, train_step.lr_scale = progress.step, progress.lr_scale
+        train_step.micro_batches = progress.micro_batches
         if train_step.scaler.is_enabled():
-            train_step.scaler.load_state_dict(
-                train_step.scaler.state_dict() | {"scale": progress.scale, "_growth_tracker": progress.scale_growth}
-            )
-        # Sums over all processes; the first one carries on with them.
+            state = {"scale": progress.loss_scale, "_growth_tracker": progress.loss_scale_growth}
+            train_step.scaler.load_state_dict(train_step.scaler.state_dict() | state)
+        # The saved values are sums over all processes; they continue in the main process.
         metrics.loss_sum.fill_(progress.loss_sum if is_main else 0.0)
         metrics.correct.fill_(progress.correct if is_main else 0)
         metrics.seen = progress.seen if is_main else 0
@@ -126,10 +125,10 @@ class Checkpointer:
 
 
 def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
-    """The last state of a run that is whole; `None` if the run has none.
+    """The latest undamaged checkpoint of a run; `None` if the run has no checkpoint.
 
     Raises:
-        TrainingError: there are states, and none is whole.
+        TrainingError: all checkpoints are damaged.
     """
     found = checkpoints(run.checkpoints)
     for number, path in enumerate(reversed(found), start=1):
@@ -138,5 +137,5 @@ def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
         except TrainingError as error:
             if number == len(found):
                 raise
-            console.say(f"warning: {error}; taking the state before it", always=True)
+            console.say(f"warning: {error}; using the checkpoint before it", always=True)
     return None

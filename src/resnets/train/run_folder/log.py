@@ -1,4 +1,4 @@
-"""What a run says of itself: to the person who watches, and in the models that it leaves."""
+"""Log of a run: lines on the console, rows of `results.csv` and lines of `events.txt`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,7 @@ from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
 
-__all__ = [
-    "start_lines",
-    "log_event",
-    "epoch_line",
-    "precision_name",
-    "results_row",
-    "peak_memory_mib",
-]
+__all__ = ["dtype_name", "epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
 
 
 def start_lines(
@@ -38,13 +31,13 @@ def start_lines(
     device: torch.device,
     amp: torch.dtype | None,
 ) -> Iterator[str]:
-    """Lines that say what is about to happen."""
+    """Lines for the console before the first epoch."""
     splits = ", ".join(f"{len(images):,} {split}" for split, images in dataset.splits.items())
     size = "x".join(map(str, config.preprocessing.size))
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{counted(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
-        f"{precision_name(amp, 'float32')} on {device}; run folder {folder}"
+        f"{dtype_name(amp or torch.float32)} on {device}; run folder {folder}"
     )
     for note in config.notes:
         yield f"note: {note}"
@@ -52,9 +45,9 @@ def start_lines(
         yield f"recipe {config.recipe}"
     if config.pretrained:
         yield f"starting from {config.pretrained}"
-    if config.phases[0].freeze != NONE:
-        frozen = config.phases[0]
-        yield f"frozen up to {frozen.freeze} for {counted(frozen.epochs, 'epoch')}; --dry-run shows what trains when"
+    phase = config.phases[0]
+    if phase.freeze != NONE:
+        yield f"frozen up to {phase.freeze} for {counted(phase.epochs, 'epoch')}; --dry-run shows what trains when"
     if progress.batch:
         yield f"resuming after {counted(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
@@ -64,7 +57,7 @@ def start_lines(
 def results_row(
     epoch: int, trained: EpochResult, evaluation: Evaluation | None, seconds: float, device: torch.device
 ) -> ResultsRow:
-    """An epoch, counted from 1, as `results.csv` has it."""
+    """Row of `results.csv` for an epoch, counted from 1."""
     return {
         "epoch": epoch,
         "lr": trained.lr,
@@ -72,15 +65,21 @@ def results_row(
         "train_top1": trained.top1,
         "val_loss": evaluation.loss if evaluation else None,
         "val_top1": evaluation.top1 if evaluation else None,
-        "val_top5": evaluation.topk if evaluation and evaluation.k == 5 else None,
+        "val_top5": evaluation.top5 if evaluation else None,
         "images_per_second": trained.images_per_second,
         "seconds": seconds,
         "memory_mib": peak_memory_mib(device),
     }
 
 
-def epoch_line(row: ResultsRow, epochs: int, best: bool, seconds: float) -> str:
-    """An epoch in one line."""
+def epoch_line(row: ResultsRow, epochs: int, is_best: bool, seconds: float) -> str:
+    """Line for the console after an epoch.
+
+    Args:
+        epochs: of the run.
+        is_best: whether its model is the best so far.
+        seconds: that all epochs have taken so far.
+    """
     epoch = int(row["epoch"] or 0)
     parts = [
         f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
@@ -88,26 +87,26 @@ def epoch_line(row: ResultsRow, epochs: int, best: bool, seconds: float) -> str:
         f"train {100 * (row['train_top1'] or 0):.2f} %",
     ]
     if row["val_top1"] is not None:
-        parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if best else "     "))
+        parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if is_best else "     "))
     parts.append(f"{row['images_per_second']:,.0f} images/s")
-    left = seconds / epoch * (epochs - epoch)
-    parts.append(f"{duration(left)} left" if epoch < epochs else "done")
+    parts.append(f"{duration(seconds / epoch * (epochs - epoch))} left" if epoch < epochs else "done")
     return "  ".join(parts)
 
 
 def log_event(path: Path, text: str) -> None:
-    """Add a line with the time to a run's events; a disk that has no room for the note does not end the run."""
+    """Append a line with the time to a run's `events.txt`. A full disk is ignored, so that it does not end the run."""
     with suppress(OSError), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
 
 
 def peak_memory_mib(device: torch.device) -> int:
-    """The most memory that this process has held so far, in MiB: the card's, or the machine's."""
+    """Peak memory of this process in MiB: GPU memory on CUDA, else resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) // 2**20
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most // (2**20 if sys.platform == "darwin" else 2**10)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def precision_name(amp: torch.dtype | None, none: str = "off") -> str:
-    return str(amp).removeprefix("torch.") if amp else none
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from resnets.arch.overrides import parse_overrides, parse_size
+
 from resnets.errors import ConfigError, UnknownNameError
 
 
