@@ -191,10 +191,10 @@ def test_milestones_must_be_within_the_run(images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "recolouring", [{"policy": "trivialaugment"}, {"color_jitter": [0.4, 0, 0, 0]}, {"grayscale": 0.1}]
+    "colours", [{"policy": "trivialaugment"}, {"color_jitter": [0.4, 0, 0, 0]}, {"grayscale": 0.1}]
 )
 @pytest.mark.parametrize("kind", [{"depth": "uint16"}, {"depth": "float32"}, {"channels": 4}])
-def test_colour_changes_require_8_bit_images(images: Path, recolouring: dict[str, Any], kind: dict[str, Any]) -> None:
+def test_colour_changes_require_8_bit_images(images: Path, colours: dict[str, Any], kind: dict[str, Any]) -> None:
     dataset = open_dataset(images)
     with pytest.raises(
         ConfigError, match="policy, color_jitter and grayscale require uint8 images with 1 or 3 channels; got"

@@ -91,7 +91,7 @@ def test_what_was_changed_is_told(images: Path, tmp_path: Path) -> None:
     read = load_recipe(own).settings
     assert "Changed" not in recipe_words(resolved(images, read, recipe=str(own)))
     changed = recipe_words(resolved(images, read, recipe=str(own), epochs=3, ema=0.9, hflip=True))["Changed"]
-    assert changed == "epochs 3 (recipe: 20), ema 0.9 (recipe: 0.0), hflip True (recipe: False)"
+    assert changed == "epochs 3 (recipe: 20), hflip True (recipe: False), ema 0.9 (recipe: 0.0)"
     own.unlink()
     gone = resolved(images, read, recipe=str(own), epochs=3)
     assert "Changed" not in recipe_words(gone)

@@ -25,6 +25,7 @@ from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import CachedFeatureBatches, FeatureCache
+from resnets.train.loop import trainer as trainer_module
 from resnets.train.loop.train_step import is_out_of_memory
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.paths import RunFolder
@@ -53,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _several_validation_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resnets.train.loop.trainer.VALIDATION_BATCH", 4)
+    monkeypatch.setattr(trainer_module, "VALIDATION_BATCH", 4)
 
 
 def make(data: Path, folder: Path, processes: Processes | None = None, **options: Any) -> Trainer:
@@ -296,9 +297,7 @@ def test_a_change_between_epochs_is_found(images: Path, tmp_path: Path) -> None:
         run(trainer, 1)
 
 
-def test_statistics_of_averaged_epochs_use_the_sizes_and_micro_batches_of_training(
-    images: Path, tmp_path: Path
-) -> None:
+def test_averaged_statistics_use_the_sizes_and_micro_batches_of_training(images: Path, tmp_path: Path) -> None:
     options = {"train_sizes": [[0, 8]], "swa_epochs": 2, "epochs": 2, "accumulate": 2}
     trainer = make(images, tmp_path, freeze="none", **options)
     run(trainer, 0)
