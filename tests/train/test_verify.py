@@ -16,10 +16,10 @@ from resnets.errors import TrainingError
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.run_folder.checkpoint import checkpoints
 from tests.conftest import Command
-from tests.train.run_folder.test_resume import RUNS, _no_report, stop_at
-from tests.train.runs import start
+from tests.train.run_folder.test_resume import RUNS
+from tests.train.runs import start, stop_at, without_report
 
-__all__ = ["_no_report"]
+__all__ = ["without_report"]
 
 
 def edit(path: Path, key: str, change: Any) -> None:
@@ -51,7 +51,7 @@ def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is measured at the end of an epoch leaves no trace in what trains."""
-    options = RUNS["mean of the last epochs"] | {"every_steps": None, "epochs": 4}
+    options = RUNS["swa"] | {"every_steps": None, "epochs": 4}
     folder = start(images, tmp_path, **options).folder
     two = checkpoints(folder / "checkpoints")
     assert [path.name for path in two] == ["step-000000015.safetensors", "step-000000020.safetensors"]

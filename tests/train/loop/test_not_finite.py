@@ -18,10 +18,9 @@ from resnets.train.run import resume
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.bundle import read_folder
 from tests.images import write_images
-from tests.train.run_folder.test_resume import _no_report
-from tests.train.runs import QUIET, outcome, start
+from tests.train.runs import QUIET, outcome, start, without_report
 
-__all__ = ["_no_report"]
+__all__ = ["without_report"]
 
 STEP = TrainStep.__call__
 

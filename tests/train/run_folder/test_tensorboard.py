@@ -53,7 +53,7 @@ def test_tensorboard_reads_the_epochs_and_the_settings(config: ResolvedConfig, t
     logger.close()
     scalars, text = read(tmp_path)
     assert before_close["learning rate"] == approx((1, 0.1))
-    assert scalars["learning rate"] == approx((1, 0.1)), (2, pytest.approx(0.05))
+    assert scalars["learning rate"] == approx((1, 0.1), (2, 0.05))
     assert scalars["accuracy/val"] == [(2, 0.5)]
     assert scalars["memory (MiB)"] == [(1, 300), (2, 300)]
     assert set(scalars) < set(SCALARS.values())
@@ -71,7 +71,7 @@ def test_a_resumed_run_hides_the_epochs_that_it_repeats(config: ResolvedConfig, 
     second.log_epoch(row(2, 0.7))
     second.close()
     scalars, text = read(tmp_path)
-    assert scalars["learning rate"] == approx((1, 0.1)), (2, pytest.approx(0.7))
+    assert scalars["learning rate"] == approx((1, 0.1), (2, 0.7))
     assert "| Optimizer | opt | sgd |" in text
 
 
