@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from resnets.train.loop.engine import Engine
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
