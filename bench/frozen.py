@@ -111,15 +111,13 @@ class Side:
         """Fill a cache of one view and train on it from now on."""
         prefix, self.forward = split_at(self.model, self.place)
         amp = self.setting.amp
-        cache = FeatureCache.create(
+        cache = FeatureCache(
             1,
             len(self.setting.images),
             prefix.output_shape(self.setting.preprocessing.size),
             limits=CacheLimits(memory_bytes=2 * 2**30),
             dtype=amp or torch.float32,
         )
-        if cache is None:
-            raise SystemExit("the cache does not fit 2 GiB; take fewer --images")
         fill_cache(cache, prefix, self.images, amp=amp, layout=self.layout)
         labels = self.setting.images.labels
         self.batches = CachedFeatureBatches(cache, labels, Epochs(labels, self.setting.batch, SEED))

@@ -23,7 +23,7 @@ from resnets.arch.nodes import (
     walk,
 )
 from resnets.arch.plan import plan
-from resnets.arch.shapes import Signal, trace
+from resnets.arch.shapes import Signal, apply, trace
 from resnets.arch.variants import VARIANTS
 from resnets.errors import ShapeError
 from tests.strategies import SIDES, configs
@@ -85,10 +85,8 @@ def test_paths_are_unique_and_walked_in_the_same_order(name: str) -> None:
 
 
 def one(node: Node, shape: tuple[int, ...], field: int = 1, stride: int = 1) -> Signal:
-    """What `node` alone makes of a map."""
-    from resnets.arch.shapes import _apply
-
-    return _apply(node, Signal(shape, field, stride), "here")
+    """The output of a single node."""
+    return apply(node, Signal(shape, field, stride), "here")
 
 
 def conv(**fields: object) -> Conv:

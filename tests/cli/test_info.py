@@ -113,8 +113,8 @@ def test_a_small_input_warns_on_stderr(command: Command) -> None:
     [
         (["resnet5O"], "unknown model; got 'resnet5O'; did you mean resnet50"),
         (["resnet21_cifar"], "CIFAR depth must be 6n+2; got 21; nearest are 20 and 26"),
-        (["resnet18", "--img-size", "big"], "a size is one number or HEIGHTxWIDTH"),
-        (["resnet18", "--norm", "layer"], "norm must be one of batch, group, frozen_batch; got 'layer'"),
+        (["resnet18", "--img-size", "big"], "a size is N or HEIGHTxWIDTH in pixels; got 'big'"),
+        (["resnet18", "--norm", "layer"], "norm must be batch, group or frozen_batch; got 'layer'"),
         (["resnet18", "--set", "dephts=1"], "unknown model option; got 'dephts'; did you mean depths"),
         (["resnet18", "--output-stride", "16", "--last-stride", "2"], "last_stride=2 keeps the output stride at 32"),
         (["resnet20_cifar", "--norm", "group"], "norm_groups must divide every width; got 32 for a width of 16"),

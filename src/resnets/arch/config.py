@@ -120,7 +120,7 @@ class ResNetConfig(BaseConfig):
     shortcut: Annotated[
         Literal["A", "A_after", "B", "C", "D", "first", "subsample", "none"],
         Doc(
-            "Shortcut option, as in He et al. 2015. `A` (subsampling, zero channels on both sides), `B` (1x1 "
+            "Shortcut. As in He et al. 2015: `A` (subsampling, zero channels on both sides), `B` (1x1 "
             "convolution where the shape changes), `C` (1x1 convolution everywhere), `none` (a plain network); also "
             "`A_after` (zero channels after), `D` (average pool, then 1x1: ResNet-D), `first` (1x1 in the first block "
             "of every stage: TensorFlow official) and `subsample` (1x1 where channels change, else subsampling: "

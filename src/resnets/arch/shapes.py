@@ -35,7 +35,7 @@ from resnets.arch.nodes import (
 )
 from resnets.errors import ShapeError
 
-__all__ = ["Record", "Signal", "trace"]
+__all__ = ["Record", "Signal", "apply", "trace"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def trace(plan: Node, shape: tuple[int, int, int]) -> list[Record]:
 
 def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
     if not isinstance(node, Chain | Residual | Gate | SplitNorm):
-        result = _apply(node, signal, path)
+        result = apply(node, signal, path)
         macs = _macs(node, result)
         return [Record(path, node, level, signal, result, _params(node), macs)]
 
@@ -127,7 +127,12 @@ def _wider(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def _apply(node: Node, signal: Signal, path: str) -> Signal:
+def apply(node: Node, signal: Signal, path: str) -> Signal:
+    """The signal after a single operation.
+
+    Raises:
+        ShapeError: the wrong channels, or an empty output.
+    """
     shape, field, stride = signal.shape, signal.field, signal.stride
     match node:
         case Conv():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import NetworkConfig, config_from_dict, convert_overrides
 from resnets.arch.variants import get_config
+from resnets.cli.declared import flag
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
 from resnets.errors import ConfigError, WeightsError
+from resnets.options.declarations import options_of
 from resnets.options.grammar import parse_settings, parse_size
 
 NETWORK, PRINTED = "Network", "Output"
@@ -27,37 +31,32 @@ COLUMNS = (
 )
 
 
+_FIELDS = {field.name: field for field in options_of(ResNetConfig)}
+
+
+def _field(name: str, metavar: str | None = None) -> Any:
+    return flag(replace(_FIELDS[name], default=""), NETWORK, metavar)  # the default is that of the named network
+
+
 def run(
-    model: Annotated[str, typer.Argument(help="A name that `resnets models` lists, a model folder or a run folder.")],
+    model: Annotated[str, typer.Argument(help="Name of a network, a model folder or a run folder.")],
     img_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH: 352, 720x1280.")
+        str | None, typer.Option(metavar="SIZE", help="Image size in pixels, N or HxW (default: the network's own).")
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Every layer, not only stages and blocks.")] = False,
-    num_classes: Annotated[int | None, typer.Option(help="Logits; 0 for embeddings.", rich_help_panel=NETWORK)] = None,
-    in_chans: Annotated[int | None, typer.Option(help="Channels of the input.", rich_help_panel=NETWORK)] = None,
-    output_stride: Annotated[
-        int | None, typer.Option(help="8, 16 or 32; dilation makes up for strides.", rich_help_panel=NETWORK)
-    ] = None,
-    last_stride: Annotated[
-        int | None, typer.Option(help="Stride of the last stage, 1 or 2.", rich_help_panel=NETWORK)
-    ] = None,
-    shortcut: Annotated[
-        str | None, typer.Option(metavar="A|B|C|none", help="As in He et al. 2015.", rich_help_panel=NETWORK)
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(metavar="batch|group|frozen_batch", help="Normalisation.", rich_help_panel=NETWORK),
-    ] = None,
-    stride_in: Annotated[
-        str | None,
-        typer.Option(metavar="3x3|1x1", help="Where a bottleneck strides: v1.5 or v1.", rich_help_panel=NETWORK),
-    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer instead of stages and blocks.")] = False,
+    num_classes: Annotated[int | None, _field("num_classes", "N")] = None,
+    in_chans: Annotated[int | None, _field("in_chans", "N")] = None,
+    output_stride: Annotated[int | None, _field("output_stride", "N")] = None,
+    last_stride: Annotated[int | None, _field("last_stride")] = None,
+    shortcut: Annotated[str | None, _field("shortcut", "NAME")] = None,
+    norm: Annotated[str | None, _field("norm")] = None,
+    stride_in: Annotated[str | None, _field("stride_in")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the config.", rich_help_panel=NETWORK),
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of it.", rich_help_panel=NETWORK),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Every layer, for programs.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every layer as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Show a network's parts: operations, output shapes, strides, receptive fields, parameters and MACs.
 

@@ -31,11 +31,11 @@ def run(
 
     What is shown is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
     """
-    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
-
     if options:
         _print_options(as_json)
         return
+    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
+
     if name is None:
         recipes = [load_recipe(one) for one in list_recipes()]
         if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
@@ -68,11 +69,12 @@ class Option:
     help: str
     choices: tuple[str, ...]
 
-    @property
-    def summary(self) -> str:
-        """First sentence of the documentation, and the default."""
-        first = self.help.partition(". ")[0].rstrip(".")
-        return f"{first} (default: {self.default})." if self.default else f"{first}."
+    def summary(self, *, list_choices: bool = False) -> str:
+        """First sentence of the documentation, the choices if wanted, and the default if it says something."""
+        text = re.split(r"(?<! al)\. ", self.help)[0].rstrip(".")
+        if list_choices and self.choices:
+            text += f": {listed([*self.choices])}"
+        return f"{text}." if self.default in ("", "none", "false") else f"{text} (default: {self.default})."
 
 
 def hints_of(kind: Any) -> dict[str, Any]:

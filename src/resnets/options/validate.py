@@ -199,7 +199,7 @@ def _items(value: str) -> Any:
 
 def _tuple(kinds: tuple[Any, ...], value: Any, name: str, text: bool) -> tuple[Any, ...]:
     variadic = ... in kinds
-    if text and variadic and isinstance(value, int | float) and not isinstance(value, bool):
+    if text and variadic and kinds[0] is not bool and isinstance(value, int | float) and not is_dataclass(kinds[0]):
         value = [value]
     if not isinstance(value, list | tuple) or not (variadic or len(value) == len(kinds)):
         raise _MismatchError

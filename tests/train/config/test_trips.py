@@ -12,7 +12,7 @@ import pytest
 from resnets.errors import ConfigError, ResnetsError, UnknownNameError
 from resnets.options.grammar import parse_settings
 from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe
-from resnets.train.config.train_config import TrainConfig, option_names, read_args, write_args
+from resnets.train.config.train_config import TrainConfig, nested, option_names, read_args, write_args
 from tests.conftest import Command
 
 
@@ -75,9 +75,21 @@ def test_bare_and_full_names_are_equal() -> None:
 
 
 def test_the_same_on_the_command_line() -> None:
-    assert parse_settings(["lr=0.3"]) == parse_settings(["optim.lr=0.3"]) == {"optim": {"lr": 0.3}}
-    assert parse_settings(["betas=0.9,0.99"]) == {"optim": {"betas": [0.9, 0.99]}}
-    assert parse_settings(["ema=0.9", "ema_every=2"]) == {"average": {"ema": 0.9, "ema_every": 2}}
+    def read(*settings: str) -> dict[str, Any]:
+        return nested(parse_settings(settings))
+
+    assert (
+        read("lr=0.3")
+        == read("optim.lr=0.3")
+        == read("optim={lr: 0.3}")
+        == {
+            "optim": {
+                "lr": 0.3,
+            }
+        }
+    )
+    assert read("betas=0.9,0.99") == {"optim": {"betas": (0.9, 0.99)}}
+    assert read("ema=0.9", "ema_every=2") == {"average": {"ema": 0.9, "ema_every": 2}}
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,10 @@ BY_OPTIMIZER: dict[str, dict[str, Any]] = {  # defaults of `TrainConfig.from_opt
 
 
 def _by_optimizer(name: str) -> DefaultText:
-    """The default of an option that depends on the optimizer, such as `0.1 for sgd and muon, 0.001 for adamw`."""
-    groups: dict[Any, list[str]] = {}
-    for opt, values in BY_OPTIMIZER.items():
-        groups.setdefault(values[name], []).append(opt)
-    return DefaultText(", ".join(f"{value:g} for {' and '.join(opts)}" for value, opts in groups.items()))
+    """Default of an option by optimizer, such as `0.1; adamw 0.001; lamb 0.005`; sgd's comes first."""
+    usual = BY_OPTIMIZER["sgd"][name]
+    others = [f"{opt} {values[name]:g}" for opt, values in BY_OPTIMIZER.items() if values[name] != usual]
+    return DefaultText("; ".join([f"{usual:g}", *others]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ class ScheduleConfig(Options):
     sched: Annotated[
         Literal["cosine", "linear", "step", "onecycle", "constant"],
         Doc(
-            "Learning-rate schedule. After the warm-up: half a `cosine`, a straight line (`linear`), `step`s or "
+            "LR schedule. After the warm-up: half a `cosine`, a straight line (`linear`), `step`s or "
             "`constant`; `onecycle` rises over 30 % of the phase and falls, both as a cosine, without a warm-up."
         ),
     ] = "cosine"

@@ -65,8 +65,8 @@ class TrainConfig(Options):
     ]
     model: Annotated[
         str | None,
-        Doc("Name of the network. See `resnets models`."),
-        DefaultText("resnet20_cifar up to 64 pixels, else resnet18"),
+        Doc("Network, see `resnets models`. The default is resnet20_cifar for images up to 64 pixels."),
+        DefaultText("resnet20_cifar or resnet18"),
     ] = None
     model_args: Annotated[
         dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
@@ -77,7 +77,7 @@ class TrainConfig(Options):
         DefaultText("random weights"),
     ] = None
     recipe: Annotated[
-        str | None, Doc("Name or YAML file of the recipe. See `resnets recipes`; the other options override it.")
+        str | None, Doc("Name of a recipe, see `resnets recipes`, or YAML file. The other options override it.")
     ] = None
     epochs: Annotated[Count, Doc("Number of epochs.")] = 30
     batch_size: Annotated[
@@ -90,7 +90,7 @@ class TrainConfig(Options):
     img_size: Annotated[
         ImageSize | None,
         Doc("Image size in pixels, N or HxW."),
-        DefaultText("that of small images of one size, else 224"),
+        DefaultText("that of small images, else 224"),
     ] = None
     train_sizes: Annotated[
         tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...],
@@ -114,7 +114,7 @@ class TrainConfig(Options):
         Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
     ] = None
     val_fraction: Annotated[
-        float, Interval(ge=0, lt=1), Doc("Fraction of the training images held out if there is no val split.")
+        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
     ] = 0.1
     folds: Annotated[int | None, Ge(2), Doc("Hold out one of N folds instead (cross-validation).")] = None
     fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
@@ -136,10 +136,10 @@ class TrainConfig(Options):
         Doc("Kind of the workers. `threads` suit packed data and few cores, and copy nothing."),
     ] = "processes"
     skip_bad: Annotated[
-        bool, Doc("Skip images that cannot be decoded, and list them in quarantine.txt. Otherwise they are an error.")
+        bool, Doc("Skip images that cannot be decoded. They are listed in quarantine.txt; otherwise they are an error.")
     ] = False
     tensorboard: Annotated[bool, Doc("Write TensorBoard events into the run folder.")] = False
-    output: Annotated[str, Doc("Folder of runs.")] = "runs"
+    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
     name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -245,11 +245,11 @@ def nested(options: Mapping[str, Any]) -> Nested:
         ConfigError: a value of the wrong type or out of bounds.
     """
     names, of_network, found = option_names(), network_options(), Nested()
-    for key, value in options.items():
+    for key, value in ((str(key), value) for key, value in options.items()):
         group, _, name = (key if key in GROUPS else names.get(key, key)).partition(".")
         if group not in (*GROUPS, "model_args") and key not in names:
             if key not in of_network:
-                raise UnknownNameError("training option", str(key), {*names, *names.values(), *of_network})
+                raise UnknownNameError("training option", key, {*names, *names.values(), *of_network})
             group, name = "model_args", key
         if name:
             found[group] = {**found.get(group, {}), name: value}

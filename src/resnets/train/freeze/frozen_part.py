@@ -1,4 +1,4 @@
-"""Freezing that freezes: parameters, statistics and random layers of a network's first part, and the proof of it."""
+"""Freezing the first part of a network: parameters, batch-norm statistics and random layers, with a check of it."""
 
 from __future__ import annotations
 
@@ -17,133 +17,132 @@ __all__ = ["FrozenPart", "apply_phase", "lr_scales"]
 
 
 def apply_phase(model: Network, phase: Phase) -> FrozenPart:
-    """Freeze what `phase` says and unfreeze all else.
+    """Freeze what `phase` freezes and unfreeze everything else.
 
-    Every parameter's `requires_grad` is set; frozen ones lose their gradient, so that no optimiser touches them: not
-    by momentum, not by weight decay. Modes are set by the answer's `train_mode`.
+    Sets `requires_grad` of every parameter. Frozen parameters lose their gradient, so that no optimizer changes them,
+    by momentum or weight decay either. Call `train_mode` of the result before training.
 
     Raises:
-        UnknownNameError: the network has no such place.
-        TrainingError: nothing is left that trains.
+        UnknownNameError: the network has no such part.
+        TrainingError: no parameter is left to train.
     """
-    names = parts(model.plan)
+    groups = parts(model.plan)
+    names = tuple(groups)
     if phase.freeze not in (NONE, *(name for name in names if name != CLASSIFIER)):
-        raise UnknownNameError("place to freeze up to", phase.freeze, (NONE, *names))
-    frozen = tuple(names)[: tuple(names).index(phase.freeze) + 1] if phase.freeze != NONE else ()
-    paths = tuple(path for name in frozen for path in names[name])
+        raise UnknownNameError("value of freeze", phase.freeze, (NONE, *names))
+    frozen = names[: names.index(phase.freeze) + 1] if phase.freeze != NONE else ()
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     affine = {f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_parameters(recurse=False)}
     for name, parameter in model.named_parameters():
-        held = group_of(name, names) in frozen
+        is_frozen = group_of(name, groups) in frozen
         if name in affine and phase.bn_affine != "auto":
-            held = phase.bn_affine == "frozen"
-        parameter.requires_grad_(not held)
-        if held:
+            is_frozen = phase.bn_affine == "frozen"
+        parameter.requires_grad_(not is_frozen)
+        if is_frozen:
             parameter.grad = None
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError(
-            f"something must train; got freeze {phase.freeze!r} for a network without a classifier; freeze less"
+            f"at least one parameter must train; got freeze={phase.freeze} for a network without a classifier; "
+            "freeze less"
         )
     if phase.bn_stats == "auto":
-        still = {name for name in norms if group_of(name, names) in frozen}
+        fixed = tuple(name for name in norms if group_of(name, groups) in frozen)
     else:
-        still = set(norms) if phase.bn_stats == "frozen" else set()
-    return FrozenPart(model, phase, paths, tuple(name for name in norms if name in still))
+        fixed = tuple(norms) if phase.bn_stats == "frozen" else ()
+    return FrozenPart(model, tuple(path for name in frozen for path in groups[name]), fixed)
 
 
 class FrozenPart:
-    """A network under a phase.
+    """The frozen part of a network.
 
     Attributes:
-        model: the network.
-        phase: what was applied.
-        paths: the modules that are frozen as a whole, from the input on.
-        still: the batch norms whose statistics do not move.
+        model: the whole network.
+        paths: modules that are frozen entirely, from the input on.
+        fixed_stats: batch norms whose running statistics are not updated.
     """
 
-    def __init__(self, model: Network, phase: Phase, paths: tuple[str, ...], still: tuple[str, ...]) -> None:
-        self.model, self.phase, self.paths, self.still = model, phase, paths, still
-        self._remembered: dict[str, str] | None = None
+    def __init__(self, model: Network, paths: tuple[str, ...], fixed_stats: tuple[str, ...]) -> None:
+        self.model, self.paths, self.fixed_stats = model, paths, fixed_stats
+        self._recorded: dict[str, str] | None = None
 
     def train_mode(self) -> None:
-        """What `model.train()` is to others: the frozen part computes as in evaluation, the rest as in training.
+        """Set training mode, but evaluation mode in the frozen part (no dropout or stochastic depth there).
 
-        Dropout and stochastic depth of the frozen part rest; batch norms do as the phase's `bn_stats` says.
+        Batch norms follow `fixed_stats`.
         """
         self.model.train()
         for path in self.paths:
             self.model.get_submodule(path).eval()
         for name, module in self.model.named_modules():
             if isinstance(module, _BatchNorm):
-                module.train(name not in self.still)
+                module.train(name not in self.fixed_stats)
 
     @property
     def cacheable(self) -> bool:
-        """Whether what the frozen part answers depends on the image alone, so that it can be computed once."""
-        inside = {path: self.model.get_submodule(path) for path in self.paths}
-        trains = any(parameter.requires_grad for module in inside.values() for parameter in module.parameters())
-        moves = any(
-            isinstance(module, _BatchNorm) and name not in self.still
-            for path, part in inside.items()
+        """Whether the features of the frozen part depend on the image alone, so that they can be computed once."""
+        frozen = {path: self.model.get_submodule(path) for path in self.paths}
+        trains = any(parameter.requires_grad for module in frozen.values() for parameter in module.parameters())
+        updates_stats = any(
+            isinstance(module, _BatchNorm) and name not in self.fixed_stats
+            for path, part in frozen.items()
             for name, module in part.named_modules(prefix=path)
         )
-        return bool(inside) and not trains and not moves
+        return bool(frozen) and not trains and not updates_stats
 
     def tensors(self) -> dict[str, Tensor]:
-        """What must not change, by name: parameters that do not train, and all buffers but statistics that move."""
+        """Tensors that must not change: parameters that do not train, and buffers except updated statistics."""
         found: dict[str, Tensor] = {
             name: parameter for name, parameter in self.model.named_parameters() if not parameter.requires_grad
         }
         for path, module in self.model.named_modules():
-            if isinstance(module, _BatchNorm) and path not in self.still:
+            if isinstance(module, _BatchNorm) and path not in self.fixed_stats:
                 continue
             found |= {f"{path}.{name}".lstrip("."): buffer for name, buffer in module.named_buffers(recurse=False)}
         return found
 
     def fingerprint(self) -> dict[str, str]:
-        """A hash of every tensor of `tensors`: of its type, shape and bytes."""
+        """Hash of dtype, shape and bytes of each of `tensors`."""
         return {name: _hash(tensor) for name, tensor in self.tensors().items()}
 
     def record_fingerprint(self) -> None:
-        """Take the fingerprint that `verify` holds the network against, before the first step; later calls do nothing.
-
-        Whatever changes a frozen tensor from then on is found: a step, a validation, whoever writes models.
-        """
-        if self._remembered is None:
-            self._remembered = self.fingerprint()
+        """Record the fingerprint for `verify`, before the first step of the phase; later calls do nothing."""
+        if self._recorded is None:
+            self._recorded = self.fingerprint()
 
     def verify(self, before: dict[str, str] | None = None) -> None:
-        """Raise unless all is as it was when `before` was taken by `fingerprint`; `None`: by `remember`.
+        """Check that no frozen tensor has changed.
+
+        Args:
+            before: an earlier `fingerprint`; `None` uses the recorded one.
 
         Raises:
-            TrainingError: a frozen tensor changed, came or went; names the first and says how many.
+            TrainingError: a frozen tensor has changed, appeared or disappeared; names the first and their number.
         """
-        before = self._remembered if before is None else before
+        before = self._recorded if before is None else before
         assert before is not None
         after = self.fingerprint()
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if changed:
             raise TrainingError(
-                f"frozen tensors must stay as they are; {len(changed)} of {len(before)} changed, first {changed[0]}; "
-                "weights after this are not to be trusted: go back to an earlier checkpoint"
+                f"frozen tensors must not change; {len(changed)} of {len(before)} changed, first {changed[0]}; "
+                "do not use these weights, return to an earlier checkpoint"
             )
 
 
 def lr_scales(model: Network, phase: Phase) -> dict[str, float]:
-    """Every parameter's share of the learning rate under layer-wise decay, frozen or not; 1 for the head.
+    """Scale of each parameter's learning rate under layer-wise decay; 1 for the head.
 
-    A parameter of layer i of n, counted from the input on, learns at `layer_decay ** (n - 1 - i)` of the rate. Layers
-    are the stem, each residual block (a VGG's convolutions) and the head, see `places.layers`: timm's rule.
+    A parameter of layer group i of n, from the input on, has `layer_decay ** (n - 1 - i)`, as in timm. The groups are
+    the stem, each residual block (in a VGG, each convolution) and the head, see `arch.parts.layer_groups`.
     """
     groups = layer_groups(model.plan)
-    shares = {path: phase.layer_decay ** (len(groups) - 1 - i) for i, paths in enumerate(groups) for path in paths}
-    known = {path: (path,) for path in shares}
-    return {name: shares[group_of(name, known)] for name, _ in model.named_parameters()}
+    scales = {path: phase.layer_decay ** (len(groups) - 1 - i) for i, paths in enumerate(groups) for path in paths}
+    modules = {path: (path,) for path in scales}
+    return {name: scales[group_of(name, modules)] for name, _ in model.named_parameters()}
 
 
 def _hash(tensor: Tensor) -> str:
     plain = tensor.detach().cpu().contiguous().reshape(-1)
-    head = f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
-    digest = hashlib.blake2b(head, digest_size=16)
+    digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)} ".encode(), digest_size=16)
     digest.update(plain.view(torch.uint8).numpy().data)
     return digest.hexdigest()

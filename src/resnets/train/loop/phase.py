@@ -112,23 +112,17 @@ class ActivePhase:
         )
         channels_last = layout == torch.channels_last
         try:
-            cache = FeatureCache.create(
+            cache = FeatureCache(
                 views, len(images), shape, limits=limits, dtype=dtype, channels_last=channels_last, device=device
             )
         except CacheSpaceError as error:
             return self._report_no_cache(console, str(error))
-        if cache is None:
-            needed = FeatureCache.bytes_for(views, len(images), shape, dtype) / 2**20
-            return self._report_no_cache(
-                console,
-                f"it takes {needed:,.0f} MiB; raise cache_memory_gb or cache_disk_gb, lower views or set cache_16bit",
-            )
         console.start("caching features", views * len(images))
         filled = fill_cache(
             cache,
             prefix,
             plain_batches(),
-            first=phase.first_epoch,
+            first_epoch=phase.first_epoch,
             amp=amp,
             layout=layout,
             progress=console.advance,
@@ -141,12 +135,12 @@ class ActivePhase:
         config = self.config
         orders = Epochs(images.labels, config.update_size, config.seed, sampling=config.sampling)
         self.batches = CachedFeatureBatches(
-            cache, images.labels, orders, first=phase.first_epoch, device=device, dtype=amp or torch.float32
+            cache, images.labels, orders, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
         )
         self._prefix, self.suffix, self._val_limits = prefix, suffix, limits.beside(cache)
         console.say(
             f"frozen up to {phase.freeze}: features cached, {counted(views, 'view')} per image, "
-            f"{cache.size / 2**20:,.0f} MiB {'in memory' if cache.home == 'memory' else 'on disk'}"
+            f"{cache.nbytes / 2**20:,.0f} MiB {'in memory' if cache.location == 'memory' else 'on disk'}"
         )
         return True
 
@@ -163,14 +157,11 @@ class ActivePhase:
         if self.suffix is None or self._prefix is None:
             return None
         if self._val_limits is not None:
-            reason = "it does not fit into cache_memory_gb and cache_disk_gb"
             try:
                 self._val_features = cache_in_order(self._prefix, batches, self._val_limits)
             except CacheSpaceError as error:
-                reason = str(error)
+                console.say(f"feature cache off for validation: {error}")
             self._val_limits = None
-            if self._val_features is None:
-                console.say(f"feature cache off for validation: {reason}")
         return None if self._val_features is None else (SuffixModule(self.suffix), self._val_features)
 
     def _cache_obstacle(self, processes: int) -> str | None:
