@@ -315,8 +315,8 @@ def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     with join_processes() as processes:
         assert processes.is_main_process
         assert processes.world_size == 1
-        assert processes.shard is None
-        assert processes.local_count(7) == 7
+        assert processes.shard.local_range(3, 10) == (3, 10)
+        assert processes.shard.local_count(1) == 1
         assert processes.wrap_model(model, sync_bn=True) is model
         assert processes.any(True, False) == processes.any_nonblocking(True, False) == [True, False]
         assert processes.all_gather(3) == [3]

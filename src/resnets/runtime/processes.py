@@ -43,13 +43,9 @@ class Processes:
         return self.rank == 0
 
     @property
-    def shard(self) -> Shard | None:
-        """The part of every batch that this process takes; `None` with one process."""
-        return Shard(rank=self.rank, world_size=self.world_size) if self.world_size > 1 else None
-
-    def local_count(self, count: int) -> int:
-        """Number of images that count for this process in a training batch of `count`."""
-        return count if self.shard is None else self.shard.local_count(count)
+    def shard(self) -> Shard:
+        """The part of every batch that this process takes."""
+        return Shard(rank=self.rank, world_size=self.world_size)
 
     def local_device(self, name: str) -> str:
         """The device of this process for the device option `name`: one GPU per process where there are several."""

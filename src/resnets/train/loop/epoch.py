@@ -65,7 +65,7 @@ def run_epoch(
     images, unreported, started = 0, 0, time.perf_counter()
     for number, (x, y, indices) in enumerate(batches.epoch(epoch, start=start, size=size), start=start + 1):
         first, last = batches.bounds[number - 1]
-        local = processes.local_count(last - first)  # 0 if other processes share a small last batch
+        local = processes.shard.local_count(last - first)  # 0 if other processes share a small last batch
         loss, correct = train_step(x, y, local * processes.world_size / (last - first))
         metrics.add(loss, correct if local else correct * 0, indices[:local])
         images, unreported = images + last - first, unreported + last - first

@@ -145,13 +145,9 @@ class Trainer:
     def fit_epoch(self) -> None:
         """Train one epoch, validate, and write the models and a checkpoint."""
         epoch, started = self.progress.epoch, time.perf_counter()
-        self.enter_phase(epoch)
-        self.cache_features()
-        if self.is_interrupted() and self.processes.world_size == 1:
-            return  # perhaps while features were cached, without which the steps would differ
         try:
             trained = self.train_epoch(epoch, self.checkpoint_if_due)
-            if trained is None:  # interrupted, after a checkpoint
+            if trained is None:  # interrupted; a checkpoint was written, unless no step was made
                 return
             self.require_finite(len(self.phase.batches))
             self.phase.frozen.verify()
@@ -166,10 +162,8 @@ class Trainer:
             raise TrainingError(f"{error}; {self._describe_kept()}") from error
         self.console.say(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():
-            self.log_event(
-                f"early stopping after epoch {self.progress.epoch}: "
-                f"no better validation since epoch {self.progress.best_epoch}"
-            )
+            best = self.progress.best_epoch
+            self.log_event(f"early stopping after epoch {epoch + 1}: no better validation since epoch {best}")
 
     def enter_phase(self, epoch: int) -> None:
         """Enter the phase of `epoch`, unless the run is in it already."""
@@ -181,7 +175,7 @@ class Trainer:
         self.console.say(f"epoch {epoch + 1}: {describe_freeze(phase)}, peak learning rate {phase.lr:g}")
 
     def _connect_phase(self) -> None:
-        """Let the train step use the phase's optimizer, schedule and part of the network."""
+        """Make the train step use the phase's optimizer, schedule and part of the network."""
         self.train_step.optimizer, self.train_step.schedule = self.phase.optimizer, self.phase.schedule
         network = self.processes.wrap_model(self.model, sync_bn=self.config.sync_bn)
         if self.config.compile != "off":
@@ -190,7 +184,7 @@ class Trainer:
         self.average.skip_frozen(self.phase.frozen.tensors())
 
     def cache_features(self) -> None:
-        """Compute the features of the frozen part once, if the phase allows it."""
+        """Compute the features of the frozen part once, if the phase allows it; later calls do nothing."""
         cached = self.phase.cache_features(
             self.dataset.splits["train"],
             self._make_plain_batches,
@@ -205,7 +199,11 @@ class Trainer:
             self._connect_phase()
 
     def train_epoch(self, epoch: int, after_step: Callable[[int], bool] = lambda done: False) -> EpochResult | None:
-        """Train an epoch, counted from 0, or the rest of it after a resume; see `run_epoch`."""
+        """Train an epoch, counted from 0, or the rest of it after a resume; `None` if stopped. See `run_epoch`."""
+        self.enter_phase(epoch)
+        self.cache_features()
+        if self.is_interrupted() and self.processes.world_size == 1:
+            return None  # perhaps while features were cached, without which the steps would differ
         bounds = self.phase.batches.bounds
         self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1])
         if done := self.progress.batch:
@@ -252,10 +250,9 @@ class Trainer:
         """Within it, the network has the weights to validate and save: averaged ones, where an average is kept."""
         with self.average.applied():
             if self.config.average.swa_epochs and self.average.count:
-                batches = self.train_batches.epoch(epoch, size=self.config.train_size(epoch))
                 update_bn(
                     self.model,
-                    (batch.x for batch in batches),
+                    (batch.x for batch in self.train_batches.epoch(epoch, size=self.config.train_size(epoch))),
                     micro_batches=self.train_step.micro_batches,
                     layout=self.layout,
                     amp=self.amp,
@@ -267,14 +264,13 @@ class Trainer:
         """Evaluate on the validation split, in float32 as `resnets val` does; `None` if there is no such split."""
         if self.val_batches is None:
             return None
-        network: nn.Module = model
-        batches = self.val_batches
-        # Cached features fit the weights of the frozen part alone, and a compiled network rounds differently.
+        inputs: tuple[nn.Module, Batches] = model, self.val_batches
+        # Cached features are those of the frozen part's own weights, and a compiled network rounds differently.
         if model is self.model and self.average.frozen_is_current and self.config.compile == "off":
-            network, batches = self.phase.cached_validation(batches, self.console) or (network, batches)
-        return evaluate_model(
-            network, batches.epoch(0), self.dataset.classes, device=self.device, gather=self.processes.all_gather
-        )
+            inputs = self.phase.cached_validation(self.val_batches, self.console) or inputs
+        network, batches = inputs
+        gather = self.processes.all_gather
+        return evaluate_model(network, batches.epoch(0), self.dataset.classes, device=self.device, gather=gather)
 
     def save_models(
         self, trained: EpochResult, evaluation: Evaluation | None, seconds: float
@@ -341,8 +337,6 @@ class Trainer:
         """Train up to step `until` without writing anything; returns the mean loss of each step."""
         while self.train_step.step < until:
             epoch = self.progress.epoch
-            self.enter_phase(epoch)
-            self.cache_features()
             if self.train_epoch(epoch, lambda done: self.train_step.step >= until) is None:
                 break
             self.end_epoch(epoch)
@@ -373,8 +367,8 @@ class Trainer:
         self.processes.run_on_main(lambda: log_event(self.run.events, text))
 
     def _describe_kept(self) -> str:
-        done = self.progress.epoch
-        return f"the models and checkpoint of epoch {done} are in {self.run.path}" if done else "no epoch was finished"
+        epoch = self.progress.epoch
+        return f"models and checkpoint of epoch {epoch} are in {self.run.path}" if epoch else "no epoch was finished"
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
