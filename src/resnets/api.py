@@ -16,21 +16,21 @@ from resnets.data.files import list_images
 from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.measure import choose_split, evaluate_split
+from resnets.evaluate.loop import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device
-from resnets.runtime.processes import joined
+from resnets.runtime.processes import join_processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.train_config import TrainConfig, read_args
-from resnets.train.loop.trainer import TrainResult
+from resnets.train.loop.metrics import TrainResult
 from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.manifest import changed, open_data
-from resnets.train.verify import Verdict
+from resnets.train.run_folder.manifest import data_difference, open_data
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder import bundle as bundle_data
 from resnets.weights.folder.model_folder import save_bundle
@@ -160,7 +160,7 @@ def plan_training(data: str | Path, **options: Any) -> TrainPlan:
     return plan_run(_config(data, options))
 
 
-def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict:
+def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> ReplayResult:
     """Repeat the last steps of a run from its second-to-last checkpoint and compare the results bit by bit.
 
     Args:
@@ -213,14 +213,14 @@ def evaluate(
     Raises:
         ResnetsError: unknown model, data or split, or classes that the model does not have.
     """
-    with joined(device) as world:
-        console = Console(quiet, silent=not world.first)
+    with join_processes(device) as processes:
+        console = Console(quiet, silent=not processes.is_main_process)
         bundle = model if isinstance(model, Bundle) else load(model)
         dataset, skip = _evaluation_data(model, data, console)
         name, images = choose_split(dataset, split)
         if skip_bad or skip:
             evaluated = replace(dataset, splits={name: images})
-            bad = world.from_first(lambda: check(evaluated, workers=workers))
+            bad = processes.run_on_main(lambda: check(evaluated, workers=workers))
             for problem in bad:
                 console.info(f"left out: {problem}")
             images = evaluated.without(bad).splits[name]
@@ -230,11 +230,11 @@ def evaluate(
                 dataset,
                 images,
                 batch_size=batch_size,
-                device=pick_device(world.device(device)),
+                device=pick_device(processes.local_device(device)),
                 workers=workers,
-                on_batch=lambda count: console.advance(count * world.size),  # the other processes do about as many
-                shard=world.shard,
-                gather=world.gather,
+                on_batch=lambda count: console.advance(count * processes.world_size),
+                shard=processes.shard,
+                gather=processes.all_gather,
             )
 
 
@@ -249,7 +249,7 @@ def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, consol
         config = read_args(run.args)
         if data is None or _same_path(data, config.data):
             dataset = open_data(config)
-            if (difference := changed(run, dataset)) is not None:
+            if (difference := data_difference(run, dataset)) is not None:
                 console.info(f"note: {difference}; the model may have been trained on some of these images")
             return dataset, config.skip_bad
     if data is None:

@@ -111,7 +111,7 @@ def test_unusual_images_are_classified(command: Command, trained: Path, shared_d
         (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),
         (["{image}", "--model", "{run}", "--device", "tpu"], 1, "got 'tpu'"),
         (["{run}/plots/none.png", "--model", "{run}"], 1, "none.png"),
-        (["{run}/state", "--model", "{run}"], 1, "image"),
+        (["{run}/checkpoints", "--model", "{run}"], 1, "image"),
         (["{image}", "--model", "{run}/plots"], 1, "plots"),
     ],
 )

@@ -237,7 +237,7 @@ def test_a_finished_run_and_a_taken_name(command: Command, trained: Path, images
 
 
 def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> None:
-    for state in (own_run / "state").glob("step-*.safetensors"):
+    for state in (own_run / "checkpoints").glob("step-*.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")

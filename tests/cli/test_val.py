@@ -28,7 +28,7 @@ def test_json(command: Command, trained: Path) -> None:
     result = json.loads(out)
     assert code == 0
     assert (result["model"], result["data"]) == (str(trained), None)
-    assert (result["images"], result["correct"], result["top1"], result["k"]) == (18, 18, 1.0, 3)
+    assert (result["images"], result["correct"], result["top1"], result["top5"]) == (18, 18, 1.0, None)
     low, high = result["top1_interval_95"]
     assert 0.8 < low < high == 1.0
 

@@ -135,9 +135,9 @@ def _top(
 
 def _print_error(message: str, hint: str | None = None) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":  # started by torchrun: only one of the processes prints the error
-        from resnets.runtime.processes import speaks
+        from resnets.runtime.processes import should_report_error
 
-        if not speaks():
+        if not should_report_error():
             return
     lines = [f"error: {' '.join(message.split())}", *([hint] if hint else [])]
     print(*lines, sep="\n", file=sys.stderr, flush=True)

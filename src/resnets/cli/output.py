@@ -86,7 +86,7 @@ def markdown(columns: Sequence[Column], rows: Sequence[Cells]) -> str:
 
 def format_top1(evaluation: Evaluation) -> str:
     """Top-1 accuracy with its counts and interval: `top-1 99.16 % (356/359), 95 % interval 97.57 to 99.72`."""
-    low, high = evaluation.interval
+    low, high = evaluation.top1_interval
     return (
         f"top-1 {format_percent(evaluation.top1)} ({evaluation.correct:,}/{len(evaluation):,}),"
         f" 95 % interval {100 * low:.2f} to {100 * high:.2f}"

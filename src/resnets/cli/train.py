@@ -119,10 +119,10 @@ def _print_plan(plan: Any, as_json: bool) -> int:
 
 def _print_verdict(verdict: Any, as_json: bool) -> int:
     if as_json:
-        print_json({"same": verdict.same, "steps": verdict.steps, "what": verdict.what})
+        print_json({"identical": verdict.identical, "steps": verdict.steps, "message": verdict.message})
     else:
-        print_text(verdict.what)
-    return 0 if verdict.same else 1
+        print_text(verdict.message)
+    return 0 if verdict.identical else 1
 
 
 def _print(result: Any, as_json: bool) -> None:
@@ -148,7 +148,7 @@ def _print(result: Any, as_json: bool) -> None:
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
-        low, high = evaluation.interval
+        low, high = evaluation.top1_interval
         print_text(
             f"best: epoch {result.best_epoch}, {100 * evaluation.top1:.2f} % of {len(evaluation):,} validation images"
             f" right (95 % interval {100 * low:.2f} to {100 * high:.2f})"

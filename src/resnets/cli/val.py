@@ -63,7 +63,7 @@ def run(
         if images or predicted
     ]
     print_table(COLUMNS, rows)
-    top5 = f", top-5 {format_percent(evaluation.topk)}" if evaluation.k < len(evaluation.classes) else ""
+    top5 = f", top-5 {format_percent(evaluation.top5)}" if evaluation.top5 is not None else ""
     print_text(
         f"\n{format_top1(evaluation)}{top5}\n"
         f"loss {evaluation.loss:.4f}, calibration error (ECE) {format_percent(evaluation.ece)}\n"

@@ -100,7 +100,7 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False, shards
 def eval_bounds(count: int, batch_size: int, shard: Shard | None = None) -> list[tuple[int, int]]:
     """(first, past the last) of the batches of one pass in order; a process of several takes whole ones in turn."""
     bounds = [(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
-    return bounds if shard is None else bounds[shard.rank :: shard.size]
+    return bounds if shard is None else bounds[shard.rank :: shard.world_size]
 
 
 class Epochs:
@@ -130,10 +130,10 @@ class Epochs:
     ) -> None:
         self.seed, self._labels = seed, labels
         self._sampling, self._shard = sampling or Sampling(), shard or Shard()
-        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.size)
+        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.world_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
         """This process's part of each batch of an epoch, from batch `start` on."""
         order = draw(self._labels, self._sampling, self.seed, epoch)
         for first, last in self.bounds[start:]:
-            yield order.part(*self._shard.part(first, last))
+            yield order.part(*self._shard.local_range(first, last))

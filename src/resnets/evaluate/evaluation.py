@@ -1,4 +1,4 @@
-"""What a network answered on a split, and every figure that follows from it. No torch here."""
+"""`Evaluation`: the logits of a network on a labelled split and the metrics computed from them. No torch here."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.errors import DataError, ShapeError
+from resnets.errors import ShapeError
 from resnets.evaluate import metrics
 
-__all__ = ["Evaluation", "Mistake"]
+__all__ = ["Evaluation", "Misclassification"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mistake:
-    """One image that was called something else than it is.
+class Misclassification:
+    """One image whose predicted class differs from its label.
 
     Args:
-        index: its place in the data set.
-        label, prediction: true and predicted class.
-        confidence: probability of the prediction.
-        label_confidence: probability that the true class got.
+        index: index of the image in its data set.
+        label: index of the true class.
+        prediction: index of the predicted class.
+        confidence: probability of the predicted class, in [0, 1].
+        label_confidence: probability of the true class, in [0, 1].
     """
 
     index: int
@@ -35,17 +36,17 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """Labels and logits of N images over C classes; the figures are worked out when first asked for.
+    """Labels and logits of N images over C classes; each metric is computed on first access and cached.
 
     Args:
         labels: (N,) int64, true classes.
         logits: (N, C) float32.
-        indices: (N,) int64, each image's place in the data set.
-        classes: C names.
+        indices: (N,) int64, index of each image in its data set.
+        classes: C class names.
 
     Raises:
-        ShapeError: arrays or names that do not fit each other.
-        DataError: no image, or a label that is no class.
+        ShapeError: arrays or class names of different lengths.
+        DataError: no images, or a label outside 0 to C-1.
     """
 
     labels: NDArray[np.int64]
@@ -60,47 +61,40 @@ class Evaluation:
             raise ShapeError(
                 f"labels, logits and indices must be (N,), (N, {c}) and (N,) for {c} classes; got {shapes}"
             )
-        if n == 0:
-            raise DataError("an evaluation needs at least one image; got none; check the split")
-        if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < c:
-            raise DataError(
-                f"labels must lie in 0 to {c - 1}; got {self.labels.min()} to {self.labels.max()}; "
-                "check that the network and the data have the same classes"
-            )
+        metrics.check_labels(self.labels, self.logits)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
-        """(N,) class with the highest logit; the first of equals."""
+        """(N,) class with the highest logit; the lowest class index on ties."""
         return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
     def confidences(self) -> NDArray[np.float64]:
         """(N,) probability of the predicted class."""
-        parts = [self.logits[start : start + metrics.ROWS] for start in range(0, len(self), metrics.ROWS)]
-        return np.concatenate([metrics.softmax(part).max(axis=1) for part in parts])
+        return metrics.top_probability(self.logits)
 
     @cached_property
     def correct(self) -> int:
-        """Images whose class was predicted."""
+        """Number of correctly classified images."""
         return int((self.predictions == self.labels).sum())
 
     @property
     def top1(self) -> float:
-        """Share of images whose class was predicted."""
+        """Top-1 accuracy, in [0, 1]."""
         return self.correct / len(self)
 
-    @property
-    def k(self) -> int:
-        """The k of `topk`: 5, or the number of classes if that is smaller."""
-        return min(5, len(self.classes))
+    @cached_property
+    def top1_interval(self) -> tuple[float, float]:
+        """(low, high) of the 95 % confidence interval of `top1` (Wilson)."""
+        return metrics.wilson_interval(self.correct, len(self))
 
     @cached_property
-    def topk(self) -> float:
-        """Share of images whose class is among the `k` highest logits."""
-        return metrics.top_k_accuracy(self.labels, self.logits, self.k)
+    def top5(self) -> float | None:
+        """Top-5 accuracy, in [0, 1]; `None` with five classes or fewer, where it is always 1."""
+        return metrics.top_k_accuracy(self.labels, self.logits, 5) if len(self.classes) > 5 else None
 
     @cached_property
     def loss(self) -> float:
@@ -109,7 +103,7 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """(C, C) counts: rows are true classes, columns predicted ones."""
+        """(C, C) confusion matrix: rows are true classes, columns predicted classes."""
         return metrics.confusion_matrix(self.labels, self.predictions, len(self.classes))
 
     @cached_property
@@ -128,41 +122,34 @@ class Evaluation:
         return metrics.macro_average(self.per_class.recall, self.per_class.support)
 
     @cached_property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of `top1`, (low, high)."""
-        return metrics.wilson_interval(self.correct, len(self))
-
-    @cached_property
     def ece(self) -> float:
-        """Expected calibration error over 15 bins, a share."""
+        """Expected calibration error over 15 bins, in [0, 1]."""
         return metrics.expected_calibration_error(self.confidences, self.predictions == self.labels)
 
-    def worst(self, k: int = 24) -> list[Mistake]:
-        """The `k` most confident mistakes, most confident first; equals in the order of their indices."""
-        wrong = np.flatnonzero(self.predictions != self.labels)
-        order = wrong[np.lexsort((self.indices[wrong], -self.confidences[wrong]))][:k]
-        shares = metrics.softmax(self.logits[order])  # (k, C)
+    def most_confident_errors(self, k: int = 24) -> list[Misclassification]:
+        """The `k` misclassified images with the highest confidence, in descending order; ties by image index."""
+        errors = np.flatnonzero(self.predictions != self.labels)
+        order = errors[np.lexsort((self.indices[errors], -self.confidences[errors]))][:k]
         return [
-            Mistake(
-                index=int(self.indices[place]),
-                label=int(self.labels[place]),
-                prediction=int(self.predictions[place]),
-                confidence=float(self.confidences[place]),
-                label_confidence=float(share[self.labels[place]]),
+            Misclassification(
+                index=int(self.indices[row]),
+                label=int(self.labels[row]),
+                prediction=int(self.predictions[row]),
+                confidence=float(self.confidences[row]),
+                label_confidence=float(probabilities[self.labels[row]]),
             )
-            for place, share in zip(order, shares, strict=True)
+            for row, probabilities in zip(order, metrics.softmax(self.logits[order]), strict=True)
         ]
 
     def summary(self) -> dict[str, Any]:
-        """The headline figures, as JSON can hold them."""
+        """The main metrics, JSON-serialisable."""
         return {
             "images": len(self),
             "num_classes": len(self.classes),
             "correct": self.correct,
             "top1": self.top1,
-            "top1_interval_95": list(self.interval),
-            "topk": self.topk,
-            "k": self.k,
+            "top1_interval_95": list(self.top1_interval),
+            "top5": self.top5,
             "loss": self.loss,
             "balanced_accuracy": self.balanced_accuracy,
             "macro_f1": self.macro_f1,

@@ -1,23 +1,40 @@
-"""The evaluation loop: a network and batches in, an `Evaluation` out."""
+"""The evaluation loop: `evaluate_model` on batches of one's own, `evaluate_split` on a split of a data set.
+
+Legend: N images, B images of a batch, C classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnets.errors import DataError, ResnetsError, ShapeError
-from resnets.evaluate.evaluation import Evaluation, Mistake
+from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.loader import make_batches
+from resnets.errors import ConfigError, DataError, ResnetsError, ShapeError
+from resnets.evaluate.evaluation import Evaluation
 from resnets.nn.modes import evaluation_mode
+from resnets.runtime.shard import Shard
+from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["Evaluation", "Mistake", "Part", "evaluate_model"]
+__all__ = ["Outputs", "choose_split", "evaluate_model", "evaluate_split"]
 
-Part = tuple[list[NDArray[np.int64]], list[NDArray[np.float32]], list[NDArray[np.int64]]]
-"""Labels, logits and indices, an array a batch."""
+
+class Outputs(NamedTuple):
+    """Outputs of one process: labels (N,), logits (N, C) and image indices (N,)."""
+
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    indices: NDArray[np.int64]
+
+
+Gather = Callable[[Outputs], list[Outputs]]
+"""Collects the outputs of all processes, in rank order."""
 
 
 def evaluate_model(
@@ -28,74 +45,145 @@ def evaluate_model(
     amp: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], None] | None = None,
-    gather: Callable[[Part], list[Part]] = lambda part: [part],
+    gather: Gather = lambda outputs: [outputs],
 ) -> Evaluation:
-    """Runs the network over all batches, in eval mode and without gradients.
+    """Run a network over all batches, in evaluation mode and without gradients.
 
-    Each module's training mode is put back afterwards, also after an error: batch norms that were frozen
-    stay frozen.
+    Afterwards, also after an error, each module has its previous training mode: frozen batch norms stay in
+    evaluation mode.
 
     Args:
-        model: answers (B, C) logits; stands on `device` already.
+        model: returns (B, C) logits; already on `device`.
         batches: (images (B, ...), labels (B,), indices (B,)); tensors on any device, indices also as an array.
-        classes: C names, in the order of the logits.
-        amp: run under autocast to this type, `torch.bfloat16` or `torch.float16`; `None` runs as the weights are.
-        device: where to run.
-        on_batch: called after each batch with the number of images in it.
-        gather: of several processes that each run some of the batches, answers the parts of all; images are then
-            put in the order of their indices.
+        classes: C class names, in the order of the logits.
+        amp: autocast to `torch.bfloat16` or `torch.float16`; `None` computes in the dtype of the weights.
+        device: where to compute.
+        on_batch: called after each batch with its number of images.
+        gather: where several processes each run some of the batches, collects the outputs of all; images are then
+            sorted by their indices.
 
     Raises:
-        ResnetsError: logits that are NaN or infinite.
+        ResnetsError: NaN or infinite logits.
         ShapeError: logits that are not (B, C).
-        DataError: no image, or a label that is no class.
+        DataError: no images, or a label outside 0 to C-1.
     """
     device = torch.device(device)
-    names = tuple(classes)
-    labels: list[NDArray[np.int64]] = []
-    logits: list[NDArray[np.float32]] = []
-    indices: list[NDArray[np.int64]] = []
+    empty = np.empty(0, np.int64)
+    labels, logits, indices = [empty], [np.empty((0, len(classes)), np.float32)], [empty]
 
     with (
         evaluation_mode(model),
         torch.inference_mode(),
         torch.autocast(device.type, dtype=amp, enabled=amp is not None),
     ):
-        for x, y, places in batches:
+        for x, y, index in batches:
             output = model(x.to(device, non_blocking=True))  # (B, C)
-            if output.shape != (len(y), len(names)):
+            if output.shape != (len(y), len(classes)):
                 raise ShapeError(
-                    f"the network must answer (N, C) logits, here {(len(y), len(names))}; "
-                    f"got {tuple(output.shape)}; check num_classes against the {len(names)} classes of the data"
+                    f"the network must return (B, C) logits, here {(len(y), len(classes))}; "
+                    f"got {tuple(output.shape)}; check num_classes against the {len(classes)} classes of the data"
                 )
-            labels.append(_integers(y))
-            indices.append(_integers(places))
-            logits.append(_finite(output.float().cpu().numpy(), indices[-1]))
+            labels.append(_to_int64(y))
+            indices.append(_to_int64(index))
+            logits.append(output.float().cpu().numpy())
+            _check_finite(logits[-1], indices[-1])
             if on_batch is not None:
                 on_batch(len(y))
 
-    parts = gather((labels, logits, indices))
-    if not any(part[0] for part in parts):
-        raise DataError("an evaluation needs at least one image; got none; check the split")
-    all_labels, all_logits, all_indices = (
-        np.concatenate([array for part in parts for array in part[which]]) for which in range(3)
+    outputs = Outputs(np.concatenate(labels), np.concatenate(logits), np.concatenate(indices))
+    gathered = gather(outputs)
+    if len(gathered) > 1:
+        merged = Outputs(*map(np.concatenate, zip(*gathered, strict=True)))
+        order = np.argsort(merged.indices, kind="stable")
+        outputs = Outputs(merged.labels[order], merged.logits[order], merged.indices[order])
+    return Evaluation(**outputs._asdict(), classes=tuple(classes))
+
+
+def choose_split(dataset: Dataset, split: str | None) -> tuple[str, ImageSet]:
+    """Name and images of `split`; by default of `val`, else of `test`.
+
+    Raises:
+        DataError: no such split, or none requested and there is only `train`.
+    """
+    for name in (split,) if split else ("val", "test"):
+        if name in dataset.splits:
+            return name, dataset.splits[name]
+    raise DataError(
+        f"evaluation needs a split of the data; got {split or 'no val or test'}; {dataset.name} has "
+        f"{', '.join(dataset.splits)}; pass --split"
     )
-    order = np.argsort(all_indices, kind="stable") if len(parts) > 1 else slice(None)
-    return Evaluation(labels=all_labels[order], logits=all_logits[order], indices=all_indices[order], classes=names)
 
 
-def _finite(logits: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+def evaluate_split(
+    bundle: Bundle,
+    dataset: Dataset,
+    images: ImageSet,
+    *,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+    shard: Shard | None = None,
+    gather: Gather = lambda outputs: [outputs],
+) -> Evaluation:
+    """Evaluate a model with its own preprocessing on a split; classes are matched by name.
+
+    Args:
+        bundle: a classifier; it is moved to `device`.
+        dataset: names the classes of the labels of `images`.
+        images: the split.
+        batch_size: images of a batch, at least 1.
+        device: where to compute.
+        workers: decoding processes; `None` chooses.
+        on_batch: called after each batch with its number of images.
+        shard: the part of each batch that this process evaluates; `None` evaluates all.
+        gather: see `evaluate_model`.
+
+    Raises:
+        ConfigError: the model has no classes, or a batch size below 1.
+        DataError: a class of the data that the model does not have.
+        ImageError: an image cannot be decoded.
+    """
+    if not bundle.classes:
+        raise ConfigError(f"evaluation needs a classifier; {bundle.name} outputs embeddings; use embed")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; the default is 128")
+    batches = make_batches(
+        replace(images, labels=_match_classes(bundle, dataset)[images.labels]),
+        bundle.preprocessing,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        shard=shard,
+    )
+    model = bundle.model.to(device)
+    return evaluate_model(model, batches.epoch(0), bundle.classes, device=device, on_batch=on_batch, gather=gather)
+
+
+def _match_classes(bundle: Bundle, dataset: Dataset) -> NDArray[np.int64]:
+    """The model's class index of each class of the data."""
+    if "import" in bundle.provenance and len(dataset.classes) == len(bundle.classes):
+        return np.arange(len(dataset.classes))  # a bare weights file has no class names: rely on the order
+    known = {name: index for index, name in enumerate(bundle.classes)}
+    unknown = [name for name in dataset.classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the model must have all classes of the data; {', '.join(map(repr, unknown[:5]))} "
+            f"not among the {len(known)} of {bundle.name}; use other data or train on it"
+        )
+    return np.array([known[name] for name in dataset.classes], np.int64)
+
+
+def _check_finite(logits: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
-        kind = "NaN" if np.isnan(logits).any() else "infinite"
         raise ResnetsError(
-            f"logits must be finite; got {kind} ones for {int(bad.sum())} of {len(logits)} images in a batch, "
-            f"first for image {int(indices[bad][0])}; "
-            "evaluate an earlier checkpoint, or without float16, or look at that image"
+            f"logits must be finite; got {'NaN' if np.isnan(logits).any() else 'infinite'} logits for "
+            f"{int(bad.sum())} of {len(logits)} images in a batch, first for image {int(indices[bad][0])}; "
+            "evaluate an earlier checkpoint or without float16, or check that image"
         )
-    return logits
 
 
-def _integers(values: Any) -> NDArray[np.int64]:
-    """A (B,) tensor, array or list as int64 in main memory; copied, as loaders reuse their buffers."""
+def _to_int64(values: Any) -> NDArray[np.int64]:
+    """A (B,) tensor, array or list as int64 in main memory; copied, because loaders reuse their buffers."""
     return torch.as_tensor(values).to("cpu", torch.int64).numpy().copy()

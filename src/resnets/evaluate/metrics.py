@@ -1,6 +1,6 @@
-"""The figures of classification, in numpy, all of them accumulated in float64.
+"""Classification metrics in numpy, accumulated in float64.
 
-Shapes: N images, C classes. Classes are numbered 0 to C-1; shares and probabilities lie in [0, 1].
+Legend: N images, C classes, numbered 0 to C-1. Accuracies and probabilities lie in [0, 1].
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from resnets.errors import DataError, ShapeError
 
 __all__ = [
     "PerClass",
-    "balanced_accuracy",
+    "check_labels",
     "confusion_matrix",
     "cross_entropy",
     "expected_calibration_error",
@@ -27,26 +26,27 @@ __all__ = [
     "per_class",
     "softmax",
     "top_k_accuracy",
+    "top_probability",
     "wilson_interval",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROWS = 4096  # rows in float64 at a time: ImageNet's 50,000 x 1,000 logits would be 400 MB at once
+CHUNK_ROWS = 4096  # rows converted to float64 at a time; ImageNet's 50,000 x 1,000 logits would take 400 MB at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PerClass:
     """Precision, recall and F1 of each class.
 
-    0/0 is 0: the precision of a class never predicted, the recall of a class without images. `support` and
-    `predicted` tell such a zero from an earned one.
+    0/0 is 0: the precision of a class that is never predicted, the recall of a class without images. `support` and
+    `predicted` distinguish such a 0 from a measured one.
 
     Args:
-        precision, recall, f1: (C,) shares.
-        support: (C,) images that are of the class.
-        predicted: (C,) images that were called so.
+        precision, recall, f1: (C,) in [0, 1].
+        support: (C,) number of images of the class.
+        predicted: (C,) number of images predicted as the class.
     """
 
     precision: Floats
@@ -57,7 +57,7 @@ class PerClass:
 
 
 def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], num_classes: int) -> Ints:
-    """How many images of each class were called what.
+    """Count the images of each true class by predicted class.
 
     Args:
         labels: (N,) true classes.
@@ -65,7 +65,7 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], num_classe
         num_classes: C.
 
     Returns:
-        (C, C) counts: rows are true classes, columns predicted ones.
+        (C, C) counts: rows are true classes, columns predicted classes.
 
     Raises:
         ShapeError: labels and predictions differ in length.
@@ -73,8 +73,8 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], num_classe
     """
     if labels.ndim != 1 or labels.shape != predictions.shape:
         raise ShapeError(f"labels and predictions must both be (N,); got {labels.shape} and {predictions.shape}")
-    _check_classes(labels, num_classes)
-    _check_classes(predictions, num_classes)
+    _check_range(labels, num_classes)
+    _check_range(predictions, num_classes)
     cells = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
@@ -95,11 +95,11 @@ def per_class(confusion: NDArray[Any]) -> PerClass:
 def macro_average(values: NDArray[Any], support: NDArray[Any]) -> float:
     """Mean over the classes that have images.
 
-    scikit-learn's macro average also counts, as 0, a class that was predicted but has no image.
+    scikit-learn's macro average differs: it includes, as 0, a class that is predicted but has no images.
 
     Args:
-        values: (C,) a figure of each class.
-        support: (C,) images of each class.
+        values: (C,) a metric of each class.
+        support: (C,) number of images of each class.
 
     Raises:
         DataError: no class has an image.
@@ -110,46 +110,39 @@ def macro_average(values: NDArray[Any], support: NDArray[Any]) -> float:
     return float(np.asarray(values, np.float64)[present].mean())
 
 
-def balanced_accuracy(confusion: NDArray[Any]) -> float:
-    """Mean recall over the classes that have images, from a (C, C) confusion matrix."""
-    classes = per_class(confusion)
-    return macro_average(classes.recall, classes.support)
-
-
 def most_confused(confusion: NDArray[Any], count: int) -> list[tuple[int, int, int]]:
-    """The pairs most often taken one for the other, as (true, predicted, images), most first.
+    """The most frequent confusions as (true class, predicted class, images), most frequent first.
 
-    Equal counts stand in the order of the classes; pairs that never occur are left out.
+    Ties are in class order; pairs without images are left out.
     """
-    wrong = confusion.astype(np.int64)  # a copy
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(order, wrong.shape)
-    pairs = zip(rows.tolist(), columns.tolist(), wrong[rows, columns].tolist(), strict=True)
+    errors = confusion.astype(np.int64)  # a copy
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:count]
+    rows, columns = np.unravel_index(order, errors.shape)
+    pairs = zip(rows.tolist(), columns.tolist(), errors[rows, columns].tolist(), strict=True)
     return [pair for pair in pairs if pair[2]]
 
 
 def top_k_accuracy(labels: NDArray[Any], scores: NDArray[Any], k: int = 1) -> float:
-    """Share of images whose class is among the `k` highest scores.
+    """Fraction of images whose class is among the `k` highest scores.
 
-    Equal scores rank in the order of the classes, so k=1 agrees with `argmax`, and a network that answers the
-    same everywhere gains nothing from it.
+    Equal scores rank in class order, so that k=1 agrees with `argmax` and a constant output scores at chance level.
 
     Args:
         labels: (N,) true classes.
         scores: (N, C) logits or probabilities.
-        k: from 1; all C or more answer 1.0.
+        k: at least 1; the result is 1.0 for C or more.
 
     Raises:
-        ShapeError, DataError: as `cross_entropy`.
+        ShapeError, DataError: as `check_labels`.
     """
-    _check(labels, scores)
+    check_labels(labels, scores)
     classes = np.arange(scores.shape[1])
     correct = 0
     for rows in _chunks(len(labels)):
-        truth, part = labels[rows, None], scores[rows]
-        own = np.take_along_axis(part, truth, axis=1)  # (n, 1)
-        rank = ((part > own) | ((part == own) & (classes < truth))).sum(axis=1)
+        truth, chunk = labels[rows, None], scores[rows]
+        own = np.take_along_axis(chunk, truth, axis=1)  # (n, 1)
+        rank = ((chunk > own) | ((chunk == own) & (classes < truth))).sum(axis=1)
         correct += int((rank < k).sum())
     return correct / len(labels)
 
@@ -161,108 +154,113 @@ def softmax(logits: NDArray[Any]) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def top_probability(logits: NDArray[Any]) -> Floats:
+    """(N,) probability of the most likely class, from (N, C) logits."""
+    return np.concatenate([softmax(logits[rows]).max(axis=1) for rows in _chunks(len(logits))])
+
+
 def cross_entropy(labels: NDArray[Any], logits: NDArray[Any]) -> float:
     """Mean negative log likelihood, in nats.
 
-    Log probabilities are logits too, and give the same figure.
-
     Args:
         labels: (N,) true classes.
-        logits: (N, C), before the softmax.
+        logits: (N, C) logits or log probabilities.
 
     Raises:
-        ShapeError: not (N,) and (N, C).
-        DataError: no image, or a label outside 0 to C-1.
+        ShapeError, DataError: as `check_labels`.
     """
-    _check(labels, logits)
+    check_labels(labels, logits)
     total = 0.0
     for rows in _chunks(len(labels)):
-        part = np.asarray(logits[rows], np.float64)
-        peak = part.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(part - peak).sum(axis=1)) + peak[:, 0]
-        total += float((log_sum - np.take_along_axis(part, labels[rows, None], axis=1)[:, 0]).sum())
+        chunk = np.asarray(logits[rows], np.float64)
+        peak = chunk.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(chunk - peak).sum(axis=1)) + peak[:, 0]
+        total += float((log_sum - np.take_along_axis(chunk, labels[rows, None], axis=1)[:, 0]).sum())
     return total / len(labels)
 
 
 def expected_calibration_error(confidences: NDArray[Any], correct: NDArray[Any], bins: int = 15) -> float:
-    """How far confidence lies from accuracy: the mean gap over bins of equal width, weighted by images.
+    """Mean gap between confidence and accuracy over bins of equal width, weighted by the images of each bin.
 
     Bins are (low, high], as in Guo et al., "On Calibration of Modern Neural Networks", 2017.
 
     Args:
         confidences: (N,) probability of the predicted class.
-        correct: (N,) whether the prediction was right.
-        bins: how many the range [0, 1] is cut into.
+        correct: (N,) whether the prediction is correct.
+        bins: number of bins over [0, 1].
 
     Returns:
-        A share: 0 when confidence is accuracy in every bin.
+        A value in [0, 1]; 0 where accuracy equals mean confidence in every bin.
 
     Raises:
-        ShapeError: the two differ in length.
-        DataError: no image.
+        ShapeError: the two arrays differ in length.
+        DataError: no images.
     """
     if confidences.ndim != 1 or confidences.shape != correct.shape:
         raise ShapeError(f"confidences and correct must both be (N,); got {confidences.shape} and {correct.shape}")
     if not len(confidences):
         raise DataError("calibration needs at least one image; got none; check the split")
     edges = np.linspace(0, 1, bins + 1)[1:-1]
-    place = np.searchsorted(edges, confidences, side="left")
-    gaps = np.bincount(place, weights=correct.astype(np.float64) - confidences, minlength=bins)
+    bin_index = np.searchsorted(edges, confidences, side="left")
+    gaps = np.bincount(bin_index, weights=correct.astype(np.float64) - confidences, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidences))
 
 
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Where the true accuracy lies, given `correct` out of `n`: Wilson's score interval (1927).
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of an accuracy of `correct` out of `n` (Wilson's score interval, 1927).
 
-    Unlike the normal approximation it stays in [0, 1] and has a width at 0 % and at 100 %.
+    Unlike the normal approximation it stays within [0, 1] and has a width at 0 % and at 100 %.
 
     Args:
         correct: 0 to `n`.
-        n: images, at least 1.
-        confidence: in (0, 1).
+        n: number of images, at least 1.
 
     Returns:
-        (low, high), shares.
+        (low, high), in [0, 1].
 
     Raises:
-        DataError: a count or a confidence outside its range.
+        DataError: a count outside its range.
     """
     if n < 1 or not 0 <= correct <= n:
         raise DataError(f"an interval needs 0 <= correct <= n and n >= 1; got {correct} of {n}; check the counts")
-    if not 0 < confidence < 1:
-        raise DataError(f"confidence must lie between 0 and 1; got {confidence}; the usual one is 0.95")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = correct / n
-    centre = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+    accuracy = correct / n
+    centre = accuracy + z * z / (2 * n)
+    half_width = z * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # The ends are exact in theory at 0 and n; rounding must not say otherwise.
-    low = 0.0 if correct == 0 else (centre - reach) / scale
-    high = 1.0 if correct == n else (centre + reach) / scale
+    # At 0 and n the ends are exactly 0 and 1; rounding could miss them.
+    low = 0.0 if correct == 0 else (centre - half_width) / scale
+    high = 1.0 if correct == n else (centre + half_width) / scale
     return low, high
 
 
-def _check(labels: NDArray[Any], scores: NDArray[Any]) -> None:
+def check_labels(labels: NDArray[Any], scores: NDArray[Any]) -> None:
+    """Check that there are images and that labels fit the scores.
+
+    Raises:
+        ShapeError: not (N,) labels and (N, C) scores.
+        DataError: no images, or a label outside 0 to C-1.
+    """
     if labels.ndim != 1 or scores.ndim != 2 or len(labels) != len(scores):
         raise ShapeError(f"labels must be (N,) and scores (N, C); got {labels.shape} and {scores.shape}")
     if not len(labels):
-        raise DataError("a metric needs at least one image; got none; check the split")
-    _check_classes(labels, scores.shape[1])
+        raise DataError("evaluation needs at least one image; got none; check the split")
+    _check_range(labels, scores.shape[1])
 
 
-def _check_classes(values: NDArray[Any], num_classes: int) -> None:
-    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
+def _check_range(classes: NDArray[Any], num_classes: int) -> None:
+    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
         raise DataError(
-            f"class numbers must lie in 0 to {num_classes - 1}; got {int(values.min())} to {int(values.max())}; "
+            f"class indices must lie in 0 to {num_classes - 1}; got {int(classes.min())} to {int(classes.max())}; "
             "check that the network and the data have the same classes"
         )
 
 
 def _chunks(n: int) -> Iterator[slice]:
-    return (slice(start, start + ROWS) for start in range(0, n, ROWS))
+    return (slice(start, start + CHUNK_ROWS) for start in range(0, n, CHUNK_ROWS))
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
-    """Element by element, with 0/0 as 0."""
-    result: Floats = np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
-    return result
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Elementwise quotient, with 0/0 as 0."""
+    quotient: Floats = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+    return quotient

@@ -1,6 +1,6 @@
-"""What a model says of images: decoded side by side, run in batches, answered in order.
+"""Predictions and embeddings of image files: decoded in parallel, run in batches, returned in order.
 
-Legend: N images in a batch, C classes, D embedding.
+Legend: N images of a batch, C classes, D embedding.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Prediction", "embed_images", "predict_images"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an image shows.
+    """The most likely classes of an image.
 
     Args:
-        path: the image.
-        top: the likeliest classes with their probabilities in [0, 1], best first.
+        path: the image file.
+        top: (class name, probability in [0, 1]) pairs, most likely first.
     """
 
     path: Path
@@ -40,16 +40,16 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The likeliest class."""
+        """The most likely class."""
         return self.top[0][0]
 
     @property
     def confidence(self) -> float:
-        """Its probability."""
+        """Probability of the most likely class."""
         return self.top[0][1]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """JSON-serialisable form."""
         top = [{"label": label, "probability": probability} for label, probability in self.top]
         return {"path": str(self.path), "label": self.label, "probability": self.confidence, "top": top}
 
@@ -63,42 +63,43 @@ def predict_images(
     device: torch.device | str = "cpu",
     on_bad: Callable[[ImageError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """A prediction for each image, in the order of `paths`, as the batches are done.
+    """Predict the class of each image; yields in the order of `paths`, batch by batch.
 
     Args:
-        bundle: a classifier.
+        bundle: a classifier; it is moved to `device`.
         paths: image files.
-        top_k: how many classes to answer, at most all.
-        batch_size: images a batch.
-        device: where the network runs; it is moved there.
-        on_bad: called with each image that does not decode, which is then left out; `None` stops at the first.
+        top_k: number of classes of each prediction, from 1 to C.
+        batch_size: images of a batch.
+        device: where to compute.
+        on_bad: called with the error of each image that cannot be decoded, which is then skipped; `None` raises.
 
     Raises:
-        ConfigError: the model answers no classes.
-        ImageError: an image does not decode and `on_bad` is `None`.
+        ConfigError: the model has no classes, or a batch size below 1.
+        ImageError: an image cannot be decoded and `on_bad` is `None`.
     """
     if not bundle.classes:
-        raise ConfigError(f"predicting needs a classifier; {bundle.name} answers embeddings; use embed")
-    for chosen, logits in run_images(bundle, paths, batch_size=batch_size, device=device, on_bad=on_bad):
+        raise ConfigError(f"prediction needs a classifier; {bundle.name} outputs embeddings; use embed")
+    for decoded, logits in _run_batches(bundle, paths, batch_size=batch_size, device=device, on_bad=on_bad):
         probabilities = softmax(logits)  # (N, C)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top_k, 1)]
-        for path, row, best in zip(chosen, probabilities, order, strict=True):
+        for path, row, best in zip(decoded, probabilities, order, strict=True):
             yield Prediction(path, tuple((bundle.classes[index], float(row[index])) for index in best))
 
 
 def embed_images(
     bundle: Bundle, paths: Sequence[Path], *, batch_size: int = 32, device: torch.device | str = "cpu"
 ) -> NDArray[np.float32]:
-    """The pooled features before the classifier, (len(paths), D) float32.
+    """The pooled features before the classifier, (len(paths), D) float32; arguments as of `predict_images`.
 
     Raises:
-        ImageError: an image does not decode.
+        ConfigError: a batch size below 1.
+        ImageError: an image cannot be decoded.
     """
-    parts = [part for _, part in run_images(bundle, paths, batch_size=batch_size, device=device, pre_logits=True)]
-    return np.concatenate(parts) if parts else np.empty((0, bundle.model.num_features), np.float32)
+    batches = _run_batches(bundle, paths, batch_size=batch_size, device=device, pre_logits=True)
+    return np.concatenate([np.empty((0, bundle.model.num_features), np.float32), *(output for _, output in batches)])
 
 
-def run_images(
+def _run_batches(
     bundle: Bundle,
     paths: Sequence[Path],
     *,
@@ -107,40 +108,36 @@ def run_images(
     on_bad: Callable[[ImageError], None] | None = None,
     pre_logits: bool = False,
 ) -> Iterator[tuple[list[Path], NDArray[np.float32]]]:
-    """The network's answers (N, C or D) for the images of each batch; a batch is decoded while another runs."""
+    """Decodable paths and outputs (N, C or D) of each batch; the next batch is decoded while one is computed."""
     if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; 32 is usual")
-    model = bundle.model.to(device)
-    starts = range(0, len(paths), batch_size)
-    with ThreadPoolExecutor(available_cores()) as pool, evaluation_mode(model):
-        ahead = {start: pool.map(_reader(bundle), paths[start : start + batch_size]) for start in starts[:1]}
-        for start in starts:
-            if start + batch_size < len(paths):
-                following = paths[start + batch_size : start + 2 * batch_size]
-                ahead[start + batch_size] = pool.map(_reader(bundle), following)
-            chosen, pixels = [], []
-            for path, read in zip(paths[start : start + batch_size], ahead.pop(start), strict=True):
-                if not isinstance(read, ImageError):
-                    chosen.append(path)
-                    pixels.append(read)
-                elif on_bad is None:
-                    raise read
-                else:
-                    on_bad(read)
-            if pixels:
-                with torch.inference_mode():
-                    batch = normalise(torch.from_numpy(np.stack(pixels)), bundle.preprocessing, device=device)
-                    answer = model.forward_head(model.forward_features(batch), pre_logits=pre_logits)
-                yield chosen, answer.float().cpu().numpy()
-
-
-def _reader(bundle: Bundle) -> Callable[[Path], Pixels | ImageError]:
-    channels = decode_channels(bundle.preprocessing)
+        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; the default is 32")
+    model, preprocessing = bundle.model.to(device), bundle.preprocessing
+    channels = decode_channels(preprocessing)
 
     def read(path: Path) -> Pixels | ImageError:
         try:
-            return prepare(decode(path, channels, depth=bundle.preprocessing.dtype), bundle.preprocessing)
+            return prepare(decode(path, channels, depth=preprocessing.dtype), preprocessing)
         except ImageError as error:
             return error
 
-    return read
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    with ThreadPoolExecutor(available_cores()) as pool, evaluation_mode(model):
+        following = pool.map(read, batches[0]) if batches else iter(())
+        for number, batch in enumerate(batches, start=1):
+            images = following
+            if number < len(batches):
+                following = pool.map(read, batches[number])
+            decoded, pixels = [], []
+            for path, image in zip(batch, images, strict=True):
+                if not isinstance(image, ImageError):
+                    decoded.append(path)
+                    pixels.append(image)
+                elif on_bad is None:
+                    raise image
+                else:
+                    on_bad(image)
+            if pixels:
+                with torch.inference_mode():
+                    x = normalise(torch.from_numpy(np.stack(pixels)), preprocessing, device=device)
+                    output = model.forward_head(model.forward_features(x), pre_logits=pre_logits)
+                yield decoded, output.float().cpu().numpy()

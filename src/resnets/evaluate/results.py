@@ -1,7 +1,6 @@
-"""`results.csv`: a row an epoch, always whole.
+"""`results.csv`: one row per epoch.
 
-Every change rewrites the file under a temporary name and renames it, so a killed run leaves the rows of the
-epochs that ended and never half of one.
+Every change rewrites the file under a temporary name and renames it: a killed run leaves only complete rows.
 """
 
 from __future__ import annotations
@@ -11,107 +10,101 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
 from resnets.atomic import write_atomic
 from resnets.errors import TrainingError
 
-__all__ = ["COLUMNS", "ResultsRow", "add_result", "keep_results", "read_results", "write_results"]
+__all__ = ["COLUMNS", "ResultsRow", "add_result", "read_results", "truncate_results", "write_results"]
 
-ResultsRow = dict[str, float | None]
-"""One epoch. `epoch` is a whole number; accuracies are shares; `None` is an empty cell: not measured."""
 
-COLUMNS = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_top1",
-    "val_loss",
-    "val_top1",
-    "val_top5",
-    "images_per_second",
-    "seconds",
-    "memory_mib",
-)
-"""The usual columns, in the order of the file; a run may add its own after them."""
+class ResultsRow(TypedDict):
+    """Metrics of one epoch, counted from 1. `None`, an empty cell: not measured. Accuracies lie in [0, 1]."""
+
+    epoch: int
+    lr: float | None
+    train_loss: float | None
+    train_top1: float | None
+    val_loss: float | None
+    val_top1: float | None
+    val_top5: float | None
+    images_per_second: float | None
+    seconds: float | None
+    memory_mib: float | None
+
+
+COLUMNS = tuple(ResultsRow.__annotations__)
+"""The columns of the file, in order."""
 
 
 def read_results(path: Path) -> list[ResultsRow]:
-    """The rows of a `results.csv`, oldest first; none if there is no such file.
+    """The rows of a `results.csv`, oldest first; empty if the file does not exist.
 
     Raises:
-        TrainingError: a file that is no `results.csv`, or a cell that is no number.
+        TrainingError: other columns than `COLUMNS`, or a cell that is not a number.
     """
     if not path.exists():
         return []
     lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-    header = next(lines, [])
-    if "epoch" not in header or len(set(header)) != len(header):
-        raise TrainingError(f"results need a column named epoch, once; {path} has {header}; move it away")
+    header = tuple(next(lines, ()))
+    if header != COLUMNS:
+        raise TrainingError(
+            f"results.csv must have the columns {', '.join(COLUMNS)}; {path} has {header}; move it away"
+        )
     rows: list[ResultsRow] = []
-    for number, cells in enumerate(lines, start=2):
+    for line, cells in enumerate(lines, start=2):
         try:
-            row: ResultsRow = {name: float(cell) if cell else None for name, cell in zip(header, cells, strict=True)}
-            row["epoch"] = int(cells[header.index("epoch")])
+            values = {name: float(cell) if cell else None for name, cell in zip(COLUMNS, cells, strict=True)}
+            rows.append(cast(ResultsRow, values | {"epoch": int(cells[0])}))
         except ValueError as error:
             raise TrainingError(
-                f"results hold a number in every cell; {path} line {number}: {error}; repair or delete the line"
+                f"results.csv must hold a number in every cell; {path} line {line}: {error}; repair or delete the line"
             ) from None
-        rows.append(row)
     return rows
 
 
-def write_results(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
-    """Replaces the whole file. Columns are `COLUMNS`, then any others in the order in which they first come.
-
-    Numbers are written so that they read back exactly.
+def write_results(path: Path, rows: Sequence[ResultsRow]) -> None:
+    """Replace the whole file. Numbers are written so that they read back exactly.
 
     Raises:
-        TrainingError: epochs that are missing or do not rise.
+        TrainingError: epochs that do not increase.
     """
-    epochs = [epoch for row in rows if (epoch := row.get("epoch")) is not None]
-    if len(epochs) < len(rows) or any(a >= b for a, b in pairwise(epochs)):
-        raise TrainingError(f"results need an epoch a row, rising; got {epochs}; add rows in the order of epochs")
-    others = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    epochs = [row["epoch"] for row in rows]
+    if any(a >= b for a, b in pairwise(epochs)):
+        raise TrainingError(f"epochs of results.csv must increase; got {epochs}; add rows in the order of epochs")
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*COLUMNS, *others])
-    for row in rows:
-        table.writerow([_cell(name, row.get(name)) for name in (*COLUMNS, *others)])
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for row in cast(Sequence[Mapping[str, Any]], rows):
+        # Through Python's own types: numpy's repr is "np.float64(0.1)".
+        numbers = {name: None if value is None else repr(float(value)) for name, value in row.items()}
+        table.writerow(numbers | {"epoch": int(row["epoch"])})
     write_atomic(path, text.getvalue())
 
 
-def add_result(path: Path, row: Mapping[str, float | None]) -> list[ResultsRow]:
-    """Adds an epoch, in place of that epoch and any later one that the file holds already.
+def add_result(path: Path, row: ResultsRow) -> list[ResultsRow]:
+    """Append an epoch; it replaces that epoch and any later one in the file.
 
     Returns:
-        All rows that the file holds now.
+        All rows of the file.
     """
-    if row.get("epoch") is None:
-        raise TrainingError(f"a row of results needs its epoch; got {sorted(row)}; set epoch")
-    rows = [*_before(read_results(path), float(row["epoch"] or 0)), dict(row)]
+    rows = [*_up_to(read_results(path), row["epoch"] - 1), row]
     write_results(path, rows)
     return rows
 
 
-def keep_results(path: Path, last_epoch: int) -> list[ResultsRow]:
-    """Drops the rows after `last_epoch`: what a run that resumes from there does first.
+def truncate_results(path: Path, last_epoch: int) -> list[ResultsRow]:
+    """Delete the rows after `last_epoch`, from which a run resumes.
 
     Returns:
-        The rows that are left.
+        The remaining rows.
     """
     rows = read_results(path)
-    kept = _before(rows, last_epoch + 1)
+    kept = _up_to(rows, last_epoch)
     if len(kept) < len(rows):
         write_results(path, kept)
     return kept
 
 
-def _before(rows: list[ResultsRow], epoch: float) -> list[ResultsRow]:
-    return [row for row in rows if (row["epoch"] or 0) < epoch]
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    # Through Python's own types: numpy's repr is "np.float64(0.1)".
-    return str(int(value)) if name == "epoch" else repr(float(value))
+def _up_to(rows: list[ResultsRow], epoch: int) -> list[ResultsRow]:
+    return [row for row in rows if row["epoch"] <= epoch]

@@ -1,53 +1,55 @@
-"""`report.html`: one file that holds a whole run, opens from the disk, and needs no script and no network."""
+"""`report.html`: one file about a whole run, rendered from `templates/report.html`; no script, no network access."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from resnets.atomic import write_atomic
 from resnets.errors import ShapeError
-from resnets.evaluate import metrics
-from resnets.evaluate.evaluation import Evaluation, Mistake
-from resnets.evaluate.report import html as page
-from resnets.evaluate.report import plots
-from resnets.evaluate.report.curves import Results, Span, curves, rates
+from resnets.evaluate.evaluation import Evaluation, Misclassification
+from resnets.evaluate.metrics import most_confused
 from resnets.version import __version__
 
-__all__ = ["Report", "render_report", "write_report"]
+__all__ = ["Report", "format_value", "render_report", "write_report"]
 
-PAIRS = 10  # of classes most often confused
+OPEN_ROWS = 20  # rows of a table that are visible at once; the rest is folded
+CONFUSIONS = 10  # pairs of classes in the table of confusions
+THUMBNAIL = 280  # pixels of an image's longer side: displayed at 140 on screens of double density
+
+Cell = str | int | float | None
+"""A table cell: a text, a count, a fraction in [0, 1] (drawn as a bar), or `None`: undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a report says. Plain text, all of it: it is escaped here. What is not given has no section.
+    """Content of a report, as plain text: it is escaped when rendered. What is empty has no section.
 
     Args:
-        title: the headline.
-        facts: what stands beside the accuracy: model, data, epochs, time, images a second.
-        recipe: how it was trained, in words: `{"Loss": "cross-entropy", ..}`.
-        about: what the recipe is, in a line.
-        phases: what trained when, a row a phase; every row has the same names.
-        events: what went otherwise than planned, oldest first.
+        title: the heading.
+        facts: shown beside the accuracy: model, data, epochs, time, images per second.
+        recipe: how the model was trained, by topic: `{"Loss": "cross-entropy", ..}`.
+        about: the recipe in one line.
+        phases: phases of freezing, one row each; all rows have the same keys.
+        events: recoverable failures, oldest first.
         settings: all options of the run; mappings inside become tables of their own.
-        data: what is to be known of the images: their size, channels, how classes are balanced.
-        splits: images of each class, by split: `{"train": (C counts), "val": (C counts)}`.
-        results: rows as `read_results` gives them.
-        spans: the phases as the curves mark them.
-        evaluation: what the figures, the confusion matrix and the table of classes come from.
-        images: images of the mistakes by their place in the data set, each (H, W), (H, W, 1) or
-            (H, W, 3) uint8: those of `evaluation.worst()`.
-        names: what to call these images, such as their paths.
-        next_command: what to type next.
+        data: properties of the images: their size, channels, how classes are balanced.
+        splits: images of each class by split: `{"train": (C counts), "val": (C counts)}`.
+        plots: PNG files `curves`, `rates` and `confusion`.
+        evaluation: for the metrics, the confusions and the table of classes.
+        images: misclassified images by their index in the data set, each (H, W), (H, W, 1) or (H, W, 3) uint8:
+            those of `evaluation.most_confident_errors()`.
+        names: names of these images, such as their paths.
+        next_command: a command to continue with.
     """
 
     title: str
@@ -59,8 +61,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     splits: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    results: Results = ()
-    spans: Sequence[Span] = ()
+    plots: Mapping[str, bytes] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     images: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
@@ -68,154 +69,166 @@ class Report:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Writes the report, or leaves the earlier one if that fails.
+    """Write the report; if that fails, an earlier report remains.
 
     Args:
-        path: where to, such as `runs/NAME/report.html`.
+        path: such as `runs/NAME/report.html`.
 
     Raises:
-        ShapeError: counts or images that do not fit.
-        OSError: no permission, or no room on the disk.
+        ShapeError: counts or images of wrong shapes.
+        OSError: no permission, or no space on the disk.
     """
-    # A folder name that is no UTF-8 comes as lone surrogates, which no file can hold.
+    # A folder name that is not UTF-8 contains lone surrogates, which cannot be encoded.
     write_atomic(path, render_report(report).encode("utf-8", errors="replace"))
 
 
 def render_report(report: Report) -> str:
-    """The text of the page that `write_report` writes."""
+    """The HTML of `write_report`.
+
+    Raises:
+        ShapeError: counts or images of wrong shapes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resnets.evaluate.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "png_uri": _png_uri}
+    environment.globals |= {"report": report, "open_rows": OPEN_ROWS}  # what the macros of the template read
     evaluation = report.evaluation
-    body = _headline(evaluation, report.facts) + _training(report)
-    body += page.section("Events", page.lines(report.events), "What went otherwise than planned.")
-    if evaluation is not None:
-        body += _mistakes(evaluation, report.images, report.names) + _confusion(evaluation) + _classes(evaluation)
-    body += _recipe(report)
-    body += _data(report)
-    body += page.section("All settings", page.folded("every option of the run", page.settings(report.settings)))
-    if report.next_command:
-        body += page.section("Next", f"<pre>{escape(report.next_command)}</pre>")
-    template = Template(files("resnets.evaluate.report").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escape(report.title), body=body, footer=f"resnets {escape(__version__)}")
-
-
-def _headline(evaluation: Evaluation | None, facts: Mapping[str, Any]) -> str:
-    if evaluation is None:
-        return f'<div class="head">{page.facts(facts)}</div>\n' if facts else ""
-    low, high = evaluation.interval
-    hero = (
-        f'<div class="hero"><span>top-1 accuracy</span><b>{evaluation.top1:.1%}</b>'
-        f"<span>95% interval {low:.1%} to {high:.1%}<br>"
-        f"{evaluation.correct:,} of {len(evaluation):,} images right</span></div>"
+    return environment.get_template("report.html").render(
+        evaluation=evaluation,
+        facts={**report.facts, **(_metrics(evaluation) if evaluation else {})},
+        errors=list(_errors(report)),
+        confusions=_confusion_rows(evaluation) if evaluation else (),
+        classes=_class_rows(evaluation) if evaluation else (),
+        phases=[[format_value(value) for value in phase.values()] for phase in report.phases],
+        splits=_split_rows(report),
+        split_sizes="; ".join(
+            f"{split}: {sum(counts):,} images, {_range(counts)} per class" for split, counts in report.splits.items()
+        ),
+        version=__version__,
     )
-    figures = {
-        **facts,
-        f"Top-{evaluation.k}": f"{evaluation.topk:.1%}",
-        "Balanced accuracy": f"{evaluation.balanced_accuracy:.1%}",
-        "Macro F1": f"{evaluation.macro_f1:.1%}",
+
+
+def format_value(value: Any) -> str:
+    """A setting as text; not yet escaped."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {format_value(item)}" for name, item in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value)) or "–"
+    return str(value)
+
+
+class Thumbnail(NamedTuple):
+    """An embedded image; one with very few pixels is enlarged without interpolation."""
+
+    uri: str
+    pixelated: bool
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+        raise ShapeError(f"an image must be (H, W), (H, W, 1) or (H, W, 3) uint8; got {image.shape} {image.dtype}")
+    pixels = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    small = max(pixels.size) < 96
+    pixels.thumbnail((THUMBNAIL, THUMBNAIL))
+    stream = io.BytesIO()
+    if small:
+        pixels.save(stream, "png")
+        return Thumbnail(_png_uri(stream.getvalue()), True)
+    pixels.save(stream, "jpeg", quality=88)
+    return Thumbnail(_data_uri(stream.getvalue(), "jpeg"), False)
+
+
+def _errors(report: Report) -> Iterator[tuple[Misclassification, Thumbnail, str]]:
+    if report.evaluation and report.images:
+        for error in report.evaluation.most_confident_errors(len(report.evaluation)):
+            if error.index in report.images:
+                yield error, _thumbnail(report.images[error.index]), report.names.get(error.index, "")
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, str]:
+    top5 = {} if evaluation.top5 is None else {"Top-5 accuracy": _percent(evaluation.top5)}
+    return top5 | {
+        "Balanced accuracy": _percent(evaluation.balanced_accuracy),
+        "Macro F1": _percent(evaluation.macro_f1),
         "Loss": f"{evaluation.loss:.4f}",
-        "Calibration error": f"{evaluation.ece:.1%}",
+        "Calibration error": _percent(evaluation.ece),
     }
-    if evaluation.k == len(evaluation.classes):
-        del figures[f"Top-{evaluation.k}"]  # always 100 %
-    return f'<div class="head">{hero}{page.facts(figures)}</div>\n'
 
 
-def _training(report: Report) -> str:
-    if not report.results:
-        return ""
-    plots = ((curves, "loss and accuracy by epoch"), (rates, "learning rate and images a second by epoch"))
-    images = [page.plot(_drawn(draw, report), words) for draw, words in plots]
-    note = "In the shaded epochs a part of the network is frozen." if len(report.spans) > 1 else ""
-    return page.section("Training", "\n".join(images), note)
-
-
-def _drawn(draw: Callable[..., bytes], report: Report) -> Callable[[bool], bytes]:
-    return lambda dark: draw(report.results, spans=report.spans, dark=dark)
-
-
-def _recipe(report: Report) -> str:
-    content = page.settings(report.recipe, columns=1)
-    if report.phases:
-        header = tuple(report.phases[0])
-        rows = [tuple(page.plain(value) for value in phase.values()) for phase in report.phases]
-        content += f"<h3>Phases</h3>{page.table(header, rows, more='phases')}"
-    return page.section("Recipe", content, report.about)
-
-
-def _mistakes(evaluation: Evaluation, images: Mapping[int, Any], names: Mapping[int, str]) -> str:
-    shown = [mistake for mistake in evaluation.worst(len(evaluation)) if mistake.index in images]
-    figures = [_figure(mistake, evaluation.classes, images, names) for mistake in shown]
-    return page.section(
-        "Most confident mistakes",
-        f'<div class="grid">\n{"".join(figures)}</div>' if figures else "",
-        "What the network called them, how sure it was, and what they are labelled. Wrong labels show up here first.",
-    )
-
-
-def _figure(mistake: Mistake, classes: Sequence[str], images: Mapping[int, Any], names: Mapping[int, str]) -> str:
-    true, called = classes[mistake.label], classes[mistake.prediction]
-    name = names.get(mistake.index, "")
-    file = f'<br><span class="file">{escape(name)}</span>' if name else ""
-    return (
-        f"<figure>{page.image_tag(images[mistake.index], f'{true}, called {called}')}"
-        f'<figcaption><span class="called">{escape(called)}</span> {mistake.confidence:.1%}<br>'
-        f"labelled {escape(true)} ({mistake.label_confidence:.1%}){file}</figcaption></figure>\n"
-    )
-
-
-def _confusion(evaluation: Evaluation) -> str:
-    classes, matrix = evaluation.classes, evaluation.confusion
-    image = page.plot(lambda dark: plots.confusion(matrix, classes, dark=dark), "confusion matrix")
-    support = evaluation.per_class.support
-    pairs = [
-        (classes[true], classes[called], count, page.Bar(share=count / int(support[true])))
-        for true, called, count in metrics.most_confused(matrix, PAIRS)
+def _confusion_rows(evaluation: Evaluation) -> list[list[Cell]]:
+    classes, support = evaluation.classes, evaluation.per_class.support
+    if len(classes) < 3:
+        return []
+    return [
+        [classes[label], classes[prediction], count, count / int(support[label])]
+        for label, prediction, count in most_confused(evaluation.confusion, CONFUSIONS)
     ]
-    listing = ""
-    if pairs and len(classes) > 2:
-        header = ("True class", "Called", "Images", "Share of the class")
-        listing = f"<h3>Most often confused</h3>{page.table(header, pairs)}"
-    return page.section(
-        "Confusion matrix", image + listing, "Blue is right, orange is wrong; the deeper, the more of the true class."
-    )
 
 
-def _classes(evaluation: Evaluation) -> str:
-    figures = evaluation.per_class
-    rows: list[tuple[page.Cell, ...]] = []
-    for i in np.argsort(figures.f1, kind="stable").tolist():
-        there, called = bool(figures.support[i]), bool(figures.predicted[i])
+def _class_rows(evaluation: Evaluation) -> list[list[Cell]]:
+    by_class, rows = evaluation.per_class, []
+    for i in np.argsort(by_class.f1, kind="stable").tolist():
+        support, predicted = int(by_class.support[i]), int(by_class.predicted[i])
         rows.append(
-            (
+            [
                 evaluation.classes[i],
-                page.Bar(share=float(figures.f1[i])) if there or called else None,
-                page.Bar(share=float(figures.precision[i])) if called else None,
-                page.Bar(share=float(figures.recall[i])) if there else None,
-                int(figures.support[i]),
-            )
+                float(by_class.f1[i]) if support or predicted else None,
+                float(by_class.precision[i]) if predicted else None,
+                float(by_class.recall[i]) if support else None,
+                support,
+            ]
         )
-    header = ("Class", "F1", "Precision", "Recall", "Images")
-    note = "Lowest F1 first. A dash is 0/0: a class never predicted has no precision, one without images no recall."
-    return page.section("Classes", page.table(header, rows, more="classes"), note)
+    return rows
 
 
-def _data(report: Report) -> str:
-    content, note = page.settings(report.data, columns=1), ""
-    if report.splits:
-        splits, classes = report.splits, report.evaluation.classes if report.evaluation is not None else None
-        sizes = {len(counts) for counts in splits.values()}
-        if len(sizes) != 1 or (classes is not None and sizes != {len(classes)}):
-            raise ShapeError(
-                f"splits need a count for each class; got {sorted(sizes)} counts for "
-                f"{len(classes) if classes is not None else 'unknown'} classes"
-            )
-        names = classes if classes is not None else [f"class {i}" for i in range(sizes.pop())]
-        sums = (f"{split}: {sum(counts):,} images, {_range(counts)} a class" for split, counts in splits.items())
-        note = "; ".join(sums)
-        rows = [(name, *map(int, counts)) for name, *counts in zip(names, *splits.values(), strict=True)]
-        content += page.table(("Class", *splits), rows, more="classes")
-    return page.section("Data", content, note)
+def _split_rows(report: Report) -> list[list[Cell]]:
+    splits = report.splits
+    lengths = {len(counts) for counts in splits.values()}
+    if not splits:
+        return []
+    names = report.evaluation.classes if report.evaluation else [f"class {i}" for i in range(max(lengths))]
+    if lengths != {len(names)}:
+        raise ShapeError(f"splits need a count for each class; got {sorted(lengths)} counts for {len(names)} classes")
+    return [[name, *map(int, counts)] for name, *counts in zip(names, *splits.values(), strict=True)]
+
+
+def _groups(values: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Settings by heading: first those without one, then each mapping, flattened to dotted names."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+    nested = [(name, _flatten(value)) for name, value in values.items() if isinstance(value, Mapping) and value]
+    return ([("", plain)] if plain else []) + nested
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _percent(fraction: float, digits: int = 2) -> str:
+    return f"{100 * fraction:.{digits}f} %"
 
 
 def _range(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _png_uri(content: bytes) -> str:
+    return _data_uri(content, "png")
