@@ -60,9 +60,7 @@ def test_check_packed_folder(command: Command, images: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("size", ["0", "ten", "3x", "4x0", "-1", "1x2x3"])
 def test_invalid_size(command: Command, images: Path, tmp_path: Path, size: str) -> None:
     result = command("data", "pack", images, tmp_path / "packed", "--size", size)
-    assert result.code == 2
-    assert "--size" in result.err
-    assert repr(size) in result.err
+    assert_one_line_error(result, repr(size))
 
 
 def test_pack_to_an_existing_folder(command: Command, images: Path) -> None:

@@ -112,7 +112,7 @@ def test_small_input_warns_on_stderr(command: Command) -> None:
         (["resnet5O"], "got 'resnet5O'; did you mean resnet50"),
         (["resnet21_cifar"], "21; nearest are 20 and 26"),
         (["resnet18", "--img-size", "big"], "'big'"),
-        (["resnet18", "--norm", "layer"], "batch, group, frozen_batch; got 'layer'"),
+        (["resnet18", "--norm", "layer"], "got 'layer'"),
         (["resnet18", "--set", "dephts=1"], "got 'dephts'; did you mean depths"),
         (["resnet18", "--output-stride", "16", "--last-stride", "2"], "last_stride=2"),
         (["resnet20_cifar", "--norm", "group"], "norm_groups"),

@@ -149,7 +149,7 @@ def test_mistakes_are_found_before_anything_is_written(images: Path, tmp_path: P
     for options, error in (
         ({"model": "resnet19_cifar"}, "6n"),
         ({"model": "resnt50"}, "resnet50"),
-        ({"device": "cuda:99"}, "here are"),
+        ({"device": "cuda:99"}, "cuda:99"),
         ({"pretrained": "nowhere.pth"}, "nowhere"),
         ({"model_args": {"shortcuts": "B"}}, "shortcut"),
     ):

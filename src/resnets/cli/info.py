@@ -29,7 +29,8 @@ COLUMNS = (
 )
 
 
-_FIELDS = {field.name: field for field in options_of(ResNetConfig)}
+# Fields of the config that have flags; `--img-size` is the size of the input instead.
+_FIELDS = {field.name: field for field in options_of(ResNetConfig) if field.name != "img_size"}
 
 
 def _field(name: str, metavar: str | None = None) -> Any:

@@ -206,8 +206,9 @@ class Trainer:
         if self.is_interrupted() and self.processes.world_size == 1:
             return None  # perhaps while features were cached, without which the steps would differ
         bounds = self.phase.batches.bounds
-        done = bounds[self.progress.batch - 1][1] if self.progress.batch else 0
-        self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1], initial=done)
+        done = self.progress.batch
+        images = bounds[done - 1][1] if done else 0
+        self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1], initial=images)
         self.train_step.mixing = self.config.mix if self.config.mix.active(epoch) else None
         self.phase.frozen.train_mode()
         self.phase.frozen.record_fingerprint()
