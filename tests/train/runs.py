@@ -55,6 +55,8 @@ class Recorder(Console):
     def info(self, text: str) -> None:
         self.lines.append(text)
 
+    warning = info
+
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_ctrl_c_while_features_are_cached_makes_no_step_without_them(
     whole = start(images, tmp_path, name="whole", **options)
     fills = 0
 
-    def begin(self: Console, text: str, total: int) -> None:
+    def begin(self: Console, text: str, total: int, *, initial: int = 0) -> None:
         nonlocal fills
         fills += text == "caching features"
         if fills == 2:
