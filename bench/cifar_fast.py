@@ -25,15 +25,13 @@ import torch
 
 from _pairs import compare, machine
 from resnets.data.dataset import Dataset
-from resnets.data.loader import make_batches
-from resnets.evaluate.loop import evaluate_model
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World
 from resnets.train.config.recipes import load_recipe
-from resnets.train.config.resolve import settle
+from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.loop.engine import Engine
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.manifest import open_data
+from resnets.train.run_folder.paths import RunFolder
 
 TARGET = 0.5
 PLAIN: dict[str, Any] = {"model": "resnet20_cifar", "epochs": 30, "lr": 0.2, "label_smoothing": 0.0}
@@ -49,19 +47,16 @@ def miniature(
     few = replace(
         dataset, splits={"train": train.subset(range(images)), "val": val.subset(range(int(share * len(val))))}
     )
-    settings = settle(config, few)
-    console = Console(quiet=True, silent=True)
-    engine = Engine(
-        settings, few, World(), console, folder, epoch=0, fresh=True, say=print, stop=lambda: False
-    )  # fmt: skip
-    validation = make_batches(few.splits["val"], settings.preprocessing, batch_size=128)
-    epochs = range(0, config.epochs, epochs_for_one)
+    resolved = resolve_config(config, few)
+    console = Console(silent=True)
+    trainer = Trainer(RunFolder(folder), resolved, few, console)
+    numbers = range(0, config.epochs, epochs_for_one)
 
     def run() -> int:
-        for epoch in epochs:
-            engine.run(epoch, 0, lambda: False)
-            with engine.measured(epoch):
-                evaluate_model(engine.model, validation.epoch(0), few.classes)
+        for epoch in numbers:
+            trainer.train_epoch(epoch)
+            with trainer.averaged_weights(epoch):
+                trainer.validate(trainer.model)
         return 1
 
     return run

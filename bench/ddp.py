@@ -34,24 +34,24 @@ from resnets.data.loader import make_batches
 from resnets.data.sources.digits import ArraySource
 from resnets.nn.model import build_model
 from resnets.runtime.device import pick_layout
-from resnets.runtime.processes import World, joined
+from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 PROCESSES = 2
 TARGET = 0.93
 CPU = torch.device("cpu")
 
 
-def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
+def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], int]:
     """An epoch of `steps` steps of `batch` images in this process; returns the number of images."""
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-    count = batch * steps * world.size
+    count = batch * steps * processes.world_size
     images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, count)
     split = ImageSet(source=ArraySource("noise", images), rows=np.arange(count), labels=labels)
@@ -59,8 +59,8 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
         split,
         Preprocessing(size=(32, 32), crop_pct=1.0),
         augment=AugmentConfig(pad=4, pad_mode="reflect", hflip=True),
-        batch_size=batch * world.size,
-        shard=world.shard,
+        batch_size=batch * processes.world_size,
+        shard=processes.shard,
     )
     model = build_model(get_config("resnet20_cifar"))
     layout = pick_layout(model, CPU, True)
@@ -68,12 +68,12 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
     train_step = TrainStep(
         model,
         build_optimizer(model, OptimConfig()),
-        Schedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
-        Loss(LossConfig(label_smoothing=0.1)),
-        network=world.wrap(model),
+        WarmupSchedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
+        ClassificationLoss(LossConfig(label_smoothing=0.1)),
+        network=processes.wrap_model(model),
         amp=amp,
         layout=layout,
-        world=world,
+        processes=processes,
     )
     number = 0
 
@@ -84,9 +84,7 @@ def loop(world: World, batch: int, steps: int, amp: torch.dtype | None) -> Calla
             train_step,
             batches,
             number,
-            on_step=lambda count, loss: None,
-            stop=lambda: False,
-            pause=lambda done: world.soon(False, False) and None,  # as in a run: whether to stop, to write a checkpoint
+            after_step=lambda done: processes.any_nonblocking(False, False)[0],  # stop? checkpoint? as in a run
         )
         return batch * steps
 
@@ -104,12 +102,12 @@ def pin(local_rank: int) -> str:
     return f"one core each: {cores[0]} and {cores[1]}"
 
 
-def throughput(world: World, run: Callable[[], int], *, summed: bool) -> float:
+def throughput(processes: Processes, run: Callable[[], int], *, summed: bool) -> float:
     """Images per second of all processes in one turn."""
-    world.gather(None)  # start together
+    processes.all_gather(None)  # start together
     started = time.perf_counter()
     done = run()
-    turns = world.gather((done, time.perf_counter() - started))
+    turns = processes.all_gather((done, time.perf_counter() - started))
     if summed:
         return sum(images / seconds for images, seconds in turns)
     return sum(images for images, _ in turns) / max(seconds for _, seconds in turns)
@@ -119,16 +117,16 @@ def work(options: argparse.Namespace) -> None:
     """The work of each of the two processes."""
     torch.set_num_threads(1)
     amp = torch.bfloat16 if options.amp == "bf16" else None
-    with joined("cpu") as world:
-        cores = pin(world.local_rank)
-        together = loop(world, options.batch, options.steps, amp)
-        apart = loop(World(), options.batch, options.steps, amp)
+    with join_processes("cpu") as processes:
+        cores = pin(processes.local_rank)
+        together = loop(processes, options.batch, options.steps, amp)
+        apart = loop(Processes(), options.batch, options.steps, amp)
         together(), apart()
         speeds: tuple[list[float], list[float]] = ([], [])
         for number in range(options.rounds):
             for which in (0, 1) if number % 2 == 0 else (1, 0):
-                speeds[which].append(throughput(world, (together, apart)[which], summed=which == 1))
-        if world.first:
+                speeds[which].append(throughput(processes, (together, apart)[which], summed=which == 1))
+        if processes.is_main_process:
             report(options, cores, *speeds)
 
 

@@ -49,8 +49,8 @@ from resnets.data.sampler import TrainSampler
 from resnets.nn.model import Network, build_model
 from resnets.nn.split import split_at
 from resnets.runtime.device import pick_amp, pick_layout
-from resnets.train.freeze.feature_cache import CachedBatches, CacheLimits, PrefixCache, fill_cache
-from resnets.train.freeze.frozen import Frozen, apply_phase
+from resnets.train.freeze.feature_cache import CachedFeatureBatches, CacheLimits, FeatureCache, fill_cache
+from resnets.train.freeze.frozen_part import FrozenPart, apply_phase
 from resnets.train.freeze.phases import Phase
 
 DATA = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data") / "imagenette"
@@ -95,7 +95,7 @@ class Side:
         assert isinstance(model, Network)
         self.layout = pick_layout(model, CPU, True)
         self.model = model.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.frozen: Frozen = apply_phase(self.model, Phase(epochs=1, freeze=cut))
+        self.frozen: FrozenPart = apply_phase(self.model, Phase(epochs=1, freeze=cut))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True)
         self.images = make_batches(
@@ -113,18 +113,16 @@ class Side:
         """Fill a cache of one view and train on it from here on."""
         prefix, self.forward = split_at(self.model, self.cut)
         amp = self.setting.amp
-        cache = PrefixCache.create(
+        cache = FeatureCache(
             1,
             len(self.setting.images),
-            prefix.shape(self.setting.preprocessing.size),
+            prefix.output_shape(self.setting.preprocessing.size),
             limits=CacheLimits(memory_bytes=2 * 2**30),
             dtype=amp or torch.float32,
         )
-        if cache is None:
-            raise SystemExit("the cache must fit 2 GiB; pass fewer --images")
         fill_cache(cache, prefix, self.images, amp=amp, layout=self.layout)
         labels = self.setting.images.labels
-        self.batches = CachedBatches(cache, labels, TrainSampler(labels, self.setting.batch, SEED))
+        self.batches = CachedFeatureBatches(cache, labels, TrainSampler(labels, self.setting.batch, SEED))
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """One train step; returns the loss."""

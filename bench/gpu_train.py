@@ -53,14 +53,15 @@ OURS = (
     + """
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
 model = build_model(get_config("resnet50")).to("cuda", memory_format=torch.channels_last).train()
 if {mode!r} != "off":
     model.compile(mode={mode!r})
-train_step = TrainStep(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, Loss(LossConfig()), amp=kind)
+loss = ClassificationLoss(LossConfig())
+train_step = TrainStep(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, loss, amp=kind)
 x = x.contiguous(memory_format=torch.channels_last)
 timed(lambda: train_step(x, y))
 """

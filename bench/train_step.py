@@ -37,9 +37,9 @@ from resnets.runtime.device import pick_amp, pick_layout
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 CPU = torch.device("cpu")
@@ -139,15 +139,20 @@ def our_loop(batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], in
     augment = AugmentConfig(pad=4, pad_mode="reflect", hflip=True)
     batches = make_batches(split, preprocessing, batch_size=batch, augment=augment)
     model = our_network()
-    schedule = Schedule(kind="cosine", peak=LR, warmup_steps=0, total_steps=10**6)
+    schedule = WarmupSchedule(kind="cosine", peak=LR, warmup_steps=0, total_steps=10**6)
     optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
     train_step = TrainStep(
-        model, optimizer, schedule, Loss(LossConfig(label_smoothing=0.1)), amp=amp, layout=pick_layout(model, CPU, True)
+        model,
+        optimizer,
+        schedule,
+        ClassificationLoss(LossConfig(label_smoothing=0.1)),
+        amp=amp,
+        layout=pick_layout(model, CPU, True),
     )
     epochs: Iterator[int] = iter(range(10**6))
 
     def epoch() -> int:
-        run_epoch(train_step, batches, next(epochs), on_step=lambda count, loss: None, stop=lambda: False)
+        run_epoch(train_step, batches, next(epochs))
         return batch * steps
 
     return epoch

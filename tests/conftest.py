@@ -1,10 +1,10 @@
-"""What every test stands on: one thread, repeatable hypothesis runs, the command in process."""
+"""Fixtures of all tests: one thread, repeatable hypothesis runs, the command in this process."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or numpy: tests run several at a time
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before importing torch or numpy: several tests run at a time
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,35 +21,44 @@ settings.register_profile(
 settings.load_profile("resnets")
 
 
-class Answer(NamedTuple):
-    """What a command left behind."""
+class Result(NamedTuple):
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
 
-Command = Callable[..., Answer]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """`command("info", "resnet18")` runs the verb in this process and answers its exit code and what it printed."""
+    """`command("info", "resnet18")` runs the verb in this process."""
     from resnets.cli import main
 
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*argv: object) -> Answer:
+    def run(*arguments: object) -> Result:
         capsys.readouterr()
-        code = main([str(word) for word in argv])
-        return Answer(code, *capsys.readouterr())
+        code = main([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
 
     return run
 
 
+def assert_one_line_error(result: Result, message: str, code: int = 1) -> None:
+    """Check that a command printed nothing but one line with `message`, or with exit code 2 also its usage."""
+    assert (result.code, result.out) == (code, ""), result
+    first, *rest = result.err.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert len(rest) == (2 if code == 2 else 0), result.err
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data, which is not part of the project: see its MANIFEST.md."""
+    """Folder of real data, which is not part of the project: see its MANIFEST.md."""
     folder = Path(os.environ.get("RESNETS_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         if os.environ.get("CI") == "true":
@@ -60,5 +69,5 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes: 24 training and 6 validation images each, 12x12 pixels."""
+    """Three classes, each with 24 training and 6 validation images of 12x12 pixels."""
     return write_images(tmp_path_factory.mktemp("images") / "colours", {"train": 24, "val": 6})

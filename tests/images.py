@@ -1,4 +1,4 @@
-"""Small data sets that a network can learn in seconds."""
+"""Small data sets that a network learns in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
 
 def write_images(root: Path, counts: dict[str, int], size: int = 12, seed: int = 0) -> Path:
-    """Noisy images of one colour a class: `root/SPLIT/CLASS/NUMBER.png`."""
+    """Write noisy images of one colour per class to `root/SPLIT/CLASS/NUMBER.png`."""
     rng = np.random.default_rng(seed)
     for split, count in counts.items():
         for name, colour in COLOURS.items():

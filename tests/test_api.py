@@ -1,4 +1,4 @@
-"""What the verbs call, from Python."""
+"""Public functions of the library."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.images import write_images
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images without a val split."""
+    """Images without a validation split."""
     return write_images(tmp_path_factory.mktemp("data") / "colours", {"train": 20})
 
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on them."""
+    """Run folder of a network trained on them."""
     config = TrainConfig.from_options(
         data=str(data), epochs=3, lr=0.05, amp="off", val_fraction=0.2, seed=5, warmup_epochs=0.5,
         model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8},
@@ -33,35 +33,35 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(config, console=Console(quiet=True)).folder
 
 
-def test_train_says_what_it_needs() -> None:
-    with pytest.raises(ConfigError, match="training needs data; got none"):
+def test_train_argument_errors() -> None:
+    with pytest.raises(ConfigError, match="needs data"):
         resnets.train()
-    with pytest.raises(ConfigError, match="keeps its data and options; got data, epochs"):
+    with pytest.raises(ConfigError, match="got data, epochs"):
         resnets.train("digits", resume="runs/x", epochs=3)
-    with pytest.raises(ConfigError, match="unknown training option; got 'epoch'; did you mean epochs"):
+    with pytest.raises(ConfigError, match="got 'epoch'; did you mean epochs"):
         resnets.train("digits", epoch=3)
 
 
-def test_a_run_is_measured_on_what_it_held_out(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = resnets.evaluate(run, quiet=True)
-    assert len(kept) == 12
-    assert kept.top1 == pytest.approx(resnets.load(run).provenance["metrics"]["val_top1"])
+def test_run_is_evaluated_on_its_held_out_images(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = resnets.evaluate(run, quiet=True)
+    assert len(held_out) == 12
+    assert held_out.top1 == pytest.approx(resnets.load(run).provenance["metrics"]["val_top1"])
     monkeypatch.chdir(data.parent)
-    for same in (data, f"{data}/", data.name, f"./{data.name}/."):  # the same data, however it is written
+    for same in (data, f"{data}/", data.name, f"./{data.name}/."):  # different spellings of the same path
         again = resnets.evaluate(run, same, quiet=True)
-        assert np.array_equal(again.logits, kept.logits)
+        assert np.array_equal(again.logits, held_out.logits)
     assert len(resnets.evaluate(run / "last", quiet=True)) == 12
 
 
-def test_other_data_is_taken_as_it_is(run: Path, tmp_path: Path) -> None:
+def test_evaluate_on_other_data(run: Path, tmp_path: Path) -> None:
     other = write_images(tmp_path / "colours", {"train": 4, "val": 2, "test": 3}, seed=9)
     bundle = resnets.load(run)
     assert len(resnets.evaluate(bundle, other, quiet=True)) == 6
     assert len(resnets.evaluate(run, other, split="test", quiet=True)) == 9
     assert len(resnets.evaluate(run, other, split="train", quiet=True)) == 12
-    with pytest.raises(ConfigError, match="measuring needs data; got a bundle"):
+    with pytest.raises(ConfigError, match="evaluation needs data; got only a bundle"):
         resnets.evaluate(bundle)
-    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+    with pytest.raises(ConfigError, match="batch_size"):
         resnets.evaluate(bundle, other, batch_size=0, quiet=True)
     (other / "val" / "red" / "x.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"x\.png"):
@@ -72,27 +72,27 @@ def test_other_data_is_taken_as_it_is(run: Path, tmp_path: Path) -> None:
 def test_a_bundle_predicts_and_embeds(run: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "colours", {"val": 2}, seed=9)
     bundle = resnets.load(run)
-    answers = bundle.predict(data, top_k=2)
-    assert [answer.label for answer in answers] == ["blue", "blue", "green", "green", "red", "red"]
-    assert all(len(answer.top) == 2 and answer.confidence == answer.top[0][1] for answer in answers)
-    assert resnets.predict(run, data, top_k=2) == answers
+    predictions = bundle.predict(data, top_k=2)
+    assert [prediction.label for prediction in predictions] == ["blue", "blue", "green", "green", "red", "red"]
+    assert all(len(one.top) == 2 and one.confidence == one.top[0][1] for one in predictions)
+    assert resnets.predict(run, data, top_k=2) == predictions
     assert resnets.predict(bundle, data / "val" / "red" / "000.png")[0].label == "red"
-    embedded = bundle.embed([data / "val" / "red", data / "val" / "blue" / "000.png"])
-    assert (embedded.shape, embedded.dtype) == ((3, 8), np.float32)
-    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+    embeddings = bundle.embed([data / "val" / "red", data / "val" / "blue" / "000.png"])
+    assert (embeddings.shape, embeddings.dtype.name) == ((3, 8), "float32")
+    with pytest.raises(ConfigError, match="batch_size"):
         bundle.predict(data, batch_size=0)
-    with pytest.raises(DataError, match="images must exist"):
+    with pytest.raises(DataError, match="nowhere"):
         bundle.predict(tmp_path / "nowhere")
 
 
-def test_a_saved_bundle_answers_the_same(run: Path, tmp_path: Path) -> None:
+def test_saved_bundle_predicts_the_same(run: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "colours", {"val": 1})
     bundle = resnets.load(run)
     bundle.save(tmp_path / "copy")
     assert resnets.load(tmp_path / "copy").predict(data) == bundle.predict(data)
 
 
-def test_a_quiet_call_says_nothing(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_calls_print_nothing(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     resnets.evaluate(run, quiet=True)
     shutil.copytree(run, tmp_path / "r")
     resnets.load(tmp_path / "r")

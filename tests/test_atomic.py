@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from resnets.atomic import flush, replacing, write_atomic
+from resnets.atomic import atomic_file, fsync, write_atomic
 
 
-def test_the_new_content_or_the_old(tmp_path: Path) -> None:
+def test_an_interrupted_write_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     write_atomic(path, "größe")
     assert path.read_text(encoding="utf-8") == "größe"
 
     def interrupted() -> None:
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("half of")
             raise KeyboardInterrupt
 
@@ -26,15 +26,15 @@ def test_the_new_content_or_the_old(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.csv"]
 
 
-def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "ordinary").write_text("")
     write_atomic(tmp_path / "ours", b"")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
-def test_errors_name_the_file_that_is_wanted(tmp_path: Path) -> None:
+def test_errors_name_the_requested_file(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    with pytest.raises(OSError, match="No space left") as caught, replacing(path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic_file(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write to a full disk does
     assert caught.value.filename == str(path)
     assert not list(tmp_path.iterdir())
@@ -43,8 +43,9 @@ def test_errors_name_the_file_that_is_wanted(tmp_path: Path) -> None:
     assert missing.value.filename == str(tmp_path / "no" / "report.html")
 
 
-def test_content_and_then_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, flushed = tmp_path / "results.csv", []
+def test_content_is_flushed_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.csv"
+    flushed: list[tuple[str, bool]] = []
 
     def fsync(handle: int) -> None:
         flushed.append(("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file", path.exists()))
@@ -55,7 +56,7 @@ def test_content_and_then_name_are_on_the_disk(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("call", "number"), [("open", errno.EACCES), ("fsync", errno.EINVAL)])
-def test_where_folders_cannot_be_flushed_none_is(
+def test_unsupported_flush_of_a_folder_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     def refuse(*_: object) -> int:
@@ -63,7 +64,7 @@ def test_where_folders_cannot_be_flushed_none_is(
 
     with monkeypatch.context() as patch:
         patch.setattr(f"os.{call}", refuse)
-        flush(tmp_path)
+        fsync(tmp_path)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
-        flush(tmp_path)
+        fsync(tmp_path)

@@ -1,4 +1,4 @@
-"""The benchmarks still run and answer; how fast is not looked at here."""
+"""The benchmarks run and print their results; speed is not tested."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["train_step.py"], "our step against the plain way, float32"),
         (["train_step_tries.py", "NCHW", "foreach SGD", "zero_grad(set_to_none=False)"], "foreach SGD"),
     ],
 )
-def test_training_benchmarks_answer(words: list[str], expected: str) -> None:
+def test_training_benchmarks_run(arguments: list[str], expected: str) -> None:
     short = ["--batch", "4", "--steps", "1", "--rounds", "1", "--json"]
     done = subprocess.run(
-        [sys.executable, str(BENCH / words[0]), *words[1:], *short], capture_output=True, text=True, check=False
+        [sys.executable, str(BENCH / arguments[0]), *arguments[1:], *short], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["machine"]["threads"] >= 1
-    assert {"ours", "other", "ratio", "low", "high", "rounds"} == set(answer["pairs"][expected])
-    assert all(pair["ratio"] > 0 for pair in answer["pairs"].values())
+    result = json.loads(done.stdout)
+    assert result["machine"]["threads"] >= 1
+    assert {"ours", "other", "ratio", "low", "high", "rounds"} == set(result["pairs"][expected])
+    assert all(pair["ratio"] > 0 for pair in result["pairs"].values())
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["ddp.py", "--batch", "4", "--steps", "1", "--rounds", "1", "--json"], "ratio"),
         (["gpu_train.py", "--steps", "1", "--rounds", "1"], "images/s" if torch.cuda.is_available() else "skipped"),
@@ -44,11 +44,11 @@ def test_training_benchmarks_answer(words: list[str], expected: str) -> None:
              "--model", "resnet18", "--amp", "off", "--workers", "0", "--json"], "layer3",
         ),
     ],
-    ids=lambda words: words[0] if isinstance(words, list) else "",
+    ids=lambda value: value[0] if isinstance(value, list) else "",
 )  # fmt: skip
-def test_other_benchmarks_answer(words: list[str], expected: str, shared_data: Path) -> None:
+def test_other_benchmarks_run(arguments: list[str], expected: str, shared_data: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(BENCH / words[0]), *words[1:]],
+        [sys.executable, str(BENCH / arguments[0]), *arguments[1:]],
         capture_output=True,
         text=True,
         check=False,

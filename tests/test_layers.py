@@ -1,4 +1,4 @@
-"""Who imports whom: read from every source file (inside functions too) and held against the one order."""
+"""Imports of every source file, also those inside functions, follow the order of the layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import resnets
 
 SOURCE = Path(resnets.__file__).parent
 
-# DESIGN.md, section 2: a layer imports itself and what stands above it. On the first line, what needs nothing.
+# A layer imports itself and the layers above it.
 ORDER = (
     ("errors", "atomic", "version"),
     ("options",),
@@ -36,7 +36,7 @@ ORDER = (
     ("cli",),
 )
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
-FRONT = ("__init__", "__main__")  # they hand names on, and import what they like
+FRONT = ("__init__", "__main__")  # these may import every layer
 
 HEAVY = {"torch", "numpy", "pydantic", "PIL", "matplotlib", "yaml", "safetensors", "simplejpeg", "rich", "sklearn"}
 LIGHT_LAYERS = ("errors", "atomic", "version", "arch", "__init__", "__main__")
@@ -54,7 +54,7 @@ class Import(NamedTuple):
 
 
 def read_imports(source: str, file: str) -> Iterator[Import]:
-    """Every import of a file; those for type checkers alone count for the layers, but not as made at the top."""
+    """All imports of a file; those under TYPE_CHECKING are not `top`."""
     layer = Path(file).parts[0].removesuffix(".py")
     tree = ast.parse(source)
     typing_only = {
@@ -91,43 +91,45 @@ IMPORTS = [
 ]
 
 
-def breaks(item: Import) -> str | None:
-    """What is wrong with an import under the order, or `None`."""
+def violation(item: Import) -> str | None:
+    """How an import violates the order of the layers, or `None`."""
     if item.layer in FRONT or item.module.partition(".")[0] != "resnets":
         return None
     layer = item.module.removeprefix("resnets").removeprefix(".").partition(".")[0]
     if layer not in RANK:
-        return f"{item.file}:{item.line} imports {item.module}, which no layer holds"
+        return f"{item.file}:{item.line} imports {item.module}, which is in no layer"
     if RANK[layer] > RANK[item.layer] or (RANK[layer] == RANK[item.layer] and layer != item.layer):
-        return f"{item.file}:{item.line} imports {item.module}: {layer} stands below {item.layer}"
+        return f"{item.file}:{item.line} imports {item.module}: {layer} is below {item.layer}"
     return None
 
 
-def test_every_file_has_a_layer() -> None:
+def test_every_file_is_in_a_layer() -> None:
     assert {item.layer for item in IMPORTS} <= {*RANK, *FRONT}
 
 
-def test_each_layer_imports_only_what_stands_above_it() -> None:
-    wrong = [message for item in IMPORTS if (message := breaks(item))]
+def test_layers_import_only_layers_above() -> None:
+    wrong = [message for item in IMPORTS if (message := violation(item))]
     assert not wrong, "\n".join(wrong)
 
 
-def test_arch_needs_no_torch() -> None:
+def test_light_layers_import_no_heavy_package() -> None:
     wrong = [item for item in IMPORTS if item.layer in LIGHT_LAYERS and item.module.partition(".")[0] in HEAVY]
     assert not wrong
 
 
-def test_verbs_import_little_at_the_top() -> None:
-    """typer, errors, options, arch, declared training options, and each other; all else inside functions."""
-    allowed = ("typer", "resnets.errors", "resnets.version", "resnets.options", "resnets.arch", "resnets.cli")
-    declared = "resnets.train.config.train_config"  # light, see the test of what is loaded
+def test_verbs_import_only_light_modules_at_the_top() -> None:
+    """Other modules are imported inside the function that needs them."""
+    allowed = (
+        "typer", "resnets.errors", "resnets.version", "resnets.options", "resnets.arch", "resnets.cli",
+        "resnets.runtime.console", "resnets.runtime.formatting", "resnets.train.config.train_config",
+    )  # fmt: skip
     wrong = [
         item
         for item in IMPORTS
         if item.layer == "cli"
         and item.top
         and item.module.partition(".")[0] not in sys.stdlib_module_names
-        and not item.module.startswith((*allowed, declared))
+        and not item.module.startswith(allowed)
     ]
     assert not wrong
 
@@ -190,12 +192,12 @@ def test_the_graph_of_imports_is_read() -> None:
         ("train/loop/epoch.py", "import resnets.nowhere"),
     ],
 )
-def test_the_reader_sees_what_is_forbidden(file: str, source: str) -> None:
-    assert [item for item in read_imports(source, file) if breaks(item)]
+def test_forbidden_imports_are_found(file: str, source: str) -> None:
+    assert [item for item in read_imports(source, file) if violation(item)]
 
 
 def loaded(*arguments: str) -> set[str]:
-    """Heavy packages in `sys.modules` once a fresh Python has run `arguments`."""
+    """Heavy packages in `sys.modules` after a new Python process has run `arguments`."""
     code = f"import sys; sys.argv = {['resnets', *arguments[1:]]!r}\n{arguments[0]}\n"
     code += f"print(*sorted({HEAVY - {'rich'}!r} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -222,5 +224,5 @@ CALL = "from resnets.cli import main; assert main() == 0"
     ],
     ids=lambda arguments: " ".join(arguments).replace(f"{CALL} ", "resnets "),
 )
-def test_what_is_asked_often_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+def test_common_commands_import_no_heavy_package(arguments: tuple[str, ...]) -> None:
     assert loaded(*arguments) == set()

@@ -1,4 +1,4 @@
-"""`python -m resnets`, the same as the command `resnets`."""
+"""Entry point of `python -m resnets`."""
 
 import sys
 

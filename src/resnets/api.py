@@ -1,8 +1,8 @@
-"""What users call, composed of the layers below: each verb of the command has its function here."""
+"""Public functions of the library, composed of the layers below; each verb of the command calls one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.data.check import check
+from resnets.data.dataset import Dataset
 from resnets.data.files import list_images
 from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
@@ -19,17 +20,17 @@ from resnets.evaluate.loop import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device
-from resnets.runtime.processes import World, joined
+from resnets.runtime.processes import join_processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.train_config import TrainConfig, read_args
-from resnets.train.loop.trainer import TrainResult
+from resnets.train.loop.metrics import TrainResult
 from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.manifest import changed, open_data
-from resnets.train.verify import Verdict
+from resnets.train.run_folder.manifest import data_difference, open_data
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder import bundle as bundle_data
 from resnets.weights.folder.model_folder import save_bundle
@@ -119,27 +120,27 @@ def load(reference: str | Path) -> Bundle:
 def train(
     data: str | Path | None = None, *, resume: str | Path | None = None, quiet: bool = False, **options: Any
 ) -> TrainResult:
-    """Train a classifier on images; what `resnets train` does.
+    """Train an image classifier, as `resnets train` does.
 
     Args:
-        data: `digits`, a folder `{train,val,test}/class/*`, or a folder of Parquet shards.
-        resume: a run folder to go on with, from its last state, in place of data and options.
-        quiet: print nothing to stderr.
-        **options: `recipe`, and options of `TrainConfig` by bare or full name: `model`, `epochs`, `lr`, `mixup`,
+        data: `digits`, a folder `{train,val,test}/class/*`, a CSV file, or a folder of WebDataset or Parquet shards.
+        resume: run folder to resume from its last checkpoint, instead of `data` and `options`.
+        quiet: print only warnings to stderr.
+        **options: `recipe`, and options of `TrainConfig` by short or full name: `model`, `epochs`, `lr`, `mixup`,
             `"optim.lr"`, ...
 
     Returns:
-        The run folder, the evaluation of the best model and a row of results an epoch.
+        The run folder, the evaluation of the best model and the metrics of each epoch.
 
     Raises:
-        ResnetsError: bad data, options that contradict each other, a loss that is NaN.
+        ResnetsError: invalid data, contradictory options, or a loss that is NaN.
     """
     console = Console(quiet)
     if resume is not None:
-        also = [*(["data"] if data is not None else []), *options]
-        if also:
+        extra = [*(["data"] if data is not None else []), *options]
+        if extra:
             raise ConfigError(
-                f"a resumed run keeps its data and options; got {', '.join(also)}; drop them or start anew"
+                f"a resumed run keeps its data and options; got {', '.join(extra)}; remove them or start a new run"
             )
         return resume_run(Path(resume), console=console)
     if data is None:
@@ -148,32 +149,36 @@ def train(
 
 
 def plan_training(data: str | Path, **options: Any) -> TrainPlan:
-    """What `train` would do with the same arguments, without doing it; what `resnets train --dry-run` shows.
+    """Resolve the options and freezing phases of a run without training, as `resnets train --dry-run` does.
+
+    Args:
+        data, options: as for `train`.
 
     Raises:
-        ResnetsError: bad data, or options that contradict each other.
+        ResnetsError: invalid data, or contradictory options.
     """
     return plan_run(_config(data, options))
 
 
-def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> Verdict:
-    """Make the last steps of a run again from its state before them, and compare every bit.
+def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> ReplayResult:
+    """Repeat the last steps of a run from its second-to-last checkpoint and compare the results bit by bit.
 
     Args:
-        run: its folder, which stays as it is.
-        steps: how many at most; the run's last two states bound them.
+        run: run folder; it is not changed.
+        steps: maximum number of steps; there are no more than between the last two checkpoints.
+        quiet: print only warnings to stderr.
 
     Raises:
-        TrainingError: no run, or one with fewer than two states.
-        ConfigError: no steps.
+        TrainingError: not a run folder, or fewer than two checkpoints.
+        ConfigError: `steps` below 1.
     """
     if steps < 1:
-        raise ConfigError(f"a replay makes 1 step or more; got {steps}; leave it out for 100")
+        raise ConfigError(f"steps must be at least 1; got {steps}; omit it for 100")
     return verify_run(Path(run), steps=steps, console=Console(quiet))
 
 
 def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
-    """Defaults, then the recipe that `options` name, then the options."""
+    """Combine the defaults, the recipe named in `options`, and the other options, which take precedence."""
     recipe = options.get("recipe")
     if recipe is None:
         return TrainConfig.from_options({"data": str(data), **options})
@@ -191,88 +196,92 @@ def evaluate(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
-    """Measure a model on labelled images; what `resnets val` does.
+    """Evaluate a model on labelled images, as `resnets val` does.
 
-    Under `torchrun`, every process calls it, measures some of the batches and is answered all.
+    Under `torchrun`, every process calls it and evaluates some of the batches; all return the whole evaluation.
 
     Args:
-        model: a model reference, or a bundle.
-        data: as for `train`; `None` takes a run's own data, with the very images it held out.
-        split: `train`, `val` or `test`; `None` takes `val`, or else `test`.
-        skip_bad: leave out images that do not decode; a run that left them out in training does so here.
-        quiet: print nothing to stderr.
+        model: model reference, or a bundle.
+        data: as for `train`; `None` takes the data of the run that `model` belongs to, with the images it held out.
+        split: `train`, `val` or `test`; `None` takes `val`, else `test`.
+        batch_size: images per batch.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        workers: decoding processes; `None` takes one per CPU core.
+        skip_bad: leave out images that cannot be decoded. Always set for the data of a run that was trained so.
+        quiet: print only warnings to stderr.
 
     Raises:
-        ResnetsError: no such model, data or split, or classes that the model does not know.
+        ResnetsError: unknown model, data or split, or classes that the model does not have.
     """
-    with joined(device) as world:
-        return _evaluate(world, model, data, split, batch_size, device, workers, skip_bad, quiet)
+    with join_processes(device) as processes:
+        console = Console(quiet, silent=not processes.is_main_process)
+        bundle = model if isinstance(model, Bundle) else load(model)
+        dataset, skip = _evaluation_data(model, data, console)
+        name, images = choose_split(dataset, split)
+        if skip_bad or skip:
+            evaluated = replace(dataset, splits={name: images})
+            bad = processes.run_on_main(lambda: check(evaluated, workers=workers))
+            for problem in bad:
+                console.info(f"left out: {problem}")
+            images = evaluated.without_undecodable(bad).splits[name]
+        with console.progress(f"{dataset.name}/{name}", len(images)):
+            return evaluate_split(
+                bundle,
+                dataset,
+                images,
+                batch_size=batch_size,
+                device=pick_device(processes.local_device(device)),
+                workers=workers,
+                on_batch=lambda count: console.advance(count * processes.world_size),
+                shard=processes.shard,
+                gather=processes.all_gather,
+            )
 
 
-def _evaluate(
-    world: World,
-    model: str | Path | Bundle,
-    data: str | Path | None,
-    split: str | None,
-    batch_size: int,
-    device: str,
-    workers: int | None,
-    skip_bad: bool,
-    quiet: bool,
-) -> Evaluation:
-    bundle = model if isinstance(model, Bundle) else load(model)
-    console = Console(quiet) if world.first else Console(quiet=True, silent=True)
-    run = None if isinstance(model, Bundle) else _own_run(Path(model))
-    own = read_args(run.args) if run is not None else None
-    if run is not None and own is not None and (data is None or _same(data, own.data)):
-        dataset = open_data(own)
-        skip_bad = skip_bad or own.skip_bad
-        if (difference := changed(run, dataset)) is not None:
-            console.say(f"note: {difference}; some of these images may have been trained on")
-    elif data is not None:
-        dataset = open_dataset(data, val_fraction=0.0)
-    else:
-        where = "a bundle" if isinstance(model, Bundle) else f"{model}, which is no run with data of its own"
-        raise ConfigError(f"measuring needs data; got {where}; pass the data")
-    name, images = choose_split(dataset, split)
-    if skip_bad:
-        dataset = replace(dataset, splits={name: images})
-        bad = world.from_first(lambda: check(dataset, workers=workers))
-        for problem in bad:
-            console.say(f"left out: {problem}")
-        images = dataset.without_undecodable(bad).splits[name]
-    console.start(f"{dataset.name}/{name}", len(images))
-    try:
-        return evaluate_split(
-            bundle,
-            dataset,
-            images,
-            batch_size=batch_size,
-            device=pick_device(world.device(device)),
-            workers=workers,
-            on_batch=lambda count: console.advance(count * world.size),  # as many as here, about, elsewhere
-            shard=world.shard,
-            gather=world.gather,
-        )
-    finally:
-        console.stop()
+def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, console: Console) -> tuple[Dataset, bool]:
+    """Open `data`, or by default the data of the run that `model` belongs to.
+
+    Returns:
+        The data set, and whether the run left out images that cannot be decoded.
+    """
+    run = None if isinstance(model, Bundle) else _run_folder(Path(model))
+    if run is not None:
+        config = read_args(run.args)
+        if data is None or _same_path(data, config.data):
+            dataset = open_data(config)
+            if (difference := data_difference(run, dataset)) is not None:
+                console.info(f"note: {difference}; the model may have been trained on some of these images")
+            return dataset, config.skip_bad
+    if data is None:
+        source = "a bundle" if isinstance(model, Bundle) else f"{model}, which is not a run folder"
+        raise ConfigError(f"evaluation needs data; got only {source}; pass a data set")
+    return open_dataset(data, val_fraction=0.0), False
 
 
-def _same(data: str | Path, other: str) -> bool:
-    """Whether two names mean the same data."""
+def _same_path(data: str | Path, other: str) -> bool:
     return str(data) == other or (Path(data).exists() and Path(data).resolve() == Path(other).resolve())
 
 
-def _own_run(path: Path) -> RunFolder | None:
-    """The run that `path`, or the folder that it lies in, is."""
-    for folder in (path, path.parent):
-        run = RunFolder(folder)
-        if path.is_dir() and run.args.is_file():
-            return run
-    return None
+def _run_folder(path: Path) -> RunFolder | None:
+    """The run folder at `path`, or the one that the model folder `path` is in."""
+    runs = [RunFolder(folder) for folder in (path, path.parent)]
+    return next((run for run in runs if path.is_dir() and run.args.is_file()), None)
 
 
-def predict(model: str | Path | Bundle, paths: Paths, *, top_k: int = 5, **options: Any) -> Sequence[Prediction]:
-    """The likeliest classes of images; what `resnets predict` does. Options as for `Bundle.predict`."""
+def predict(
+    model: str | Path | Bundle, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto"
+) -> list[Prediction]:
+    """Classify images, as `resnets predict` does.
+
+    Args:
+        model: model reference, or a bundle.
+        paths, top_k, batch_size, device: as for `Bundle.predict`.
+
+    Returns:
+        The `top_k` most probable classes of each image, in the order of the paths.
+
+    Raises:
+        DataError: no images. ImageError: an image cannot be decoded.
+    """
     bundle = model if isinstance(model, Bundle) else load(model)
-    return bundle.predict(paths, top_k=top_k, **options)
+    return bundle.predict(paths, top_k=top_k, batch_size=batch_size, device=device)

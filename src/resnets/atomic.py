@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Atomic file writes: a file is written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -9,48 +9,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["flush", "replacing", "write_atomic"]
+__all__ = ["atomic_file", "fsync", "write_atomic"]
 
-# What systems and file systems answer that cannot flush a folder.
-_NO_FOLDERS = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
+# Errors of systems and file systems that cannot flush a directory.
+_DIRECTORY_SYNC_UNSUPPORTED = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes the name `path` when the block ends well.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; rename it to `path` if the block succeeds, remove it otherwise.
 
     Raises:
-        OSError: no permission, or no room on the disk; `path` is then what it was before.
+        OSError: no permission, or no space left on the disk; `path` is then unchanged. The error names `path`.
     """
     try:
-        with _replacing(path) as temporary:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
             yield temporary
-    except OSError as error:  # named after the file that is wanted: some name the temporary one, a full disk none
+            fsync(temporary)  # the content must be on the disk before the name refers to it
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp creates files that only their owner can read
+            temporary.replace(path)
+            fsync(path.parent)  # so that the caller may then remove older files
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:  # errors name the temporary file, or none when the disk is full
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        flush(temporary)  # the bytes must be on the disk before the name points at them
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
-        temporary.replace(path)
-        flush(path.parent)  # the name too, before its caller removes what came before it
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; a folder only where the system can do that.
+def fsync(path: Path) -> None:
+    """Flush a file, or the entries of a directory where the system supports it, to the disk.
 
     Raises:
-        OSError: the disk failed, or has no room.
+        OSError: the disk failed, or has no space left.
     """
     if not path.is_dir():
         with path.open("rb+") as file:
@@ -63,11 +57,11 @@ def flush(path: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in _NO_FOLDERS:
+        if error.errno not in _DIRECTORY_SYNC_UNSUPPORTED:
             raise
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path` so that a killed program leaves the old file or the new one."""
-    with replacing(path) as temporary:
+    """Write `content` (text as UTF-8) to `path`; an interrupted write leaves the previous file intact."""
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,16 +1,17 @@
-"""Everything that `resnets` raises on purpose.
+"""Exceptions of `resnets`, all derived from `ResnetsError`.
 
     ResnetsError
-    ├── ConfigError          a network description that cannot be built
-    │   └── UnknownNameError a name that is in no table (names the nearest ones)
-    ├── ShapeError           an input too small for, or unlike, what a network takes
-    ├── WeightsError         a weights file or model folder that cannot be used
-    ├── DataError            images or data sets that cannot be read
-    │   └── ImageError       one image that does not decode
-    ├── TrainingError        a run that cannot go on (NaN, an unfinished run folder, ...)
-    └── MissingExtraError    an optional dependency that is not installed
+    ├── ConfigError              invalid or contradictory network config, recipe or option
+    │   └── UnknownNameError     unknown model, option, recipe, ...; suggests the nearest names
+    ├── ShapeError               input size or channels that the network cannot process
+    ├── WeightsError             missing, damaged or mismatched weights file or model folder
+    ├── DataError                missing, unreadable or inconsistent data set
+    │   └── ImageError           one image that cannot be decoded
+    ├── DeviceError              device that is not available on this machine
+    ├── TrainingError            training run that cannot start, resume or continue
+    └── MissingExtraError        optional dependency that is not installed
 
-Messages are one line: the rule; what came; what to do. The command prints them and exits with 1.
+Each message is one line: rule; got value; remedy. The command prints it to stderr and exits with 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "WeightsError",
     "DataError",
     "ImageError",
+    "DeviceError",
     "TrainingError",
     "MissingExtraError",
     "nearest",
@@ -33,20 +35,20 @@ __all__ = [
 
 
 class ResnetsError(Exception):
-    """Base of all expected errors."""
+    """Base class of all expected errors."""
 
 
 class ConfigError(ResnetsError, ValueError):
-    """A network description, recipe or option that contradicts itself or a rule."""
+    """A network config, recipe or option is invalid, or contradicts another one."""
 
 
 class UnknownNameError(ConfigError):
-    """A name that stands in no table.
+    """A name is not among the known names.
 
     Args:
-        kind: what was looked for, such as `"model"` or `"option"`.
-        name: what came.
-        known: all names there are; the nearest of them are offered.
+        kind: kind of name, such as `"model"` or `"option"`.
+        name: the unknown name.
+        known: all valid names; the message suggests the nearest ones.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -56,23 +58,23 @@ class UnknownNameError(ConfigError):
 
 
 class ShapeError(ResnetsError, ValueError):
-    """An input whose size or channels the network cannot take."""
+    """An array, image or input has a size or a number of channels that does not fit."""
 
 
 class WeightsError(ResnetsError):
-    """A weights file or model folder that is missing, damaged or does not fit."""
+    """A weights file or model folder is missing, damaged or does not fit the network."""
 
 
 class DataError(ResnetsError):
-    """A data set that cannot be used as it is."""
+    """A data set is missing, unreadable or inconsistent."""
 
 
 class ImageError(DataError):
-    """One image that does not decode.
+    """One image cannot be decoded.
 
     Args:
-        where: the path, or `shard#row`, of the image.
-        reason: why, in a few words.
+        where: path of the image, or `shard#row`.
+        reason: short description of the defect.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -80,16 +82,20 @@ class ImageError(DataError):
         super().__init__(f"cannot decode image; {where}: {reason}; repair or remove it, or pass --skip-bad")
 
 
+class DeviceError(ResnetsError, RuntimeError):
+    """A device is not available on this machine."""
+
+
 class TrainingError(ResnetsError):
-    """A run that cannot start or cannot go on."""
+    """A training run cannot start, resume or continue."""
 
 
 class MissingExtraError(ResnetsError, ImportError):
-    """An optional dependency is missing.
+    """An optional dependency is not installed.
 
     Args:
-        what: what needs it, such as `"Parquet data"`.
-        extra: the extra of ours that brings it.
+        what: feature that requires it, such as `"Parquet data"`.
+        extra: extra of this package that installs it.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -97,8 +103,8 @@ class MissingExtraError(ResnetsError, ImportError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` of the `known` names: those that `name` is the beginning of, then those that look most like it."""
+    """Return up to `count` of the `known` names: completions of `name` first, then the most similar names."""
     names = list(known)
-    longer = [other for other in names if len(name) > 2 and other.startswith(name)]
-    alike = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
-    return list(dict.fromkeys([*longer, *alike]))[:count]
+    completions = [other for other in names if len(name) > 2 and other.startswith(name)]
+    similar = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    return list(dict.fromkeys([*completions, *similar]))[:count]

@@ -1,3 +1,3 @@
-"""The version, where the build and the program both read it."""
+"""Version of the package; the build reads it from here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""A run that the verbs' tests share."""
+"""A trained run for the tests of the verbs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TINY_ARGS = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 
 @pytest.fixture(scope="session")
 def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a network that knows blue from green from red. Not to be changed: see `own_run`."""
+    """Run folder of a network that classifies blue, green and red. Tests must not change it: see `own_run`."""
     config = TrainConfig.from_options(
         data=str(images), epochs=3, lr=0.05, model_args=TINY_ARGS, amp="off", warmup_epochs=0.5,
         output=str(tmp_path_factory.mktemp("runs")), name="colours",
@@ -28,5 +28,5 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of that run, to be damaged."""
+    """A copy of that run folder, which a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "run"))

@@ -8,13 +8,13 @@ import pytest
 
 from resnets.arch.describe import describe
 from resnets.arch.variants import VARIANTS
-from tests.conftest import Command
+from tests.conftest import Command, assert_one_line_error
 
 
-def test_every_network_is_listed_with_its_size(command: Command) -> None:
-    answer = command("models")
-    assert (answer.code, answer.err) == (0, "")
-    head, rule, *lines = answer.out.splitlines()
+def test_every_network_is_listed(command: Command) -> None:
+    result = command("models")
+    assert (result.code, result.err) == (0, "")
+    head, rule, *lines = result.out.splitlines()
     assert head.split() == ["name", "params", "MACs", "input", "classes", "blocks"]
     assert set(rule) == {"-"}
     assert [line.split()[0] for line in lines] == list(VARIANTS)
@@ -30,7 +30,7 @@ def test_every_network_is_listed_with_its_size(command: Command) -> None:
 
 
 def test_numbers_are_aligned(command: Command) -> None:
-    """Each number of the table ends where its heading does."""
+    """Each number ends in the column where its heading ends."""
     head, _, *lines = command("models").out.splitlines()
     ends = [head.index(title) + len(title) for title in ("params", "MACs", "input", "classes")]
     for line in lines:
@@ -46,7 +46,7 @@ def test_patterns(command: Command, pattern: str, names: list[str]) -> None:
     assert [line.split()[0] for line in command("models", pattern).out.splitlines()[2:]] == names
 
 
-def test_json_has_exact_numbers(command: Command) -> None:
+def test_json_has_exact_counts(command: Command) -> None:
     rows = json.loads(command("models", "--json").out)
     assert [row["name"] for row in rows] == list(VARIANTS)
     by_name = {row["name"]: row for row in rows}
@@ -65,9 +65,9 @@ def test_json_has_exact_numbers(command: Command) -> None:
     assert (by_name["resnet1202_cifar"]["params"], by_name["resnet1202_cifar"]["macs"]) == (table.params, table.macs)
 
 
-def test_layers_are_those_of_the_name(command: Command) -> None:
+def test_number_of_layers_is_in_the_name(command: Command) -> None:
     for row in json.loads(command("models", "--json").out):
-        if row["name"] != "senet154":  # it counts the three convolutions of its stem
+        if row["name"] != "senet154":  # its name counts the three convolutions of the stem
             assert str(row["layers"]) in row["name"], row["name"]
 
 
@@ -83,8 +83,5 @@ def test_markdown(command: Command) -> None:
 @pytest.mark.parametrize(
     ("pattern", "near"), [("resnet5O", "resnet50"), ("reznet*", "resnet"), ("wide_resnt", "wide_")]
 )
-def test_no_match_names_the_nearest(command: Command, pattern: str, near: str) -> None:
-    answer = command("models", pattern)
-    assert (answer.code, answer.out) == (1, "")
-    assert answer.err.startswith(f"error: unknown model; got '{pattern}'; did you mean {near}")
-    assert answer.err.count("\n") == 1
+def test_unknown_name_suggests_the_nearest(command: Command, pattern: str, near: str) -> None:
+    assert_one_line_error(command("models", pattern), f"got '{pattern}'; did you mean {near}")

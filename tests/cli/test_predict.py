@@ -12,29 +12,29 @@ from pathlib import Path
 import pytest
 
 from resnets.cli.predict import run as predict_verb
-from tests.conftest import Command
+from tests.conftest import Command, assert_one_line_error
 
 
-def test_a_image(command: Command, trained: Path, images: Path) -> None:
+def test_table(command: Command, trained: Path, images: Path) -> None:
     path = images / "val" / "green" / "000.png"
     code, out, err = command("predict", path, "--model", trained)
     assert (code, err) == (0, "")
     header, _, row = out.splitlines()
-    assert header.split() == ["image", "best", "#2", "#3"]
+    assert header.split() == ["image", "prediction", "#2", "#3"]
     assert row.startswith(f"{path}  green ")
 
 
 def test_folders_and_files_together(command: Command, trained: Path, images: Path) -> None:
     single = images / "val" / "blue" / "003.png"
     code, out, _ = command("predict", single, images / "val", single, "--model", trained, "--json")
-    answer = json.loads(out)
+    predictions = json.loads(out)
     assert code == 0
-    assert [one["path"] for one in answer][:3] == [
+    assert [one["path"] for one in predictions][:3] == [
         str(single), *(f"{images}/val/blue/00{number}.png" for number in (0, 1)),
     ]  # fmt: skip
-    assert len(answer) == 18  # an image that comes twice is answered once
-    assert all(one["label"] == Path(one["path"]).parent.name for one in answer)
-    for one in answer:
+    assert len(predictions) == 18  # an image that is given twice is classified once
+    assert all(one["label"] == Path(one["path"]).parent.name for one in predictions)
+    for one in predictions:
         assert (one["label"], one["probability"]) == tuple(one["top"][0].values())
         assert sum(part["probability"] for part in one["top"]) == pytest.approx(1)
 
@@ -53,7 +53,7 @@ def test_top_k(command: Command, trained: Path, images: Path, top_k: int, expect
     assert [len(one["top"]) for one in json.loads(out)] == [expected] * 6
 
 
-def test_batches_change_nothing(command: Command, trained: Path, images: Path) -> None:
+def test_batch_size_changes_nothing(command: Command, trained: Path, images: Path) -> None:
     one = json.loads(command("predict", images, "--model", trained, "--json", "--batch-size", 1).out)
     many = json.loads(command("predict", images, "--model", trained, "--json", "--batch-size", 64).out)
     assert [a["path"] for a in one] == [b["path"] for b in many]
@@ -61,7 +61,7 @@ def test_batches_change_nothing(command: Command, trained: Path, images: Path) -
         assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
-def test_every_broken_image_is_named_and_the_others_are_answered(
+def test_undecodable_images_are_listed_and_the_others_classified(
     command: Command, trained: Path, images: Path, shared_data: Path, tmp_path: Path
 ) -> None:
     shutil.copy(images / "val" / "red" / "000.png", tmp_path / "good.png")
@@ -79,22 +79,22 @@ def test_every_broken_image_is_named_and_the_others_are_answered(
     assert code == 0
     assert err.startswith(f"left out: {broken[0]}: ")
     assert "red" in out
-    for form in ("--json", "--csv", "--skip-bad"):  # none of them decodes
+    for form in ("--json", "--csv", "--skip-bad"):  # no image can be decoded
         code, out, _ = command("predict", broken[0], "--model", trained, form)
         assert (code, out) == {"--json": (1, "[]\n"), "--csv": (1, "path,rank,label,probability\n")}.get(form, (0, ""))
 
 
-def test_libraries_below_say_nothing_of_their_own(trained: Path, shared_data: Path) -> None:
-    """libtiff writes warnings past Python; a process of its own shows them."""
-    words = ["predict", str(shared_data / "pillow_bad" / "crash-2020-10-test.tif"), "--model", str(trained)]
+def test_decoders_print_nothing(trained: Path, shared_data: Path) -> None:
+    """libtiff writes warnings to the file descriptor of stderr, which only a subprocess shows."""
+    arguments = ["predict", str(shared_data / "pillow_bad" / "crash-2020-10-test.tif"), "--model", str(trained)]
     done = subprocess.run(
-        [sys.executable, "-m", "resnets", *words], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "resnets", *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_odd_images_are_answered(command: Command, trained: Path, shared_data: Path) -> None:
+def test_unusual_images_are_classified(command: Command, trained: Path, shared_data: Path) -> None:
     odd = shared_data / "pillow_odd"
     code, out, err = command("predict", odd, "--model", trained, "--json")
     assert (code, err) == (0, "")
@@ -102,36 +102,32 @@ def test_odd_images_are_answered(command: Command, trained: Path, shared_data: P
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("arguments", "code", "message"),
     [
-        (["--model", "{run}"], 2, "missing argument 'IMAGE...'"),
-        (["{image}", "--modle", "{run}"], 2, "unknown option; got --modle; did you mean --model?"),
+        (["--model", "{run}"], 2, "'IMAGE...'"),
+        (["{image}", "--modle", "{run}"], 2, "--modle (Possible options: --model)"),
         (["{image}", "--top-k", "0"], 2, "0 is not in the range"),
-        (["{image}", "--model", "{run}", "--json", "--csv"], 2, "an answer has one form"),
+        (["{image}", "--model", "{run}", "--json", "--csv"], 2, "--csv"),
         (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),
-        (["{image}", "--model", "{run}", "--device", "tpu"], 1, "device must be one that is here"),
-        (["{run}/plots/none.png", "--model", "{run}"], 1, "images must exist"),
-        (["{run}/state", "--model", "{run}"], 1, "at least one image"),
-        (["{image}", "--model", "{run}/plots"], 1, "is a folder without a model"),
+        (["{image}", "--model", "{run}", "--device", "tpu"], 1, "got 'tpu'"),
+        (["{run}/plots/none.png", "--model", "{run}"], 1, "none.png"),
+        (["{run}/checkpoints", "--model", "{run}"], 1, "image"),
+        (["{image}", "--model", "{run}/plots"], 1, "plots"),
     ],
 )
-def test_mistakes_are_one_line(
-    command: Command, trained: Path, images: Path, words: list[str], code: int, message: str
-) -> None:
+def test_errors(command: Command, trained: Path, images: Path, arguments: list[str], code: int, message: str) -> None:
     image = images / "val" / "red" / "000.png"
-    answer = command("predict", *(word.format(run=trained, image=image) for word in words))
-    assert (answer.code, answer.out) == (code, "")
-    assert message in answer.err.splitlines()[0]
-    assert len(answer.err.splitlines()) == (3 if code == 2 else 1)
+    result = command("predict", *(argument.format(run=trained, image=image) for argument in arguments))
+    assert_one_line_error(result, message, code)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
-def test_names_that_are_no_unicode_come_out_as_they_are(trained: Path, images: Path, tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_printed_as_they_are(trained: Path, images: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9 red.png"
     shutil.copy(images / "val" / "red" / "000.png", os.fsdecode(name))
     command = [sys.executable, "-m", "resnets", "predict", str(tmp_path), "--model", str(trained)]
     for form in ("--csv", "--json"):
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as it is outside the C locale
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # the default outside the C locale
         done = subprocess.run([*command, form], capture_output=True, timeout=120, check=False, env=environment)
         assert done.returncode == 0, done.stderr
         if form == "--csv":
@@ -140,6 +136,6 @@ def test_names_that_are_no_unicode_come_out_as_they_are(trained: Path, images: P
             assert os.fsencode(json.loads(done.stdout)[0]["path"]) == name
 
 
-def test_the_starter_is_what_predict_takes_by_default() -> None:
+def test_default_model_is_the_starter() -> None:
     assert predict_verb.__defaults__ is not None
     assert predict_verb.__defaults__[0] == "starter"

@@ -93,7 +93,7 @@ def test_shards_cover_every_batch_once_from_any_batch_on(
             batch_bounds(count, batch_size, shards=shards)
         return
     labels, sampling = np.arange(count) % 3, Sampling(balanced=balanced)
-    places = [Shard(rank=rank, size=shards) for rank in range(shards)]
+    places = [Shard(rank=rank, world_size=shards) for rank in range(shards)]
     alone = TrainSampler(labels, batch_size, 7, sampling=sampling)
     together = [
         list(TrainSampler(labels, batch_size, 7, sampling=sampling, shard=shard).batches(2, start)) for shard in places
@@ -101,7 +101,7 @@ def test_shards_cover_every_batch_once_from_any_batch_on(
     whole = draw_order(labels, sampling, 7, 2)
     assert {len(parts) for parts in together} == {len(alone.bounds[start:])}  # all make the same steps
     for (first, last), *parts in zip(alone.bounds[start:], *together, strict=True):
-        counted = [part.slice(0, shard.takes(last - first)) for part, shard in zip(parts, places, strict=True)]
+        counted = [part.slice(0, shard.local_count(last - first)) for part, shard in zip(parts, places, strict=True)]
         assert np.array_equal(np.concatenate([part.indices for part in counted]), whole.indices[first:last])
         assert np.array_equal(np.concatenate([part.views for part in counted]), whole.views[first:last])
         sizes = [len(part.indices) for part in counted if len(part.indices)]
@@ -123,7 +123,7 @@ def test_bounds_are_contiguous(count: int, batch_size: int, drop_last: bool) -> 
 @given(count=st.integers(0, 200), batch_size=st.integers(1, 64), shards=st.integers(1, 5))
 def test_evaluation_shards_cover_every_batch_once(count: int, batch_size: int, shards: int) -> None:
     whole = EvalSampler(count, batch_size).bounds
-    parts = [EvalSampler(count, batch_size, Shard(rank=rank, size=shards)).bounds for rank in range(shards)]
+    parts = [EvalSampler(count, batch_size, Shard(rank=rank, world_size=shards)).bounds for rank in range(shards)]
     assert sorted(bound for part in parts for bound in part) == whole
     assert sum(last - first for first, last in whole) == count
 
@@ -134,7 +134,7 @@ def test_repeats_are_checked() -> None:
 
 
 def test_evaluation_is_in_order() -> None:
-    orders = list(EvalSampler(5, 2, Shard(rank=0, size=2)).batches(3))
+    orders = list(EvalSampler(5, 2, Shard(rank=0, world_size=2)).batches(3))
     assert [order.indices.tolist() for order in orders] == [[0, 1], [4]]
     assert [order.views.tolist() for order in orders] == [[0, 0], [0]]
     assert [order.indices.tolist() for order in EvalSampler(5, 2).batches(0, 2)] == [[4]]

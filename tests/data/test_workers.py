@@ -103,7 +103,7 @@ def test_an_image_is_the_same_alone_and_in_a_batch(images: ImageSet, policy: str
     alone = epoch(1)
     assert torch.equal(epoch(19), alone)
     assert torch.equal(epoch(4), alone)
-    halves = [epoch(19, Shard(rank=rank, size=2)) for rank in (0, 1)]
+    halves = [epoch(19, Shard(rank=rank, world_size=2)) for rank in (0, 1)]
     assert torch.equal(torch.cat(halves), alone)
     assert len({image.numpy().tobytes() for image in alone}) == len(alone)  # no two vary alike
 

@@ -8,7 +8,7 @@ from resnets.arch.parts import freeze_points
 from resnets.errors import ShapeError, UnknownNameError
 from resnets.nn.model import build_model
 from resnets.nn.split import split_at
-from resnets.train.freeze.frozen import apply_phase
+from resnets.train.freeze.frozen_part import apply_phase
 from resnets.train.freeze.phases import Phase
 from tests.train.nets import CONFIGS, IMAGE, images, make
 
@@ -43,9 +43,9 @@ def test_both_halves_are_the_network(name: str, place: str) -> None:
 def test_shape_of_what_is_kept(name: str, place: str) -> None:
     model = make(name)
     prefix, _ = split_at(model, place)
-    shape = prefix.shape((IMAGE, IMAGE))
+    shape = prefix.output_shape((IMAGE, IMAGE))
     x, _ = images(2)
-    with prefix.computing():
+    with prefix.inference():
         assert prefix(x).shape == (2, *shape)
     if place == "backbone":
         assert shape == (model.num_features,)
@@ -53,11 +53,11 @@ def test_shape_of_what_is_kept(name: str, place: str) -> None:
 
 def test_what_has_no_weights_goes_to_the_prefix() -> None:
     """Up to the last stage it is the embedding that is kept, where nothing that trains stands before the pool."""
-    assert split_at(make("basic"), "layer2")[0].shape((IMAGE, IMAGE)) == (24,)
-    assert split_at(make("random"), "layer2")[0].shape((IMAGE, IMAGE)) == (24,)
-    assert split_at(make("SE and GeM"), "layer2")[0].shape((IMAGE, IMAGE)) == (24, 6, 6)  # the power trains
-    assert split_at(make("pre-activation"), "layer2")[0].shape((IMAGE, IMAGE)) == (24, 6, 6)  # the norm trains
-    assert split_at(make("VGG"), "block2")[0].shape((IMAGE, IMAGE)) == (24, 6, 6)  # its pool would enlarge it
+    assert split_at(make("basic"), "layer2")[0].output_shape((IMAGE, IMAGE)) == (24,)
+    assert split_at(make("random"), "layer2")[0].output_shape((IMAGE, IMAGE)) == (24,)
+    assert split_at(make("SE and GeM"), "layer2")[0].output_shape((IMAGE, IMAGE)) == (24, 6, 6)  # the power trains
+    assert split_at(make("pre-activation"), "layer2")[0].output_shape((IMAGE, IMAGE)) == (24, 6, 6)  # the norm trains
+    assert split_at(make("VGG"), "block2")[0].output_shape((IMAGE, IMAGE)) == (24, 6, 6)  # its pool would enlarge it
 
 
 def test_nothing_is_copied() -> None:
@@ -76,9 +76,9 @@ def test_computing_puts_modes_back_and_moves_nothing() -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     prefix, _ = split_at(model, "backbone")
     x, _ = images(2)
-    with prefix.computing():
+    with prefix.inference():
         assert prefix(x).is_inference()
-    with pytest.raises(ShapeError), prefix.computing():
+    with pytest.raises(ShapeError), prefix.inference():
         prefix(x[:, :1])
     assert {path: module.training for path, module in model.named_modules()} == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -87,9 +87,9 @@ def test_computing_puts_modes_back_and_moves_nothing() -> None:
 def test_computing_in_half_precision() -> None:
     prefix, _ = split_at(make("basic"), "layer1")
     x, _ = images(2)
-    with prefix.computing(torch.bfloat16):
+    with prefix.inference(torch.bfloat16):
         half = prefix(x)
-    with prefix.computing():
+    with prefix.inference():
         whole = prefix(x)
     assert half.dtype == torch.bfloat16
     assert torch.allclose(half.float(), whole, atol=0.1, rtol=0.05)

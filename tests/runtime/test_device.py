@@ -2,19 +2,39 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from resnets.arch.variants import get_config, list_models
+from resnets.errors import DeviceError
 from resnets.nn.model import build_model
-from resnets.runtime.device import pick_layout
+from resnets.runtime.device import pick_amp, pick_device, pick_layout
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NARROW = get_config("resnet18", depths=(1, 1, 1), widths=(8, 8, 8), stem_width=8, num_classes=3)
+
+
+def test_auto_device_is_available() -> None:
+    device = pick_device("auto")
+    assert (device.type == "cuda") == torch.cuda.is_available()
+    assert torch.zeros(1, device=device).sum() == 0
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "gpu", ""])
+def test_unavailable_device_is_an_error_that_lists_the_available_ones(name: str) -> None:
+    with pytest.raises(DeviceError, match=rf"got '{name}'.*auto.*cpu"):
+        pick_device(name)
+
+
+def test_mixed_precision_by_name() -> None:
+    assert [pick_amp(name, CPU) for name in ("bf16", "fp16", "off")] == [torch.bfloat16, torch.float16, None]
+    assert pick_amp("auto", CPU) in (torch.bfloat16, None)
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if "1202" not in name])
@@ -25,29 +45,32 @@ def test_named_networks_are_trained_channels_last(name: str) -> None:
     assert pick_layout(model, CPU, False) == torch.contiguous_format
 
 
-def test_narrow_strided_shortcuts_are_not() -> None:
+def test_narrow_strided_shortcuts_are_contiguous_on_cpus() -> None:
     model = build_model(NARROW)
     assert pick_layout(model, CPU, True) == torch.contiguous_format
     assert pick_layout(model, CUDA, True) == torch.channels_last
 
 
-def test_the_gradient_of_narrow_networks_is_right() -> None:
-    """On images that come channels last, as batches do: this crashed the process."""
+def test_gradient_of_narrow_networks() -> None:
+    """For batches in channels last, which crashed the process."""
     model = build_model(NARROW)
-    layout = pick_layout(model, CPU, True)
-    schedule = Schedule(kind="constant", peak=0.0, warmup_steps=0, total_steps=1)
     train_step = TrainStep(
         model,
         build_optimizer(model, OptimConfig(weight_decay=0.0)),
-        schedule,
-        Loss(LossConfig(label_smoothing=0.0)),
-        layout=layout,
+        WarmupSchedule(kind="constant", peak=0.0, warmup_steps=0, total_steps=1),
+        ClassificationLoss(LossConfig(label_smoothing=0.0)),
+        layout=pick_layout(model, CPU, True),
     )
     x = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     train_step(x.contiguous(memory_format=torch.channels_last), torch.zeros(8, dtype=torch.long))
-    weight = model.layer2[0].downsample[0].weight
-    gradient = weight.grad.clone()
-    double = build_model(NARROW).double()  # computed by torch's own kernels
+    gradient = shortcut_gradient(model).clone()
+    double = build_model(NARROW).double()  # float64 uses torch's own kernels
     double.load_state_dict(model.state_dict())
-    F.cross_entropy(double(x.double()), torch.zeros(8, dtype=torch.long)).backward()
-    torch.testing.assert_close(gradient.double(), double.layer2[0].downsample[0].weight.grad, rtol=1e-3, atol=1e-5)
+    F.cross_entropy(double(x.double()), torch.zeros(8, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(gradient.double(), shortcut_gradient(double), rtol=1e-3, atol=1e-5)
+
+
+def shortcut_gradient(model: nn.Module) -> torch.Tensor:
+    gradient = model.get_parameter("layer2.0.downsample.0.weight").grad
+    assert gradient is not None
+    return gradient

@@ -19,12 +19,12 @@ from resnets.data.sampler import batch_bounds
 from resnets.data.workers import available_cores
 from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results
-from resnets.runtime.processes import World, joined, speaks
+from resnets.runtime.processes import Processes, join_processes, should_report_error
 from resnets.runtime.shard import Shard
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.launch import launch, leave_launches, run_of
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from tests.images import write_images
 from tests.train.together import RUNS, run_one, weights
 
@@ -134,7 +134,7 @@ def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[
 
 def test_what_one_process_says_all_hear_a_call_later(several: tuple[Path, list[dict[str, Any]]]) -> None:
     for process in several[1]:
-        assert process["soon"] == [[False, False]] * 3 + [[True, False], [False, False]]
+        assert process["nonblocking"] == [[False, False]] * 3 + [[True, False], [False, False]]
 
 
 def test_a_signal_to_one_process_stops_all(several: tuple[Path, list[dict[str, Any]]], one: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, vict
     assert whole.returncode == 0, err
     killed = torchrun(place, *words, "--output", f"killed {victim}", "--name", "run", restarts=3)
     run = place / f"killed {victim}" / "run"
-    wait_for(lambda: len(states(run / "state")) > 8, killed)
+    wait_for(lambda: len(checkpoints(run / "checkpoints")) > 8, killed)
     os.kill(children(killed.pid)[victim], signal.SIGKILL)
     out, err = killed.communicate(timeout=240)
     assert killed.returncode == 0, err
@@ -224,8 +224,8 @@ def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, vict
     assert [entry.name for entry in run.parent.iterdir()] == ["run"]
     assert out.count("run folder") == 1
     assert [row["epoch"] for row in read_results(run / "results.csv")] == list(range(1, 13))
-    expected = read_state(states(place / f"kept {victim}" / "run" / "state")[-1])
-    last = read_state(states(run / "state")[-1])
+    expected = read_checkpoint(checkpoints(place / f"kept {victim}" / "run" / "checkpoints")[-1])
+    last = read_checkpoint(checkpoints(run / "checkpoints")[-1])
     assert last.progress.step == expected.progress.step == 12 * 5
     for key, tensor in expected.tensors.items():
         if key != "trace":
@@ -256,7 +256,7 @@ def test_a_stopped_torchrun_leaves_a_state_and_nobody(place: Path, number: signa
     assert f"--resume {output}/run" in out
     assert out.count("--resume") == 1
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-    before = read_state(states(run / "state")[-1]).progress
+    before = read_checkpoint(checkpoints(run / "checkpoints")[-1]).progress
     assert before.step >= 5  # the signal may come right after the first epoch
     args = (run / "args.yaml").read_text(encoding="utf-8")
     assert "epochs: 400" in args
@@ -291,11 +291,11 @@ def test_val_under_torchrun_prints_what_it_prints_alone(
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 def test_parts_of_a_batch_are_its_images_once(size: int) -> None:
     for count in range(2, 40):
-        shards = [Shard(rank=rank, size=size) for rank in range(size)]
-        parts = [shard.part(100, 100 + count) for shard in shards]
-        own = [part for shard, part in zip(shards, parts, strict=True) if shard.takes(count)]
+        shards = [Shard(rank=rank, world_size=size) for rank in range(size)]
+        parts = [shard.local_range(100, 100 + count) for shard in shards]
+        own = [part for shard, part in zip(shards, parts, strict=True) if shard.local_count(count)]
         assert [place for first, last in own for place in range(first, last)] == list(range(100, 100 + count))
-        assert [shard.takes(count) for shard in shards[: len(own)]] == [last - first for first, last in own]
+        assert [shard.local_count(count) for shard in shards[: len(own)]] == [last - first for first, last in own]
         assert all(last - first >= 2 for first, last in parts)
         lengths = [last - first for first, last in own]
         assert max(lengths) - min(lengths) <= 1
@@ -308,27 +308,27 @@ def test_batches_are_the_same_for_any_number_of_processes() -> None:
         batch_bounds(100, 8, shards=5)
 
 
-def test_one_process_alone_is_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     model = torch.nn.Linear(2, 2)
-    with joined() as world:
-        assert world.first
-        assert world.size == 1
-        assert world.shard is None
-        assert world.takes(7) == 7
-        assert world.wrap(model, sync_bn=True) is model
-        assert world.any(True, False) == world.soon(True, False) == [True, False]
-        assert world.gather(3) == [3]
-        assert world.device("cuda") == "cuda"
+    with join_processes() as processes:
+        assert processes.is_main_process
+        assert processes.world_size == 1
+        assert processes.shard.local_range(3, 10) == (3, 10)
+        assert processes.shard.local_count(1) == 1
+        assert processes.wrap_model(model, sync_bn=True) is model
+        assert processes.any(True, False) == processes.any_nonblocking(True, False) == [True, False]
+        assert processes.all_gather(3) == [3]
+        assert processes.local_device("cuda") == "cuda"
         with pytest.raises(TrainingError, match="here"):
-            world.from_first(lambda: (_ for _ in ()).throw(TrainingError("here")))
-    assert speaks()
+            processes.run_on_main(lambda: (_ for _ in ()).throw(TrainingError("here")))
+    assert should_report_error()
 
 
-def test_statistics_over_processes_need_cards() -> None:
-    with pytest.raises(TrainingError, match=r"sync_bn needs cards; got device cpu; leave it out"):
-        World(rank=0, size=2).wrap(torch.nn.BatchNorm2d(2), sync_bn=True)
+def test_sync_bn_requires_cuda() -> None:
+    with pytest.raises(TrainingError, match=r"sync_bn requires CUDA; got device cpu; .*bn_stats=frozen"):
+        Processes(rank=0, world_size=2).wrap_model(torch.nn.BatchNorm2d(2), sync_bn=True)
 
 
 def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,24 +339,24 @@ def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_found_by_the_torchrun_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[launch.__module__], "_own", set())
+    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
     config = TrainConfig(data="digits")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert launch(config) is None
-    assert run_of(tmp_path, [None]) is None
+    assert launch_id(config) is None
+    assert find_launched_run(tmp_path, [None]) is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
-    line = launch(config)
-    assert line == launch(TrainConfig(data="digits"))
-    assert line != launch(TrainConfig(data="digits", seed=1))
-    assert run_of(tmp_path / "none", [line]) is None
+    line = launch_id(config)
+    assert line == launch_id(TrainConfig(data="digits"))
+    assert line != launch_id(TrainConfig(data="digits", seed=1))
+    assert find_launched_run(tmp_path / "none", [line]) is None
     run = RunFolder(tmp_path / "run")
-    run.state.mkdir(parents=True)
-    leave_launches(run, [None])
-    assert not run.launch.exists()
-    leave_launches(run, [line, "another machine's"])
-    assert run_of(tmp_path, [line]) is None  # its own, which a second call of `train` does not mean
-    monkeypatch.setattr(sys.modules[launch.__module__], "_own", set())
-    found = run_of(tmp_path, ["nobody's", "another machine's"])
+    run.checkpoints.mkdir(parents=True)
+    write_launch_ids(run, [None])
+    assert not run.launch_ids.exists()
+    write_launch_ids(run, [line, "another machine's"])
+    assert find_launched_run(tmp_path, [line]) is None  # its own, which a second call of `train` does not mean
+    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
+    found = find_launched_run(tmp_path, ["nobody's", "another machine's"])
     assert found is not None
     assert found.path == run.path
-    assert run_of(tmp_path, [line]) is None
+    assert find_launched_run(tmp_path, [line]) is None

@@ -1,4 +1,4 @@
-"""Whole runs of tiny networks, runs that are killed, and what they come to."""
+"""Runs of tiny networks: whole, stopped or killed, and comparisons of their results."""
 
 from __future__ import annotations
 
@@ -14,25 +14,58 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from resnets.evaluate.results import read_results
 from resnets.runtime.console import Console
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.loop.trainer import Trainer, TrainResult
+from resnets.train.loop import trainer
+from resnets.train.loop.metrics import TrainResult
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run import train
-from resnets.train.run_folder.checkpoint import read_state, states
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.model_folder import read_bundle
 
-__all__ = ["QUIET", "TINY", "kill_at_write", "killed_after", "outcome", "same_outcome", "start"]
+__all__ = [
+    "QUIET",
+    "TINY",
+    "Recorder",
+    "kill_at_write",
+    "killed_after",
+    "outcome",
+    "same_outcome",
+    "start",
+    "stop_at",
+    "without_report",
+]
 
 TINY = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
-QUIET = Console(quiet=True, silent=True)
+QUIET = Console(silent=True)
 UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 
+class Recorder(Console):
+    """Records the messages."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.lines.append(text)
+
+    warning = info
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no report: plots and reports take longer than these runs."""
+    monkeypatch.setattr(trainer, "write_run_report", lambda *args: None)
+
+
 def start(data: Path | str, output: Path, **options: Any) -> TrainResult:
-    """A run of three epochs of five steps, with a state every third step."""
+    """A run of three epochs of five steps, with a checkpoint every third step."""
     settings: dict[str, Any] = {
         "epochs": 3, "batch_size": 16, "lr": 0.05, "model_args": TINY, "amp": "off", "warmup_epochs": 0.5,
         "every_steps": 3,
@@ -41,14 +74,29 @@ def start(data: Path | str, output: Path, **options: Any) -> TrainResult:
     return train(TrainConfig.from_options(data=str(data), output=str(output), **options), console=QUIET)
 
 
+def stop_at(images: Path, output: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
+    """The folder of a run that is stopped after a step."""
+    count = 0
+
+    def advance(self: Trainer, images: int, loss: float) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "show_progress", advance)
+        return start(images, output, name="stopped", **options).folder
+
+
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything that a run came to, but for times: tensors by name, results, progress."""
-    state = read_state(states(folder / "state")[-1])
-    found: dict[str, Any] = dict(state.tensors)
+    """The results of a run without times: tensors by name, rows, progress."""
+    checkpoint = read_checkpoint(checkpoints(folder / "checkpoints")[-1])
+    found: dict[str, Any] = dict(checkpoint.tensors)
     for name in ("best", "last"):
         tensors = read_bundle(folder / name).model.state_dict()
         found |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
-    found["progress"] = {key: value for key, value in asdict(state.progress).items() if key != "seconds"}
+    found["progress"] = {key: value for key, value in asdict(checkpoint.progress).items() if key != "seconds"}
     found["results"] = [
         {key: value for key, value in row.items() if key not in UNSTEADY}
         for row in read_results(folder / "results.csv")
@@ -57,7 +105,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def same_outcome(one: Path, other: Path) -> None:
-    """Fail unless two runs came to the same, to the last bit."""
+    """Assert that two runs have the same results to the bit."""
     first, second = outcome(one), outcome(other)
     assert second["progress"] == first["progress"]
     assert second["results"] == first["results"]
@@ -72,20 +120,20 @@ def killed_after(work: Callable[[], object], seconds: float) -> bool:
     """Run `work` in a process that gets SIGKILL so many seconds after training began; False if it ended before that."""
     reader, writer = os.pipe()
 
-    def announced() -> None:
-        go = Trainer.go
+    def work_and_signal() -> None:
+        fit = Trainer.fit
 
         def begin(self: Trainer) -> TrainResult:
             os.write(writer, b"!")
-            return go(self)
+            return fit(self)
 
-        Trainer.go = begin  # type: ignore[method-assign]
+        Trainer.fit = begin  # type: ignore[method-assign]
         work()
 
-    child = _fork(announced)
+    child = _fork(work_and_signal)
     os.close(writer)
     try:
-        assert os.read(reader, 1) == b"!", "the run did not even begin"
+        assert os.read(reader, 1) == b"!", "the run did not start"
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         return _wait(child)

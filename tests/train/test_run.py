@@ -8,18 +8,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from resnets.data.open import open_dataset
 from resnets.errors import DataError, TrainingError, UnknownNameError
 from resnets.evaluate.results import read_results
 from resnets.runtime.console import Console
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import read_resolved
 from resnets.train.config.train_config import TrainConfig, read_args
-from resnets.train.loop.epoch import EpochResult
-from resnets.train.loop.trainer import Trainer, TrainResult
+from resnets.train.loop.metrics import EpochResult, TrainResult
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run import resume, train
+from resnets.train.run_folder.checkpoint import RunProgress
+from resnets.train.run_folder.paths import RunFolder
 from resnets.weights.folder.model_folder import read_bundle
 from tests.images import write_images
 
@@ -45,14 +50,16 @@ def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> Non
     folder = result.folder
     assert folder == tmp_path / "runs" / "colours-resnet20_cifar"
     assert {entry.name for entry in folder.iterdir()} == {
-        "args.yaml", "results.csv", "best", "last", "state", "plots", "report.html", "manifest.json",
+        "args.yaml", "resolved.yaml", "results.csv", "best", "last", "checkpoints", "plots", "report.html",
+        "manifest.json",
     }  # fmt: skip
     assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "rates.png", "confusion.png"}
     assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]
     bundle = read_bundle(result.best)
     assert bundle.classes == ("blue", "green", "red")
     assert bundle.provenance["metrics"]["val_top1"] == result.evaluation.top1
-    assert read_args(folder / "args.yaml").batch_size == 8
+    assert read_args(folder / "args.yaml").batch_size is None
+    assert read_resolved(folder / "resolved.yaml").batch_size == 8
     assert run(images, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
 
 
@@ -64,7 +71,7 @@ def test_a_run_in_two_sessions_is_the_run_in_one(images: Path, tmp_path: Path, m
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Console, "say", stop_after_first)
+        patch.setattr(Console, "info", stop_after_first)
         half = run(images, tmp_path, name="parts")
     assert half.stopped == signal.SIGTERM
     assert [row["epoch"] for row in half.results] == [1]
@@ -102,18 +109,18 @@ def test_a_run_that_is_killed_leaves_a_model(images: Path, tmp_path: Path, numbe
 
 
 def test_nan_stops_and_the_last_good_state_stays(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was done$"):
+    with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was finished$"):
         run(images, tmp_path, lr=1e30, name="wild")
 
-    def poison(self: Trainer, epoch: int) -> EpochResult | None:
+    def poison(self: Trainer, epoch: int, *rest: Any) -> EpochResult | None:
         if epoch:
             with torch.no_grad():
-                self.engine.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
-        return healthy(self, epoch)
+                self.model.fc.weight.fill_(float("nan"))  # type: ignore[operator, union-attr]
+        return train_epoch(self, epoch, *rest)
 
-    healthy = Trainer._train
-    monkeypatch.setattr(Trainer, "_train", poison)
-    with pytest.raises(TrainingError, match=rf"the models and state after epoch 1 stay in {tmp_path}/later$"):
+    train_epoch = Trainer.train_epoch
+    monkeypatch.setattr(Trainer, "train_epoch", poison)
+    with pytest.raises(TrainingError, match=rf"checkpoint of epoch 1 are in {tmp_path}/later$"):
         run(images, tmp_path, name="later")
     for folder in ("best", "last"):
         assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "later" / folder).values())
@@ -142,7 +149,7 @@ def test_mistakes_are_found_before_anything_is_written(images: Path, tmp_path: P
     for options, error in (
         ({"model": "resnet19_cifar"}, "6n"),
         ({"model": "resnt50"}, "resnet50"),
-        ({"device": "cuda:99"}, "here are"),
+        ({"device": "cuda:99"}, "cuda:99"),
         ({"pretrained": "nowhere.pth"}, "nowhere"),
         ({"model_args": {"shortcuts": "B"}}, "shortcut"),
     ):
@@ -203,11 +210,11 @@ def test_a_run_that_started_from_a_model_and_stopped_at_once(
     options = {"pretrained": str(base), "model_args": {}, "epochs": 2}
     whole = run(images, tmp_path, name="whole", **options)
 
-    def stop(self: Console, text: str, *rest: object) -> None:
+    def stop(self: Console, text: str, *rest: object, initial: int = 0) -> None:
         if text.startswith("epoch 1/"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    for moment, epochs in (("start", 0), ("say", 1)):  # before the first step; after the first epoch
+    for moment, epochs in (("start", 0), ("info", 1)):  # before the first step; after the first epoch
         with monkeypatch.context() as patch:
             patch.setattr(Console, moment, stop)
             half = run(images, tmp_path, name=moment, **options)
@@ -225,14 +232,11 @@ def test_a_run_that_started_from_a_model_and_stopped_at_once(
     ("done", "best", "ends"),
     [(2, 1, False), (3, 1, True), (4, 1, False), (5, 1, False), (6, 1, True), (6, 5, False), (9, 5, False)],
 )
-def test_patience_begins_anew_with_every_phase(done: int, best: int, ends: bool) -> None:
+def test_patience_begins_anew_with_every_phase(images: Path, tmp_path: Path, done: int, best: int, ends: bool) -> None:
     """Phases of 4 and 5 epochs; `done` of them are done, and number `best` was the best."""
-    config = TrainConfig.from_options(
-        data="digits", epochs=9, patience=2, phases=[{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]
-    )
-    one = SimpleNamespace(
-        config=config,
-        progress=SimpleNamespace(epoch=done, best_epoch=best),
-        dataset=SimpleNamespace(splits={"val": None}),
-    )
-    assert Trainer._out_of_patience(one) is ends  # type: ignore[arg-type]
+    options = {"patience": 2, "phases": [{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]}
+    config = TrainConfig.from_options(data=str(images), model_args=SMALL, **options)
+    dataset = open_dataset(images)
+    trainer = Trainer(RunFolder(tmp_path), resolve_config(config, dataset), dataset, QUIET)
+    trainer.progress = RunProgress(epoch=done, best_epoch=best)
+    assert trainer.is_out_of_patience() is ends

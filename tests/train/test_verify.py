@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 
 from resnets import api
 from resnets.errors import TrainingError
-from resnets.train.loop import engine
-from resnets.train.run_folder.checkpoint import states
+from resnets.train.optim.losses import ClassificationLoss
+from resnets.train.run_folder.checkpoint import checkpoints
 from tests.conftest import Command
-from tests.train.run_folder.test_resume import RUNS, _no_report, stop_at
-from tests.train.runs import start
+from tests.train.run_folder.test_resume import RUNS
+from tests.train.runs import start, stop_at, without_report
 
-__all__ = ["_no_report"]
+__all__ = ["without_report"]
 
 
 def edit(path: Path, key: str, change: Any) -> None:
@@ -41,9 +41,9 @@ def test_every_kind_of_run_repeats_itself(images: Path, tmp_path: Path, name: st
     folder = start(images, tmp_path, **RUNS[name]).folder
     before = contents(folder)
     verdict = api.verify(folder, quiet=True)
-    assert verdict.same, verdict.what
+    assert verdict.identical, verdict.message
     assert verdict.steps > 0
-    assert "every loss to the last bit, and all" in verdict.what
+    assert "every loss to the last bit, and all" in verdict.message
     assert contents(folder) == before  # nothing is written
 
 
@@ -51,18 +51,18 @@ def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is measured at the end of an epoch leaves no trace in what trains."""
-    options = RUNS["mean of the last epochs"] | {"every_steps": None, "epochs": 4}
+    options = RUNS["swa"] | {"every_steps": None, "epochs": 4}
     folder = start(images, tmp_path, **options).folder
-    two = states(folder / "state")
+    two = checkpoints(folder / "checkpoints")
     assert [path.name for path in two] == ["step-000000015.safetensors", "step-000000020.safetensors"]
-    assert api.verify(folder, quiet=True).same
+    assert api.verify(folder, quiet=True).identical
 
 
 def test_fewer_steps_compare_losses_alone(images: Path, tmp_path: Path) -> None:
     folder = start(images, tmp_path, every_steps=None).folder
     verdict = api.verify(folder, steps=2, quiet=True)
-    assert (verdict.same, verdict.steps) == (True, 2)
-    assert "tensors" not in verdict.what
+    assert (verdict.identical, verdict.steps) == (True, 2)
+    assert "tensors" not in verdict.message
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_fewer_steps_compare_losses_alone(images: Path, tmp_path: Path) -> None:
 )
 def test_a_changed_bit_is_found(images: Path, tmp_path: Path, key: str, part: str, command: Command) -> None:
     folder = start(images, tmp_path, ema=0.9, every_steps=None).folder
-    older, _ = states(folder / "state")
+    older, _ = checkpoints(folder / "checkpoints")
 
     def flip(tensor: torch.Tensor) -> torch.Tensor:
         tensor.view(-1).view(torch.int32)[0] ^= 1 << 20
@@ -84,14 +84,14 @@ def test_a_changed_bit_is_found(images: Path, tmp_path: Path, key: str, part: st
 
     edit(older, key, flip)
     verdict = api.verify(folder, quiet=True)
-    assert not verdict.same
-    assert verdict.what.startswith("different: ")
-    assert part in verdict.what
+    assert not verdict.identical
+    assert verdict.message.startswith("different: ")
+    assert part in verdict.message
     answer = command("train", "--resume", folder, "--verify", 100)
     assert answer.code == 1
-    assert verdict.what in answer.out
+    assert verdict.message in answer.out
     answer = command("train", "--resume", folder, "--verify", 100, "--json")
-    assert json.loads(answer.out) == {"same": False, "steps": verdict.steps, "what": verdict.what}
+    assert json.loads(answer.out) == {"identical": False, "steps": verdict.steps, "message": verdict.message}
 
 
 def test_a_changed_image_is_found(tmp_path: Path) -> None:
@@ -99,20 +99,20 @@ def test_a_changed_image_is_found(tmp_path: Path) -> None:
 
     root = write_images(tmp_path / "data", {"train": 8, "val": 2})
     folder = start(root, tmp_path, batch_size=8).folder
-    assert api.verify(folder, quiet=True).same
+    assert api.verify(folder, quiet=True).identical
     (root / "train" / "red" / "000.png").write_bytes((root / "train" / "blue" / "001.png").read_bytes())
-    assert not api.verify(folder, quiet=True).same
+    assert not api.verify(folder, quiet=True).identical
 
 
 def test_a_stopped_run_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stop_at(images, tmp_path, 8, monkeypatch)
     verdict = api.verify(folder, quiet=True)
-    assert (verdict.same, verdict.steps) == (True, 2), verdict.what
+    assert (verdict.identical, verdict.steps) == (True, 2), verdict.message
 
 
 def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state it went back to says at which rate it went on."""
-    wrong, loss = 0, engine.Loss.forward
+    wrong, loss = 0, ClassificationLoss.forward
 
     def once(self: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal wrong
@@ -120,15 +120,15 @@ def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monk
         return loss(self, logits, labels) * (float("nan") if wrong == 8 else 1.0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.Loss, "forward", once)
+        patch.setattr(ClassificationLoss, "forward", once)
         folder = stop_at(images, tmp_path, 9, patch)
     verdict = api.verify(folder, quiet=True)
-    assert verdict.same, verdict.what
+    assert verdict.identical, verdict.message
 
 
 def test_a_replay_needs_two_states(images: Path, tmp_path: Path) -> None:
     folder = start(images, tmp_path, keep=1, epochs=1).folder
-    with pytest.raises(TrainingError, match="a replay needs two states") as caught:
+    with pytest.raises(TrainingError, match="a replay needs two checkpoints") as caught:
         api.verify(folder, quiet=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(TrainingError, match=r"no args\.yaml"):

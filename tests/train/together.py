@@ -23,10 +23,10 @@ from resnets import api
 from resnets.cli import main
 from resnets.errors import ImageError, ResnetsError, UnknownNameError
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World, joined
+from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.train_config import TrainConfig
+from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.loop.trainer import TrainResult
 from resnets.train.run import resume, train
 from resnets.weights.folder.model_folder import read_bundle
 
@@ -51,7 +51,7 @@ def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
     settings |= {"data": str(folder.parent / "images"), "output": str(folder), "name": kind, "workers": 0}
     # Plots are not what is tried here, and take long; of small batches, every process validates some.
     with (
-        mock.patch("resnets.train.loop.trainer.write_summary", return_value=None),
+        mock.patch("resnets.train.loop.trainer.write_run_report", return_value=None),
         mock.patch("resnets.train.loop.trainer.VALIDATION_BATCH", 8),
     ):
         return train(TrainConfig.from_options(settings | RUNS[kind] | options), console=Console(quiet=True))
@@ -62,7 +62,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return dict(read_bundle(folder).model.state_dict())
 
 
-def everything(world: World, folder: Path) -> dict[str, Any]:
+def everything(processes: Processes, folder: Path) -> dict[str, Any]:
     """Runs, measurements and errors in one group of processes."""
     left: dict[str, Any] = {}
     moved: list[TrainStep] = []
@@ -75,11 +75,11 @@ def everything(world: World, folder: Path) -> dict[str, Any]:
     for size in (8, 16, 37):
         measured = api.evaluate(folder / "plain", batch_size=size, device="cpu", workers=0, quiet=True)
         left[f"logits by {size}"] = measured.labels, measured.logits, measured.indices
-    left["errors"] = [_caught(lambda error=error: world.from_first(_raising(error))) for error in ERRORS]
-    world.forget()
-    left["soon"] = [world.soon(world.rank == 1 and number == 2, False) for number in range(5)]
+    left["errors"] = [_caught(lambda error=error: processes.run_on_main(_raising(error))) for error in ERRORS]
+    processes.discard_pending()
+    left["nonblocking"] = [processes.any_nonblocking(processes.rank == 1 and number == 2, False) for number in range(5)]
     left["no room"] = _no_room(folder)
-    left["stopped"] = _stopped_by_one(world, folder)
+    left["stopped"] = _stopped_by_one(processes, folder)
     return left
 
 
@@ -121,33 +121,33 @@ def _no_room(folder: Path) -> Any:
         return _caught(lambda: run_one("plain", folder, name="full"))
 
 
-def _stopped_by_one(world: World, folder: Path) -> Any:
+def _stopped_by_one(processes: Processes, folder: Path) -> Any:
     """The last process gets SIGTERM in the middle of the second epoch; all stop there, and go on."""
     step = TrainStep.__call__
 
     def terminating(self: TrainStep, *args: Any) -> tuple[Tensor, Tensor]:
-        if self.step == 7 and world.rank == world.size - 1:
+        if self.step == 7 and processes.rank == processes.world_size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *args)
 
     with mock.patch.object(TrainStep, "__call__", terminating):
         half = run_one("plain", folder, name="stopped")
-    world.from_first(lambda: (shutil.copytree(half.folder, folder / "half"), None)[1])
+    processes.run_on_main(lambda: (shutil.copytree(half.folder, folder / "half"), None)[1])
     return half.stopped, len(half.results), resume(half.folder, console=Console(quiet=True)).best_epoch
 
 
-def again(world: World, folder: Path) -> dict[str, Any]:
+def again(processes: Processes, folder: Path) -> dict[str, Any]:
     """A run that other processes have begun."""
     result = resume(folder / "half", console=Console(quiet=True))
     return {"epochs": [row["epoch"] for row in result.results]}
 
 
-def alone(world: World, folder: Path) -> dict[str, Any]:
+def alone(processes: Processes, folder: Path) -> dict[str, Any]:
     """One process fails on its own, in the middle of an epoch."""
     step = TrainStep.__call__
 
     def failing(self: TrainStep, *args: Any) -> tuple[Tensor, Tensor]:
-        if self.step == 3 and world.rank == 1:
+        if self.step == 3 and processes.rank == 1:
             raise ImageError("cat.png", "cut short")
         return step(self, *args)
 
@@ -158,9 +158,9 @@ def alone(world: World, folder: Path) -> dict[str, Any]:
 
 def work(name: str, folder: Path) -> None:
     """What each process does."""
-    with joined("cpu") as world:
-        left = globals()[name](world, folder)
-        torch.save(left, folder / f"{world.rank}.pt")
+    with join_processes("cpu") as processes:
+        left = globals()[name](processes, folder)
+        torch.save(left, folder / f"{processes.rank}.pt")
 
 
 def command(name: str, folder: Path) -> None:
@@ -170,7 +170,7 @@ def command(name: str, folder: Path) -> None:
             sys.exit(code)
 
 
-def launch(name: str, size: int, folder: Path) -> None:
+def launch_id(name: str, size: int, folder: Path) -> None:
     """Start the processes and wait for them."""
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=size, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
@@ -180,4 +180,4 @@ def launch(name: str, size: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    launch(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    launch_id(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -30,7 +30,7 @@ HASH = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` at every path; `cut` breaks off after so many bytes, once; `status` is sent alone."""
+    """Serves `content` at every path; `cut` breaks off once after `cut` bytes; `status` responds without content."""
 
     daemon_threads = True
 

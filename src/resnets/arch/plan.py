@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from resnets.arch.blocks import EXPANSION, BlockBuilder, BlockSpec
 from resnets.arch.config import ResNetConfig
@@ -24,6 +25,7 @@ POOLS: dict[str, Pool] = {
 }
 
 
+@lru_cache(maxsize=64)
 def plan(config: NetworkConfig) -> Chain:
     """Build the plan of `config`: stem, stages of blocks, head.
 

@@ -1,87 +1,73 @@
-"""`resnets convert`: weights from anywhere to a model folder, or to another codebase's names."""
+"""`resnets convert`: convert weights of any known codebase to a model folder, or to another codebase's naming."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.arch.networks import convert_overrides, network_options
+from resnets.cli.flags import Json
 from resnets.cli.output import print_json, print_text
 from resnets.options.grammar import parse_settings, parse_value
+from resnets.runtime.formatting import format_percent
 
 if TYPE_CHECKING:
     from resnets.weights.convert import Conversion
+    from resnets.weights.report import LoadReport
 
-READING, EXAMPLES = "What the file does not say", 3
+MAX_LISTED = 3  # names of tensors listed per line
 
-# Fields that tensors do not tell, and what a wrong one does. The tensors fit all the same.
-WHY = {
-    "stride_in": "where a bottleneck strides, its first 1x1 or its 3x3: some points of accuracy",
-    "stride_unit": "which block of a stage strides: every map after it differs",
-    "norm_eps": "added to each variance: small channels change most",
-    "norm_groups": "which channels are normalised together",
-    "stem_pool": "how the first pool pads: maps shift or lose an edge",
-    "stem_act": "an activation in the stem, or none",
-    "stem": "how the input is first subsampled",
-    "padding": "SAME pads after, not on both sides: every map shifts",
-    "shortcut": "how a shortcut without weights changes shape",
-    "attention_reduction": "how a gate squeezes",
-    "antialias": "whether subsampling blurs first",
-    "pre_activation": "whether norms stand before their convolutions",
-    "global_pool": "how the last map becomes an embedding",
-    "kernel": "cells a side of the middle convolution",
-    "conv_bias": "which convolutions have a bias",
-}
+
+def _option(metavar: str, help: str, *names: str) -> Any:
+    """Option for what a weights file does not contain."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel="Reading the file")
 
 
 def run(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="A weights file, a model folder (ours, timm's) or named weights.")
+        str, typer.Argument(metavar="MODEL", help="A weights file, a model folder (also timm's), or named weights.")
     ],
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="The model folder, or with --to the file; else only a report."
+            "-o", "--output", metavar="PATH", help="Model folder to write, or with --to a file (default: none)."
         ),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="DIALECT", help="Write the names of torchvision, timm, ... to a file instead.")
+        str | None,
+        typer.Option(metavar="DIALECT", help="Write a weights file with the tensor names of torchvision, timm, ..."),
     ] = None,
-    dialect: Annotated[
-        str, typer.Option(metavar="NAME", help="Whose naming the file follows.", rich_help_panel=READING)
-    ] = "auto",
-    variant: Annotated[
-        str, typer.Option(metavar="NAME", help="Which network it is.", rich_help_panel=READING)
-    ] = "auto",
+    dialect: Annotated[str, _option("NAME", "Codebase whose tensor names the file uses.")] = "auto",
+    variant: Annotated[str, _option("NAME", "Network of the file.")] = "auto",
     settings: Annotated[
         list[str] | None,
+        _option("KEY=VALUE", "Network option, by the name of the codebase or of ResNetConfig.", "--set"),
+    ] = None,
+    labels: Annotated[str | None, _option("FILE", "Class names: one per line, or a JSON list.")] = None,
+    num_classes: Annotated[
+        int | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="An option, as its codebase or ours spells it.", rich_help_panel=READING
+            metavar="N", min=0, help="Replace the classifier by a new one for N classes; 0 removes the classifier."
         ),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Class names, a line each or a JSON list.", rich_help_panel=READING),
-    ] = None,
-    num_classes: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Another number of classes: a fresh classifier; 0 for none.")
-    ] = None,
-    map: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write where every key went.")] = None,
+    map: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the mapping of tensor names.")] = None,
     min_filled: Annotated[
-        float, typer.Option(metavar="SHARE", min=0, max=1, help="Refuse a file that gives less of the network.")
+        float,
+        typer.Option(metavar="FRACTION", min=0, max=1, help="Least fraction of the network that the file must fill."),
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="The report, for programs.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Open weights from anywhere, say what was understood, and write a model folder.
+    """Convert weights of any known codebase to a model folder, and report how they were read.
 
-    With --to, write a .safetensors or .npz file in another codebase's names; what came from there is the same again.
+    With --to, write a .safetensors or .npz file with the tensor names of another codebase. Converting it back
+    restores the same tensors.
     """
     from resnets.weights.convert import convert
 
     if to is not None and output is None:
-        raise typer.BadParameter("name the file to write, such as weights.safetensors", param_hint="-o")
+        raise typer.BadParameter("--to needs an output file; pass -o weights.safetensors", param_hint="-o")
     done = convert(
         source,
         output,
@@ -97,7 +83,7 @@ def run(
     if as_json:
         print_json({"source": source, **done.to_dict()})
     else:
-        print_text("\n".join(_lines(source, done, to)))
+        print_text("\n".join(_report_lines(source, done, to)))
 
 
 def _options(settings: Iterable[str]) -> dict[str, Any]:
@@ -107,7 +93,7 @@ def _options(settings: Iterable[str]) -> dict[str, Any]:
     return foreign | convert_overrides({key: text for key, text in texts.items() if key in known})
 
 
-def _lines(source: str, done: Conversion, to: str | None) -> Iterable[str]:
+def _report_lines(source: str, done: Conversion, to: str | None) -> Iterable[str]:
     from resnets.arch.variants import name_of
 
     params = sum(tensor.numel() for tensor in done.model.parameters())
@@ -115,44 +101,44 @@ def _lines(source: str, done: Conversion, to: str | None) -> Iterable[str]:
     name = done.report.variant if done.report else name_of(config) or "custom"
     yield f"{source}: {name}, {config.num_classes} classes, {config.in_chans} channels, {params:,} parameters"
     if done.report is not None:
-        yield from _report(done)
+        yield from _reading_lines(done, done.report)
     if done.adapted is not None:
-        yield from (f"  adapted   {note}" for note in done.adapted.notes)
-        yield from _listed("fresh", done.adapted.fresh)
-        yield from _listed("dropped", done.adapted.dropped)
+        yield from (_line("adapted", note) for note in done.adapted.notes)
+        yield from _names("new", done.adapted.fresh)
+        yield from _names("dropped", done.adapted.dropped)
     if done.written is None:
-        yield "nothing is written; -o FOLDER writes a model folder"
+        yield "nothing written; pass -o FOLDER to write a model folder"
     else:
-        yield f"wrote {done.written}" + (f" in {to}'s names" if to else "")
+        yield f"wrote {done.written}" + (f" with the tensor names of {to}" if to else "")
     if done.map is not None:
         yield f"wrote {done.map}"
 
 
-def _report(done: Conversion) -> Iterable[str]:
+def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
     from resnets.weights.dialects import get_dialect
 
-    report = done.report
-    assert report is not None
-    yield f"  dialect   {report.dialect}: {get_dialect(report.dialect).description}"
-    yield f"  filled    {report.filled:.2%}"
+    yield _line("dialect", f"{report.dialect}: {get_dialect(report.dialect).description}")
+    yield _line("filled", format_percent(report.filled))
     if report.assumed:
-        yield "  assumed   as the dialect has it, for tensors do not tell; --set says otherwise"
-        for name, value in report.assumed.items():
-            yield f"            {f'{name}={value}':<24}{WHY.get(name, 'the same tensors fit another value')}"
+        fields = ", ".join(f"{name}={value}" for name, value in report.assumed.items())
+        yield _line("assumed", f"{fields}: not determined by the tensors; change with --set")
     if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
-        yield f"  images  {preprocessing.channels} {size}, mean {mean}: usual for {report.dialect}, not in the file"
-    yield from _listed("renamed", [f"{theirs} -> {ours}" for theirs, ours in report.renames.items()])
-    yield from _listed("missing", report.missing)
-    yield from _listed("left over", report.unexpected)
-    yield from _listed("dropped", report.dropped)
-    yield from (f"  note      {note}" for note in report.notes)
+        yield _line("assumed", f"{preprocessing.channels} images of {size}, mean {mean}: usual for {report.dialect}")
+    yield from _names("renamed", [f"{theirs} -> {ours}" for theirs, ours in report.renames.items()])
+    yield from _names("missing", report.missing)
+    yield from _names("unexpected", report.unexpected)
+    yield from _names("dropped", report.dropped)
+    yield from (_line("note", note) for note in report.notes)
 
 
-def _listed(title: str, items: Iterable[str]) -> Iterable[str]:
-    """A count and the first few."""
-    every = list(items)
-    if every:
-        more = f", and {len(every) - EXAMPLES} more" if len(every) > EXAMPLES else ""
-        yield f"  {title:<10}{len(every)}: {', '.join(every[:EXAMPLES])}{more}"
+def _names(title: str, names: Sequence[str]) -> Iterable[str]:
+    """Number of tensors and the first few names."""
+    if names:
+        more = f", and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        yield _line(title, f"{len(names)}: {', '.join(names[:MAX_LISTED])}{more}")
+
+
+def _line(title: str, text: str) -> str:
+    return f"  {title:<11}{text}"

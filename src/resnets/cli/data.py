@@ -1,18 +1,17 @@
-"""`resnets data`: packing images so that training need not decode them, and checking that all is well with them."""
+"""`resnets data`: check a data set, or pack it for fast training."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from resnets.cli.flags import Json, SkipBad, Workers
 from resnets.cli.help import VerbHelp, VerbListHelp
-from resnets.cli.output import Column, Line, print_json, print_table, print_text
+from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.options.grammar import parse_size
-
-if TYPE_CHECKING:
-    from resnets.data.dataset import Dataset, Problem
+from resnets.runtime.formatting import plural
 
 __all__ = ["app"]
 
@@ -29,30 +28,30 @@ Examples:
 """,
 )
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Any data that `train` takes.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Decoding threads; by default one a core.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The outcome, for programs.")]
+COLUMNS = (Column("problem"), Column("where", wrap=True), Column("reason", wrap=True))
+Source = Annotated[str, typer.Argument(metavar="DATA", help="Any data that `train` takes.")]
 
 
 @app.callback()
 def _data() -> None:
-    """Pack images for fast training, or check them."""
+    """Check a data set, or pack it for fast training."""
 
 
-@app.command("pack", cls=VerbHelp, short_help="Write images decoded and resized, to be mapped into memory.")
+@app.command("pack", cls=VerbHelp, short_help="Decode and resize images once, and write their pixels to a folder.")
 def pack_verb(
     source: Source,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make; it must not exist.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to create.")],
     size: Annotated[
-        str, typer.Option(metavar="N|HxW", help="Pixels that the shorter side keeps at most, or an exact size.")
+        str, typer.Option(metavar="N|HxW", help="Maximum length of the shorter side in pixels, or an exact size.")
     ] = "256",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
+    skip_bad: SkipBad = False,
     workers: Workers = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
-    """Decode images once, make them smaller, and write their pixels to a folder that `train` takes.
+    """Decode and resize images once, and write their pixels to a folder that `train` takes.
 
-    Training from it reads mapped memory and decodes nothing. It takes disk: 196 kB an image of 256x256.
+    Training reads the pixels from memory-mapped files and decodes nothing. An image of 256x256 takes 196 kB of disk
+    space.
     """
     import time
 
@@ -60,20 +59,12 @@ def pack_verb(
     from resnets.data.pack import pack
     from resnets.runtime.console import Console
 
-    side = parse_size(size)
-    dataset, console, done = open_dataset(source, val_fraction=0), Console(), 0
-
-    def progress(now: int, _: int) -> None:
-        nonlocal done
-        console.advance(now - done)
-        done = now
-
-    start = time.perf_counter()
-    console.start("packing", len(dataset))
-    try:
-        packed = pack(dataset, dest, size=side, skip_bad=skip_bad, workers=workers, progress=progress)
-    finally:
-        console.stop()
+    pixels = parse_size(size)
+    dataset, start = open_dataset(source, val_fraction=0), time.perf_counter()
+    with Console().progress("packing", len(dataset)) as bar:
+        packed = pack(
+            dataset, dest, size=pixels, skip_bad=skip_bad, workers=workers, progress=lambda done, _: bar.update(done)
+        )
     seconds = time.perf_counter() - start
     if as_json:
         print_json({
@@ -85,60 +76,41 @@ def pack_verb(
         })  # fmt: skip
         return
     print_text(
-        f"{packed.images:,} images, {packed.bytes / 2**20:,.1f} MiB, in {seconds:.1f} s"
+        f"packed {plural(packed.images, 'image')}, {packed.bytes / 2**20:,.1f} MiB, in {seconds:.1f} s"
         f" ({len(dataset) / max(seconds, 1e-9):,.0f} images/s): {packed.folder}"
     )
     for where, reason in packed.left_out:
         print_text(f"left out: {where}: {reason}")
 
 
-@app.command("check", cls=VerbHelp, short_help="Decode every image and list what is wrong.")
-def check_verb(source: Source, workers: Workers = None, as_json: AsJson = False) -> int:
-    """Decode every image and list what is wrong: damaged images, classes without any, splits that lack a class.
+@app.command("check", cls=VerbHelp, short_help="Decode every image and list all problems.")
+def check_verb(source: Source, workers: Workers = None, as_json: Json = False) -> int:
+    """Decode every image and list all problems: damaged images, empty classes, splits without some class.
 
-    Exit 0 when the data are sound, 1 when not. Files that are no images are listed, but do no harm.
+    Exit with 0 if there are no problems, else with 1. Files that are not images are listed but ignored.
     """
     from resnets.data.check import check
     from resnets.data.open import open_dataset
     from resnets.runtime.console import Console
 
-    dataset, console, done = open_dataset(source, val_fraction=0), Console(), 0
-
-    def progress(now: int, _: int) -> None:
-        nonlocal done
-        console.advance(now - done)
-        done = now
-
-    console.start("checking", len(dataset))
-    try:
-        problems = [*dataset.problems, *check(dataset, workers=workers, progress=progress)]
-    finally:
-        console.stop()
-    sound = all(problem.kind == "ignored" for problem in problems)
+    dataset = open_dataset(source, val_fraction=0)
+    with Console().progress("checking", len(dataset)) as bar:
+        found = check(dataset, workers=workers, progress=lambda done, _: bar.update(done))
+    problems = [*dataset.problems, *found]
+    count = sum(problem.kind != "ignored" for problem in problems)
     if as_json:
-        print_json(_summary(dataset, problems, sound))
-    else:
-        _print(dataset, problems, sound)
-    return 0 if sound else 1
-
-
-def _summary(dataset: Dataset, problems: list[Problem], sound: bool) -> dict[str, object]:
-    return {
-        "name": dataset.name,
-        "sound": sound,
-        "classes": len(dataset.classes),
-        "splits": {split: len(images) for split, images in dataset.splits.items()},
-        "problems": [
-            {"kind": item.kind, "where": item.where, "reason": item.reason, "fatal": item.fatal} for item in problems
-        ],
-    }
-
-
-def _print(dataset: Dataset, problems: list[Problem], sound: bool) -> None:
+        print_json({
+            "name": dataset.name,
+            "valid": count == 0,
+            "num_classes": len(dataset.classes),
+            "splits": {split: len(images) for split, images in dataset.splits.items()},
+            "problems": [vars(problem) for problem in problems],
+        })  # fmt: skip
+        return 1 if count else 0
     if problems:
-        columns = (Column(title="problem"), Column(title="where", fold=True), Column(title="what", fold=True))
-        print_table(columns, [Line(cells=(item.kind, item.where, item.reason)) for item in problems])
+        print_table(COLUMNS, [(item.kind, item.where, item.reason) for item in problems])
         print_text("")
     splits = ", ".join(f"{split} {len(images):,}" for split, images in dataset.splits.items())
-    verdict = "sound" if sound else f"{sum(item.kind != 'ignored' for item in problems):,} problems"
-    print_text(f"{dataset.name}: {len(dataset.classes):,} classes, {splits} images: {verdict}")
+    result = plural(count, "problem") if count else "no problems"
+    print_text(f"{dataset.name}: {len(dataset.classes):,} classes, images: {splits}; {result}")
+    return 1 if count else 0

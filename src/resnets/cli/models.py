@@ -1,4 +1,4 @@
-"""`resnets models`: the networks that have a name."""
+"""`resnets models`: list the named networks."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from resnets.arch.describe import totals
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import VARIANTS, list_models
 from resnets.arch.vgg import VGGConfig
-from resnets.cli.output import Column, Line, markdown, print_json, print_table, print_text, short
+from resnets.cli.flags import Json, Markdown
+from resnets.cli.output import Column, markdown, print_json, print_table, print_text
 from resnets.errors import UnknownNameError
+from resnets.runtime.formatting import format_count
 
 COLUMNS = (
-    Column(title="name"),
-    Column(title="params", right=True),
-    Column(title="MACs", right=True),
-    Column(title="input", right=True),
-    Column(title="classes", right=True),
-    Column(title="blocks", fold=True),
+    Column("name"),
+    Column("params", right=True),
+    Column("MACs", right=True),
+    Column("input", right=True),
+    Column("classes", right=True),
+    Column("blocks", wrap=True),
 )
 
 
 def run(
-    pattern: Annotated[str, typer.Argument(help="A part of the name, or a pattern such as 'resnet*_cifar'.")] = "*",
-    as_json: Annotated[bool, typer.Option("--json", help="Exact numbers, for programs.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*_cifar'.")
+    ] = "*",
+    as_json: Json = False,
+    as_markdown: Markdown = False,
 ) -> None:
-    """List the networks that have a name, with their size and cost.
+    """List the named networks with their parameters and MACs.
 
-    MACs are multiply-adds for one image of the input size; FLOPs are twice that. CIFAR networks exist at every
-    depth of their rule: resnet38_cifar is a name too.
+    MACs are multiply-adds for one image of the input size; FLOPs are twice that. CIFAR networks also exist at depths
+    that are not listed: resnet38_cifar is a valid name.
     """
     names = list_models(pattern)
     if not names:
@@ -40,59 +44,58 @@ def run(
     rows = [model_row(name, VARIANTS[name]) for name in names]
     if as_json:
         print_json(rows)
-        return
-    lines = [Line(cells=_cells(row)) for row in rows]
-    if as_markdown:
-        print_text(markdown(COLUMNS, lines))
+    elif as_markdown:
+        print_text(markdown(COLUMNS, [_cells(row) for row in rows]))
     else:
-        print_table(COLUMNS, lines)
+        print_table(COLUMNS, [_cells(row) for row in rows])
 
 
 def model_row(name: str, config: NetworkConfig) -> dict[str, Any]:
-    """What is listed of one network; `macs` for one image of `img_size`."""
+    """Size and structure of a network; `macs` for one image of `img_size`."""
     params, macs = totals(config)
-    vgg = isinstance(config, VGGConfig)
-    each = 1 if isinstance(config, VGGConfig) else 2 if config.block == "basic" else 3
+    if isinstance(config, VGGConfig):
+        block, layers = "VGG", sum(config.depths) + 3
+    else:
+        block, layers = config.block, sum(config.depths) * (2 if config.block == "basic" else 3) + 2
     return {
         "name": name,
         "params": params,
         "macs": macs,
         "img_size": config.img_size,
         "num_classes": config.num_classes,
-        "layers": sum(config.depths) * each + (3 if vgg else 2),
-        "block": "VGG" if isinstance(config, VGGConfig) else config.block,
+        "layers": layers,
+        "block": block,
         "depths": list(config.depths),
         "traits": _traits(config),
     }
 
 
 def _traits(config: NetworkConfig) -> list[str]:
-    """What sets a network apart from the first of its family, in the words of its fields."""
-    default = type(config)()
+    """Differences from the default network of the family, such as `pre-activation` or `attention se`."""
     if isinstance(config, VGGConfig):
         return ["batch norm"] if config.norm == "batch" else []
-    assert isinstance(default, ResNetConfig)
-    traits = [
-        (config.pre_activation, "pre-activation"),
-        (config.groups > 1, f"{config.groups} groups of {config.group_width}"),
-        (config.groups == 1 and config.group_width > 64, f"wide x{config.group_width // 64}"),
-        (bool(config.ibn), f"IBN {''.join(config.ibn)}"),
-        (config.antialias, "anti-aliased"),
-        (config.standardised, "standardised convolutions"),
-    ]
-    named = [words for holds, words in traits if holds]
+    default = ResNetConfig()
+    traits = {
+        "pre-activation": config.pre_activation,
+        f"{config.groups} groups of {config.group_width}": config.groups > 1,
+        f"wide x{config.group_width // 64}": config.groups == 1 and config.group_width > 64,
+        f"IBN {''.join(config.ibn)}": bool(config.ibn),
+        "anti-aliased": config.antialias,
+        "standardised convolutions": config.standardised,
+    }
+    differences = [trait for trait, present in traits.items() if present]
     for field in ("stem", "shortcut", "stride_in", "stride_unit", "attention", "norm"):
         value = getattr(config, field)
         if value != getattr(default, field) and not (field == "stem" and value == "3x3"):
-            named.append("no shortcuts" if value == "none" else f"{field.replace('_', ' ')} {value}")
-    return named
+            differences.append("no shortcuts" if value == "none" else f"{field.replace('_', ' ')} {value}")
+    return differences
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
-        short(row["params"]),
-        short(row["macs"]),
+        format_count(row["params"]),
+        format_count(row["macs"]),
         str(row["img_size"]),
         str(row["num_classes"]),
         ", ".join([f"{row['layers']} layers, {row['block']}", *row["traits"]]),

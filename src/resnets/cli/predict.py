@@ -1,4 +1,4 @@
-"""`resnets predict`: what images show."""
+"""`resnets predict`: classify images."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.output import Column, Line, print_json, print_table
+from resnets.cli.flags import MODEL, BatchSize, Device, Json
+from resnets.cli.output import Column, print_json, print_table
+from resnets.runtime.formatting import format_percent
 
 if TYPE_CHECKING:
     from resnets.evaluate.predict import Prediction
 
 
 def run(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.")],
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder.")
-    ] = "starter",
-    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Classes to answer for each image.")] = 3,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Images that run through the network together.")
-    ] = 32,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
+    model: Annotated[str, MODEL] = "starter",
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes per image.")] = 3,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Exit with 0 although some images do not decode.")
+        bool, typer.Option("--skip-bad", help="Exit with 0 although some images cannot be decoded.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A list, for programs.")] = False,
+    as_json: Json = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="A line an image and class: path,rank,label,probability.")
+        bool, typer.Option("--csv", help="Print a row per image and class: path,rank,label,probability.")
     ] = False,
 ) -> int:
-    """Say what is in images.
+    """Classify images.
 
-    An image that does not decode is named on stderr, the others are answered all the same, and the exit code is 1.
+    Images that cannot be decoded are listed on stderr; the others are classified, and the exit code is 1.
     """
     from resnets import api
     from resnets.data.files import list_images
@@ -45,50 +43,45 @@ def run(
     from resnets.runtime.device import pick_device
 
     if as_json and as_csv:
-        raise typer.BadParameter("an answer has one form; pass --json or --csv", param_hint="--csv")
+        raise typer.BadParameter("choose one output format; pass --json or --csv", param_hint="--csv")
     bad: list[ImageError] = []
-    found = list_images(images)
-    bundle, where = api.load(model), pick_device(device)
-    # A bar and the lines of a table that grows would write over each other in one terminal.
+    paths = list_images(images)
+    bundle, torch_device = api.load(model), pick_device(device)
+    # The progress bar and rows of CSV would overwrite each other in one terminal.
     console = Console(quiet=as_csv and sys.stdout.isatty())
 
-    def report(error: ImageError) -> None:
+    def on_bad(error: ImageError) -> None:
         bad.append(error)
-        console.say(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}", always=True)
+        console.warning(f"{'left out' if skip_bad else 'error'}: {error.where}: {error.reason}")
         console.advance(1)
 
-    def answers() -> Iterable[Prediction]:
-        for one in predict_images(bundle, found, top_k=top_k, batch_size=batch_size, device=where, on_bad=report):
+    def predictions() -> Iterable[Prediction]:
+        for prediction in predict_images(
+            bundle, paths, top_k=top_k, batch_size=batch_size, device=torch_device, on_bad=on_bad
+        ):
             console.advance(1)
-            yield one
+            yield prediction
 
-    console.start("predicting", len(found))
-    try:
+    found: list[Prediction] = []
+    with console.progress("predicting", len(paths)):
         if as_csv:
-            _print_csv(answers())  # line by line: others can read on while this goes on
-            return 1 if bad and not skip_bad else 0
-        predictions = list(answers())
-    finally:
-        console.stop()
+            _print_csv(predictions())  # row by row, so that another program can read them early
+        else:
+            found = list(predictions())
     if as_json:
-        print_json([prediction.to_dict() for prediction in predictions])
-    elif predictions:
-        _print_table(predictions)
+        print_json([prediction.to_dict() for prediction in found])
+    elif found:
+        titles = ["image", "prediction", *(f"#{rank}" for rank in range(2, len(found[0].top) + 1))]
+        print_table(
+            [Column(title, wrap=True) for title in titles],
+            [(str(one.path), *(f"{label} {format_percent(p, 1)}" for label, p in one.top)) for one in found],
+        )
     return 1 if bad and not skip_bad else 0
 
 
 def _print_csv(predictions: Iterable[Prediction]) -> None:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["path", "rank", "label", "probability"])
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "label", "probability"])
     for prediction in predictions:
         for rank, (label, probability) in enumerate(prediction.top, start=1):
-            table.writerow([prediction.path, rank, label, f"{probability:.6f}"])
-
-
-def _print_table(predictions: list[Prediction]) -> None:
-    titles = ["image", "best", *(f"#{rank}" for rank in range(2, len(predictions[0].top) + 1))]
-    lines = [
-        Line(cells=(str(one.path), *(f"{label} {100 * probability:.1f} %" for label, probability in one.top)))
-        for one in predictions
-    ]
-    print_table([Column(title=title, fold=True) for title in titles], lines)
+            writer.writerow([prediction.path, rank, label, f"{probability:.6f}"])

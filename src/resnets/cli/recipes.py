@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.output import Column, Line, print_json, print_table, print_text
+from resnets.cli.output import Column, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from resnets.train.config.recipes import Recipe
 
-OPTION_COLUMNS = (Column(title="option"), Column(title="default"), Column(title="description", fold=True))
+OPTION_COLUMNS = (Column("option"), Column("default"), Column("description", wrap=True))
 COLUMNS = (
-    Column(title="name"),
-    Column(title="epochs", right=True),
-    Column(title="optimizer"),
-    Column(title="loss"),
-    Column(title="batch", right=True),
-    Column(title="about", fold=True),
+    Column("name"),
+    Column("epochs", right=True),
+    Column("optimizer"),
+    Column("loss"),
+    Column("batch", right=True),
+    Column("about", wrap=True),
 )
 
 
@@ -41,7 +41,7 @@ def run(
         if as_json:
             print_json([summary(recipe) for recipe in recipes])
         else:
-            print_table(COLUMNS, [Line(cells=_cells(summary(recipe))) for recipe in recipes])
+            print_table(COLUMNS, [_cells(summary(recipe)) for recipe in recipes])
         return
     recipe = load_recipe(name)
     if name not in list_recipes():
@@ -65,10 +65,8 @@ def _print_options(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    names = [f"{row['group']}.".lstrip(".") + row["name"] for row in rows]
     print_table(
-        OPTION_COLUMNS,
-        [Line(cells=[name, row["default"], row["text"]]) for name, row in zip(names, rows, strict=True)],
+        OPTION_COLUMNS, [[f"{row['group']}.".lstrip(".") + row["name"], row["default"], row["text"]] for row in rows]
     )
 
 

@@ -119,10 +119,10 @@ def _print_plan(plan: Any, as_json: bool) -> int:
 
 def _print_verdict(verdict: Any, as_json: bool) -> int:
     if as_json:
-        print_json({"same": verdict.same, "steps": verdict.steps, "what": verdict.what})
+        print_json({"identical": verdict.identical, "steps": verdict.steps, "message": verdict.message})
     else:
-        print_text(verdict.what)
-    return 0 if verdict.same else 1
+        print_text(verdict.message)
+    return 0 if verdict.identical else 1
 
 
 def _print(result: Any, as_json: bool) -> None:
@@ -140,11 +140,11 @@ def _print(result: Any, as_json: bool) -> None:
         )
         return
     if result.stopped:
-        from resnets.runtime.console import counted
+        from resnets.runtime.formatting import plural
 
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
-            f"stopped by {how} after {counted(len(result.results), 'epoch')}; resume:"
+            f"stopped by {how} after {plural(len(result.results), 'epoch')}; resume:"
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:

@@ -1,4 +1,4 @@
-"""`resnets val`: how good a model is on labelled images."""
+"""`resnets val`: evaluate a model on labelled images."""
 
 from __future__ import annotations
 
@@ -7,50 +7,44 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Column, Line, print_json, print_table, print_text
+from resnets.cli.flags import MODEL, BatchSize, Device, Json, SkipBad, Workers
+from resnets.cli.output import Column, format_top1, print_json, print_table, print_text
+from resnets.runtime.formatting import format_percent
 
 COLUMNS = (
-    Column(title="class", fold=True),
-    Column(title="images", right=True),
-    Column(title="precision", right=True),
-    Column(title="recall", right=True),
-    Column(title="F1", right=True),
+    Column("class", wrap=True),
+    Column("images", right=True),
+    Column("precision", right=True),
+    Column("recall", right=True),
+    Column("F1", right=True),
 )
 
 
 def run(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="As for `train`; by default the run's own.")
+        str | None, typer.Argument(metavar="DATA", help="Any data that `train` takes; by default that of the run.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder."),
-    ] = None,
+    model: Annotated[str | None, MODEL] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, val or test; by default val, or else test.")
+        str | None, typer.Option(metavar="NAME", help="train, val or test (default: val, else test).")
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Images that run through the network together.")
-    ] = 128,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Decoding processes for large images; by default one a core."),
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures, for programs.")] = False,
+    batch_size: BatchSize = 128,
+    device: Device = "auto",
+    workers: Workers = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
 ) -> None:
-    """Measure a model on labelled images.
+    """Evaluate a model on labelled images.
 
-    `resnets val runs/NAME` takes the images that the run held out. With DATA and --model, classes are matched by
-    name.
+    `resnets val runs/NAME` evaluates the best model of a run on the images that the run held out. Classes of DATA are
+    matched with those of the model by name.
     """
     from resnets import api
 
-    if model is None:  # `resnets val runs/digits` says all there is to say
+    if model is None:  # `resnets val runs/digits`
         if data is None or not (Path(data) / "args.yaml").is_file():
             raise typer.BadParameter(
-                "pass starter, a run folder, a model folder or a weights file", param_hint="--model"
+                "pass starter, a weights file, a model folder or a run folder", param_hint="--model"
             )
         model, data = data, None
     evaluation = api.evaluate(
@@ -60,27 +54,19 @@ def run(
         print_json({"model": model, "data": data, **evaluation.summary()})
         return
     classes = evaluation.per_class
-    print_table(
-        COLUMNS,
-        [
-            Line(
-                cells=(
-                    name,
-                    f"{classes.support[index]:,}",
-                    f"{classes.precision[index]:.4f}",
-                    f"{classes.recall[index]:.4f}",
-                    f"{classes.f1[index]:.4f}",
-                )
-            )
-            for index, name in enumerate(evaluation.classes)
-            if classes.support[index] or classes.predicted[index]
-        ],
-    )
-    low, high = (100 * bound for bound in evaluation.top1_interval)
-    top5 = f"; top-5 {100 * evaluation.top5:.2f} %" if evaluation.top5 is not None else ""
+    scores = zip(classes.precision, classes.recall, classes.f1, strict=True)
+    rows = [
+        (name, f"{images:,}", *(f"{score:.4f}" for score in row))
+        for name, images, predicted, row in zip(
+            evaluation.classes, classes.support, classes.predicted, scores, strict=True
+        )
+        if images or predicted
+    ]
+    print_table(COLUMNS, rows)
+    top5 = f", top-5 {format_percent(evaluation.top5)}" if evaluation.top5 is not None else ""
     print_text(
-        f"\n{evaluation.correct:,} of {len(evaluation):,} images right: top-1 {100 * evaluation.top1:.2f} %"
-        f" (95 % interval {low:.2f} to {high:.2f}){top5}\n"
-        f"loss {evaluation.loss:.4f}, calibration error {100 * evaluation.ece:.2f} %,"
-        f" balanced accuracy {100 * evaluation.balanced_accuracy:.2f} %, macro F1 {100 * evaluation.macro_f1:.2f} %"
+        f"\n{format_top1(evaluation)}{top5}\n"
+        f"loss {evaluation.loss:.4f}, calibration error (ECE) {format_percent(evaluation.ece)}\n"
+        f"balanced accuracy {format_percent(evaluation.balanced_accuracy)},"
+        f" macro F1 {format_percent(evaluation.macro_f1)}"
     )

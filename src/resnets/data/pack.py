@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from resnets.arch.preprocessing import Interpolation, Preprocessing
-from resnets.atomic import flush
+from resnets.atomic import fsync
 from resnets.data.check import raise_on_fatal
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, PreprocessingHint, Problem
 from resnets.data.decode.image import Pixels
@@ -131,9 +131,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)  # mkdtemp's folders are private
-        flush(temporary)
+        fsync(temporary)
         temporary.rename(folder)
-        flush(folder.parent)
+        fsync(folder.parent)
     except OSError as error:  # the error of a full disk has no path, others have the temporary one
         raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
@@ -216,7 +216,7 @@ def _write(
     }
     (at / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     for path in at.iterdir():
-        flush(path)
+        fsync(path)
     return Packed(folder=folder, images=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
 
 

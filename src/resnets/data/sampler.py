@@ -80,13 +80,13 @@ class TrainSampler:
     ) -> None:
         self._labels, self._seed = labels, seed
         self._sampling, self._shard = sampling or Sampling(), shard or Shard()
-        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.size)
+        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.world_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
         """This process's part of each batch of an epoch, from batch `start` on."""
         order = draw_order(self._labels, self._sampling, self._seed, epoch)
         for first, last in self.bounds[start:]:
-            yield order.slice(*self._shard.part(first, last))
+            yield order.slice(*self._shard.local_range(first, last))
 
 
 class EvalSampler:
@@ -104,7 +104,7 @@ class EvalSampler:
     def __init__(self, count: int, batch_size: int, shard: Shard | None = None) -> None:
         shard = shard or Shard()
         bounds = [(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
-        self.bounds = bounds[shard.rank :: shard.size]
+        self.bounds = bounds[shard.rank :: shard.world_size]
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Order]:
         """Each batch from batch `start` on."""

@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured anew, for weights that no training step has seen: an average of others."""
+"""Recompute batch-norm statistics, for weights that no training step has seen, such as averaged ones."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.nn.modes import evaluation_mode
 
-__all__ = ["in_parts", "measure_statistics"]
+__all__ = ["MAX_BATCHES", "split_batch", "update_bn"]
 
-BATCHES = 64
+MAX_BATCHES = 64
 
 
-def measure_statistics(
+def update_bn(
     model: nn.Module,
     inputs: Iterable[Tensor],
     *,
-    parts: int = 1,
+    micro_batches: int = 1,
     layout: torch.memory_format = torch.channels_last,
     amp: torch.dtype | None = None,
 ) -> None:
-    """Set the running means and variances to the mean over up to `BATCHES` batches.
+    """Set running means and variances to their average over up to `MAX_BATCHES` batches.
 
-    Only those of batch norms in training mode: frozen ones keep theirs. Modes and momenta are put back; nothing else of
-    the network changes.
+    Like `torch.optim.swa_utils.update_bn`, but batch norms in evaluation mode (frozen ones) keep their statistics, and
+    dropout and stochastic depth are off. Modes and momenta are restored.
 
     Args:
         inputs: batches of training images, each (N, C, H, W).
-        parts: pieces in which a batch runs, as in training.
+        micro_batches: per batch, as in training.
+        layout: memory format of the images.
+        amp: autocast dtype; `None` disables autocast.
     """
     norms = [
         module
@@ -44,18 +46,22 @@ def measure_statistics(
     with evaluation_mode(model):
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain mean
+            norm.momentum = None  # a cumulative average
             norm.train()
         with torch.no_grad():
-            for x in islice(inputs, BATCHES):
+            for x in islice(inputs, MAX_BATCHES):
                 with torch.autocast(x.device.type, amp, enabled=amp is not None):
-                    for piece in in_parts(x.contiguous(memory_format=layout), parts):
-                        model(piece)
+                    for micro_batch in split_batch(x.contiguous(memory_format=layout), micro_batches):
+                        model(micro_batch)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
 
-def in_parts(x: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """A batch in `parts` pieces, but none of one image, which batch norms cannot train on."""
-    parts = max(1, min(parts, len(x) // 2))
-    return x.tensor_split(parts) if parts > 1 else (x,)
+def split_batch(x: Tensor, micro_batches: int) -> tuple[Tensor, ...]:
+    """Split a batch into micro-batches; into fewer if one would have a single image, which batch norm cannot train on.
+
+    Args:
+        x: (N, ...).
+    """
+    count = max(1, min(micro_batches, len(x) // 2))
+    return x.tensor_split(count) if count > 1 else (x,)

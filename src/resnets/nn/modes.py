@@ -1,4 +1,4 @@
-"""Training and evaluation modes of a network's modules, changed for a while and restored."""
+"""Temporary changes of training and evaluation mode."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["evaluation_mode"]
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model.eval()` for the length of a `with`; then every module has the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into evaluation mode within a `with`, and restore the mode of each of their submodules after it."""
+    modes = [(child, child.training) for module in modules for child in module.modules()]
+    for module in modules:
+        module.eval()
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training  # not train(), which would reach the children too
+        for child, training in modes:
+            child.training = training  # not train(), which would set its submodules too

@@ -1,6 +1,6 @@
-"""A network cut in two: the frozen part, whose answers can be kept, and the part that trains on them.
+"""Split a network into a frozen prefix, whose features can be cached, and the suffix that trains on them.
 
-Both run the network's own modules, in its own order; nothing is copied.
+Both call the network's own modules in the order of its `forward`; nothing is copied.
 
 Legend: N batch, C channels, H height, W width, D embedding.
 """
@@ -8,7 +8,7 @@ Legend: N batch, C channels, H height, W width, D embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,81 +23,82 @@ from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
 from resnets.nn.modes import evaluation_mode
 
-__all__ = ["Prefix", "Suffix", "Tail", "split_at"]
+__all__ = ["Prefix", "Suffix", "SuffixModule", "split_at"]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation of `forward`: a module under its path, or a function of no module."""
+    """One operation of `forward`: a module and its path, or a function, whose path is empty."""
 
     path: str
     run: Callable[[Tensor], Tensor]
 
 
 class Prefix:
-    """The network up to a place. (N, C, H, W) -> what the rest reads, a map or the embedding (N, D).
+    """The network up to a freeze point. (N, C, H, W) images -> features: a map (N, C', H', W') or embeddings (N, D).
 
     Attributes:
         model: the whole network.
-        modules: those that run, in order.
+        modules: the modules that run, in order.
     """
 
-    def __init__(self, model: Network, run: list[_Step]) -> None:
-        self.model, self._run = model, run
-        self.modules = [step.run for step in run if isinstance(step.run, nn.Module)]
+    def __init__(self, model: Network, steps: list[_Step]) -> None:
+        self.model, self._steps = model, steps
+        self.modules = [step.run for step in steps if isinstance(step.run, nn.Module)]
 
     def __call__(self, x: Tensor) -> Tensor:
         check_input(x, self.model.config.in_chans)
-        for step in self._run:
+        for step in self._steps:
             x = step.run(x)
         return x
 
     @contextmanager
-    def computing(self, amp: torch.dtype | None = None, device: str = "cpu") -> Iterator[None]:
-        """Within it, the prefix answers as in evaluation, without gradients; modes are put back at the end.
+    def inference(self, amp: torch.dtype | None = None, device: str = "cpu") -> Iterator[None]:
+        """Evaluation mode and `torch.inference_mode` within a `with`; modes are restored after it.
 
         Args:
-            amp: autocast to this type; `None` computes as the weights are.
-            device: type of the device that computes.
+            amp: autocast dtype; `None` disables autocast.
+            device: device type, for autocast.
         """
-        with ExitStack() as modes:
-            for module in self.modules:
-                modes.enter_context(evaluation_mode(module))
-            with torch.inference_mode(), torch.autocast(device, amp, enabled=amp is not None):
-                yield
+        with (
+            evaluation_mode(*self.modules),
+            torch.inference_mode(),
+            torch.autocast(device, amp, enabled=amp is not None),
+        ):
+            yield
 
-    def shape(self, size: tuple[int, int]) -> tuple[int, ...]:
-        """What it answers for one image of (H, W) pixels: (C, H', W') or (D,). Computes a black image."""
+    def output_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """Shape of the features of one image of (H, W) pixels: (C, H', W') or (D,). Runs a black image."""
         like = next(self.model.parameters())
         image = torch.zeros(1, self.model.config.in_chans, *size, dtype=like.dtype, device=like.device)
-        with self.computing(device=like.device.type):
+        with self.inference(device=like.device.type):
             return tuple(self(image).shape[1:])
 
 
 class Suffix:
-    """The rest of the network. What a `Prefix` answers -> logits (N, num_classes).
+    """The rest of the network. Features of a `Prefix` -> logits (N, num_classes).
 
     Attributes:
         model: the whole network; its mode decides on dropout before the classifier, as in `forward`.
     """
 
-    def __init__(self, model: Network, run: list[_Step]) -> None:
-        self.model, self._run = model, run
+    def __init__(self, model: Network, steps: list[_Step]) -> None:
+        self.model, self._steps = model, steps
 
     def __call__(self, x: Tensor) -> Tensor:
-        for step in self._run:
+        for step in self._steps:
             x = step.run(x)
         return x
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of its modules, frozen or not."""
-        for step in self._run:
+        """Parameters of its modules, frozen or not."""
+        for step in self._steps:
             if isinstance(step.run, nn.Module):
                 yield from step.run.parameters()
 
 
-class Tail(nn.Module):
-    """A `Suffix` as a module, for whoever sets modes: they are the whole network's."""
+class SuffixModule(nn.Module):
+    """A `Suffix` as a module whose modes are those of the whole network."""
 
     def __init__(self, suffix: Suffix) -> None:
         super().__init__()
@@ -107,41 +108,41 @@ class Tail(nn.Module):
         return self._suffix(x)
 
 
-def split_at(model: Network, place: str) -> tuple[Prefix, Suffix]:
-    """The network as two functions: `suffix(prefix(x))` is `model(x)`.
+def split_at(model: Network, freeze_point: str) -> tuple[Prefix, Suffix]:
+    """Split a network into two functions such that `suffix(prefix(x))` is `model(x)`.
 
-    Pools, activations and flattening behind `place` go to the prefix: they have no weights and make its answer
-    smaller. So a network frozen up to its last stage, or to the backbone, has the embedding (N, D) cached.
+    Pools, activations and flattening after it go to the prefix, too: they have no weights and make its features
+    smaller. A network frozen up to its last stage, or to the backbone, thus caches embeddings (N, D).
 
     Args:
-        place: as in `Phase.freeze`, not `none`.
+        freeze_point: a value of `Phase.freeze` other than `none`.
 
     Raises:
-        UnknownNameError: the network has no such place.
+        UnknownNameError: the network has no such freeze point.
     """
     names = parts(model.plan)
     known = tuple(name for name in names if name != CLASSIFIER)
-    if place not in known:
-        raise UnknownNameError("place to freeze up to", place, known)
-    frozen = known[: known.index(place) + 1]
-    run = list(_steps(model))
+    if freeze_point not in known:
+        raise UnknownNameError("freeze point", freeze_point, known)
+    frozen = known[: known.index(freeze_point) + 1]
+    forward = list(_forward_steps(model))
     cut = 0
-    for number, step in enumerate(run, start=1):
+    for number, step in enumerate(forward, start=1):
         if step.path and group_of(step.path, names) in frozen:
             cut = number
-    while cut < len(run) and _is_free(run[cut].run):
+    while cut < len(forward) and _can_precede_cut(forward[cut].run):
         cut += 1
-    return Prefix(model, run[:cut]), Suffix(model, run[cut:])
+    return Prefix(model, forward[:cut]), Suffix(model, forward[cut:])
 
 
-def _steps(model: Network) -> Iterator[_Step]:
-    """Everything that `forward` does, one after the other."""
+def _forward_steps(model: Network) -> Iterator[_Step]:
+    """The operations of `forward` in order."""
     for path in forward_steps(model.plan):
         yield _Step(path, model.get_submodule(path))
     config = model.config
     if config.global_pool == "none":
         return
-    for path, node in _head(model.plan.nodes[-1], model.plan.nodes[-1].name):
+    for path, node in _head_nodes(model.plan.nodes[-1], model.plan.nodes[-1].name):
         if isinstance(node, Flatten):
             yield _Step("", _flatten)
             if isinstance(config, ResNetConfig) and config.global_pool == "window":
@@ -152,16 +153,16 @@ def _steps(model: Network) -> Iterator[_Step]:
             yield _Step(path, model.get_submodule(path))
 
 
-def _head(node: Node, path: str) -> Iterator[tuple[str, Node]]:
+def _head_nodes(node: Node, path: str) -> Iterator[tuple[str, Node]]:
     if isinstance(node, Chain):
         for name, child in children(node):
-            yield from _head(child, join(path, name))
+            yield from _head_nodes(child, join(path, name))
     else:
         yield path, node
 
 
-def _is_free(run: Callable[[Tensor], Tensor]) -> bool:
-    """Whether an operation may move into the prefix: no weights, nothing random, and nothing made larger."""
+def _can_precede_cut(run: Callable[[Tensor], Tensor]) -> bool:
+    """Whether an operation may move into the prefix: no weights, not random, and its output is no larger."""
     if isinstance(run, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
         return run.output_size == 1
     kinds = (nn.Identity, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, Pool2dPadded, _WindowCheck)
@@ -184,7 +185,7 @@ class _WindowCheck:
 
 @dataclass(frozen=True)
 class _HeadDropout:
-    """The dropout before a residual network's classifier, which is a function and no module there."""
+    """Dropout before a residual network's classifier, which is a function of `forward`, not a module."""
 
     model: Network
     rate: float

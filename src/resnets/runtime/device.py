@@ -1,62 +1,77 @@
-"""Device, mixed-precision type and memory layout that a network runs with."""
+"""Choice of device, mixed-precision dtype and memory format."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from resnets.errors import TrainingError
+from resnets.errors import DeviceError
 
 __all__ = ["pick_amp", "pick_device", "pick_layout"]
 
-ONEDNN_BLOCK = 16  # channels that oneDNN's kernels take at once, with AVX-512
+ONEDNN_BLOCK = 16  # channels per block of oneDNN's AVX-512 kernels
+
+
+def pick_device(name: str) -> torch.device:
+    """Choose the device to run on.
+
+    Args:
+        name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        DeviceError: this machine has no such device.
+    """
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *available]
+    elif torch.backends.mps.is_available():
+        available = ["mps", *available]
+    if name == "auto":
+        return torch.device(available[0])
+    if name not in available:
+        raise DeviceError(f"the device must be available; got {name!r}; choose {', '.join(['auto', *available])}")
+    return torch.device(name)
+
+
+def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
+    """Choose the dtype of mixed precision (automatic mixed precision, AMP).
+
+    Args:
+        name: `bf16`, `fp16`, `off` or `auto`: bfloat16 where the device computes it natively, float16 on older GPUs,
+            none otherwise.
+        device: device that the network runs on.
+
+    Returns:
+        The autocast dtype; `None` without mixed precision.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        return torch.bfloat16 if native else None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
 
 
 def pick_layout(model: nn.Module, device: torch.device, channels_last: bool) -> torch.memory_format:
-    """Channels last where it is wanted and sound, else torch's usual order.
+    """Choose the memory format: channels last where requested and safe, else contiguous (NCHW).
 
-    On CPUs the weight gradient of a strided 1x1 convolution over fewer than 16 channels writes past its buffer in
-    channels last: wrong gradients, or a crash (oneDNN issue 6035, seen with torch 2.13). Only very narrow networks
-    have such a shortcut.
+    In channels last, oneDNN's weight gradient of a strided 1x1 convolution with fewer than 16 input channels writes
+    past its buffer on CPUs: wrong gradients, or a crash (oneDNN issue 6035, seen with torch 2.13). Only very narrow
+    networks have such a shortcut.
+
+    Args:
+        model: network that will be trained.
+        device: device that it runs on.
+        channels_last: whether channels last is requested.
     """
     if not channels_last:
         return torch.contiguous_format
-    unsound = device.type == "cpu" and any(
+    unsafe = device.type == "cpu" and any(
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
         and max(module.stride) > 1
         and module.in_channels // module.groups < ONEDNN_BLOCK
         for module in model.modules()
     )
-    return torch.contiguous_format if unsound else torch.channels_last
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` means here.
-
-    Raises:
-        TrainingError: no such device on this machine.
-    """
-    here: Sequence[str] = ["cpu"]
-    if torch.cuda.is_available():
-        here = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *here]
-    elif torch.backends.mps.is_available():
-        here = ["mps", *here]
-    if name == "auto":
-        return torch.device(here[0])
-    if name not in here:
-        raise TrainingError(f"device must be one that is here; got {name!r}; here are {', '.join(['auto', *here])}")
-    return torch.device(name)
-
-
-def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
-    """The type that mixed precision computes in, `None` for none. `auto` takes bfloat16 where the device has it."""
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-        return torch.bfloat16 if fast else None
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
+    return torch.contiguous_format if unsafe else torch.channels_last

@@ -1,4 +1,4 @@
-"""The processes that train together: one by default, several under `torchrun`. Everything here works with one, too."""
+"""The processes that train together: one by default, several under `torchrun`. All functions also work with one."""
 
 from __future__ import annotations
 
@@ -18,70 +18,66 @@ from torch.nn.parallel import DistributedDataParallel
 from resnets.errors import TrainingError
 from resnets.runtime.shard import Shard
 
-__all__ = ["World", "joined", "speaks"]
+__all__ = ["Processes", "join_processes", "should_report_error"]
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # for a process that is still checking images or writing; a dead one is seen at once
+TIMEOUT = timedelta(minutes=30)  # long enough for checking images and writing; a dead process is noticed at once
 
 
-class World:
-    """The processes of a run and this one's place among them.
+class Processes:
+    """The processes of a run, seen from one of them. Collective methods must be called by all processes.
 
     Args:
-        rank: this process's number, from 0; the first one writes and speaks.
-        size: how many there are; above 1, `torch.distributed` is initialised.
-        local_rank: its number on its machine, which is that of its card.
+        rank: number of this process, from 0. The main process, rank 0, writes files and prints messages.
+        world_size: number of processes; `torch.distributed` must be initialised if it is above 1.
+        local_rank: number of this process on its machine, which selects its GPU.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
-        self.rank, self.size, self.local_rank = rank, size, local_rank
-        self._asked: tuple[Tensor, Any] | None = None  # what `soon` was told last, on its way between the processes
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+        self._pending: tuple[Tensor, Any] | None = None  # the last reduction that `any_nonblocking` started
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes files and speaks."""
+    def is_main_process(self) -> bool:
+        """Whether this process writes files and prints messages."""
         return self.rank == 0
 
     @property
-    def shard(self) -> Shard | None:
-        """This process's part of every batch; `None` where it takes all."""
-        return Shard(rank=self.rank, size=self.size) if self.size > 1 else None
+    def shard(self) -> Shard:
+        """The part of every batch that this process takes."""
+        return Shard(rank=self.rank, world_size=self.world_size)
 
-    def takes(self, count: int) -> int:
-        """How many images of a training batch of `count` are this process's own."""
-        return count if self.shard is None else self.shard.takes(count)
-
-    def device(self, name: str) -> str:
-        """The device to take for `name`: on machines with several cards, each process its own."""
-        if self.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+    def local_device(self, name: str) -> str:
+        """The device of this process for the device option `name`: one GPU per process where there are several."""
+        if self.world_size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
             return f"cuda:{self.local_rank % torch.cuda.device_count()}"
         return name
 
-    def wrap(self, model: nn.Module, *, sync_bn: bool = False) -> nn.Module:
-        """What to call in place of `model`, so that gradients are means over all processes.
+    def wrap_model(self, model: nn.Module, *, sync_bn: bool = False) -> nn.Module:
+        """Wrap `model` in DistributedDataParallel, which averages gradients over the processes.
 
-        It knows the parameters that train now: after freezing or unfreezing, wrap anew.
+        Wrap it again whenever other parameters train, since DDP registers them once.
 
         Args:
-            sync_bn: whether batch statistics are to be those of all processes; needs a card.
+            sync_bn: compute batch-norm statistics over the batches of all processes; requires CUDA.
 
         Raises:
-            TrainingError: `sync_bn` without a card.
+            TrainingError: `sync_bn` without CUDA.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return model
         device = next(model.parameters()).device
         if sync_bn:
             if device.type != "cuda":
                 raise TrainingError(
-                    f"sync_bn needs cards; got device {device.type}; leave it out, or freeze the statistics "
+                    f"sync_bn requires CUDA; got device {device.type}; leave it out, or freeze the statistics "
                     "(--set bn_stats=frozen)"
                 )
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():
-            # torch 2.13 has another name for it, which older versions do not know.
+            # torch 2.13 renames the argument; older versions have only this name.
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-            # Statistics need no exchange while training: nobody reads them before `same_buffers`.
+            # Statistics are not read before `broadcast_buffers`, so that no exchange in every step is needed.
             return DistributedDataParallel(
                 model,
                 device_ids=[device.index] if device.type == "cuda" else None,
@@ -89,163 +85,166 @@ class World:
                 broadcast_buffers=False,
             )
 
-    def alone(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
-        """Within it, backward passes keep their gradients to themselves: all but the last part of a batch."""
-        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Accumulate gradients without averaging them, for all micro-batches of a step but the last."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
-    def sum(self, *tensors: Tensor) -> None:
-        """Each tensor becomes the sum over all processes, in place."""
-        if self.size > 1:
+    def all_reduce_sum(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes, in place."""
+        if self.world_size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether any process says so; all get the same answer."""
-        if self.size == 1:
+        """For each flag, whether it is set in any process."""
+        if self.world_size == 1:
             return list(flags)
-        answer = _numbers(flags)
-        dist.all_reduce(answer, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in answer.tolist()]
+        result = _flag_tensor(flags)
+        dist.all_reduce(result, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in result.tolist()]
 
-    def soon(self, *flags: bool) -> list[bool]:
-        """As `any`, but of several processes the answer is to the call before this one: nobody waits for it.
+    def any_nonblocking(self, *flags: bool) -> list[bool]:
+        """As `any`, but non-blocking: with several processes, returns the result of the previous call.
 
-        After `forget`, the first answer is no.
+        The first call, and the first after `discard_pending`, returns False for each flag.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return list(flags)
-        before, answer = self._asked, _numbers(flags)
-        self._asked = answer, dist.all_reduce(answer, dist.ReduceOp.MAX, async_op=True)
-        if before is None:
+        previous, result = self._pending, _flag_tensor(flags)
+        self._pending = result, dist.all_reduce(result, dist.ReduceOp.MAX, async_op=True)
+        if previous is None:
             return [False] * len(flags)
-        before[1].wait()
-        return [bool(flag) for flag in before[0].tolist()]
+        previous[1].wait()
+        return [bool(flag) for flag in previous[0].tolist()]
 
-    def forget(self) -> None:
-        """Drop what `soon` was told and has not answered; all processes call it."""
-        if self._asked is not None:
-            self._asked[1].wait()
-            self._asked = None
+    def discard_pending(self) -> None:
+        """Drop the flags of the last `any_nonblocking` call."""
+        if self._pending is not None:
+            self._pending[1].wait()
+            self._pending = None
 
-    def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, for all; what it raises, all raise.
+    def run_on_main(self, function: Callable[[], T]) -> T:
+        """Call `function` in the main process and return its result, or raise its exception, in all processes.
 
-        Whatever the first process alone does that may fail belongs in here, or the others wait for it in vain.
+        Anything that only the main process does and that may fail belongs here: otherwise the other processes would
+        wait for it until the timeout.
         """
-        if self.size == 1:
-            return make()
+        if self.world_size == 1:
+            return function()
         box: list[Any] = [None, None]
         raised: Exception | None = None
-        if self.first:
+        if self.is_main_process:
             try:
-                box[0] = make()
+                box[0] = function()
             except Exception as error:
-                # What it is copied from: an OSError's `args` lack the name of the file.
+                # The arguments that copying uses: an OSError's `args` lack the file name.
                 raised, box[1] = error, (type(error), error.__reduce__()[1], vars(error))
         dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
-            raise raised or _again(*box[1])
+            raise raised or _rebuild_exception(*box[1])
         return box[0]  # type: ignore[no-any-return]
 
-    def gather(self, item: T) -> list[T]:
-        """The items of all processes, in order of rank, for all."""
-        if self.size == 1:
+    def all_gather(self, item: T) -> list[T]:
+        """The items of all processes, in order of rank."""
+        if self.world_size == 1:
             return [item]
-        items: list[Any] = [None] * self.size
+        items: list[Any] = [None] * self.world_size
         dist.all_gather_object(items, item)
         return items
 
-    def same_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's buffers: the statistics of batch norms."""
-        if self.size > 1:
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the main process's buffers, such as batch-norm statistics, to all processes."""
+        if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[World]:
-    """The processes that `torchrun` started, for the length of a `with`; one alone without it.
+def join_processes(device: str = "auto") -> Iterator[Processes]:
+    """Initialise the process group that `torchrun` started, for the length of a `with`; one process without it.
+
+    A process group that the calling program has initialised already is used as it is.
 
     Args:
-        device: what the run computes on: cards speak NCCL, processors gloo.
+        device: device option of the run. Gradients go over NCCL on CUDA, else over gloo.
 
     Raises:
-        TrainingError: the others cannot be reached, or one of them ended.
+        TrainingError: the other processes cannot be reached, or one of them ended.
     """
-    size = _size()
-    if size == 1 or dist.is_initialized():  # a program that has joined already keeps its own group
-        yield World() if size == 1 else World(dist.get_rank(), dist.get_world_size(), _local_rank())
+    world_size = _world_size()
+    if world_size == 1 or dist.is_initialized():
+        yield Processes() if world_size == 1 else Processes(dist.get_rank(), dist.get_world_size(), _local_rank())
         return
-    cards = torch.cuda.is_available() and device.startswith(("auto", "cuda"))
-    if cards:
+    cuda = torch.cuda.is_available() and device.startswith(("auto", "cuda"))
+    if cuda:
         torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
     try:
         try:
-            # Flags and objects go from processor to processor: to send them over a card would be to wait for it.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cards else "gloo", timeout=PATIENCE)
-            world = World(dist.get_rank(), size, _local_rank())
-            _round.append(world.from_first(lambda: uuid.uuid4().hex))
+            # Flags and objects go over gloo: on NCCL they would have to wait for the work queued on the GPU.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+            processes = Processes(dist.get_rank(), world_size, _local_rank())
+            _start_ids.append(processes.run_on_main(lambda: uuid.uuid4().hex))
         except (RuntimeError, ValueError) as error:
             raise TrainingError(
-                f"training together needs all processes; {_reason(error)}; start them with torchrun"
+                f"distributed training needs all processes; {_reason(error)}; start them with torchrun"
             ) from None
         try:
-            yield world
+            yield processes
         except RuntimeError as error:
-            if not _is_loss(error):
+            if not _is_lost_process(error):
                 raise
             raise TrainingError(
-                f"training together needs all processes; lost one: {_reason(error)}; it may have said why, else see "
-                "what torchrun or the system's log has on it"
+                f"distributed training needs all processes; lost one: {_reason(error)}; see its own error message, "
+                "or the log of torchrun or of the system"
             ) from None
     except BaseException:
-        speaks()  # before the others see that this one is gone
+        should_report_error()  # decided before the other processes notice that this one is gone
         raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _again(kind: type[Exception], args: tuple[Any, ...], details: dict[str, Any]) -> Exception:
-    """An exception of another process. Ours take other arguments than the message, so that none is called."""
+def _rebuild_exception(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    """A copy of another process's exception. `__init__` is skipped, as ours take other arguments than the message."""
     error: Exception = kind.__new__(kind, *args)
-    error.__dict__.update(details)
+    error.__dict__.update(attributes)
     return error
 
 
-_round: list[str] = []  # a name that the processes of this start agreed on
-_spoken: list[bool] = []
+_start_ids: list[str] = []  # the last is shared by all processes of this start
+_reporting: list[bool] = []  # the decision of `should_report_error`, once it is made
 
 
-def speaks() -> bool:
-    """Whether this process is to say how all of them ended: the first that asks. The answer stays the same."""
-    if not _spoken:
-        _spoken.append(_size() == 1 or _asks_first())
-    return _spoken[0]
+def should_report_error() -> bool:
+    """Whether this process prints the error that ended all of them: the first that asks does. The result is kept."""
+    if not _reporting:
+        _reporting.append(_world_size() == 1 or _is_first_to_ask())
+    return _reporting[0]
 
 
-def _asks_first() -> bool:
-    key = "/".join(["resnets", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), *_round[-1:]])
+def _is_first_to_ask() -> bool:
+    key = "/".join(["resnets", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), *_start_ids[-1:]])
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=10))  # type: ignore[attr-defined]
         return int(store.add(key, 1)) == 1
     except (KeyError, ValueError, RuntimeError):
-        return True  # nobody left to ask
+        return True  # the store is gone, and so are the other processes
 
 
-def _is_loss(error: RuntimeError) -> bool:
-    """Whether another process did not answer: NCCL has a class for it, gloo only words."""
+def _is_lost_process(error: RuntimeError) -> bool:
+    """Whether another process did not respond: NCCL raises a class of its own, gloo only a message."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _reason(error: Exception) -> str:
-    """In a few words, without the place in torch's sources."""
+    """First line of the message, without the location in torch's sources."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0].rpartition("] ")[2].rstrip(". ")
 
 
-def _size() -> int:
+def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -253,12 +252,8 @@ def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def _numbers(flags: tuple[bool, ...]) -> Tensor:
-    return torch.tensor([int(flag) for flag in flags], dtype=torch.int32, device=_talking_device())
-
-
-def _talking_device() -> torch.device:
-    """Where numbers lie that processes tell each other: in main memory, unless a program joined by NCCL alone."""
-    if "cpu:" in dist.get_backend_config():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+def _flag_tensor(flags: tuple[bool, ...]) -> Tensor:
+    """Flags as int32, on the CPU unless the program initialised NCCL alone."""
+    cpu = "cpu:" in dist.get_backend_config()
+    device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
+    return torch.tensor([int(flag) for flag in flags], dtype=torch.int32, device=device)

@@ -1,4 +1,4 @@
-"""Which part of each batch a process takes."""
+"""The part of every batch that one of several processes takes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ __all__ = ["Shard"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One of several processes that train or measure together.
+    """One of several processes that train or evaluate together.
 
     Args:
-        rank: which of them, from 0.
-        size: how many there are.
+        rank: number of the process, from 0.
+        world_size: number of processes.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
-    def takes(self, count: int) -> int:
-        """How many images of a training batch of `count` are this process's own; 0, or at least two."""
-        first, last = self._own(count)
+    def local_count(self, count: int) -> int:
+        """Number of images that count for this process in a training batch of `count`: 0, or at least two."""
+        first, last = self._split(count)
         return last - first
 
-    def part(self, first: int, last: int) -> tuple[int, int]:
-        """This process's part of the training batch from `first` to before `last`: parts differ by one at most.
+    def local_range(self, first: int, last: int) -> tuple[int, int]:
+        """This process's slice of the training batch `first:last`. Slices differ by at most one image in length.
 
-        Batch normalisation cannot train on one image. Of a small rest, the first processes take two or three each;
-        the others, which have to make the step too, are given the first two, which then must not count.
+        Batch normalisation cannot train on one image, so a small last batch is shared by the first processes only, two
+        or three images each. The others still have to run the step: they get the first two images, which must be
+        given a weight of zero (`local_count` is 0).
         """
-        start, end = self._own(last - first)
+        start, end = self._split(last - first)
         return (first + start, first + end) if end > start else (first, min(first + 2, last))
 
-    def _own(self, count: int) -> tuple[int, int]:
-        size = min(self.size, max(1, count // 2))
+    def _split(self, count: int) -> tuple[int, int]:
+        size = min(self.world_size, max(1, count // 2))
         return count * min(self.rank, size) // size, count * min(self.rank + 1, size) // size

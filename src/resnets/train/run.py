@@ -1,4 +1,4 @@
-"""A run from outside: started from a configuration, gone on with from its folder, or only shown."""
+"""Training runs: start one from a configuration, resume one from its folder, plan one, verify one."""
 
 from __future__ import annotations
 
@@ -9,67 +9,78 @@ from typing import Any
 
 from resnets.data.dataset import Dataset
 from resnets.data.open import BUILT_IN
+from resnets.errors import TrainingError
 from resnets.nn.model import build_model
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device
-from resnets.runtime.processes import World, joined
-from resnets.train.config.resolve import Settings, settle
+from resnets.runtime.formatting import plural
+from resnets.runtime.processes import Processes, join_processes
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import ResolvedConfig, read_resolved, write_resolved
 from resnets.train.config.train_config import TrainConfig, read_args, write_args
-from resnets.train.freeze.plan_table import plan_lines, plan_table
-from resnets.train.loop.trainer import Trainer, TrainResult
-from resnets.train.run_folder.checkpoint import State
-from resnets.train.run_folder.folder import RunFolder, create_run_folder, open_run_folder, working_in
-from resnets.train.run_folder.keeper import newest
-from resnets.train.run_folder.launch import launch, leave_launches, run_of
-from resnets.train.run_folder.manifest import check_data, open_data, recall, remember
-from resnets.train.run_folder.tracker import require_tensorboard
-from resnets.train.verify import Verdict, check_replay, two_states
-from resnets.weights.folder.model_folder import read_bundle
-from resnets.weights.folder.storage import current_folder
+from resnets.train.freeze.plan_table import format_plan_table, plan_table
+from resnets.train.loop.metrics import TrainResult
+from resnets.train.loop.trainer import Trainer
+from resnets.train.run_folder.checkpoint import Checkpoint
+from resnets.train.run_folder.checkpointer import latest_checkpoint
+from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
+from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
+from resnets.train.run_folder.tensorboard import require_tensorboard
+from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
+from resnets.train.verify import ReplayResult, last_two_checkpoints, replay_and_compare
 from resnets.weights.open import load_bundle
 
-__all__ = ["TrainPlan", "TrainResult", "plan_run", "resume", "train", "verify"]
+__all__ = ["TrainPlan", "plan_run", "resume", "train", "verify"]
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
-    """Train a network from a configuration, in a new run folder.
+    """Train a network in a new run folder.
 
-    Under `torchrun`, every process calls it. One that was started again finds its run and goes on with it.
+    Under `torchrun`, every process calls it. A process that TorchElastic restarts finds its run and resumes it.
 
     Raises:
-        ResnetsError: anything expected: bad data, options that contradict each other, a loss that is NaN.
+        ResnetsError: bad data, options that contradict each other, a loss that stays NaN.
     """
-    with joined(config.device) as world, ExitStack() as lock:
-        console = _console(console, world)
-        launches = world.gather(launch(config))
-        if (begun := world.from_first(lambda: run_of(Path(config.output), launches))) is not None:
-            world.from_first(lambda: lock.enter_context(working_in(begun)))
-            return _trainer(begun, console, world).go()  # if all its epochs are done, the report was not
+    with join_processes(config.device) as processes, ExitStack() as lock:
+        console = _main_console(console, processes)
+        launches = processes.all_gather(launch_id(config))
+        restarted = processes.run_on_main(lambda: find_launched_run(Path(config.output), launches))
+        if restarted is not None:
+            processes.run_on_main(lambda: lock.enter_context(lock_run_folder(restarted)))
+            return _load_trainer(restarted, console, processes).fit()  # even if only the report is missing
+        # Whatever may be wrong with options or images is found before anything is written.
         dataset = open_data(config)
-        # Everything that may be wrong with options or images is found before anything is written.
-        settings = _settle(config, dataset)
-        pick_device(world.device(settings.config.device))
-        if settings.config.tensorboard:
+        request = _with_absolute_paths(config)
+        resolved = _resolve(request, dataset)
+        pick_device(processes.local_device(resolved.device))
+        if resolved.tensorboard:
             require_tensorboard()
-        problems = check_data(dataset, settings, console, world)
-        run = world.from_first(lambda: _new_folder(settings.config, dataset, launches))
-        world.from_first(lambda: lock.enter_context(working_in(run)))
-        world.from_first(lambda: remember(run, dataset, problems))
-        return Trainer(run, settings, dataset.without_undecodable(problems), console, world=world).go()
+        problems = check_data(dataset, resolved, console, processes)
+        run = processes.run_on_main(lambda: _create_folder(request, resolved, dataset, launches))
+        processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
+        processes.run_on_main(lambda: write_manifest(run, dataset, problems))
+        return Trainer(run, resolved, dataset.without_undecodable(problems), console, processes=processes).fit()
 
 
 def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
-    """Go on with the run in `folder` from its last state, as if it had never stopped.
+    """Continue the run in `folder` from its last checkpoint, to the same result as if it had never stopped.
 
     Raises:
-        TrainingError: no run there, nothing to resume from, or a run that is finished.
+        TrainingError: no run in the folder, no whole checkpoint, or a run that is finished.
     """
-    with joined(_device(folder)) as world, ExitStack() as lock:
-        run = world.from_first(lambda: open_run_folder(folder))
-        world.from_first(lambda: lock.enter_context(working_in(run)))
-        trainer = _trainer(run, _console(console, world), world)
-        trainer.check_unfinished()
-        return trainer.go()
+    with join_processes(_requested_device(folder)) as processes, ExitStack() as lock:
+        run = processes.run_on_main(lambda: open_run_folder(folder))
+        processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
+        trainer = _load_trainer(run, _main_console(console, processes), processes)
+        if run.report.exists() and trainer.is_finished():  # a run that was killed at its very end lacks its report
+            patience = trainer.config.save.patience
+            reason, remedy = f"ended after {patience} epochs without a better validation", "more --set patience=N"
+            if trainer.progress.epoch >= trainer.config.epochs:
+                reason, remedy = f"has done its {plural(trainer.config.epochs, 'epoch')}", "more --epochs"
+            raise TrainingError(
+                f"only an unfinished run can be resumed; {run.path} {reason}; start a new run with {remedy}"
+            )
+        return trainer.fit()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +88,9 @@ class TrainPlan:
     """What a run would do.
 
     Args:
-        args: every option as it was settled.
-        rows: what trains when, at which rate, a row for every parameter and phase.
-        lines: the same as a table for people, what trains alike in one line.
+        args: all settings, resolved.
+        rows: one row per parameter and phase: whether it trains, and its learning rate.
+        lines: the same as a table of text, parameters that train alike in one line.
     """
 
     args: dict[str, Any]
@@ -88,68 +99,70 @@ class TrainPlan:
 
 
 def plan_run(config: TrainConfig) -> TrainPlan:
-    """What a run would do, without doing it."""
-    settings = _settle(config, open_data(config))
-    model, peak = build_model(settings.network, init=False), settings.config.optim.lr
-    phases = settings.config.phases
+    """Show what a run would do, without training."""
+    resolved = _resolve(config, open_data(config))
+    model = build_model(resolved.network, init=False)
     return TrainPlan(
-        args=asdict(settings.config),
-        rows=[asdict(row) for row in plan_table(model, phases, peak, parameters=True)],
-        lines=plan_lines(plan_table(model, phases, peak)),
+        args=resolved.to_dict(),
+        rows=[asdict(row) for row in plan_table(model, resolved.phases, resolved.optim.lr, parameters=True)],
+        lines=format_plan_table(plan_table(model, resolved.phases, resolved.optim.lr)),
     )
 
 
-def verify(folder: Path, *, steps: int = 100, console: Console | None = None) -> Verdict:
-    """Make the last steps of the run in `folder` again, from the state before them, and compare. Writes nothing.
+def verify(folder: Path, *, steps: int = 100, console: Console | None = None) -> ReplayResult:
+    """Replay up to `steps` of the last steps of a run from its last checkpoint but one. Writes nothing.
 
     Raises:
-        TrainingError: no run there, or one with fewer than two states.
+        TrainingError: no run in the folder, or one with fewer than two checkpoints.
     """
-    with joined(_device(folder)) as world:
-        run = world.from_first(lambda: open_run_folder(folder))
-        before, last = world.from_first(lambda: two_states(run.state))
-        trainer = _trainer(run, _console(console, world), world, before)
-        try:
-            return check_replay(trainer, last, steps)
-        finally:
-            trainer.console.stop()
+    with join_processes(_requested_device(folder)) as processes:
+        run = processes.run_on_main(lambda: open_run_folder(folder))
+        before, last = processes.run_on_main(lambda: last_two_checkpoints(run.checkpoints))
+        return replay_and_compare(_load_trainer(run, _main_console(console, processes), processes, before), last, steps)
 
 
-def _device(folder: Path) -> str:
-    """What the run in `folder` computes on; only the first process's machine must have the folder."""
+def _load_trainer(
+    run: RunFolder, console: Console, processes: Processes, checkpoint: Checkpoint | None = None
+) -> Trainer:
+    """The trainer of an existing run, at `checkpoint`, by default the last one that is whole."""
+    checkpoint = checkpoint or processes.run_on_main(lambda: latest_checkpoint(run, console))
+    request, config = processes.run_on_main(lambda: (read_args(run.args), read_resolved(run.resolved)))
+    dataset = open_data(request)
+    problems = processes.run_on_main(lambda: read_left_out(run, dataset))
+    if problems is None:  # killed before it had written its manifest
+        problems = check_data(dataset, config, console, processes)
+    return Trainer(
+        run, config, dataset.without_undecodable(problems), console, processes=processes, checkpoint=checkpoint
+    )
+
+
+def _resolve(config: TrainConfig, dataset: Dataset) -> ResolvedConfig:
+    return resolve_config(config, dataset, load_bundle(config.pretrained) if config.pretrained else None)
+
+
+def _create_folder(
+    request: TrainConfig, resolved: ResolvedConfig, dataset: Dataset, launches: list[str | None]
+) -> RunFolder:
+    run = create_run_folder(Path(request.output), request.name, f"{dataset.name}-{resolved.model}")
+    write_resolved(run.resolved, resolved)
+    write_args(run.args, request)  # last: a folder with args.yaml can be resumed
+    write_launch_ids(run, launches)
+    return run
+
+
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Paths of data and weights that hold from any working directory; names stay names."""
+    data, weights = config.data, config.pretrained
+    if weights is not None and Path(weights).exists():
+        weights = str(Path(weights).resolve())
+    return replace(config, data=data if data in BUILT_IN else str(Path(data).resolve()), pretrained=weights)
+
+
+def _requested_device(folder: Path) -> str:
+    """Device option of a run; only the main process's machine needs to have the folder."""
     args = RunFolder(folder).args
     return read_args(args).device if args.is_file() else "auto"
 
 
-def _trainer(run: RunFolder, console: Console, world: World, state: State | None = None) -> Trainer:
-    """The run in a folder, standing at `state`, by default the last that is whole."""
-    state = state or world.from_first(lambda: newest(run, console))
-    config = world.from_first(lambda: read_args(run.args))
-    dataset = open_data(config)
-    last = world.from_first(lambda: read_bundle(run.last) if current_folder(run.last).is_dir() else None)
-    # Without a model, it was stopped in its first epoch.
-    settings = settle(config, dataset, last) if last is not None else _settle(config, dataset)
-    problems = world.from_first(lambda: recall(run, dataset))
-    if problems is None:  # of an earlier version
-        problems = check_data(dataset, settings, console, world)
-    return Trainer(run, settings, dataset.without_undecodable(problems), console, world=world, state=state)
-
-
-def _settle(config: TrainConfig, dataset: Dataset) -> Settings:
-    return settle(config, dataset, load_bundle(config.pretrained) if config.pretrained else None)
-
-
-def _console(console: Console | None, world: World) -> Console:
-    return (console or Console()) if world.first else Console(quiet=True, silent=True)
-
-
-def _new_folder(config: TrainConfig, dataset: Dataset, launches: list[str | None]) -> RunFolder:
-    run = create_run_folder(Path(config.output), config.name, f"{dataset.name}-{config.model}")
-    # Found again from any folder; what is no path is a name.
-    place = config.data if config.data in BUILT_IN else str(Path(config.data).resolve())
-    weights = config.pretrained
-    if weights is not None and Path(weights).exists():
-        weights = str(Path(weights).resolve())
-    write_args(run.args, replace(config, data=place, pretrained=weights))
-    leave_launches(run, launches)
-    return run
+def _main_console(console: Console | None, processes: Processes) -> Console:
+    return (console or Console()) if processes.is_main_process else Console(silent=True)

@@ -1,4 +1,4 @@
-"""The proof that a run repeats itself: its last steps, made again from the state before them, to the last bit."""
+"""Proof that a run is reproducible: its last steps, replayed from a checkpoint, are the same to the bit."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from pathlib import Path
 import torch
 
 from resnets.errors import TrainingError
-from resnets.runtime.console import counted
+from resnets.runtime.formatting import plural
 from resnets.train.loop.trainer import Trainer
-from resnets.train.run_folder.checkpoint import State, read_state, states
+from resnets.train.run_folder.checkpoint import Checkpoint, checkpoint_tensors, checkpoints, read_checkpoint
 
-__all__ = ["Verdict", "check_replay", "two_states"]
+__all__ = ["ReplayResult", "replay_and_compare", "last_two_checkpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a replay came to.
+class ReplayResult:
+    """Result of a replay.
 
     Args:
-        same: whether everything that was compared was equal, bit for bit.
-        steps: that were replayed.
-        what: was compared, or where the first difference was; one line.
+        identical: whether everything that was compared is equal, bit for bit.
+        steps: number of steps replayed.
+        message: what was compared, or the first difference; one line.
     """
 
-    same: bool
+    identical: bool
     steps: int
-    what: str
+    message: str
 
 
-def two_states(folder: Path) -> tuple[State, State]:
-    """The last two states of a run.
+def last_two_checkpoints(folder: Path) -> tuple[Checkpoint, Checkpoint]:
+    """The last two checkpoints of a run.
 
     Raises:
-        TrainingError: there is only one.
+        TrainingError: there are fewer than two.
     """
-    found = states(folder)
+    found = checkpoints(folder)
     if len(found) < 2:
         raise TrainingError(
-            f"a replay needs two states of a run; {folder} has {len(found)}; train on, or with --set keep=2"
+            f"a replay needs two checkpoints; {folder} has {len(found)}; train longer, or with --set keep=2"
         )
-    return read_state(found[-2]), read_state(found[-1])
+    return read_checkpoint(found[-2]), read_checkpoint(found[-1])
 
 
-def check_replay(trainer: Trainer, last: State, steps: int) -> Verdict:
-    """Replay up to `steps` steps and compare every loss with the recorded one, and at the end the state.
+def replay_and_compare(trainer: Trainer, last: Checkpoint, steps: int) -> ReplayResult:
+    """Replay up to `steps` steps and compare each loss with the recorded one, and at the end all tensors.
 
     Args:
-        trainer: at the state before `last`.
+        trainer: at the checkpoint before `last`.
     """
-    first = trainer.engine.train_step.step
+    first = trainer.train_step.step
     until = min(first + steps, last.progress.step)
     losses = torch.stack([loss.float().cpu() for loss in trainer.replay(until)])
     recorded = last.tensors["trace"][: len(losses)]
@@ -58,25 +58,21 @@ def check_replay(trainer: Trainer, last: State, steps: int) -> Verdict:
     different = torch.nonzero(losses.view(torch.int32) != recorded.view(torch.int32))
     if len(different):
         at = int(different[0])
-        return Verdict(
-            same=False,
-            steps=steps,
-            what=f"different: the loss of step {first + at + 1} is {losses[at]:.9g}, and was {recorded[at]:.9g}",
-        )
-    what = f"the same: {counted(steps, 'step')} from step {first + 1} on, every loss to the last bit"
+        message = f"different: the loss of step {first + at + 1} is {losses[at]:.9g}, and was {recorded[at]:.9g}"
+        return ReplayResult(identical=False, steps=steps, message=message)
+    message = f"identical: {plural(steps, 'step')} from step {first + 1} on, every loss to the last bit"
     if until < last.progress.step:
-        return Verdict(same=True, steps=steps, what=what)
-    now = trainer.engine.tensors()
-    wrong = [key for key, tensor in last.tensors.items() if key != "trace" and not _equal(tensor, now.get(key))]
+        return ReplayResult(identical=True, steps=steps, message=message)
+    now = checkpoint_tensors(trainer.model, trainer.train_step.optimizer, trainer.average)
+    wrong = [key for key, tensor in last.tensors.items() if key != "trace" and not _equal_bits(tensor, now.get(key))]
     if wrong:
-        return Verdict(
-            same=False, steps=steps, what=f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"
-        )
-    return Verdict(same=True, steps=steps, what=f"{what}, and all {len(now)} tensors of the state")
+        message = f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"
+        return ReplayResult(identical=False, steps=steps, message=message)
+    return ReplayResult(identical=True, steps=steps, message=f"{message}, and all {len(now)} tensors")
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    """Bit for bit; a NaN is equal to itself."""
+def _equal_bits(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    """Whether tensors are equal bit for bit; a NaN equals itself."""
     if other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8))

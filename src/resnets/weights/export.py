@@ -20,7 +20,7 @@ from torch import Tensor
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import name_of
-from resnets.atomic import replacing
+from resnets.atomic import atomic_file
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.dialects import Dialect, get_dialect
@@ -59,7 +59,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
     tensors = foreign_tensors(model, dialect)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             if path.suffix.lower() == ".npz":
                 with temporary.open("wb") as file:
                     np.savez(file, **{name: tensor.numpy() for name, tensor in tensors.items()})  # type: ignore[arg-type]

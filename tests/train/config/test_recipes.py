@@ -16,7 +16,7 @@ from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.train.config import recipes
 from resnets.train.config.recipes import Recipe, check_recipe, list_recipes, load_recipe, recipe_yaml
 from resnets.train.config.train_config import TrainConfig, nested, write_args
-from resnets.train.freeze.phases import phases_of
+from resnets.train.freeze.phases import make_phases
 
 RANDOM_RESIZED = {"augment.scale": [0.08, 1.0], "augment.hflip": True}
 STRIKES_BACK = {  # Wightman et al. 2021, Table 2, what all three have
@@ -103,7 +103,7 @@ def test_an_included_recipe_is_complete_and_valid(name: str) -> None:
     assert "lr_batch" in recipe.settings["optim"]
     if config.model:
         network = get_config(config.model).with_overrides(**config.model_args)
-        phases_of(config.freeze, config.epochs, freeze_points(plan(network)))
+        make_phases(config.freeze, config.epochs, freeze_points(plan(network)))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -148,7 +148,7 @@ def test_learning_rates_by_batch_size() -> None:
 def test_finetune_trains_the_classifier_first() -> None:
     config = check_recipe(load_recipe("finetune"))
     network = freeze_points(plan(get_config("resnet18")))
-    first, second = phases_of(config.freeze.at_peak(config.optim.lr), config.epochs, network)
+    first, second = make_phases(config.freeze.with_peak_lr(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
     assert (second.freeze, second.epochs) == ("none", 16)
     assert second.lr == pytest.approx(0.002)

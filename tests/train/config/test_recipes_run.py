@@ -8,7 +8,8 @@ import pytest
 
 from resnets.runtime.console import Console
 from resnets.train.config.recipes import list_recipes, load_recipe
-from resnets.train.config.train_config import TrainConfig, read_args
+from resnets.train.config.resolved_config import read_resolved
+from resnets.train.config.train_config import TrainConfig
 from resnets.train.loop import trainer as trainer
 from resnets.train.run import train
 from tests.images import write_images
@@ -25,7 +26,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
+    monkeypatch.setattr(trainer, "write_run_report", lambda *args: None)
     recipe = load_recipe(name)
     imagenet = "img_size" in recipe.settings
     options = {
@@ -44,15 +45,15 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     if milestones:
         options["milestones"] = [0.5]
     config = TrainConfig.from_options(recipe.settings, {"data": str(large), "recipe": name, **options})
-    result = train(config, console=Console(quiet=True, silent=True))
+    result = train(config, console=Console(silent=True))
     assert result.evaluation is not None
     assert len(result.results) == options["epochs"]
-    settled = read_args(result.folder / "args.yaml")
-    assert settled.recipe == name
-    assert (settled.optim.opt, settled.loss, settled.mix) == (config.optim.opt, config.loss, config.mix)
-    assert settled.optim.lr == pytest.approx(config.optim.lr_for(6))
+    resolved = read_resolved(result.folder / "resolved.yaml")
+    assert resolved.recipe == name
+    assert (resolved.optim.opt, resolved.loss, resolved.mix) == (config.optim.opt, config.loss, config.mix)
+    assert resolved.optim.lr == pytest.approx(config.optim.lr_for(6))
     if name == "finetune":
-        assert [(phase.freeze, phase.lr) for phase in settled.phases] == [
-            ("backbone", None),
-            ("none", pytest.approx(settled.optim.lr / 10)),
+        assert [(phase.freeze, phase.lr) for phase in resolved.phases] == [
+            ("backbone", resolved.optim.lr),
+            ("none", pytest.approx(resolved.optim.lr / 10)),
         ]

@@ -7,17 +7,18 @@ import pytest
 
 from resnets.data.open import open_dataset
 from resnets.train.config.recipes import list_recipes, load_recipe
-from resnets.train.config.resolve import Settings, settle
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
 from resnets.train.config.train_config import TrainConfig
 
 
-def settled(data: Path, *layers: dict[str, Any], **options: Any) -> Settings:
-    return settle(TrainConfig.from_options({"data": str(data)}, *layers, options), open_dataset(data))
+def resolved(data: Path, *layers: dict[str, Any], **options: Any) -> ResolvedConfig:
+    return resolve_config(TrainConfig.from_options({"data": str(data)}, *layers, options), open_dataset(data))
 
 
 def test_what_is_off_is_not_told(images: Path) -> None:
-    words = recipe_words(settled(images, epochs=1, label_smoothing=0, weight_decay=0, momentum=0, nesterov=False))
+    words = recipe_words(resolved(images, epochs=1, label_smoothing=0, weight_decay=0, momentum=0, nesterov=False))
     assert words == {
         "Start": "from scratch",
         "Length": "1 epoch, 8 images a step",
@@ -69,17 +70,17 @@ def test_what_is_off_is_not_told(images: Path) -> None:
 def test_what_is_on_is_told(images: Path, options: dict[str, Any], heading: str, text: str) -> None:
     network = {name: value for name, value in options.items() if name.startswith("drop_")}
     rest = {name: value for name, value in options.items() if name not in network}
-    assert recipe_words(settled(images, model_args=network, **rest))[heading] == text
+    assert recipe_words(resolved(images, model_args=network, **rest))[heading] == text
 
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_has_words_and_changes_nothing_of_itself(images: Path, name: str) -> None:
     small = {"model": "resnet20_cifar", "img_size": 16, "train_sizes": ()}
     recipe = {"model": "resnet20_cifar", **load_recipe(name).settings}
-    settings = settled(images, recipe, recipe=name, **{key: small[key] for key in small if key in recipe})
+    settings = resolved(images, recipe, recipe=name, **{key: small[key] for key in small if key in recipe})
     words = recipe_words(settings)
     assert words["Recipe"] == name
-    assert load_recipe(name).about in about_recipe(settings.config)
+    assert load_recipe(name).about in about_recipe(settings)
     told = {part.split()[0] for part in words.get("Changed", "").split("), ") if part}
     assert told <= set(small), words["Changed"]
 
@@ -88,22 +89,20 @@ def test_what_was_changed_is_told(images: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("epochs: 20\nlr: 0.1\nbetas: [0.9, 0.99]\nhflip: false\n")
     read = load_recipe(own).settings
-    assert "Changed" not in recipe_words(settled(images, read, recipe=str(own)))
-    changed = recipe_words(settled(images, read, recipe=str(own), epochs=3, ema=0.9, hflip=True))["Changed"]
-    assert changed == "epochs 3 (recipe: 20), ema 0.9 (recipe: 0.0), hflip True (recipe: False)"
+    assert "Changed" not in recipe_words(resolved(images, read, recipe=str(own)))
+    changed = recipe_words(resolved(images, read, recipe=str(own), epochs=3, ema=0.9, hflip=True))["Changed"]
+    assert changed == "epochs 3 (recipe: 20), hflip True (recipe: False), ema 0.9 (recipe: 0.0)"
     own.unlink()
-    gone = settled(images, read, recipe=str(own), epochs=3)
+    gone = resolved(images, read, recipe=str(own), epochs=3)
     assert "Changed" not in recipe_words(gone)
-    assert about_recipe(gone.config) == ""
+    assert about_recipe(gone) == ""
 
 
 def test_phases_are_rows_and_spans(images: Path) -> None:
-    plain = settled(images, epochs=4).config
+    plain = resolved(images, epochs=4)
     assert phase_rows(plain) == []
     assert [(span.first, span.last, span.shaded) for span in phase_spans(plain)] == [(1, 4, False)]
-    config = settled(
-        images, epochs=4, lr=0.1, freeze="layer2", freeze_epochs=3, unfreeze_lr=0.01, bn_stats="frozen"
-    ).config
+    config = resolved(images, epochs=4, lr=0.1, freeze="layer2", freeze_epochs=3, unfreeze_lr=0.01, bn_stats="frozen")
     assert phase_rows(config) == [
         {"epochs": "1 to 3", "frozen": "up to layer2", "peak learning rate": 0.1, "BN statistics": "frozen"},
         {"epochs": "4", "frozen": "nothing", "peak learning rate": 0.01, "BN statistics": "frozen"},
@@ -111,4 +110,4 @@ def test_phases_are_rows_and_spans(images: Path) -> None:
     frozen, unfrozen = phase_spans(config)
     assert (frozen.first, frozen.last, frozen.names, frozen.shaded) == (1, 3, ("frozen up to layer2", "layer2"), True)
     assert (unfrozen.first, unfrozen.last, unfrozen.shaded) == (4, 4, False)
-    assert len(phase_rows(settled(images, epochs=4, freeze="stem").config)) == 1
+    assert len(phase_rows(resolved(images, epochs=4, freeze="stem"))) == 1

@@ -9,13 +9,12 @@ from resnets.arch.variants import get_config
 from resnets.data.loader import Batch
 from resnets.errors import TrainingError
 from resnets.nn.model import build_model
-from resnets.runtime.device import pick_amp, pick_device
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 
 class Fixed:
@@ -50,13 +49,13 @@ def train_step(lr: float = 0.1, **options: object) -> TrainStep:
     torch.manual_seed(0)
     model = build_model(get_config("resnet20_cifar", depths=(1, 1, 1), drop_path_rate=0.3))
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.0))
-    schedule = Schedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, Loss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
+    schedule = WarmupSchedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
+    return TrainStep(model, optimizer, schedule, ClassificationLoss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
 
 
 def test_figures_of_an_epoch_are_means_over_images() -> None:
     steps, seen = train_step(), []
-    result = run_epoch(steps, batches(3), 0, on_step=lambda n, loss: seen.append((n, loss)), stop=lambda: False)
+    result = run_epoch(steps, batches(3), 0, on_progress=lambda n, loss: seen.append((n, loss)))
     assert result is not None
     assert [count for count, _ in seen] == [4, 4, 4]
     assert result.loss == pytest.approx(seen[-1][1])
@@ -67,12 +66,12 @@ def test_figures_of_an_epoch_are_means_over_images() -> None:
 
 def test_a_loss_that_is_not_finite_stops_and_says_where() -> None:
     with pytest.raises(TrainingError, match=r"epoch 3, step 1 of 2.*lower --lr"):
-        run_epoch(train_step(), batches(2, value=float("nan")), 2, on_step=lambda n, loss: None, stop=lambda: False)
+        run_epoch(train_step(), batches(2, value=float("nan")), 2)
 
 
 def test_stop_leaves_before_the_next_step() -> None:
     steps = train_step()
-    assert run_epoch(steps, batches(5), 0, on_step=lambda n, loss: None, stop=lambda: steps.step == 2) is None
+    assert run_epoch(steps, batches(5), 0, after_step=lambda done: done == 2) is None
     assert steps.step == 2
 
 
@@ -90,18 +89,8 @@ def test_stochastic_depth_follows_seed_and_step_alone() -> None:
 def test_bfloat16_steps_come_close_to_float32_ones() -> None:
     losses = []
     for amp in (None, torch.bfloat16):
-        result = run_epoch(train_step(amp=amp), batches(2), 0, on_step=lambda n, loss: None, stop=lambda: False)
+        result = run_epoch(train_step(amp=amp), batches(2), 0)
         assert result is not None
         losses.append(result.loss)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert losses[0] != losses[1]
-
-
-def test_devices_and_precisions() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(TrainingError, match="here are"):
-        pick_device("cuda:77")
-    cpu = torch.device("cpu")
-    assert pick_amp("off", cpu) is None
-    assert pick_amp("bf16", cpu) == torch.bfloat16
-    assert pick_amp("auto", cpu) in (None, torch.bfloat16)

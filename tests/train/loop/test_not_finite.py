@@ -15,13 +15,12 @@ from resnets.errors import TrainingError
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run import resume
-from resnets.train.run_folder.checkpoint import read_state, states
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.model_folder import read_bundle
 from tests.images import write_images
-from tests.train.run_folder.test_resume import _no_report
-from tests.train.runs import QUIET, outcome, start
+from tests.train.runs import QUIET, outcome, start, without_report
 
-__all__ = ["_no_report"]
+__all__ = ["without_report"]
 
 STEP = TrainStep.__call__
 
@@ -52,8 +51,8 @@ def poison(kind: str, when: Callable[[int], bool]) -> Callable[..., Any]:
 
 def sound(folder: Path) -> None:
     """Fail if anything on the disk is not a number."""
-    for path in states(folder / "state"):
-        state = read_state(path)
+    for path in checkpoints(folder / "checkpoints"):
+        state = read_checkpoint(path)
         assert all(tensor.isfinite().all() for tensor in state.tensors.values()), path
         assert state.progress.loss_sum < float("inf")
     for name in ("best", "last"):
@@ -70,7 +69,7 @@ def test_a_passing_fault_goes_back_with_half_the_rate(
     monkeypatch.setattr(TrainStep, "__call__", poison(kind, lambda tries: tries == step))
     folder = start(images, tmp_path, every_steps=1, ema=0.9).folder
     sound(folder)
-    progress = read_state(states(folder / "state")[-1]).progress
+    progress = read_checkpoint(checkpoints(folder / "checkpoints")[-1]).progress
     assert (progress.step, progress.epoch, progress.rollbacks, progress.lr_scale) == (15, 3, 1, 0.5)
     events = (folder / "events.txt").read_text().splitlines()
     assert ".png" in events[0]
@@ -112,10 +111,10 @@ def test_killed_after_going_back_it_goes_on_at_the_lower_rate(
         whole = start(images, tmp_path, name="whole").folder
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison("loss", lambda tries: tries == 8))
-        patch.setattr(Trainer, "_event", stop)
+        patch.setattr(Trainer, "log_event", stop)
         stopped = start(images, tmp_path, name="stopped")
     assert stopped.stopped == signal.SIGTERM
-    progress = read_state(states(stopped.folder / "state")[-1]).progress
+    progress = read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress
     assert (progress.step, progress.rollbacks, progress.lr_scale) == (6, 1, 0.5)
     resume(stopped.folder, console=QUIET)
     one, other = outcome(whole), outcome(stopped.folder)
@@ -131,7 +130,7 @@ def test_a_lasting_fault_is_one_line(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison(kind, lambda tries: tries > 7))
-        with pytest.raises(TrainingError, match=r"must stay finite; .* after epoch 1 stay in") as caught:
+        with pytest.raises(TrainingError, match=r"must stay finite; .* of epoch 1 are in") as caught:
             start(images, tmp_path, name="wild", rollbacks=rollbacks)
     assert "\n" not in str(caught.value)
     folder = tmp_path / "wild"
@@ -172,7 +171,7 @@ def test_in_a_later_phase_it_goes_back_into_the_earlier_one(
         tries += 1
         if tries != 11:
             return STEP(self, x, *rest)
-        newest = states(tmp_path / "back" / "state")[-1]
+        newest = checkpoints(tmp_path / "back" / "checkpoints")[-1]
         assert newest.name == "step-000000010.safetensors"
         newest.write_bytes(b"damaged")
         return STEP(self, x * float("nan"), *rest)
@@ -182,4 +181,4 @@ def test_in_a_later_phase_it_goes_back_into_the_earlier_one(
     sound(folder)
     assert "went back to step 9 of epoch 2" in (folder / "events.txt").read_text()
     assert [row["epoch"] for row in outcome(folder)["results"]] == [1, 2, 3]
-    assert read_state(states(folder / "state")[-1]).progress.step == 15
+    assert read_checkpoint(checkpoints(folder / "checkpoints")[-1]).progress.step == 15

@@ -14,27 +14,30 @@ from torch import Tensor, nn
 from resnets.data.augment.config import MixConfig
 from resnets.data.sampler import batch_bounds
 from resnets.errors import TrainingError
+from resnets.nn.batch_norm import split_batch
 from resnets.nn.model import Network, build_model
 from resnets.runtime.shard import Shard
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
-from resnets.train.optim.losses import Loss
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 from tests.train.nets import SMALL, images
 
 PLAIN = replace(SMALL, norm="group", norm_groups=8)  # images do not see each other
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0])
 
 
-def make(config: object = PLAIN, *, loss: Loss | None = None, opt: str = "sgd", **options: object) -> TrainStep:
+def make(
+    config: object = PLAIN, *, loss: ClassificationLoss | None = None, opt: str = "sgd", **options: object
+) -> TrainStep:
     torch.manual_seed(0)
     model: Network = build_model(config)  # type: ignore[arg-type]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     optimizer = build_optimizer(model, OptimConfig(opt=opt))  # type: ignore[arg-type]
-    schedule = Schedule(kind="constant", peak=0.05, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, loss or Loss(LossConfig()), **options)  # type: ignore[arg-type]
+    schedule = WarmupSchedule(kind="constant", peak=0.05, warmup_steps=0, total_steps=100)
+    return TrainStep(model, optimizer, schedule, loss or ClassificationLoss(LossConfig()), **options)  # type: ignore[arg-type]
 
 
 def gradients(train_step: TrainStep) -> dict[str, Tensor]:
@@ -54,8 +57,8 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
 ) -> None:
     """Eleven images make parts of uneven size."""
     x, y = images(11)
-    loss = Loss(LossConfig(loss=kind), WEIGHTS if weighted else None)  # type: ignore[arg-type]
-    whole, pieces = make(loss=loss, mixing=mixing), make(loss=loss, mixing=mixing, parts=parts)
+    loss = ClassificationLoss(LossConfig(loss=kind), WEIGHTS if weighted else None)  # type: ignore[arg-type]
+    whole, pieces = make(loss=loss, mixing=mixing), make(loss=loss, mixing=mixing, micro_batches=parts)
     (loss_a, hits_a), (loss_b, hits_b) = whole(x, y), pieces(x, y)
     assert float(loss_a) == pytest.approx(float(loss_b), rel=1e-6)
     assert int(hits_a) == int(hits_b)
@@ -99,17 +102,17 @@ CPU_WORDS = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough
 def test_too_little_memory_halves_until_it_fits(error: Exception | None) -> None:
     x, y = images(12)
     said: list[str] = []
-    train_step = make(say=said.append)
+    train_step = make(on_message=said.append)
     train_step.network = narrow = Narrow(train_step.model, 3, error)
-    manual = make(parts=4)
+    manual = make(micro_batches=4)
     for _ in range(2):
         manual(x, y)
         train_step(x, y)
-    assert train_step.parts == 4
+    assert train_step.micro_batches == 4
     assert narrow.seen == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]  # it is tried once, not at every step
     assert [line.split(":")[0] for line in said] == ["out of memory at step 1"] * 2
-    assert "batches of 12 now run in 4 parts" in said[-1]
-    assert "batch norms see the smaller parts" in said[-1]
+    assert "batches of 12 are now split into 4 micro-batches" in said[-1]
+    assert "batch-norm statistics are those of the micro-batches" in said[-1]
     for name, one in weights(manual).items():
         assert torch.equal(weights(train_step)[name], one), name
 
@@ -117,7 +120,7 @@ def test_too_little_memory_halves_until_it_fits(error: Exception | None) -> None
 def test_a_part_that_fails_late_leaves_no_gradient_behind() -> None:
     """The first parts of the failed try have added gradients already."""
     x, y = images(8)
-    train_step, manual = make(parts=2), make(parts=4)
+    train_step, manual = make(micro_batches=2), make(micro_batches=4)
     calls = 0
 
     def network(inputs: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ def test_a_part_that_fails_late_leaves_no_gradient_behind() -> None:
 def test_random_layers_draw_the_same_however_often_a_step_is_tried() -> None:
     config = replace(PLAIN, drop_rate=0.5, drop_path_rate=0.4)
     x, y = images(8)
-    train_step, manual = make(config), make(config, parts=2)
+    train_step, manual = make(config), make(config, micro_batches=2)
     train_step.network = Narrow(train_step.model, 4)
     train_step(x, y)
     manual(x, y)
@@ -149,7 +152,7 @@ def test_random_layers_draw_the_same_however_often_a_step_is_tried() -> None:
 def test_no_room_for_two_images_is_one_line(count: int) -> None:
     train_step = make()
     train_step.network = narrow = Narrow(train_step.model, 1)
-    with pytest.raises(TrainingError, match=r"memory for two images at least; out of memory on cpu") as caught:
+    with pytest.raises(TrainingError, match=r"memory for at least two images; out of memory on cpu") as caught:
         train_step(*images(count))
     assert "\n" not in str(caught.value)
     assert min(narrow.seen) >= 2
@@ -166,7 +169,7 @@ def test_a_real_failed_allocation_is_recognised() -> None:
 
     train_step.network = network
     train_step(x, y)
-    assert train_step.parts == 2
+    assert train_step.micro_batches == 2
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:
@@ -180,17 +183,12 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 def test_no_batch_norm_gets_a_single_image(count: int, batch: int, parts: int, shards: int) -> None:
     if batch < 2 * shards and shards > 1:
         return  # refused
-    _STEPPER.parts = parts
     for first, last in batch_bounds(count, batch, shards=shards):
         for rank in range(shards):
-            start, end = Shard(rank=rank, size=shards).part(first, last)
-            pieces = list(_STEPPER._pieces(torch.zeros(end - start, 1), torch.zeros(end - start)))
-            assert min(len(x) for x, _ in pieces) >= 2
-            assert [len(x) for x, _ in pieces] == [len(y) for _, y in pieces]
-            assert sum(len(x) for x, _ in pieces) == end - start
-
-
-_STEPPER = make()
+            start, end = Shard(rank=rank, world_size=shards).local_range(first, last)
+            pieces = split_batch(torch.zeros(end - start), parts)
+            assert min(map(len, pieces)) >= 2
+            assert sum(map(len, pieces)) == end - start
 
 
 def test_batch_norm_survives_any_last_batch() -> None:
@@ -201,7 +199,7 @@ def test_batch_norm_survives_any_last_batch() -> None:
     x = x[:, :, :2, :2].contiguous()
     for batch in (2, 3, 4, 6, 12):
         for parts in (1, 2, 8):
-            train_step.parts = parts
+            train_step.micro_batches = parts
             for first, last in batch_bounds(13, batch):
                 loss, _ = train_step(x[first:last], y[first:last])
                 assert loss.isfinite()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.nn.batch_norm import BATCHES, measure_statistics
+from resnets.nn.batch_norm import MAX_BATCHES, update_bn
 from resnets.train.config.options import AverageConfig
-from resnets.train.optim.averages import Average
+from resnets.train.optim.averages import WeightAverage
 
 
 class Net(nn.Module):
@@ -41,7 +41,7 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("every", [1, 3])
 def test_exponential_average_by_hand(warm: bool, every: int) -> None:
     model = Net()
-    average = Average(model, AverageConfig(ema=0.9, ema_warmup=warm, ema_every=every))
+    average = WeightAverage(model, AverageConfig(ema=0.9, ema_warmup=warm, ema_every=every))
     expected: dict[str, torch.Tensor] = {}
     count = 0
     for step in range(1, 14):
@@ -61,7 +61,7 @@ def test_exponential_average_by_hand(warm: bool, every: int) -> None:
 
 def test_the_mean_of_the_last_epochs() -> None:
     model = Net()
-    average = Average(model, AverageConfig(swa_epochs=3))
+    average = WeightAverage(model, AverageConfig(swa_epochs=3))
     kept = []
     for epoch in range(5):
         move(model, epoch)
@@ -75,7 +75,7 @@ def test_the_mean_of_the_last_epochs() -> None:
 
 def test_no_average_is_no_change() -> None:
     model = Net()
-    average = Average(model, AverageConfig())
+    average = WeightAverage(model, AverageConfig())
     average.after_step(1)
     assert not average.after_epoch(0)
     before = snapshot(model)
@@ -86,7 +86,7 @@ def test_no_average_is_no_change() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_was_there_comes_back(fails: bool) -> None:
     model = Net()
-    average = Average(model, AverageConfig(ema=0.5))
+    average = WeightAverage(model, AverageConfig(ema=0.5))
     for step in (1, 2):
         move(model, step)
         average.after_step(step)
@@ -114,11 +114,11 @@ def test_what_was_there_comes_back(fails: bool) -> None:
 
 def test_a_restored_average_goes_on_to_the_same_bits() -> None:
     model = Net()
-    whole = Average(model, AverageConfig(ema=0.9))
+    whole = WeightAverage(model, AverageConfig(ema=0.9))
     for step in (1, 2, 3):
         move(model, step)
         whole.after_step(step)
-    again = Average(model, AverageConfig(ema=0.9))
+    again = WeightAverage(model, AverageConfig(ema=0.9))
     again.restore({name: tensor.clone() for name, tensor in whole.tensors.items()}, whole.count)
     move(model, 4)
     whole.after_step(4)
@@ -141,15 +141,15 @@ def test_the_mean_of_what_does_not_move_is_left_alone(every: int, monkeypatch: p
     monkeypatch.setattr(torch, "_foreach_lerp_", counting)
     model = Net()
     config = AverageConfig(ema=0.9, ema_warmup=True, ema_every=every)
-    told, plain = Average(model, config), Average(model, config)
+    told, plain = WeightAverage(model, config), WeightAverage(model, config)
     held = ("conv.weight", "bn.bias")
     for step in range(1, 25):
         holding = step < 9 or step >= 13
         if step in (1, 9, 13):
-            told.hold(held if holding else ())
+            told.skip_frozen(held if holding else ())
         if step in (5, 21):
-            before, told = told, Average(model, config)
-            told.hold(held)
+            before, told = told, WeightAverage(model, config)
+            told.skip_frozen(held)
             told.restore({name: tensor.clone() for name, tensor in before.tensors.items()}, before.count)
         kept = snapshot(model)
         move(model, step)
@@ -161,7 +161,7 @@ def test_the_mean_of_what_does_not_move_is_left_alone(every: int, monkeypatch: p
         told.after_step(step)
         if step % every == 0:
             assert moved == ([] if step == every else [3] if step < 9 else [5])
-            assert told.rests == (step < 13)  # from there on, the mean of what is held is on its way
+            assert told.frozen_is_current == (step < 13)  # from there on, the mean of what is held is on its way
         plain.after_step(step)
         for name, mean in plain.tensors.items():
             assert torch.equal(told.tensors[name], mean), (step, name)
@@ -174,14 +174,14 @@ def noise(count: int) -> list[torch.Tensor]:
     return [torch.randn(8, 3, 4, 4, generator=generator) for _ in range(count)]
 
 
-@pytest.mark.parametrize("count", [3, BATCHES + 2])
+@pytest.mark.parametrize("count", [3, MAX_BATCHES + 2])
 def test_statistics_are_the_mean_over_batches(count: int) -> None:
     model, images = Net(), noise(count)
     move(model, 1)
     model.bn.momentum = 0.25
     model.train()
-    measure_statistics(model, images)
-    maps = [model.conv(x).double() for x in images[:BATCHES]]
+    update_bn(model, images)
+    maps = [model.conv(x).double() for x in images[:MAX_BATCHES]]
     mean = torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0)
     var = torch.stack([one.var((0, 2, 3)) for one in maps]).mean(0)
     torch.testing.assert_close(model.bn.running_mean.double(), mean, rtol=1e-4, atol=1e-5)  # type: ignore[union-attr]
@@ -195,9 +195,9 @@ def test_statistics_are_measured_in_micro_batches() -> None:
     model, images = Net(), noise(3)
     halves = [half for x in images for half in x.tensor_split(2)]
     model.train()
-    measure_statistics(model, images, parts=2)
+    update_bn(model, images, micro_batches=2)
     split = snapshot(model)
-    measure_statistics(model, halves)
+    update_bn(model, halves)
     assert all(torch.equal(one, split[name]) for name, one in model.state_dict().items())
 
 
@@ -207,7 +207,7 @@ def test_frozen_statistics_are_not_measured_anew() -> None:
     model.train()
     model.bn.eval()
     before = snapshot(model)
-    measure_statistics(model, noise(2))
+    update_bn(model, noise(2))
     assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
     assert not model.bn.training
 
@@ -215,12 +215,12 @@ def test_frozen_statistics_are_not_measured_anew() -> None:
 def test_measuring_with_the_mean_applied_leaves_no_trace() -> None:
     model = Net()
     model.train()
-    average = Average(model, AverageConfig(swa_epochs=2))
+    average = WeightAverage(model, AverageConfig(swa_epochs=2))
     for step in (1, 2):
         move(model, step)
         average.after_epoch(2 - step)
     before = snapshot(model)
     with average.applied():
-        measure_statistics(model, noise(2))
+        update_bn(model, noise(2))
         assert int(model.bn.num_batches_tracked) == 2  # type: ignore[arg-type]
     assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())

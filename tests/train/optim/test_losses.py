@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from resnets.data.augment.mixup import soft_targets
 from resnets.train.config.options import LossConfig
-from resnets.train.optim.losses import Loss, class_weights
+from resnets.train.optim.losses import ClassificationLoss, class_weights
 
 CLASSES = 5
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0])
@@ -32,7 +32,7 @@ def mixed(labels: Tensor, share: float = 0.7) -> Tensor:
 def same(config: LossConfig, labels: Tensor, logits: Tensor, expected: Tensor, weights: Tensor | None = None) -> None:
     """Value and gradient."""
     (wanted,) = torch.autograd.grad(expected, logits)
-    value = Loss(config, weights)(logits, labels)
+    value = ClassificationLoss(config, weights)(logits, labels)
     (gradient,) = torch.autograd.grad(value, logits)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-8)
@@ -58,7 +58,7 @@ def test_cross_entropy_of_shares_is_torchs(smoothing: float) -> None:
 def test_whole_shares_are_labels(smoothing: float, weights: Tensor | None) -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
-        loss = Loss(LossConfig(loss=kind, label_smoothing=smoothing), weights)
+        loss = ClassificationLoss(LossConfig(loss=kind, label_smoothing=smoothing), weights)
         torch.testing.assert_close(loss(logits, soft_targets(labels, CLASSES)), loss(logits, labels))
 
 
@@ -101,7 +101,7 @@ def test_a_yes_is_smoothed_after_the_threshold(threshold: float, soft: bool) -> 
 def test_focal_loss_of_gamma_nothing_is_cross_entropy(smoothing: float, weights: Tensor | None, soft: bool) -> None:
     logits, labels = batch()
     given = mixed(labels) if soft else labels
-    expected = Loss(LossConfig(label_smoothing=smoothing), weights)(logits, given)
+    expected = ClassificationLoss(LossConfig(label_smoothing=smoothing), weights)(logits, given)
     same(LossConfig(loss="focal", focal_gamma=0.0, label_smoothing=smoothing), given, logits, expected, weights)
 
 
@@ -110,9 +110,9 @@ def test_focal_loss_by_hand() -> None:
     chances = torch.tensor([0.8, 0.5, 0.1])
     logits = torch.stack((chances.log(), (1 - chances).log()), 1)
     expected = -sum((1 - p) ** 2 * math.log(p) for p in (0.8, 0.5, 0.1)) / 3
-    loss = Loss(LossConfig(loss="focal", label_smoothing=0.0))
+    loss = ClassificationLoss(LossConfig(loss="focal", label_smoothing=0.0))
     assert float(loss(logits, torch.zeros(3, dtype=torch.int64))) == pytest.approx(expected, rel=1e-6)
-    weighted = Loss(LossConfig(loss="focal", label_smoothing=0.0), torch.tensor([1.0, 4.0]))
+    weighted = ClassificationLoss(LossConfig(loss="focal", label_smoothing=0.0), torch.tensor([1.0, 4.0]))
     by_weight = -(0.2**2 * math.log(0.8) + 4 * 0.5**2 * math.log(0.5)) / 5
     assert float(weighted(logits[:2], torch.tensor([0, 1]))) == pytest.approx(by_weight, rel=1e-6)
 
@@ -120,7 +120,9 @@ def test_focal_loss_by_hand() -> None:
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_focal_loss_of_a_sure_answer_has_a_gradient(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
-    loss = Loss(LossConfig(loss="focal", focal_gamma=gamma, label_smoothing=0.0))(logits, torch.tensor([0, 0]))
+    loss = ClassificationLoss(LossConfig(loss="focal", focal_gamma=gamma, label_smoothing=0.0))(
+        logits, torch.tensor([0, 0])
+    )
     loss.backward()
     assert loss.isfinite()
     assert logits.grad is not None
@@ -145,13 +147,13 @@ def test_balanced_weights_count_every_class_alike() -> None:
     logits = torch.tensor([[2.0, 0.0]] * 10)  # always "class 0"
     each = F.cross_entropy(logits, labels, reduction="none")
     expected = (each[:9].mean() + each[9]) / 2
-    torch.testing.assert_close(Loss(LossConfig(label_smoothing=0.0), weights)(logits, labels), expected)
+    torch.testing.assert_close(ClassificationLoss(LossConfig(label_smoothing=0.0), weights)(logits, labels), expected)
 
 
 def test_images_that_all_weigh_nothing_give_nothing() -> None:
     logits, _ = batch(4)
     for kind in ("ce", "focal", "bce"):
-        loss = Loss(LossConfig(loss=kind), torch.tensor([0.0, 1, 1, 1, 1]))
+        loss = ClassificationLoss(LossConfig(loss=kind), torch.tensor([0.0, 1, 1, 1, 1]))
         labels = torch.zeros(4, dtype=torch.int64)
         for given in (labels, soft_targets(labels, CLASSES)):
             value = loss(logits, given)
@@ -166,16 +168,16 @@ def test_images_that_all_weigh_nothing_give_nothing() -> None:
 def test_a_batch_is_the_mean_of_its_parts(kind: str, soft: bool, weights: Tensor | None) -> None:
     logits, labels = batch(11)
     given = mixed(labels) if soft else labels
-    loss = Loss(LossConfig(loss=kind), weights)  # type: ignore[arg-type]
+    loss = ClassificationLoss(LossConfig(loss=kind), weights)  # type: ignore[arg-type]
     pairs = list(zip(logits.tensor_split(3), given.tensor_split(3), strict=True))
-    parts = sum(loss(x, y) * loss.mass(y) for x, y in pairs) / loss.mass(given)
+    parts = sum(loss(x, y) * loss.normalizer(y) for x, y in pairs) / loss.normalizer(given)
     torch.testing.assert_close(parts, loss(logits, given))
 
 
 def test_half_precision_is_summed_in_single() -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
-        loss = Loss(LossConfig(loss=kind))
+        loss = ClassificationLoss(LossConfig(loss=kind))
         value = loss(logits.detach().bfloat16(), labels)
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, loss(logits.detach().bfloat16().float(), labels))

@@ -11,7 +11,7 @@ from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
 from resnets.train.config.options import OptimConfig
 from resnets.train.optim.optimizers import build_optimizer, set_lr
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
@@ -74,10 +74,10 @@ def test_the_first_step_is_torchs() -> None:
 
 
 def test_schedule_by_hand() -> None:
-    schedule = Schedule(kind="cosine", peak=0.4, warmup_steps=3, total_steps=11)
+    schedule = WarmupSchedule(kind="cosine", peak=0.4, warmup_steps=3, total_steps=11)
     assert [schedule(step) for step in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert schedule(7) == pytest.approx(0.2)  # half way down
     assert schedule(10) == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi * 7 / 8)))
     assert schedule(11) == pytest.approx(0)
-    constant = Schedule(kind="constant", peak=0.4, warmup_steps=3, total_steps=11)
+    constant = WarmupSchedule(kind="constant", peak=0.4, warmup_steps=3, total_steps=11)
     assert [constant(step) for step in (3, 10)] == [0.4, 0.4]

@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnets.data.open import open_dataset
 from resnets.errors import ConfigError
 from resnets.train.config.options import OptimConfig, ScheduleConfig
+from resnets.train.config.resolve import resolve_config
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import Phase, PhaseAt
-from resnets.train.loop.phase import _schedule
-from resnets.train.optim.schedules import Schedule
+from resnets.train.loop.phase import phase_schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
 
 def rates(kind: str, steps: int, warmup: int = 0, **options: object) -> list[float]:
-    schedule = Schedule(kind=kind, peak=1.0, warmup_steps=warmup, total_steps=steps, **options)  # type: ignore[arg-type]
+    schedule = WarmupSchedule(kind=kind, peak=1.0, warmup_steps=warmup, total_steps=steps, **options)  # type: ignore[arg-type]
     return [schedule(step) for step in range(steps)]
 
 
 def test_cosine_ends_at_its_least() -> None:
     assert rates("cosine", 4) == pytest.approx([1, 0.5 + 0.25 * math.sqrt(2), 0.5, 0.5 - 0.25 * math.sqrt(2)])
-    schedule = Schedule(kind="cosine", peak=2.0, warmup_steps=0, total_steps=10, least=0.1)
+    schedule = WarmupSchedule(kind="cosine", peak=2.0, warmup_steps=0, total_steps=10, min_lr=0.1)
     assert schedule(5) == pytest.approx(2 * 0.55)
     assert schedule(10) == schedule(99) == pytest.approx(0.2)
 
 
 def test_a_straight_line() -> None:
     assert rates("linear", 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert rates("linear", 5, least=0.5) == pytest.approx([1, 0.9, 0.8, 0.7, 0.6])
+    assert rates("linear", 5, min_lr=0.5) == pytest.approx([1, 0.9, 0.8, 0.7, 0.6])
     assert rates("linear", 6, warmup=2) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
-    assert Schedule(kind="linear", peak=1.0, warmup_steps=0, total_steps=5, least=0.5)(50) == 0.5
+    assert WarmupSchedule(kind="linear", peak=1.0, warmup_steps=0, total_steps=5, min_lr=0.5)(50) == 0.5
 
 
 def test_steps_drop_at_their_milestones() -> None:
-    assert rates("step", 6, drops=(2, 4)) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert rates("step", 4, drops=(1,), gamma=0.5, warmup=1) == pytest.approx([0.5, 0.5, 0.5, 0.5])
-    assert rates("step", 3, drops=(-5, 0, 2)) == pytest.approx([0.01, 0.01, 0.001])  # those of phases before count
+    assert rates("step", 6, milestones=(2, 4)) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert rates("step", 4, milestones=(1,), gamma=0.5, warmup=1) == pytest.approx([0.5, 0.5, 0.5, 0.5])
+    assert rates("step", 3, milestones=(-5, 0, 2)) == pytest.approx([0.01, 0.01, 0.001])  # those of phases before count
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -47,7 +51,7 @@ def test_one_cycle_rises_and_falls() -> None:
     assert seen[15] == pytest.approx((1 + 1 / 25) / 2)  # half way up a cosine
     assert seen[30] == max(seen) == 1
     assert seen[65] == pytest.approx((1 + 1e-4 / 25) / 2)
-    assert Schedule(kind="onecycle", peak=1.0, warmup_steps=0, total_steps=100)(100) == pytest.approx(1e-4 / 25)
+    assert WarmupSchedule(kind="onecycle", peak=1.0, warmup_steps=0, total_steps=100)(100) == pytest.approx(1e-4 / 25)
     assert seen[:31] == sorted(seen[:31])
     assert seen[30:] == sorted(seen[30:], reverse=True)
 
@@ -59,7 +63,9 @@ def test_one_cycle_rises_and_falls() -> None:
     least=st.floats(0, 0.9),
 )
 def test_rates_stay_between_nothing_and_the_peak(kind: str, steps: int, warmup: int, least: float) -> None:
-    schedule = Schedule(kind=kind, peak=0.3, warmup_steps=min(warmup, steps // 2), total_steps=steps, least=least)
+    schedule = WarmupSchedule(
+        kind=kind, peak=0.3, warmup_steps=min(warmup, steps // 2), total_steps=steps, min_lr=least
+    )
     for step in range(steps):
         assert 0 < schedule(step) <= 0.3 * (1 + 1e-9)
 
@@ -71,22 +77,25 @@ def test_a_rate_is_for_a_batch() -> None:
     assert OptimConfig(lr=0.1, lr_batch=None).lr_for(512) == 0.1
 
 
-def test_a_phase_counts_its_own_steps() -> None:
+def resolved(images: Path, **options: Any) -> ResolvedConfig:
+    return resolve_config(TrainConfig.from_options(data=str(images), **options), open_dataset(images))
+
+
+def test_a_phase_counts_its_own_steps(images: Path) -> None:
     """Epochs 2 to 5 of 10 steps each: warm-up of half an epoch, a drop after epoch 4 of the run."""
-    at = PhaseAt(index=1, phase=Phase(epochs=4, lr=0.2, warmup_epochs=0.5), first=2)
-    schedule = ScheduleConfig(sched="step", milestones=(1.0, 4.0), warmup_epochs=9)
-    rate = _schedule(TrainConfig(data="digits", schedule=schedule), at, 10)
-    assert rate(20) == pytest.approx(0.2 / 6)
-    assert rate(25) == pytest.approx(0.02)  # the first milestone has gone by
-    assert rate(39) == pytest.approx(0.02)
-    assert rate(40) == pytest.approx(0.002)
+    phases = [{"epochs": 2}, {"epochs": 4, "lr": 0.2, "warmup_epochs": 0.5}]
+    config = resolved(images, phases=phases, sched="step", milestones=(1.0, 4.0), warmup_epochs=9)
+    lr = phase_schedule(config, config.phases[1], 10)
+    assert lr(20) == pytest.approx(0.2 / 6)
+    assert lr(25) == pytest.approx(0.02)  # the first milestone has gone by
+    assert lr(39) == pytest.approx(0.02)
+    assert lr(40) == pytest.approx(0.002)
 
 
-def test_warm_up_takes_half_a_phase_at_most() -> None:
-    at = PhaseAt(index=0, phase=Phase(epochs=2), first=0)
-    rate = _schedule(TrainConfig(data="digits", schedule=ScheduleConfig(warmup_epochs=50)), at, 10)
-    peak = max(rate(step) for step in range(20))
-    assert rate(10) == peak
+def test_warm_up_takes_half_a_phase_at_most(images: Path) -> None:
+    config = resolved(images, epochs=2, warmup_epochs=50)
+    lr = phase_schedule(config, config.phases[0], 10)
+    assert lr(10) == max(lr(step) for step in range(20))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The images of a run are the same whenever it goes on, and one process at a time works in its folder."""
+"""A run is resumed with its own images, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 
 from resnets import api
 from resnets.errors import ConfigError, TrainingError
-from resnets.runtime.processes import World
-from resnets.train.config.resolve import settle
+from resnets.runtime.processes import Processes
+from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import read_args
-from resnets.train.loop import trainer as trainer
+from resnets.train.loop import trainer
 from resnets.train.run import resume
-from resnets.train.run_folder.folder import RunFolder, working_in
-from resnets.train.run_folder.manifest import check_data, open_data, recall
+from resnets.train.run_folder.manifest import check_data, open_data, read_left_out
+from resnets.train.run_folder.paths import RunFolder, lock_run_folder
 from tests.conftest import Command
 from tests.images import write_images
 from tests.train.runs import QUIET, TINY, start
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that lacks its report alone."""
+    """A run that lacks only its report."""
     return stop(data, tmp_path, monkeypatch)
 
 
@@ -40,7 +40,7 @@ def stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_summary", fail)
+        patch.setattr(trainer, "write_run_report", fail)
         with pytest.raises(KeyboardInterrupt):
             start(data, tmp_path, name="run", epochs=1, batch_size=8, **options)
     return tmp_path / "run"
@@ -69,15 +69,15 @@ def relabel(data: Path) -> None:
     ("change", "words"),
     [(add, "and had"), (remove, "and had"), (rename_class, "has the classes"), (relabel, "but other names")],
 )
-def test_another_data_set_is_not_gone_on_with(
+def test_a_run_is_not_resumed_with_other_images(
     change: Any, words: str, data: Path, stopped: Path, command: Command
 ) -> None:
     change(data)
-    with pytest.raises(TrainingError, match="the images it began with") as caught:
+    with pytest.raises(TrainingError, match="must be resumed with its own images") as caught:
         resume(stopped, console=QUIET)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(TrainingError, match="the images it began with"):
+    with pytest.raises(TrainingError, match="must be resumed with its own images"):
         api.verify(stopped, quiet=True)
     if change is not rename_class:
         code, _, err = command("val", stopped)
@@ -86,7 +86,7 @@ def test_another_data_set_is_not_gone_on_with(
         assert "may have been trained on" in err
 
 
-def test_images_may_move_as_a_whole(data: Path, stopped: Path, tmp_path: Path, command: Command) -> None:
+def test_the_folder_of_images_may_be_moved(data: Path, stopped: Path, tmp_path: Path, command: Command) -> None:
     moved = data.rename(tmp_path / "elsewhere")
     args = (stopped / "args.yaml").read_text().replace(str(data), str(moved))
     (stopped / "args.yaml").write_text(args)
@@ -96,17 +96,17 @@ def test_images_may_move_as_a_whole(data: Path, stopped: Path, tmp_path: Path, c
     assert resume(stopped, console=QUIET).evaluation is not None
 
 
-def test_what_was_left_out_stays_so(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_left_out_images_stay_left_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = data / "train" / "red" / "003.png"
     whole = bad.read_bytes()
     bad.write_bytes(whole[:60])
     folder = stop(data, tmp_path, monkeypatch, skip_bad=True)
     listed = (folder / "quarantine.txt").read_text()
     bad.write_bytes(whole)
-    (data / "train" / "blue" / "002.png").write_bytes(b"worse")  # is met when it is wanted, and not left out unsaid
+    (data / "train" / "blue" / "002.png").write_bytes(b"worse")  # an error when it is needed, not silently left out
     run = RunFolder(folder)
     dataset = open_data(read_args(run.args))
-    problems = recall(run, dataset)
+    problems = read_left_out(run, dataset)
     assert problems is not None
     assert [Path(problem.where).name for problem in problems] == ["003.png"]
     assert len(dataset.without_undecodable(problems).splits["train"]) == len(dataset.splits["train"]) - 1
@@ -115,19 +115,19 @@ def test_what_was_left_out_stays_so(data: Path, tmp_path: Path, monkeypatch: pyt
     assert (folder / "quarantine.txt").read_text() == listed
 
 
-def test_a_run_that_noted_nothing_checks_again(stopped: Path) -> None:
+def test_a_run_without_a_manifest_checks_its_images_again(stopped: Path) -> None:
     (stopped / "manifest.json").unlink()
     assert resume(stopped, console=QUIET).evaluation is not None
 
 
-def test_a_list_that_is_damaged_is_one_line(stopped: Path) -> None:
+def test_a_damaged_manifest_is_an_error(stopped: Path) -> None:
     (stopped / "manifest.json").write_text("{")
     with pytest.raises(TrainingError, match=r"manifest\.json"):
         resume(stopped, console=QUIET)
 
 
-def test_processes_share_the_check(data: Path) -> None:
-    """Each reads its part, and all are told of all bad images; the test split waits for its own day."""
+def test_processes_share_the_check_of_the_images(data: Path) -> None:
+    """Each decodes its share and returns all bad images; the test split is not checked."""
     for name in ("red/001.png", "red/002.png", "blue/005.png"):
         (data / "train" / name).write_bytes(b"no image")
     write_images(data, {"test": 1})
@@ -136,16 +136,16 @@ def test_processes_share_the_check(data: Path) -> None:
     dataset = open_data(config)
     parts: list[Any] = []
 
-    class One(World):
-        def gather(self, item: Any) -> Any:
+    class One(Processes):
+        def all_gather(self, item: Any) -> Any:
             parts.append(item)
             return [item]
 
-    class Last(World):
-        def gather(self, item: Any) -> Any:
+    class Last(Processes):
+        def all_gather(self, item: Any) -> Any:
             return [*parts, item]
 
-    settings = settle(config, dataset)
+    settings = resolve_config(config, dataset)
     first = check_data(dataset, settings, QUIET, One(0, 2))
     found = check_data(dataset, settings, QUIET, Last(1, 2))
     assert 0 < len(first) < 3
@@ -161,43 +161,45 @@ def read_config(data: Path) -> Any:
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnets.train.run_folder.folder import RunFolder, working_in
-with working_in(RunFolder(Path(sys.argv[1]))):
+from resnets.train.run_folder.paths import RunFolder, lock_run_folder
+with lock_run_folder(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
-def test_one_process_at_a_time(stopped: Path) -> None:
+def test_one_process_at_a_time_trains_in_a_run_folder(stopped: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(stopped)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(TrainingError, match="one process works in a run at a time"):
+        with pytest.raises(TrainingError, match="only one process may train in a run folder"):
             resume(stopped, console=QUIET)
     finally:
         other.kill()
         other.communicate()
     assert resume(stopped, console=QUIET).evaluation is not None
-    with working_in(RunFolder(stopped)):
+    with lock_run_folder(RunFolder(stopped)):
         pass
 
 
-def test_a_report_of_a_stop_does_not_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped with a report, gone on with, and killed before the next one."""
+def test_an_interrupted_run_with_a_report_is_unfinished(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted with a report, resumed, and killed before the next report."""
 
     def fail(*args: object) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_validate", fail)
+        patch.setattr(trainer.Trainer, "validate", fail)
         with pytest.raises(KeyboardInterrupt):
             start(data, tmp_path, name="run", epochs=1, batch_size=4)
     (folder / "report.html").write_text("of the stop")
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_summary", fail)
+        patch.setattr(trainer, "write_run_report", fail)
         with pytest.raises(KeyboardInterrupt):
             resume(folder, console=QUIET)
     assert not (folder / "report.html").exists()
@@ -205,7 +207,7 @@ def test_a_report_of_a_stop_does_not_end_the_run(data: Path, tmp_path: Path, mon
     assert "of the stop" not in (folder / "report.html").read_text()
 
 
-def test_what_shows_or_verifies_a_run_takes_nothing_else(stopped: Path, data: Path, command: Command) -> None:
+def test_dry_run_and_verify_exclude_other_options(stopped: Path, data: Path, command: Command) -> None:
     for words, says in (
         (("--resume", stopped, "--dry-run"), "before it starts"),
         (("--dry-run",), "pass a folder"),

@@ -1,4 +1,4 @@
-"""A run that is killed again and again comes to the same bits as the run that never was."""
+"""A run that is killed again and again ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -15,41 +15,48 @@ import pytest
 from resnets import api
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
-from resnets.train.loop import trainer as trainer
-from resnets.train.loop.engine import Engine
+from resnets.train.loop import trainer
+from resnets.train.loop.trainer import Trainer
 from resnets.train.run import resume
-from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.train.run_folder.keeper import Keeper
-from tests.train.runs import QUIET, TINY, kill_at_write, killed_after, outcome, same_outcome, start
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
+from resnets.train.run_folder.checkpointer import Checkpointer
+from tests.train.runs import (
+    QUIET,
+    TINY,
+    Recorder,
+    kill_at_write,
+    killed_after,
+    outcome,
+    same_outcome,
+    start,
+    stop_at,
+    without_report,
+)
 
-VARIED = {"policy": "trivialaugment", "random_erasing": 0.5, "color_jitter": (0.2, 0.2, 0.2, 0.1), "pad": 1}
+__all__ = ["without_report"]
+
+AUGMENT = {"policy": "trivialaugment", "random_erasing": 0.5, "color_jitter": (0.2, 0.2, 0.2, 0.1), "pad": 1}
 RUNS: dict[str, dict[str, Any]] = {
-    "sgd, average, all variation": {
-        "ema": 0.9, "mixup": 0.3, "cutmix": 1.0, "off_epoch": 2, "augment": VARIED,
+    "sgd, ema, all augmentation": {
+        "ema": 0.9, "mixup": 0.3, "cutmix": 1.0, "off_epoch": 2, "augment": AUGMENT,
         "model_args": TINY | {"drop_path_rate": 0.3, "drop_rate": 0.2},
     },
     "adamw": {"opt": "adamw", "lr": 0.002, "clip_grad": 1.0, "sched": "onecycle"},
     "muon": {"opt": "muon", "momentum": 0.8, "freeze": "stem", "freeze_epochs": 1, "unfreeze_lr": 0.02},
     "lamb": {"opt": "lamb", "lr": 0.01, "loss": "bce", "cutmix": 1.0, "ema": 0.9, "ema_every": 2},
-    "frozen on kept answers, then unfrozen": {
-        "freeze": "layer2", "freeze_epochs": 3, "epochs": 4, "unfreeze_lr": 0.01, "views": 2, "augment": VARIED,
+    "frozen with cached features, then unfrozen": {
+        "freeze": "layer2", "freeze_epochs": 3, "epochs": 4, "unfreeze_lr": 0.01, "views": 2, "augment": AUGMENT,
     },
-    "unfrozen stage by stage": {
+    "unfrozen by stages": {
         "freeze": "layer2", "freeze_epochs": 2, "epochs": 6, "unfreeze": "stages", "views": 1,
         "opt": "adamw", "lr": 0.002,
     },
     "streamed": {"scale": (0.3, 1.0), "workers": 0, "ema": 0.9, "model_args": TINY | {"drop_path_rate": 0.2}},
     "streamed by workers": {"scale": (0.3, 1.0), "workers": 2, "policy": "randaugment"},
-    "mean of the last epochs": {"swa_epochs": 2, "freeze": "stem", "cache": "off"},
+    "swa": {"swa_epochs": 2, "freeze": "stem", "cache": "off"},
     "balanced, growing images": {"balanced": True, "train_sizes": ((0, 8), (0.5, 12)), "class_weights": "balanced"},
-    "repeats, in parts": {"repeats": 3, "accumulate": 2, "loss": "focal", "patience": 2},
+    "repeats, accumulated gradients": {"repeats": 3, "accumulate": 2, "loss": "focal", "patience": 2},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curves and reports take longer than these runs do."""
-    monkeypatch.setattr(trainer, "write_summary", lambda *args: None)
 
 
 def kill_and_resume(images: Path, tmp_path: Path, name: str, kills: int) -> None:
@@ -86,11 +93,11 @@ def test_killed_at_many_random_moments(images: Path, tmp_path: Path, name: str, 
 
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_before_any_write(images: Path, tmp_path: Path, stride: int) -> None:
-    """Every file is made, renamed and removed in an order that a run can go on from, wherever it stops."""
+    """Files are created, renamed and removed in an order such that a run can be resumed after each of them."""
     options = {"epochs": 2, "ema": 0.9}
     whole = start(images, tmp_path, name="whole", **options)
     begun = tmp_path / "begun"
-    kill_at_write(lambda: start(images, tmp_path, name="begun", **options), begun / "state", 8)
+    kill_at_write(lambda: start(images, tmp_path, name="begun", **options), begun / "checkpoints", 8)
     number, killed = 1, tmp_path / "killed"
     while True:
         shutil.rmtree(killed, ignore_errors=True)
@@ -99,16 +106,16 @@ def test_killed_before_any_write(images: Path, tmp_path: Path, stride: int) -> N
             break
         resume(killed, console=QUIET)
         same_outcome(whole.folder, killed)
-        assert not [path.name for path in (killed / "state").iterdir() if path.suffix == ".tmp"]
+        assert not [path.name for path in (killed / "checkpoints").iterdir() if path.suffix == ".tmp"]
         number += stride
     assert number > 30
 
 
-def test_killed_before_its_first_state(images: Path, tmp_path: Path) -> None:
-    """The weights it starts from, and what belongs to them, are in `args.yaml` or in the images."""
+def test_killed_before_the_first_checkpoint(images: Path, tmp_path: Path) -> None:
+    """Initial weights follow from the settings and the images."""
     whole = start(images, tmp_path, name="whole", epochs=1)
     resumed = 0
-    for number in range(1, 9):
+    for number in range(1, 13):
         killed = tmp_path / f"killed{number}"
 
         def work(name: str = killed.name) -> None:
@@ -119,15 +126,15 @@ def test_killed_before_its_first_state(images: Path, tmp_path: Path) -> None:
             with pytest.raises(TrainingError, match=r"has no args\.yaml"):
                 resume(killed, console=QUIET)
             continue
-        if not states(killed / "state"):
+        if not checkpoints(killed / "checkpoints"):
             resumed += 1
             resume(killed, console=QUIET)
             same_outcome(whole.folder, killed)
     assert resumed
 
 
-def test_killed_before_its_report(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last state says that all is done; the report is not."""
+def test_killed_before_the_report(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last checkpoint is of the last epoch, but the report is missing."""
 
     def fail(*args: object) -> None:
         raise KeyboardInterrupt
@@ -135,11 +142,11 @@ def test_killed_before_its_report(images: Path, tmp_path: Path, monkeypatch: pyt
     for options in ({"epochs": 1}, {"epochs": 9, "patience": 1, "lr": 1e-9}):
         name = f"run{options['epochs']}"
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "write_summary", fail)
+            patch.setattr(trainer, "write_run_report", fail)
             with pytest.raises(KeyboardInterrupt):
                 start(images, tmp_path, name=name, **options)
         before = outcome(tmp_path / name)
-        monkeypatch.setattr(trainer, "write_summary", lambda run, *args: run.report.write_text("done"))
+        monkeypatch.setattr(trainer, "write_run_report", lambda run, *args: run.report.write_text("done"))
         result = resume(tmp_path / name, console=QUIET)
         assert result.evaluation is not None
         assert outcome(tmp_path / name)["results"] == before["results"]
@@ -148,44 +155,44 @@ def test_killed_before_its_report(images: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 8])
-@pytest.mark.parametrize("name", ["sgd, average, all variation", "frozen on kept answers, then unfrozen"])
-def test_ctrl_c_keeps_the_very_step(
+@pytest.mark.parametrize("name", ["sgd, ema, all augmentation", "frozen with cached features, then unfrozen"])
+def test_ctrl_c_writes_a_checkpoint_of_the_step(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, name: str
 ) -> None:
     whole = start(images, tmp_path, name="whole", **RUNS[name])
     seen = 0
 
-    def advance(self: Engine, count: int, loss: float) -> None:
+    def advance(self: Trainer, count: int, loss: float) -> None:
         nonlocal seen
         seen += 1
         if seen == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
+        patch.setattr(Trainer, "show_progress", advance)
         stopped = start(images, tmp_path, name="stopped", **RUNS[name])
     assert stopped.stopped == signal.SIGINT
-    progress = read_state(states(stopped.folder / "state")[-1]).progress
+    progress = read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress
     assert (progress.step, progress.epoch, progress.batch) == (step, step // 5, step % 5)
     assert (stopped.folder / "best" / "model.safetensors").exists()
     resume(stopped.folder, console=QUIET)
     after, before = outcome(stopped.folder), outcome(whole.folder)
-    before.pop("trace"), after.pop("trace")  # begins at the state before, which is another
+    before.pop("trace"), after.pop("trace")  # since the previous checkpoint, which differs
     assert after["results"] == before["results"]
     assert all((after[key] == before[key]).all() for key in before if key not in ("results", "progress"))
 
 
-def test_ctrl_c_while_answers_are_computed_makes_no_step_without_them(
+def test_ctrl_c_while_features_are_cached_makes_no_step_without_them(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second phase keeps answers too; on the way there a step through the whole network would be another one."""
-    options = RUNS["unfrozen stage by stage"] | {"freeze_epochs": 2, "epochs": 8}
+    """In the second phase with a cache: a step through the whole network would differ."""
+    options = RUNS["unfrozen by stages"] | {"freeze_epochs": 2, "epochs": 8}
     whole = start(images, tmp_path, name="whole", **options)
     fills = 0
 
-    def begin(self: Console, text: str, total: int) -> None:
+    def begin(self: Console, text: str, total: int, *, initial: int = 0) -> None:
         nonlocal fills
-        fills += text == "frozen part"
+        fills += text == "caching features"
         if fills == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -194,86 +201,58 @@ def test_ctrl_c_while_answers_are_computed_makes_no_step_without_them(
         stopped = start(images, tmp_path, name="stopped", **options)
     assert fills == 2
     assert stopped.stopped == signal.SIGINT
-    assert read_state(states(stopped.folder / "state")[-1]).progress.step == 10
+    assert read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress.step == 10
     resume(stopped.folder, console=QUIET)
     same_outcome(whole.folder, stopped.folder)
 
 
-class Listening(Console):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str, *, always: bool = False) -> None:
-        self.lines.append(text)
-
-
-def stop_at(images: Path, output: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
-    """The folder of a run that was stopped after a step."""
-    count = 0
-
-    def advance(self: Engine, images: int, loss: float) -> None:
-        nonlocal count
-        count += 1
-        if count == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
-        return start(images, output, name="stopped", **options).folder
-
-
 @pytest.mark.parametrize("damage", ["half", "empty", "noise"])
-def test_a_damaged_state_falls_back_to_the_one_before(
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     whole = start(images, tmp_path, name="whole")
     folder = stop_at(images, tmp_path, 8, monkeypatch)
-    _, newest = states(folder / "state")
+    _, newest = checkpoints(folder / "checkpoints")
     content = newest.read_bytes()
     newest.write_bytes({"half": content[: len(content) // 2], "empty": b"", "noise": os.urandom(5000)}[damage])
-    console = Listening()
+    console = Recorder()
     resume(folder, console=console)
-    assert [line for line in console.lines if "resuming needs a whole state" in line and "\n" not in line]
+    assert [line for line in console.lines if "undamaged checkpoint" in line and "\n" not in line]
     same_outcome(whole.folder, folder)
-    for path in states(folder / "state"):
+    for path in checkpoints(folder / "checkpoints"):
         path.write_bytes(b"")
-    with pytest.raises(TrainingError, match="whole state"):
+    with pytest.raises(TrainingError, match="undamaged checkpoint"):
         resume(folder, console=QUIET)
 
 
-def test_states_of_steps_that_are_to_come_are_removed(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a damaged one would outlive the good ones, which are older."""
+def test_checkpoints_of_later_steps_are_removed(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a damaged one would outlive the good ones, which are older."""
     folder = stop_at(images, tmp_path, 4, monkeypatch, keep=1)
-    (folder / "state" / "step-000000009.safetensors").write_bytes(b"damaged")
+    (folder / "checkpoints" / "step-000000009.safetensors").write_bytes(b"damaged")
     count = 0
 
-    def advance(self: Engine, images: int, loss: float) -> None:
+    def advance(self: Trainer, images: int, loss: float) -> None:
         nonlocal count
         count += 1
         if count == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_advance", advance)
+        patch.setattr(Trainer, "show_progress", advance)
         resume(folder, console=QUIET)
-    assert [path.name for path in states(folder / "state")] == ["step-000000007.safetensors"]
+    assert [path.name for path in checkpoints(folder / "checkpoints")] == ["step-000000007.safetensors"]
 
 
-@pytest.mark.parametrize("needed", [False, True])
-def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: bool) -> None:
-    """Within an epoch it is a warning, at its end the run's one-line error; and then the run can go on."""
+@pytest.mark.parametrize("required", [False, True])
+def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, required: bool) -> None:
+    """Within an epoch it is a warning, at its end an error after which the run can be resumed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    plain, console, saved = Keeper.save, Listening(), 0
+    plain, console, saved = Checkpointer.save, Recorder(), 0
 
-    def save(self: Keeper, *args: Any, **options: Any) -> Any:
+    def save(self: Checkpointer, *args: Any, **options: Any) -> Any:
         nonlocal saved
         saved += 1
-        full = options.get("needed", True) is needed and saved > 1
+        full = options.get("required", True) is required and saved > 1
         self.console = console
         if full:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
@@ -284,33 +263,33 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     whole = start(images, tmp_path, name="whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "save", save)
-        if not needed:
+        patch.setattr(Checkpointer, "save", save)
+        if not required:
             full = start(images, tmp_path, name="full")
-            warnings = [line for line in console.lines if line.startswith("warning: cannot write the run's state")]
-            assert len(warnings) == 4  # two an epoch, but for those at epoch ends: after 3, 6, 9, 12
-            assert all("the run goes on" in line and "\n" not in line for line in warnings)
+            warnings = [line for line in console.lines if line.startswith("warning: cannot write a checkpoint")]
+            assert len(warnings) == 4  # within an epoch, after steps 3, 6, 9 and 12
+            assert all("training continues" in line and "\n" not in line for line in warnings)
         else:
-            with pytest.raises(TrainingError, match=r"cannot write the run's state; .* make room") as caught:
+            with pytest.raises(TrainingError, match=r"cannot write a checkpoint; .* make room") as caught:
                 start(images, tmp_path, name="full")
             assert "\n" not in str(caught.value)
     folder = tmp_path / "full"
-    assert not list((folder / "state").glob(".*"))
-    if needed:
+    assert not list((folder / "checkpoints").glob(".*"))
+    if required:
         resume(folder, console=QUIET)
     else:
         assert full.folder == folder
     after, before = outcome(folder), outcome(whole.folder)
-    trace = after.pop("trace"), before.pop("trace")  # goes back to the last state that could be written
+    trace = after.pop("trace"), before.pop("trace")  # since the last checkpoint that could be written
     assert trace[0][-len(trace[1]) :].equal(trace[1])
     assert after["results"] == before["results"]
     assert all((after[key] == before[key]).all() for key in before if key not in ("results", "progress"))
 
 
 def test_the_args_of_a_run_reproduce_it(images: Path, tmp_path: Path) -> None:
-    """As a recipe, with a name and place of its own."""
+    """Used as a recipe, with another name and folder."""
     for name, options in RUNS.items():
-        if name in ("streamed by workers", "unfrozen stage by stage"):
+        if name in ("streamed by workers", "unfrozen by stages"):
             continue
         whole = start(images, tmp_path / name, **options).folder
         again = api.train(images, recipe=whole / "args.yaml", output=str(tmp_path / name), name="again", quiet=True)

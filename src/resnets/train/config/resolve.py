@@ -1,9 +1,12 @@
-"""What a run's open settings come to for the data at hand: network, preprocessing, batch, learning rate."""
+"""Work out what a `TrainConfig` leaves open, from the data: network, preprocessing, learning rate, ..."""
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -19,43 +22,30 @@ from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
-from resnets.errors import ConfigError, ImageError, ShapeError
+from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
+from resnets.train.config.options import LossConfig
+from resnets.train.config.recipes import load_recipe
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import check_phases, phases_of
+from resnets.train.freeze.phases import ResolvedPhase, check_phases, make_phases
+from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["Settings", "settle"]
+__all__ = ["resolve_config"]
 
-SMALL = 64  # pixels a side up to which an image is augmented by a padded crop in memory
-LEAST_STEPS = 32  # an epoch; fewer would leave the learning rate too few steps to act
-SAMPLE = 2000  # images that mean and std are measured on
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that a run does, nothing left open.
-
-    Args:
-        config: the recipe with every `None` filled in.
-        network: what is built.
-        preprocessing: from a decoded image to its input.
-        augment: what training does to images.
-        notes: what is odd about the network for images of this size, if anything.
-    """
-
-    config: TrainConfig
-    network: NetworkConfig
-    preprocessing: Preprocessing
-    augment: AugmentConfig
-    notes: tuple[str, ...] = ()
+SMALL = 64  # pixels a side up to which images are augmented by padded crops, in memory
+MIN_STEPS = 32  # per epoch; with fewer, the learning-rate schedule has too few steps
+SAMPLE_SIZE = 2000  # images from which mean and std are measured
 
 
-def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -> Settings:
-    """Fill in what `config` leaves open, from what the images are.
+def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -> ResolvedConfig:
+    """Work out what `config` leaves open, from the images and the model that training starts from.
 
     Args:
-        start: what training starts from, or goes on with: its preprocessing is kept, but for the size that `config` may
-            name, and so is its network, unless `config` names another.
+        config: the request; left as it is.
+        dataset: with a `train` split.
+        start: the model of `config.pretrained`. Its preprocessing is kept except for an image size named in `config`,
+            and its network unless `config` names a model.
 
     Raises:
         ConfigError: options that contradict each other or the data.
@@ -66,118 +56,56 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
             f"training needs a train split; {dataset.name} has {', '.join(dataset.splits)}; name it train"
         )
     train = dataset.splits["train"]
-    if start is None:
-        hint = dataset.preprocessing_hint
-        channels, depth = config.channels or hint.channels, config.depth or hint.dtype
-        preprocessing = _preprocessing(_size(config, dataset), channels, depth, train)
-    else:
-        preprocessing = replace(start.preprocessing, size=config.size or start.preprocessing.size)
+    preprocessing = _resolve_preprocessing(config, dataset, start)
     small = max(preprocessing.size) <= SMALL
     model = config.model or (start.name if start else "resnet20_cifar" if small else "resnet18")
     base = start.config if start is not None and model == start.name else get_config(model)
-    network = base.with_overrides(
-        **{
-            "num_classes": len(dataset.classes),
-            "in_chans": preprocessing.num_channels,
-            "img_size": preprocessing.size[0],
-            **config.model_args,
+    network = _resolve_network(base, config, dataset, preprocessing)
+    batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
+    optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
+    stages = freeze_points(plan(network))
+    phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
+    epochs = sum(phase.epochs for phase in phases)
+    check_phases(phases, epochs, stages)
+    copied = {one.name for one in fields(TrainConfig)} & {one.name for one in fields(ResolvedConfig)}
+    resolved = ResolvedConfig(
+        **{name: getattr(config, name) for name in copied}
+        | {
+            "model": model,
+            "network": network,
+            "preprocessing": preprocessing,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optim": optim,
+            "class_weights": _resolve_class_weights(config.loss, train, len(dataset.classes)),
+            "augment": _resolve_augment(config, dataset, preprocessing),
+            "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
+            "recipe_changes": _recipe_changes(config),
+            "notes": describe(network, preprocessing.size).warnings,
         }
     )
-    if network.num_classes != len(dataset.classes):
-        raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {len(dataset.classes)} classes")
-    if network.in_chans != preprocessing.num_channels:
-        raise ConfigError(f"in_chans is the images'; got {network.in_chans} for {preprocessing.channels} images")
-    preprocessing = replace(
+    _check_milestones(resolved)
+    _check_recolouring(resolved)
+    _check_norms(network, preprocessing.size, batch_size)
+    _check_train_sizes(resolved)
+    return resolved
+
+
+def _resolve_preprocessing(config: TrainConfig, dataset: Dataset, start: Bundle | None) -> Preprocessing:
+    if start is None:
+        hint = dataset.preprocessing_hint
+        channels, depth = config.channels or hint.channels, config.depth or hint.dtype
+        preprocessing = _default_preprocessing(_image_size(config, dataset), channels, depth, dataset.splits["train"])
+    else:
+        preprocessing = replace(start.preprocessing, size=config.size or start.preprocessing.size)
+    return replace(
         preprocessing,
         crop_pct=config.crop_pct or preprocessing.crop_pct,
         interpolation=config.interpolation or preprocessing.interpolation,
     )
-    height, width = preprocessing.size
-    batch_size = config.batch_size or _batch_size(len(train), 128 if small else 32)
-    augment = TypeAdapter(AugmentConfig).validate_python(
-        {
-            "pad": height // 8 if small and "scale" not in config.augment else 0,
-            "pad_mode": "reflect",
-            "hflip": dataset.name != "digits",  # a mirrored digit is no digit
-            "scale": None if small else (0.25, 1.0),
-        }
-        | config.augment
-    )
-    stops = freeze_points(plan(network))
-    optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
-    phases = config.phases or phases_of(config.freeze.at_peak(optim.lr), config.epochs, stops)
-    config = replace(
-        config,
-        model=model,
-        epochs=sum(phase.epochs for phase in phases),
-        batch_size=batch_size,
-        img_size=height if height == width else (height, width),
-        optim=optim,
-        augment=asdict(augment),
-        phases=phases,
-    )
-    check_phases(phases, config.epochs, stops)
-    _check_milestones(config)
-    _check_weights(config, len(dataset.classes))
-    _check_colours(augment, preprocessing)
-    notes = describe(network, preprocessing.size).warnings
-    _check_norms(network, preprocessing.size, batch_size)
-    _check_sizes(config, network, preprocessing.size, batch_size)
-    return Settings(config=config, network=network, preprocessing=preprocessing, augment=augment, notes=notes)
 
 
-def _check_weights(config: TrainConfig, classes: int) -> None:
-    weights = config.loss.class_weights
-    if isinstance(weights, tuple) and len(weights) != classes:
-        raise ConfigError(f"class_weights are one a class; got {len(weights)} for {classes} classes; give all or none")
-
-
-def _check_milestones(config: TrainConfig) -> None:
-    milestones = config.schedule.milestones
-    if milestones and milestones[-1] >= config.epochs:
-        thirds = f"{config.epochs / 3:.3g},{config.epochs * 2 / 3:.3g}"
-        raise ConfigError(
-            f"milestones are epochs before the last of the run's {config.epochs}, or the rate never drops; got "
-            f"{', '.join(f'{one:g}' for one in milestones)}; set others, such as milestones={thirds}"
-        )
-
-
-def _check_colours(augment: AugmentConfig, preprocessing: Preprocessing) -> None:
-    """Policies and colours are those of bytes, grey or RGB; see `data.vary`."""
-    if augment.recolours and (preprocessing.dtype != "uint8" or preprocessing.num_channels not in (1, 3)):
-        raise ConfigError(
-            f"policy, color_jitter and grayscale take images of bytes with 1 or 3 channels; "
-            f"got {preprocessing.dtype} with {preprocessing.num_channels}; "
-            "set policy=none, color_jitter=0,0,0,0 and grayscale=0, or depth=uint8 and channels=RGB"
-        )
-
-
-def _check_sizes(config: TrainConfig, network: NetworkConfig, size: tuple[int, int], batch_size: int) -> None:
-    """The network must take images of every size that it trains at."""
-    for side in sorted({side for _, side in config.train_sizes}):
-        shape = side, max(1, round(side * size[1] / size[0]))
-        try:
-            describe(network, shape)
-            _check_norms(network, shape, batch_size)
-        except (ConfigError, ShapeError) as error:
-            raise type(error)(f"train_sizes: {error}") from None
-
-
-def _check_norms(network: NetworkConfig, size: tuple[int, int], batch_size: int) -> None:
-    """Batch normalisation cannot train on a single value a channel: a batch of one whose maps are one cell."""
-    if batch_size > 1:
-        return
-    height, width = size
-    for record in trace(plan(network), (network.in_chans, height, width)):
-        one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
-        if one:
-            raise ConfigError(
-                f"batch normalisation needs more than one value a channel; {record.path} has one, with images of "
-                f"{height}x{width} and a batch of 1; use larger images or batches"
-            )
-
-
-def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
+def _image_size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
     if config.size is not None:
         return config.size
     hint = dataset.preprocessing_hint
@@ -189,17 +117,19 @@ def _size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
     return 224, 224
 
 
-def _preprocessing(size: tuple[int, int], channels: PixelChannels, depth: Depth, train: ImageSet) -> Preprocessing:
-    """Small images are taken whole and normalised by their own mean; large ones as ImageNet's are."""
+def _default_preprocessing(
+    size: tuple[int, int], channels: PixelChannels, depth: Depth, train: ImageSet
+) -> Preprocessing:
+    """Large RGB images are normalised as ImageNet's are; others by their own mean, and small ones are not cropped."""
     if max(size) > SMALL and channels == "RGB" and depth != "float32":
         return Preprocessing(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=depth)
-    places = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int))
+    indices = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE_SIZE, len(train))).astype(int))
     count = channels if isinstance(channels, int) else len(channels)
     sums = np.zeros((3, count))
-    for place in places:
+    for index in indices:
         try:
-            pixels = train.image(int(place), channels, depth).reshape(-1, count) / FULL_SCALE[depth]
-        except ImageError:  # the check of all images, which follows, names it
+            pixels = train.image(int(index), channels, depth).reshape(-1, count) / FULL_SCALE[depth]
+        except ImageError:  # reported by the check of all images, which follows
             continue
         sums += (np.full(count, len(pixels)), pixels.sum(axis=0), (pixels**2).sum(axis=0))
     mean = sums[1] / np.maximum(sums[0], 1)
@@ -215,13 +145,112 @@ def _preprocessing(size: tuple[int, int], channels: PixelChannels, depth: Depth,
 
 
 def _rounded(value: float, depth: Depth) -> float:
-    """What a person reads in a model folder; deep images may be dark, so that digits count and not places."""
+    """Rounded for reading; deep images may be dark, so that they keep significant digits instead of decimals."""
     return round(float(value), 4) if depth == "uint8" else float(f"{value:.5g}")
 
 
-def _batch_size(images: int, most: int) -> int:
-    """`most`, halved until an epoch has `LEAST_STEPS` steps, but not below 8."""
-    size = most
-    while size > 8 and images < size * LEAST_STEPS:
+def _resolve_network(
+    base: NetworkConfig, config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing
+) -> NetworkConfig:
+    classes, channels = len(dataset.classes), preprocessing.num_channels
+    from_data = {"num_classes": classes, "in_chans": channels, "img_size": preprocessing.size[0]}
+    network = base.with_overrides(**from_data | config.model_args)
+    if network.num_classes != classes:
+        raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {classes} classes; leave it out")
+    if network.in_chans != channels:
+        raise ConfigError(
+            f"in_chans is the images'; got {network.in_chans} for {preprocessing.channels} images; set channels instead"
+        )
+    return network
+
+
+def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> AugmentConfig:
+    height, small = preprocessing.size[0], max(preprocessing.size) <= SMALL
+    defaults = {
+        "pad": height // 8 if small and "scale" not in config.augment else 0,
+        "pad_mode": "reflect",
+        "hflip": dataset.name != "digits",  # a mirrored digit is no digit
+        "scale": None if small else (0.25, 1.0),
+    }
+    return TypeAdapter(AugmentConfig).validate_python(defaults | config.augment)
+
+
+def _default_batch_size(images: int, largest: int) -> int:
+    """`largest`, halved until an epoch has `MIN_STEPS` steps, but at least 8."""
+    size = largest
+    while size > 8 and images < size * MIN_STEPS:
         size //= 2
     return size
+
+
+def _resolve_class_weights(loss: LossConfig, train: ImageSet, classes: int) -> tuple[float, ...] | None:
+    given = loss.class_weights
+    if isinstance(given, tuple) and len(given) != classes:
+        raise ConfigError(f"class_weights are one a class; got {len(given)} for {classes} classes; give all or none")
+    weights = class_weights(loss, train.labels, classes)
+    return None if weights is None else tuple(weights.tolist())
+
+
+def _recipe_changes(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Options whose values differ from those of the recipe that the request names."""
+    if config.recipe is None:
+        return {}
+    try:
+        recipe = TrainConfig.from_options({"data": config.data}, load_recipe(config.recipe).settings)
+    except ResnetsError:  # only named for the record, as in the args.yaml of a run whose recipe file is gone
+        return {}
+    then, now = dict(_leaves(asdict(recipe))), dict(_leaves(asdict(config)))
+    return {name: (now[name], then.get(name)) for name in now if now[name] != then.get(name)}
+
+
+def _leaves(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options by their bare names, as JSON has them; without those that are no part of a recipe."""
+    for name, value in json.loads(json.dumps(options)).items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        elif name not in ("data", "output", "name", "recipe", "phases", "lr_batch"):
+            yield name, value
+
+
+def _check_milestones(config: ResolvedConfig) -> None:
+    milestones = config.schedule.milestones
+    if milestones and milestones[-1] >= config.epochs:
+        thirds = f"{config.epochs / 3:.3g},{config.epochs * 2 / 3:.3g}"
+        raise ConfigError(
+            f"milestones must be below the number of epochs, {config.epochs}, for the learning rate to drop; got "
+            f"{', '.join(f'{one:g}' for one in milestones)}; set others, such as milestones={thirds}"
+        )
+
+
+def _check_recolouring(config: ResolvedConfig) -> None:
+    """Policies and colour changes are defined for 8-bit grayscale and RGB images."""
+    depth, channels = config.preprocessing.dtype, config.preprocessing.num_channels
+    if config.augment.recolours and (depth != "uint8" or channels not in (1, 3)):
+        raise ConfigError(
+            f"policy, color_jitter and grayscale require uint8 images with 1 or 3 channels; got {depth} with "
+            f"{channels}; set policy=none, color_jitter=0,0,0,0 and grayscale=0, or depth=uint8 and channels=RGB"
+        )
+
+
+def _check_train_sizes(config: ResolvedConfig) -> None:
+    for side in sorted({side for _, side in config.train_sizes}):
+        size = config.scaled_size(side)
+        try:
+            describe(config.network, size)
+            _check_norms(config.network, size, config.batch_size)
+        except (ConfigError, ShapeError) as error:
+            raise type(error)(f"train_sizes: {error}") from None
+
+
+def _check_norms(network: NetworkConfig, size: tuple[int, int], batch_size: int) -> None:
+    """Batch normalisation cannot train on one value per channel, as a batch of one image with 1x1 maps has."""
+    if batch_size > 1:
+        return
+    height, width = size
+    for record in trace(plan(network), (network.in_chans, height, width)):
+        one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
+        if one:
+            raise ConfigError(
+                f"batch normalisation needs more than one value per channel; {record.path} has one, with images of "
+                f"{height}x{width} and a batch of 1; use larger images or batches"
+            )

@@ -175,11 +175,6 @@ class TrainConfig(Options):
         """(H, W) that `img_size` means."""
         return (self.img_size, self.img_size) if isinstance(self.img_size, int) else self.img_size
 
-    @property
-    def update_size(self) -> int:
-        """Images of one update."""
-        return (self.batch_size or 1) * self.optim.accumulate
-
     @classmethod
     def from_options(cls, *layers: Mapping[str, Any], **options: Any) -> TrainConfig:
         """Build the configuration from layers of options; a later layer overrides, see `layers.overlay`.

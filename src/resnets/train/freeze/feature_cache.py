@@ -1,4 +1,4 @@
-"""What a frozen prefix answers, computed once for every image and view, and batches made of it.
+"""Cache of the features of a frozen prefix, computed once for every image and view, and batches of them.
 
 Legend: V views, M images in the split, N batch, C channels, H height, W width, D embedding.
 """
@@ -24,290 +24,272 @@ from resnets.errors import ConfigError, TrainingError
 from resnets.nn.split import Prefix
 from resnets.train.loop.train_step import is_out_of_memory
 
-__all__ = ["CacheLimits", "CachedBatches", "NoRoomError", "Orders", "PrefixCache", "fill_cache", "keep_in_order"]
+__all__ = ["CacheLimits", "CacheSpaceError", "CachedFeatureBatches", "FeatureCache", "cache_in_order", "fill_cache"]
 
 Indices = npt.NDArray[np.int64]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class NoRoomError(TrainingError):
-    """A cache within its limits for which the machine has no memory, or the disk no room."""
+class CacheSpaceError(TrainingError):
+    """A cache exceeds its limits, the memory of the device or the space on the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheLimits:
-    """What a cache may take.
+    """Maximum size of a cache.
 
     Args:
         memory_bytes: in memory.
-        file_bytes: in a file, where memory does not do.
-        folder: where that file goes; `None`: no file.
+        file_bytes: in a file, if it exceeds `memory_bytes`.
+        folder: for the file; `None` allows no file.
     """
 
     memory_bytes: int = 2 * 2**30
     file_bytes: int = 32 * 2**30
     folder: Path | None = None
 
-    def home(self, needed: int) -> Literal["memory", "file"] | None:
-        """Where `needed` bytes go; `None`: nowhere, train the plain way."""
-        if needed <= self.memory_bytes:
+    def location(self, nbytes: int) -> Literal["memory", "file"] | None:
+        """Where `nbytes` fit; `None` if nowhere."""
+        if nbytes <= self.memory_bytes:
             return "memory"
-        return "file" if self.folder is not None and needed <= self.file_bytes else None
+        return "file" if self.folder is not None and nbytes <= self.file_bytes else None
 
-    def beside(self, cache: PrefixCache) -> CacheLimits:
-        """What is left for another cache."""
-        if cache.home == "memory":
-            return replace(self, memory_bytes=self.memory_bytes - cache.size)
-        return replace(self, file_bytes=self.file_bytes - cache.size)
+    def beside(self, cache: FeatureCache) -> CacheLimits:
+        """The limits that remain for another cache."""
+        if cache.location == "memory":
+            return replace(self, memory_bytes=self.memory_bytes - cache.nbytes)
+        return replace(self, file_bytes=self.file_bytes - cache.nbytes)
 
 
-class PrefixCache:
-    """A row for every view of every image, in memory or in a file that has no name and goes with the cache.
+class FeatureCache:
+    """Features of every view of every image, in memory or in an unnamed file, which disappears with the cache.
+
+    Args:
+        views: V.
+        count: M.
+        shape: of one image's features, (C, H, W) or (D,).
+        limits: maximum size.
+        dtype: of the stored features: float32, bfloat16 or float16.
+        channels_last: memory format of feature maps, here and in the batches that are read.
+        device: of features stored in memory.
 
     Attributes:
-        views: V; count: M.
-        row: of one image, (C, H, W) or (D,).
-        dtype: of the numbers kept; answered: of what the prefix answered, which mixed precision makes 16-bit.
-        home: `memory` or `file`.
-        size: bytes.
+        location: `memory` or `file`.
+        nbytes: size of the cache.
+        output_dtype: of the features as they were written; 16-bit under mixed precision.
+
+    Raises:
+        ConfigError: no view, no image, or another dtype.
+        CacheSpaceError: it exceeds the limits, the memory, or the space in the folder.
     """
 
     def __init__(
         self,
         views: int,
         count: int,
-        row: tuple[int, ...],
+        shape: tuple[int, ...],
         *,
+        limits: CacheLimits | None = None,
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
-        home: Literal["memory", "file"] = "memory",
-        folder: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Most callers want `create`.
-
-        Args:
-            channels_last: how maps lie in memory, and in the batches that are read.
-            folder: for `home="file"`.
-            device: where rows kept in memory lie.
-
-        Raises:
-            ConfigError: a number below 1, or a type other than float32, bfloat16 and float16.
-            NoRoomError: no memory, or no permission or no room in `folder`.
-        """
         if min(views, count) < 1:
-            raise ConfigError(f"a cache has 1 view of 1 image or more; got {views} of {count}; 1 view is usual")
+            raise ConfigError(f"a cache needs at least 1 view of 1 image; got {views} of {count}; raise views")
         if dtype not in DTYPES:
-            raise ConfigError(f"a cache holds float32, bfloat16 or float16; got {dtype}; choose one of them")
-        self.views, self.count, self.row, self.dtype, self.home = views, count, row, dtype, home
-        self.answered = torch.float32
-        self._last = channels_last and len(row) == 3
-        stored = (*row[1:], row[0]) if self._last else row
-        shape = (views * count, *stored)
-        self.size = self.bytes_for(views, count, row, dtype)
-        if home == "file":
-            assert folder is not None
-            self._rows = _mapped(folder, self.size).view(dtype).view(shape)
+            raise ConfigError(f"a cache stores float32, bfloat16 or float16; got {dtype}; choose one of them")
+        self.views, self.count, self.shape, self.dtype = views, count, shape, dtype
+        self.output_dtype = torch.float32
+        self.nbytes = self.bytes_for(views, count, shape, dtype)
+        limits = limits or CacheLimits()
+        location = limits.location(self.nbytes)
+        if location is None:
+            raise CacheSpaceError(
+                f"it exceeds cache_memory_gb and cache_disk_gb with {self.nbytes / 2**20:,.0f} MiB; "
+                "raise one of them, lower views or set cache_16bit"
+            )
+        self.location: Literal["memory", "file"] = location
+        self._channels_last = channels_last and len(shape) == 3
+        stored = (*shape[1:], shape[0]) if self._channels_last else shape
+        if location == "file":
+            assert limits.folder is not None
+            memory = _map_file(limits.folder, self.nbytes)
         else:
-            self._rows = _reserved(self.size, device).view(dtype).view(shape)
+            memory = _allocate(self.nbytes, device)
+        self._rows = memory.view(dtype).view(views * count, *stored)
         self._filled = np.zeros(views * count, np.bool_)
 
-    @classmethod
-    def create(
-        cls,
-        views: int,
-        count: int,
-        row: tuple[int, ...],
-        *,
-        limits: CacheLimits,
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-        device: torch.device | str = "cpu",
-    ) -> PrefixCache | None:
-        """A cache within `limits`; `None` where it does not fit and the caller has to train the plain way.
-
-        Raises:
-            NoRoomError: it would fit, but there is no memory or no room.
-        """
-        home = limits.home(cls.bytes_for(views, count, row, dtype))
-        if home is None:
-            return None
-        return cls(
-            views,
-            count,
-            row,
-            dtype=dtype,
-            channels_last=channels_last,
-            home=home,
-            folder=limits.folder,
-            device=device,
-        )
-
     @staticmethod
-    def bytes_for(views: int, count: int, row: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-        """What a cache takes."""
-        return views * count * math.prod(row) * dtype.itemsize
+    def bytes_for(views: int, count: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
+        """Size of a cache in bytes."""
+        return views * count * math.prod(shape) * dtype.itemsize
 
-    def write(self, view: int, places: Indices, features: Tensor) -> None:
-        """Keep (N, *row) `features` of the images at `places` (N,).
+    def write(self, view: int, indices: Indices, features: Tensor) -> None:
+        """Store features.
+
+        Args:
+            view: of all these images.
+            indices: (N,) images.
+            features: (N, *shape).
 
         Raises:
-            TrainingError: float16 cannot hold them.
+            TrainingError: values that float16 cannot represent.
         """
-        assert features.shape == (len(places), *self.row)
+        assert features.shape == (len(indices), *self.shape)
         assert 0 <= view < self.views
-        self.answered = features.dtype
-        kept = features.detach().to(self._rows.device, self.dtype)
-        if self.dtype == torch.float16 and not torch.isfinite(kept).all():
+        self.output_dtype = features.dtype
+        stored = features.detach().to(self._rows.device, self.dtype)
+        if self.dtype == torch.float16 and not torch.isfinite(stored).all():
             largest = float(features.abs().max())
-            raise TrainingError(
-                f"a float16 cache holds numbers up to 65504; got {largest:g}; keep bfloat16 or float32 instead"
-            )
-        at = view * self.count + places
-        self._rows[torch.from_numpy(at).to(self._rows.device)] = kept.permute(0, 2, 3, 1) if self._last else kept
-        self._filled[at] = True
+            raise TrainingError(f"a float16 cache stores values up to 65504; got {largest:g}; use bfloat16 or float32")
+        rows = view * self.count + indices
+        self._rows[torch.from_numpy(rows).to(self._rows.device)] = (
+            stored.permute(0, 2, 3, 1) if self._channels_last else stored
+        )
+        self._filled[rows] = True
 
-    def read(self, views: Indices, places: Indices) -> Tensor:
-        """(N, *row) of the images at `places` (N,), each in its view (N,); of this cache's type and layout."""
-        at = views * self.count + places
-        assert self._filled[at].all()
-        if self.home == "file":  # in the order of the file, as the disk likes it
-            order = np.argsort(at, kind="stable")
-            back = torch.from_numpy(np.argsort(order, kind="stable"))
-            rows = self._rows.index_select(0, torch.from_numpy(at[order])).index_select(0, back)
+    def read(self, views: Indices, indices: Indices) -> Tensor:
+        """Read features (N, *shape), in the dtype and memory format of the cache.
+
+        Args:
+            views: (N,) view of each image.
+            indices: (N,) images.
+        """
+        rows = views * self.count + indices
+        assert self._filled[rows].all()
+        if self.location == "file":  # in file order, for sequential reads
+            order = np.argsort(rows, kind="stable")
+            inverse = torch.from_numpy(np.argsort(order, kind="stable"))
+            features = self._rows.index_select(0, torch.from_numpy(rows[order])).index_select(0, inverse)
         else:
-            rows = self._rows.index_select(0, torch.from_numpy(at).to(self._rows.device))
-        return rows.permute(0, 3, 1, 2) if self._last else rows
+            features = self._rows.index_select(0, torch.from_numpy(rows).to(self._rows.device))
+        return features.permute(0, 3, 1, 2) if self._channels_last else features
 
     def missing(self, view: int) -> int:
-        """Images that a view does not have yet."""
+        """Number of images without features in a view."""
         return self.count - int(self._filled[view * self.count : (view + 1) * self.count].sum())
 
     def close(self) -> None:
-        """Give the memory, or the file's room, back; nothing can be read any more."""
+        """Free the memory or the file; nothing can be read any more."""
         self._rows = self._rows.new_empty(0)
         self._filled[:] = False
 
 
-def _reserved(size: int, device: torch.device | str) -> Tensor:
-    """(size,) bytes of memory."""
+def _allocate(nbytes: int, device: torch.device | str) -> Tensor:
+    """(nbytes,) uint8 in memory."""
     try:
-        return torch.empty(size, dtype=torch.uint8, device=device)
+        return torch.empty(nbytes, dtype=torch.uint8, device=device)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise NoRoomError(
-            f"the frozen part's cache needs {size / 2**20:,.0f} MiB of memory; {device} has less; "
-            "keep fewer views or 16 bits, or train without the cache"
+        raise CacheSpaceError(
+            f"the feature cache needs {nbytes / 2**20:,.0f} MiB of memory; {device} has less; "
+            "lower views, set cache_16bit or cache=off"
         ) from None
 
 
-def _mapped(folder: Path, size: int) -> Tensor:
-    """(size,) bytes of a new file without a name; its room is taken at once, since a map has no way to say "full"."""
+def _map_file(folder: Path, nbytes: int) -> Tensor:
+    """(nbytes,) uint8 of a new unnamed file, with its space reserved: writing to a full disk through a map crashes."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
+                os.posix_fallocate(file.fileno(), 0, nbytes)
             else:
-                for first in range(0, size, 2**24):
-                    file.write(bytes(min(2**24, size - first)))
+                for start in range(0, nbytes, 2**24):
+                    file.write(bytes(min(2**24, nbytes - start)))
                 file.flush()
-            return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,)))
+            return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(nbytes,)))
     except OSError as error:
-        raise NoRoomError(
-            f"the frozen part's cache needs {size / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
-            "make room, keep fewer views or 16 bits, or train without the cache"
+        raise CacheSpaceError(
+            f"the feature cache needs {nbytes / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
+            "make room, lower views, set cache_16bit or cache=off"
         ) from None
 
 
 def fill_cache(
-    cache: PrefixCache,
+    cache: FeatureCache,
     prefix: Prefix,
     batches: Batches,
     *,
-    first: int = 0,
+    first_epoch: int = 0,
     amp: torch.dtype | None = None,
     layout: torch.memory_format = torch.channels_last,
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Compute every row: view v holds the images as epoch `first + v` varies them.
+    """Compute all features: view v is of the images as augmented in epoch `first_epoch + v`.
 
-    The same batches give the same bytes, so a run that starts again fills it again and goes on as it was.
+    Equal batches give equal bytes, so that a resumed run refills its cache and continues unchanged.
 
     Args:
-        batches: the training batches, every image once an epoch: nothing dropped, balanced or repeated.
-        first: the first epoch that will read the cache.
-        amp: autocast to this type; `None` computes as the weights are.
-        layout: of the images in memory; the weights' own.
-        progress: called with the images done since it was called last.
-        stop: asked before each batch whether to leave.
+        batches: training batches with every image once an epoch: without drop_last, balancing and repeats.
+        first_epoch: the first epoch that reads the cache.
+        amp: autocast dtype; `None` disables autocast.
+        layout: memory format of the images.
+        progress: called with the number of images of each batch.
+        stop: checked before each batch; returns whether to give up.
 
     Returns:
-        Whether it is filled; False if `stop` said so before.
+        Whether the cache is filled; False after `stop`.
 
     Raises:
-        TrainingError: the batches of an epoch do not hold every image.
+        TrainingError: the batches of an epoch lack images.
     """
     for view in range(cache.views):
-        for x, _, indices in batches.epoch(first + view):
+        for x, _, indices in batches.epoch(first_epoch + view):
             if stop():
                 return False
-            with prefix.computing(amp, x.device.type):
+            with prefix.inference(amp, x.device.type):
                 features = prefix(x.contiguous(memory_format=layout))
                 cache.write(view, indices.numpy(), features)
             if progress is not None:
                 progress(len(indices))
         if missing := cache.missing(view):
             raise TrainingError(
-                f"the frozen part's cache needs every image once; {missing} of {cache.count} did not come; "
+                f"the feature cache needs every image once; {missing} of {cache.count} are missing; "
                 "fill it from batches without drop_last, balancing and repeats"
             )
     return True
 
 
-def keep_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> CachedBatches | None:
-    """What a prefix answers to batches in order, none varied, computed as the weights are.
+def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> CachedFeatureBatches:
+    """Cache the features of a split that is evaluated: its batches in order, without augmentation and autocast.
 
     Args:
-        batches: of a whole split; what comes out has their bounds, and is what the prefix answers to the bit.
-
-    Returns:
-        Batches of those answers; `None` where they do not fit into `limits`.
+        batches: of the whole split; the result has the same bounds, and to the bit the features of the prefix.
 
     Raises:
-        NoRoomError: they would fit, but there is no memory or no room.
+        CacheSpaceError: they exceed the limits, the memory or the disk.
     """
     count = batches.bounds[-1][1]
-    labels, cache = np.zeros(count, np.int64), None
+    labels = np.zeros(count, np.int64)
+    cache: FeatureCache | None = None
     for x, y, indices in batches.epoch(0):
-        with prefix.computing(device=x.device.type):
+        with prefix.inference(device=x.device.type):
             features = prefix(x)
             if cache is None:
-                last = features.ndim == 4 and features.stride(3) == features.shape[1]  # even of a single cell
-                row = tuple(features.shape[1:])
-                cache = PrefixCache.create(1, count, row, limits=limits, channels_last=last, device=x.device)
-                if cache is None:
-                    return None
+                shape = tuple(features.shape[1:])
+                channels_last = features.ndim == 4 and features.stride(3) == shape[0]  # 1x1 maps have both formats
+                cache = FeatureCache(1, count, shape, limits=limits, channels_last=channels_last, device=x.device)
             cache.write(0, indices.numpy(), features)
         labels[indices.numpy()] = y.cpu().numpy()
     assert cache is not None
     assert not cache.missing(0)
-    return CachedBatches(cache, labels, _InOrder(batches.bounds), device=x.device)
+    return CachedFeatureBatches(cache, labels, _SequentialSampler(batches.bounds), device=x.device)
 
 
-class Orders(Protocol):
-    """The order of every epoch, as `data.sampling.Epochs` has it."""
+class _Sampler(Protocol):
+    """Order of every epoch, such as that of `data.sampler.Epochs`."""
 
     bounds: list[tuple[int, int]]
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """Places and views of each batch of an epoch, from batch `start` on."""
+        """Indices and views of each batch of an epoch, from batch `start` on."""
         ...
 
 
-class _InOrder:
-    """Every image once, in order: the `Orders` of a split that is measured."""
+class _SequentialSampler:
+    """Every image once, in order."""
 
     def __init__(self, bounds: list[tuple[int, int]]) -> None:
         self.bounds = bounds
@@ -317,37 +299,37 @@ class _InOrder:
             yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
 
 
-class CachedBatches:
-    """Batches whose `x` is what the frozen part answered. The `Batches` of the epochs that run on a cache.
+class CachedFeatureBatches:
+    """Batches of cached features in place of images; like `Batches`.
 
-    Epoch e reads view `(e - first) % V`; an image that comes several times in an epoch (repeated augmentation,
-    balanced classes) reads the views after it, in turn. With as many views as epochs and plain sampling, these are
-    the batches of the plain way.
+    Epoch e reads view `(e - first_epoch) % V`; an image that occurs several times in an epoch (repeated augmentation,
+    balanced sampling) reads the next views in turn. With as many views as epochs and without repeats, the batches are
+    those of training without a cache.
 
     Args:
         cache: filled.
         labels: (M,) class indices.
-        orders: which images come when.
-        first: as for `fill_cache`.
-        device: where batches go.
-        dtype: of `x`; `None`: what the frozen part answered, whatever it was kept in.
+        sampler: order of the images.
+        first_epoch: as for `fill_cache`.
+        device: of the batches.
+        dtype: of the features; `None` uses the dtype in which the prefix computed them.
     """
 
     def __init__(
         self,
-        cache: PrefixCache,
+        cache: FeatureCache,
         labels: Indices,
-        orders: Orders,
+        sampler: _Sampler,
         *,
-        first: int = 0,
+        first_epoch: int = 0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
         assert len(labels) == cache.count
-        self._cache, self._orders, self._first = cache, orders, first
-        self._device, self._dtype = torch.device(device), dtype or cache.answered
+        self._cache, self._sampler, self._first_epoch = cache, sampler, first_epoch
+        self._device, self._dtype = torch.device(device), dtype or cache.output_dtype
         self._labels = torch.from_numpy(np.array(labels, np.int64)).to(self._device)
-        self.bounds = orders.bounds
+        self.bounds = sampler.bounds
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -356,14 +338,12 @@ class CachedBatches:
         """The batches of an epoch, from batch `start` on.
 
         Raises:
-            ConfigError: a `size`, which kept answers no longer have.
+            ConfigError: another image `size`.
         """
         if size is not None:
-            raise ConfigError(
-                f"cached images have one size; got {size} for an epoch; train the frozen part without the cache"
-            )
-        for places, views in self._orders.batches(epoch, start):
-            shown = (epoch - self._first + views) % self._cache.views
-            x = self._cache.read(shown, places).to(self._device, self._dtype)
-            indices = torch.from_numpy(places)
-            yield Batch(x, self._labels[indices.to(self._device)], indices)
+            raise ConfigError(f"cached features have a fixed image size; got {size} for an epoch; set cache=off")
+        for indices, repeats in self._sampler.batches(epoch, start):
+            views = (epoch - self._first_epoch + repeats) % self._cache.views
+            x = self._cache.read(views, indices).to(self._device, self._dtype)
+            index = torch.from_numpy(indices)
+            yield Batch(x, self._labels[index.to(self._device)], index)

@@ -1,10 +1,9 @@
-"""An epoch of steps, from any of its batches on."""
+"""The epoch loop: training steps over the batches of an epoch, from any batch on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isfinite
 
 import torch
@@ -12,29 +11,20 @@ from torch import Tensor
 
 from resnets.data.loader import Batches
 from resnets.errors import TrainingError
+from resnets.train.loop.metrics import EpochMetrics, EpochResult
 from resnets.train.loop.train_step import TrainStep
 
-__all__ = ["EpochResult", "Meter", "NotFiniteError", "run_epoch"]
+__all__ = ["NotFiniteError", "require_finite", "run_epoch"]
 
-SELDOM = 16  # steps
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """An epoch of training: mean loss and share of correct images (as the weights moved), and the rate."""
-
-    loss: float
-    top1: float
-    images_per_second: float
-    lr: float
+CHECK_EVERY = 16  # steps; reading a number from a GPU, or from other processes, waits for all work that is queued
 
 
 class NotFiniteError(TrainingError):
-    """A loss that is NaN or infinite.
+    """A loss or weight that is NaN or infinite.
 
     Args:
         message: one line.
-        indices: places in the split of the images in the batch where it was seen.
+        indices: positions in the training split of the images in the last batch.
     """
 
     def __init__(self, message: str, indices: Tensor) -> None:
@@ -42,90 +32,79 @@ class NotFiniteError(TrainingError):
         super().__init__(message)
 
 
-class Meter:
-    """What an epoch has come to so far; exact, so that it can be put down and taken up again.
-
-    Args:
-        device: where the loss is.
-
-    Attributes:
-        loss_sum: of the images' losses; correct, seen: images; trace: the mean loss of every step; indices: places
-        in the split of the last step's images.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.seen = 0
-        self.trace: list[Tensor] = []
-        self.indices = torch.zeros(0, dtype=torch.int64)
-
-    def add(self, loss: Tensor, hits: Tensor, indices: Tensor) -> None:
-        """Count a step's mean loss and hits."""
-        self.loss_sum += loss.double().to(self.loss_sum.device) * len(indices)
-        self.correct += hits
-        self.seen += len(indices)
-        self.trace.append(loss)
-        self.indices = indices
-
-
 def run_epoch(
     train_step: TrainStep,
     batches: Batches,
     epoch: int,
     *,
-    on_step: Callable[[int, float], None],
-    stop: Callable[[], bool],
-    meter: Meter | None = None,
+    metrics: EpochMetrics | None = None,
     start: int = 0,
     size: tuple[int, int] | None = None,
-    pause: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, float], None] = lambda images, loss: None,
+    after_step: Callable[[int], bool] = lambda done: False,
 ) -> EpochResult | None:
-    """Train an epoch, or what is left of it. The network's mode is the caller's.
+    """Train one epoch, or the rest of it. The caller sets the network's mode.
 
     Args:
-        epoch: counted from 0; with the run's seed, it decides the order and the augmentation.
-        on_step: called with the number of images and the mean loss so far.
-        stop: asked after each step whether to leave.
-        meter: what the epoch came to before batch `start`.
-        start: the batch to go on with, from 0.
-        size: (H, W) to train at, in place of the preprocessing's.
-        pause: called after each step but the last, with the number of batches that are done: a place to write state.
+        epoch: counted from 0; with the run's seed, determines order and augmentation.
+        metrics: of the batches before `start`, updated in place.
+        start: first batch, from 0.
+        size: (H, W) of the training images in place of the preprocessing's.
+        on_progress: called with the number of images since its last call and the mean loss so far.
+        after_step: called after each step but the last with the number of batches done; returns whether to stop.
 
     Returns:
-        The epoch's figures, or `None` if `stop` said so before its end.
+        The metrics of the epoch, or `None` if `after_step` stopped it.
 
     Raises:
         NotFiniteError: the loss is NaN or infinite.
     """
-    meter, world = meter or Meter(train_step.device), train_step.world
-    # To read a number off an accelerator is to wait for it, and to ask other processes too: now and then is enough.
-    look = 1 if train_step.device.type == "cpu" else SELDOM
-    ask = look if world.size == 1 else SELDOM
-    seen, pending, started = 0, 0, time.perf_counter()
+    metrics, processes = metrics or EpochMetrics(train_step.device), train_step.processes
+    read_every = 1 if train_step.device.type == "cpu" else CHECK_EVERY
+    check_every = read_every if processes.world_size == 1 else CHECK_EVERY
+    images, unreported, started = 0, 0, time.perf_counter()
     for number, (x, y, indices) in enumerate(batches.epoch(epoch, start=start, size=size), start=start + 1):
         first, last = batches.bounds[number - 1]
-        own = world.takes(last - first)  # 0 where a small rest is shared by others
-        loss, hits = train_step(x, y, own * world.size / (last - first))
-        meter.add(loss, hits if own else hits * 0, indices[:own])
-        seen, pending = seen + last - first, pending + last - first
+        local = processes.shard.local_count(last - first)  # 0 if other processes share a small last batch
+        loss, correct = train_step(x, y, local * processes.world_size / (last - first))
+        metrics.add(loss, correct if local else correct * 0, indices[:local])
+        images, unreported = images + last - first, unreported + last - first
         ends = number == len(batches)
-        if (number % ask == 0 or ends) and world.any(not torch.isfinite(meter.loss_sum))[0]:
-            losses = world.gather(float(loss))
+        if (number % check_every == 0 or ends) and processes.any(not torch.isfinite(metrics.loss_sum))[0]:
+            losses = processes.all_gather(float(loss))
             worst = next((value for value in losses if not isfinite(value)), losses[0])
             raise NotFiniteError(
                 f"the loss must stay finite; got {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
                 f"learning rate {train_step.lr:.4g}; try a lower --lr, or --amp off",
                 indices,
             )
-        if number % look == 0 or ends:
-            on_step(pending, float(meter.loss_sum) / max(meter.seen, 1))
-            pending = 0
-        if not ends:
-            pause(number)
-            if stop():
-                return None
-    world.sum(meter.loss_sum, meter.correct)
+        if number % read_every == 0 or ends:
+            on_progress(unreported, float(metrics.loss_sum) / max(metrics.seen, 1))
+            unreported = 0
+        if not ends and after_step(number):
+            return None
+    processes.all_reduce_sum(metrics.loss_sum, metrics.correct)
     total = batches.bounds[-1][1] - batches.bounds[0][0]
     seconds = max(time.perf_counter() - started, 1e-9)
-    return EpochResult(float(meter.loss_sum) / total, int(meter.correct) / total, seen / seconds, train_step.lr)
+    return EpochResult(float(metrics.loss_sum) / total, int(metrics.correct) / total, images / seconds, train_step.lr)
+
+
+def require_finite(train_step: TrainStep, metrics: EpochMetrics, where: str) -> None:
+    """Check the weights before they are saved: a step may spoil them although its own loss was finite.
+
+    Args:
+        where: epoch and step, for the message.
+
+    Raises:
+        NotFiniteError: a tensor of the network or of the optimizer state is NaN or infinite.
+    """
+    slots = (value for state in train_step.optimizer.state.values() for value in state.values())
+    optimizer = (value for value in slots if isinstance(value, Tensor))
+    tensors = (*train_step.model.state_dict().values(), *optimizer, metrics.loss_sum)
+    checks = [torch.isfinite(tensor).all() for tensor in tensors if tensor.is_floating_point()]
+    if train_step.processes.any(not torch.stack([check.to(train_step.device) for check in checks]).all())[0]:
+        raise NotFiniteError(
+            f"the weights must stay finite; got NaN or infinity at {where}, learning rate {train_step.lr:.4g}; "
+            "try a lower --lr, or --amp off",
+            metrics.indices,
+        )

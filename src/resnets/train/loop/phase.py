@@ -1,9 +1,8 @@
-"""A phase as it runs: what is frozen, how the rest learns, and where its batches come from."""
+"""The current phase of a run: what is frozen, how the rest is optimised, and the batches it trains on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,189 +11,190 @@ from resnets.data.dataset import ImageSet
 from resnets.data.loader import Batches
 from resnets.data.sampler import TrainSampler
 from resnets.nn.model import Network
-from resnets.nn.split import Prefix, Suffix, split_at
-from resnets.runtime.console import counted
-from resnets.train.config.train_config import TrainConfig
+from resnets.nn.split import Prefix, Suffix, SuffixModule, split_at
+from resnets.runtime.console import Console
+from resnets.runtime.formatting import plural
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.freeze.feature_cache import (
-    CachedBatches,
+    CachedFeatureBatches,
     CacheLimits,
-    NoRoomError,
-    PrefixCache,
+    CacheSpaceError,
+    FeatureCache,
+    cache_in_order,
     fill_cache,
-    keep_in_order,
 )
-from resnets.train.freeze.frozen import Frozen, apply_phase, lr_scales
-from resnets.train.freeze.phases import NONE, Phase, PhaseAt
+from resnets.train.freeze.frozen_part import apply_phase, lr_scales
+from resnets.train.freeze.phases import NONE, ResolvedPhase
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import Schedule
+from resnets.train.optim.schedules import WarmupSchedule
 
-__all__ = ["Stage", "enter", "keep_answers", "keep_measured"]
+__all__ = ["ActivePhase", "phase_schedule"]
 
-GB = 2**30
+GIB = 2**30
 
 
-@dataclass(kw_only=True)
-class Stage:
-    """A phase of a run.
+class ActivePhase:
+    """A phase while it runs. Creating it freezes and unfreezes the network's parameters.
 
     Args:
-        at: which one, and its first epoch.
-        frozen: what does not move, with the proof.
-        optimizer: of all tensors, grouped as the phase's rates are.
-        schedule: learning rate by the run's step.
-        batches: images, or the frozen part's answers.
-        suffix: what runs on those answers; `None` where the whole network does.
-        prefix: what gave them.
-        measured: what it answers to the validation images, once they came; room: what that may take.
+        config: of the run.
+        phase: the phase to enter.
+        model: the network.
+        batches: of training images.
+        previous: optimizer of the phase before, whose state (momentum, ...) carries over.
+
+    Attributes:
+        frozen: what does not change, and the check that it has not.
+        optimizer: over all parameters, grouped by learning rate.
+        schedule: learning rate by step of the run.
+        batches: of training images, or of their cached features.
+        suffix: the part of the network that trains on cached features; `None` while the whole network runs.
     """
 
-    at: PhaseAt
-    frozen: Frozen
-    optimizer: torch.optim.Optimizer
-    schedule: Callable[[int], float]
-    batches: Batches
-    suffix: Suffix | None = None
-    prefix: Prefix | None = None
-    measured: Batches | None = None
-    room: CacheLimits | None = None
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        phase: ResolvedPhase,
+        model: Network,
+        batches: Batches,
+        previous: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self.config, self.phase, self.batches = config, phase, batches
+        self.frozen = apply_phase(model, phase)
+        self.optimizer = build_optimizer(model, config.optim, lr_scales(model, phase))
+        if previous is not None:
+            self.optimizer.state.update(previous.state)
+        self.schedule = phase_schedule(config, phase, len(batches))
+        self.suffix: Suffix | None = None
+        self._cache_tried = False
+        self._prefix: Prefix | None = None
+        self._val_features: CachedFeatureBatches | None = None
+        self._val_limits: CacheLimits | None = None  # what a cache of validation features may take; None once tried
+
+    def cache_features(
+        self,
+        images: ImageSet,
+        plain_batches: Callable[[], Batches],
+        *,
+        processes: int,
+        folder: Path,
+        amp: torch.dtype | None,
+        layout: torch.memory_format,
+        console: Console,
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Compute the features of the frozen part once, so that only the rest of the network runs in each epoch.
+
+        Prints whether features are cached, or why they are not, if the phase freezes anything. Later calls do nothing.
+
+        Args:
+            images: of the training split.
+            plain_batches: makes batches that hold every image once an epoch, augmented as in training.
+            processes: number of processes that train.
+            folder: for a cache that does not fit into memory.
+            stop: checked before each batch; returns whether to give up, without a message.
+
+        Returns:
+            Whether `batches` and `suffix` are now those of cached features.
+        """
+        phase, options = self.phase, self.config.cache
+        if self._cache_tried or options.cache == "off" or phase.freeze == NONE:
+            return False
+        self._cache_tried = True
+        if reason := self._cache_obstacle(processes):
+            return self._report_no_cache(console, reason)
+        views = min(options.views, phase.epochs - 1)
+        prefix, suffix = split_at(self.frozen.model, phase.freeze)
+        shape = prefix.output_shape(self.config.preprocessing.size)
+        dtype = amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
+        device = next(self.frozen.model.parameters()).device
+        limits = CacheLimits(
+            memory_bytes=int(options.cache_memory_gb * GIB), file_bytes=int(options.cache_disk_gb * GIB), folder=folder
+        )
+        channels_last = layout == torch.channels_last
+        try:
+            cache = FeatureCache(
+                views, len(images), shape, limits=limits, dtype=dtype, channels_last=channels_last, device=device
+            )
+        except CacheSpaceError as error:
+            return self._report_no_cache(console, str(error))
+        console.start("caching features", views * len(images))
+        filled = fill_cache(
+            cache,
+            prefix,
+            plain_batches(),
+            first_epoch=phase.first_epoch,
+            amp=amp,
+            layout=layout,
+            progress=console.advance,
+            stop=stop,
+        )
+        console.stop()
+        if not filled:
+            cache.close()
+            return False
+        config = self.config
+        orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
+        self.batches = CachedFeatureBatches(
+            cache, images.labels, orders, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
+        )
+        self._prefix, self.suffix, self._val_limits = prefix, suffix, limits.beside(cache)
+        console.info(
+            f"frozen up to {phase.freeze}: features cached, {plural(views, 'view')} per image, "
+            f"{cache.nbytes / 2**20:,.0f} MiB {'in memory' if cache.location == 'memory' else 'on disk'}"
+        )
+        return True
+
+    def cached_validation(self, batches: Batches, console: Console) -> tuple[SuffixModule, Batches] | None:
+        """The rest of the network and the cached features of the validation images, computed on the first call.
+
+        Args:
+            batches: of the validation images, in order.
+
+        Returns:
+            A pair whose outputs equal those of the whole network on `batches` to the bit; `None` where training
+            features are not cached, or there is no room for those of validation.
+        """
+        if self.suffix is None or self._prefix is None:
+            return None
+        if self._val_limits is not None:
+            try:
+                self._val_features = cache_in_order(self._prefix, batches, self._val_limits)
+            except CacheSpaceError as error:
+                console.info(f"feature cache off for validation: {error}")
+            self._val_limits = None
+        return None if self._val_features is None else (SuffixModule(self.suffix), self._val_features)
+
+    def _cache_obstacle(self, processes: int) -> str | None:
+        """Why features of this phase cannot be cached."""
+        config, phase = self.config, self.phase
+        if processes > 1:
+            return "several processes train"
+        if not self.frozen.cacheable:
+            return "batch norms of the frozen part are updated"
+        if phase.epochs < 2:
+            return "the phase has one epoch"
+        if config.train_sizes:
+            return "train_sizes changes the image size"
+        epochs = range(phase.first_epoch, phase.first_epoch + phase.epochs)
+        return "mixup or CutMix is enabled" if any(config.mix.active(epoch) for epoch in epochs) else None
+
+    def _report_no_cache(self, console: Console, reason: str) -> bool:
+        console.info(f"frozen up to {self.phase.freeze}: feature cache off: {reason}")
+        return False
 
 
-def enter(
-    config: TrainConfig, at: PhaseAt, model: Network, batches: Batches, before: torch.optim.Optimizer | None
-) -> Stage:
-    """Freeze and unfreeze as the phase says; the optimiser keeps what it remembers from the phase before."""
-    frozen = apply_phase(model, at.phase)
-    optimizer = build_optimizer(model, config.optim, lr_scales(model, at.phase))
-    if before is not None:
-        optimizer.state.update(before.state)
-    return Stage(
-        at=at, frozen=frozen, optimizer=optimizer, schedule=_schedule(config, at, len(batches)), batches=batches
-    )
-
-
-def _schedule(config: TrainConfig, at: PhaseAt, per_epoch: int) -> Callable[[int], float]:
-    options, phase = config.schedule, at.phase
-    first, total = at.first * per_epoch, phase.epochs * per_epoch
-    warmup = options.warmup_epochs if phase.warmup_epochs is None else phase.warmup_epochs
-    inner = Schedule(
+def phase_schedule(config: ResolvedConfig, phase: ResolvedPhase, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate of a phase, by step of the run counted from 0."""
+    options = config.schedule
+    first, total = phase.first_epoch * steps_per_epoch, phase.epochs * steps_per_epoch
+    schedule = WarmupSchedule(
         kind=options.sched,
-        peak=phase.lr or config.optim.lr,
-        warmup_steps=min(round(warmup * per_epoch), total // 2),
+        peak=phase.lr,
+        warmup_steps=min(round(phase.warmup_epochs * steps_per_epoch), total // 2),
         total_steps=total,
-        least=options.min_lr,
-        drops=tuple(round((milestone - at.first) * per_epoch) for milestone in options.milestones),
+        min_lr=options.min_lr,
+        milestones=tuple(round((milestone - phase.first_epoch) * steps_per_epoch) for milestone in options.milestones),
         gamma=options.gamma,
     )
-    return lambda step: inner(step - first)
-
-
-def keep_answers(
-    stage: Stage,
-    config: TrainConfig,
-    images: ImageSet,
-    plain: Callable[[], Batches],
-    size: tuple[int, int],
-    *,
-    processes: int,
-    folder: Path,
-    amp: torch.dtype | None,
-    layout: torch.memory_format,
-    progress: Callable[[int], None],
-    start: Callable[[int], None],
-    stop: Callable[[], bool],
-) -> str | None:
-    """Compute what the frozen part answers once, and let the stage run on that.
-
-    Args:
-        plain: makes batches of every image once an epoch, in any order, varied as the run varies them.
-        size: (H, W) of the images.
-        processes: that train together.
-        folder: where a large cache may lie.
-        start: told how many images are to come; progress: how many came; stop: whether to leave.
-
-    Returns:
-        What was done, or why it was not, in words; `None` where nothing is frozen, nobody wants it or `stop` said so.
-    """
-    phase, options = stage.at.phase, config.cache
-    if options.cache == "off" or phase.freeze == NONE:
-        return None
-    if reason := _obstacle(stage, config, processes):
-        return _whole(phase, reason)
-    views = min(options.views, phase.epochs - 1)
-    prefix, suffix = split_at(stage.frozen.model, phase.freeze)
-    row, dtype = prefix.shape(size), amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
-    device = next(stage.frozen.model.parameters()).device
-    limits = CacheLimits(
-        memory_bytes=int(options.cache_memory_gb * GB), file_bytes=int(options.cache_disk_gb * GB), folder=folder
-    )
-    try:
-        cache = PrefixCache.create(
-            views,
-            len(images),
-            row,
-            limits=limits,
-            dtype=dtype,  # what the frozen part answers
-            channels_last=layout == torch.channels_last,
-            device=device,
-        )
-    except NoRoomError as error:
-        return _whole(phase, str(error))
-    if cache is None:
-        needed = PrefixCache.bytes_for(views, len(images), row, dtype) / 2**20
-        return _whole(phase, f"they take {needed:,.0f} MiB; see cache_memory_gb, cache_disk_gb, views and cache_16bit")
-    start(views * len(images))
-    filled = fill_cache(
-        cache, prefix, plain(), first=stage.at.first, amp=amp, layout=layout, progress=progress, stop=stop
-    )
-    if not filled:
-        cache.close()
-        return None
-    orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
-    stage.batches = CachedBatches(
-        cache, images.labels, orders, first=stage.at.first, device=device, dtype=amp or torch.float32
-    )
-    stage.prefix, stage.suffix, stage.room = prefix, suffix, limits.beside(cache)
-    return (
-        f"frozen up to {phase.freeze}: its answers are kept, {counted(views, 'view')} of each image, "
-        f"{cache.size / 2**20:,.0f} MiB in {'memory' if cache.home == 'memory' else 'a file'}"
-    )
-
-
-def keep_measured(stage: Stage, batches: Batches) -> str | None:
-    """Compute what the frozen part answers to the images that measure it, once, if the stage runs on its answers.
-
-    Args:
-        batches: all of these images in order, none varied.
-
-    Returns:
-        Why it was not done, in words; `None` if it was, or was tried before.
-    """
-    if stage.measured is not None or stage.prefix is None or stage.room is None:
-        return None
-    try:
-        stage.measured = keep_in_order(stage.prefix, batches, stage.room)
-        reason = "cache_memory_gb and cache_disk_gb have no room for it"
-    except NoRoomError as error:
-        reason = str(error)
-    stage.room = None
-    if stage.measured is not None:
-        return None
-    return f"what the frozen part answers to validation images is not kept: {reason}"
-
-
-def _obstacle(stage: Stage, config: TrainConfig, processes: int) -> str | None:
-    """Why what the frozen part answers cannot be kept."""
-    epochs = range(stage.at.first, stage.at.first + stage.at.phase.epochs)
-    if processes > 1:
-        return "several processes train"
-    if not stage.frozen.cacheable:
-        return "its batch norms move"
-    if len(epochs) < 2:
-        return "it is frozen for one epoch"
-    if config.train_sizes:
-        return "images change their size"
-    return "images are mixed" if any(config.mix.active(epoch) for epoch in epochs) else None
-
-
-def _whole(phase: Phase, reason: str) -> str:
-    return f"frozen up to {phase.freeze}: its answers are not kept, each epoch computes them anew: {reason}"
+    return lambda step: schedule(step - first)

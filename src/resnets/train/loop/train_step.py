@@ -1,12 +1,12 @@
-"""One step of training: forward, backward, update, whatever the device, the precision and the memory.
+"""One training step: forward, backward and optimizer update, with mixed precision and micro-batches.
 
 Legend: N batch, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,36 +15,39 @@ from torch import Tensor, nn
 from resnets.data.augment.config import MixConfig
 from resnets.data.augment.mixup import mix, soft_targets
 from resnets.errors import TrainingError
-from resnets.nn.batch_norm import in_parts
-from resnets.runtime.processes import World
-from resnets.train.optim.averages import Average
-from resnets.train.optim.losses import Loss
+from resnets.nn.batch_norm import split_batch
+from resnets.runtime.processes import Processes
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import set_lr
 
 __all__ = ["TrainStep", "is_out_of_memory"]
 
 
 class TrainStep:
-    """Called with a batch, moves the weights once.
+    """Updates the weights of a network once per call.
 
     Args:
-        model: whose weights move: on its device, in the memory layout it is to have.
-        optimizer: over its tensors.
-        schedule: the learning rate of a step of the run, counted from 0.
+        model: the network to train, on its device and in its final memory layout.
+        optimizer: over the parameters of `model`.
+        schedule: learning rate by step of the run, counted from 0.
         loss: of logits and labels.
-        network: what is called in place of `model`: compiled, spread over processes, or only its last part.
-        mixing: how batches are mixed; `None` for not at all.
-        clip_grad: longest gradient over all tensors together.
-        parts: pieces in which a batch runs through the network, one after the other; grows where memory is short.
-        average: of the weights, which follows every step.
-        amp: autocast to this type; `None` computes as the weights are.
-        layout: of the images in memory; the weights' own.
-        seed: with the step's number, of whatever is drawn for a batch: stochastic depth, dropout, mixing.
-        world: the processes that make a step together.
-        say: told what a person should know.
+        network: called in place of `model`, such as its compiled or DistributedDataParallel form, or its last part.
+        mixing: mixup and CutMix; `None` for neither.
+        clip_grad: largest norm of the gradient over all parameters.
+        micro_batches: number of micro-batches that a batch is split into, whose gradients are accumulated. Doubled
+            whenever the device is out of memory.
+        average: of the weights, updated after every step.
+        amp: autocast dtype; `None` for no mixed precision.
+        layout: memory format of the images, which is that of the weights.
+        seed: with the step number, seeds stochastic depth, dropout and mixing.
+        processes: that train together.
+        on_message: called with messages for the user.
 
     Attributes:
-        step: steps that are done; lr_scale: of every learning rate, lowered after a loss that was not finite.
+        step: number of steps done.
+        lr: learning rate of the last step.
+        lr_scale: factor on every learning rate, lowered by a rollback.
     """
 
     def __init__(
@@ -52,121 +55,118 @@ class TrainStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[int], float],
-        loss: Loss,
+        loss: ClassificationLoss,
         *,
         network: Callable[[Tensor], Tensor] | None = None,
         mixing: MixConfig | None = None,
         clip_grad: float | None = None,
-        parts: int = 1,
-        average: Average | None = None,
+        micro_batches: int = 1,
+        average: WeightAverage | None = None,
         amp: torch.dtype | None = None,
         layout: torch.memory_format = torch.channels_last,
         seed: int = 0,
-        world: World | None = None,
-        say: Callable[[str], None] = lambda text: None,
+        processes: Processes | None = None,
+        on_message: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.optimizer, self.schedule, self.loss = model, optimizer, schedule, loss
         self.network: Any = network or model
-        self.mixing, self.clip_grad, self.parts, self.average = mixing, clip_grad, parts, average
-        self.amp, self.layout, self.seed, self.say = amp, layout, seed, say
-        self.world = world or World()
+        self.mixing, self.clip_grad, self.micro_batches, self.average = mixing, clip_grad, micro_batches, average
+        self.amp, self.layout, self.seed, self.on_message = amp, layout, seed, on_message
+        self.processes = processes or Processes()
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16)
         self.step, self.lr_scale, self.lr = 0, 1.0, 0.0
 
-    def __call__(self, x: Tensor, y: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """One update.
+    def __call__(self, x: Tensor, y: Tensor, grad_scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Run one step.
 
         Args:
-            x: (N, C, H, W) images, or what a frozen part made of them; y: (N,) int64 labels.
-            share: what the gradient of their mean loss is multiplied by. Processes average theirs, so it is the number
-                of processes times the part of the batch that is here: 1 where parts are equal.
+            x: (N, C, H, W) images, or the features that a frozen part computed from them.
+            y: (N,) int64 labels.
+            grad_scale: factor on the gradient of the mean loss. Processes average their gradients, so it is the number
+                of processes times the share of the whole batch that is here: 1 if the shares are equal.
 
         Returns:
-            The mean loss of these images, and how many the network got right (of a mixed one, its larger part).
+            The mean loss, and the number of correct predictions (for a mixed image, of its larger part).
 
         Raises:
-            TrainingError: not even two images at a time fit into memory.
+            TrainingError: out of memory with micro-batches of two images.
         """
         self.lr = self.schedule(self.step) * self.lr_scale
         set_lr(self.optimizer, self.lr)
         while True:
-            # Mixing draws nothing from torch; what torch draws is the same however often a step is tried.
-            torch.manual_seed(((self.seed << 31) + self.step) ^ (self.world.rank << 48))
+            # Seeded anew for each attempt, so that a step draws the same numbers however often it runs out of memory.
+            torch.manual_seed(((self.seed << 31) + self.step) ^ (self.processes.rank << 48))
             try:
-                loss, hits = self._gradients(x, y, share)
+                loss, correct = self._backward(x, y, grad_scale)
                 break
             except RuntimeError as error:
-                if not is_out_of_memory(error) or self.world.size > 1:
+                if not is_out_of_memory(error) or self.processes.world_size > 1:
                     raise
-                self._halve(len(y))
+                self._double_micro_batches(len(y))
         if self.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
-            trained = [tensor for tensor in self.model.parameters() if tensor.grad is not None]
+            trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
             nn.utils.clip_grad_norm_(trained, self.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         if self.average is not None:
             self.average.after_step(self.step)
-        return loss, hits
+        return loss, correct
 
-    def _gradients(self, x: Tensor, y: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, times `share`, in the tensors' `grad`."""
+    def _backward(self, x: Tensor, y: Tensor, grad_scale: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Set the gradients to those of the batch's mean loss, times `grad_scale`."""
         self.optimizer.zero_grad(set_to_none=True)
         labels = y
         if self.mixing is not None and x.ndim == 4:
-            soft = soft_targets(y, self._classes())
+            soft = soft_targets(y, int(self.model.num_classes))  # type: ignore[arg-type]
             x, mixed = mix(x, soft, self.mixing, seed=self.seed, step=self.step)
             labels = y if mixed is soft else mixed
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
-        losses, hits = [], []
-        pieces, whole = list(self._pieces(x, labels)), self.loss.mass(labels)
-        if isinstance(whole, Tensor) and self.world.size > 1:  # as many images weigh more here than there
-            here = whole * bool(share)
-            everywhere = here.clone()
-            self.world.sum(everywhere)
-            share = here * self.world.size / everywhere
-        for number, (inputs, targets) in enumerate(pieces, start=1):
-            weight = self.loss.mass(targets) / whole
-            with self.world.alone(self.network) if number < len(pieces) else nullcontext():
-                with self._autocast():
+        count = self.micro_batches
+        micro_batches = list(zip(split_batch(x, count), split_batch(labels, count), strict=True))
+        whole = self.loss.normalizer(labels)
+        if isinstance(whole, Tensor) and self.processes.world_size > 1:  # class weights differ between processes
+            local = whole * bool(grad_scale)
+            total = local.clone()
+            self.processes.all_reduce_sum(total)
+            grad_scale = local * self.processes.world_size / total
+        losses, correct = [], []
+        for number, (inputs, targets) in enumerate(micro_batches, start=1):
+            weight = self.loss.normalizer(targets) / whole
+            last = number == len(micro_batches)
+            with nullcontext() if last else self.processes.no_sync(self.network):
+                with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                     logits = self.network(inputs)  # (N, K)
                 loss = self.loss(logits, targets)
-                self.scaler.scale(loss * (weight * share)).backward()
+                self.scaler.scale(loss * (weight * grad_scale)).backward()
             losses.append(loss.detach() * weight)
-            best = targets if targets.ndim == 1 else targets.argmax(1)
-            hits.append((logits.detach().argmax(1) == best).sum())
-        return (losses[0], hits[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.stack(hits).sum())
+            classes = targets if targets.ndim == 1 else targets.argmax(1)
+            correct.append((logits.detach().argmax(1) == classes).sum())
+        if len(losses) == 1:
+            return losses[0], correct[0]
+        return torch.stack(losses).sum(), torch.stack(correct).sum()
 
-    def _pieces(self, x: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(in_parts(x, self.parts), in_parts(labels, self.parts), strict=True)
-
-    def _halve(self, count: int) -> None:
-        if self.parts >= count // 2:
+    def _double_micro_batches(self, batch_size: int) -> None:
+        if self.micro_batches >= batch_size // 2:
             raise TrainingError(
-                f"a step needs memory for two images at least; out of memory on {self.device} with "
-                f"{-(-count // self.parts)}; use smaller images, a smaller network or another device"
+                f"a step needs memory for at least two images; out of memory on {self.device} with "
+                f"{-(-batch_size // self.micro_batches)}; use smaller images, a smaller network or another device"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self.parts *= 2
+        self.micro_batches *= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.say(
-            f"out of memory at step {self.step + 1}: batches of {count} now run in {self.parts} parts, their gradients "
-            "summed; batch norms see the smaller parts"
+        self.on_message(
+            f"out of memory at step {self.step + 1}: batches of {batch_size} are now split into {self.micro_batches} "
+            "micro-batches with accumulated gradients; batch-norm statistics are those of the micro-batches"
         )
-
-    def _classes(self) -> int:
-        return int(self.model.num_classes)  # type: ignore[arg-type]
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: CUDA has a class for it; the CPU's allocator has words."""
+    """Whether memory ran out: CUDA raises a class of its own, the CPU allocator only a message."""
     return isinstance(error, torch.OutOfMemoryError) or (
         "DefaultCPUAllocator" in str(error) and "you tried to allocate" in str(error)
     )

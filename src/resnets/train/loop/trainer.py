@@ -1,15 +1,15 @@
-"""A run from inside: what is left on the disk at any moment can be loaded and gone on with, whatever happens."""
+"""The trainer: set-up, the epochs of a run with validation and checkpoints, and recovery from failures."""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import nn
 
 from resnets.data.dataset import Dataset
 from resnets.data.loader import Batches, make_batches
@@ -17,335 +17,382 @@ from resnets.errors import ResnetsError, TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
 from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
+from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
-from resnets.runtime.console import Console, counted
-from resnets.runtime.processes import World
-from resnets.train.config.resolve import Settings
-from resnets.train.config.summary import freeze_words
-from resnets.train.freeze.phases import phase_at
-from resnets.train.loop.engine import Engine
-from resnets.train.loop.epoch import EpochResult, NotFiniteError
+from resnets.runtime.console import Console
+from resnets.runtime.device import pick_amp, pick_device, pick_layout
+from resnets.runtime.processes import Processes
+from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.summary import describe_freeze
+from resnets.train.loop.epoch import NotFiniteError, require_finite, run_epoch
 from resnets.train.loop.interrupts import Interrupts
-from resnets.train.run_folder.checkpoint import RunProgress, State
-from resnets.train.run_folder.folder import RunFolder
-from resnets.train.run_folder.keeper import Keeper
-from resnets.train.run_folder.record import announce, describe_event, epoch_line, make_bundle, make_row
-from resnets.train.run_folder.report import write_summary
-from resnets.train.run_folder.tracker import Tracker
+from resnets.train.loop.metrics import EpochMetrics, EpochResult, TrainResult
+from resnets.train.loop.phase import ActivePhase
+from resnets.train.loop.train_step import TrainStep
+from resnets.train.optim.averages import WeightAverage
+from resnets.train.optim.losses import ClassificationLoss
+from resnets.train.run_folder.bundle import make_bundle
+from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
+from resnets.train.run_folder.checkpointer import Checkpointer
+from resnets.train.run_folder.log import epoch_line, log_event, peak_memory_mib, results_row, start_lines
+from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.report import write_run_report
+from resnets.train.run_folder.tensorboard import TensorBoardLogger
+from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import read_bundle, save_bundle
 from resnets.weights.folder.storage import current_folder
 
-__all__ = ["Trainer", "TrainResult"]
+__all__ = ["Trainer"]
 
 VALIDATION_BATCH = 128
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a run left.
-
-    Args:
-        folder: the run folder; `best` in it is the model to use.
-        best_epoch: counted from 1.
-        evaluation: the best model on the validation images, `None` where the data has none.
-        results: a row an epoch.
-        seconds: of training and validation.
-        stopped: the signal that ended the run early, or `None`.
-    """
-
-    folder: Path
-    best_epoch: int
-    evaluation: Evaluation | None
-    results: list[ResultsRow]
-    seconds: float
-    stopped: signal.Signals | None = None
-
-    @property
-    def best(self) -> Path:
-        """The best model's folder, to be given to `load`."""
-        return self.folder / "best"
-
-
 class Trainer:
-    """One run, from wherever it stands to its report.
+    """Trains the network of a run, from the start or from a checkpoint. `fit` runs everything.
+
+    Whenever the process ends, even by SIGKILL, the run folder holds models that load and a checkpoint from which the
+    run continues to the same bits. With several processes, all call the same methods; the main process writes.
 
     Args:
-        run: its folder.
-        settings: what it does.
-        dataset: the images, those that do not decode left out.
-        console: where its progress goes.
-        world: the processes that train it.
-        state: where it stands; `None` for its very start.
+        run: the run folder.
+        config: the settings.
+        dataset: the images, without those that cannot be decoded.
+        console: for progress and messages.
+        processes: that train together.
+        checkpoint: to continue from; `None` starts from initial or pretrained weights.
     """
 
     def __init__(
         self,
         run: RunFolder,
-        settings: Settings,
+        config: ResolvedConfig,
         dataset: Dataset,
         console: Console,
         *,
-        world: World | None = None,
-        state: State | None = None,
+        processes: Processes | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.run, self.settings, self.dataset, self.console = run, settings, dataset, console
-        self.world, self.config = world or World(), settings.config
+        self.run, self.config, self.dataset, self.console = run, config, dataset, console
+        self.processes = processes or Processes()
+        self.progress = checkpoint.progress if checkpoint else RunProgress()
         self.interrupts = Interrupts()
-        self.keeper = Keeper(run, self.config.save, console)
-        self.progress = state.progress if state else RunProgress()
-        self.engine = Engine(
-            settings,
-            dataset,
-            self.world,
-            console,
-            run.state,
-            epoch=self.progress.epoch,
-            fresh=state is None,
-            say=self._event,
-            stop=self._stopped,
+        self.checkpointer = Checkpointer(run, config.save, console)
+        self.device = pick_device(self.processes.local_device(config.device))
+        self.amp = pick_amp(config.amp, self.device)
+        loader = partial(
+            make_batches,
+            preprocessing=config.preprocessing,
+            device=self.device,
+            workers=config.workers,
+            workers_kind=config.workers_kind,
+            shard=self.processes.shard,
         )
-        self.validation: Batches | None = None
+        self.val_batches: Batches | None = None
         if "val" in dataset.splits:
-            self.validation = make_batches(
-                dataset.splits["val"],
-                settings.preprocessing,
-                batch_size=VALIDATION_BATCH,
-                device=self.engine.device,
-                workers=self.config.workers,
-                workers_kind=self.config.workers_kind,
-                shard=self.world.shard,
-            )
-        if state is not None:
-            self.keeper.restore(state, self.engine)
-        self._began = time.perf_counter() - self.progress.seconds
+            self.val_batches = loader(dataset.splits["val"], batch_size=VALIDATION_BATCH)
+        train_loader = partial(loader, dataset.splits["train"], augment=config.augment, seed=config.seed)
+        self.train_batches = train_loader(batch_size=config.update_size, sampling=config.sampling)
+        self._make_plain_batches = partial(train_loader, batch_size=config.batch_size)  # each image once an epoch
+        torch.manual_seed(config.seed)
+        model = create_model(config.network, pretrained=None if checkpoint else config.pretrained)
+        assert isinstance(model, Network)
+        self.layout = pick_layout(model, self.device, config.channels_last)
+        self.model: Network = model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.average = WeightAverage(self.model, config.average)
+        self.metrics = EpochMetrics(self.device)
+        self.phase = ActivePhase(config, config.phase_at(self.progress.epoch), self.model, self.train_batches)
+        weights = None if config.class_weights is None else torch.tensor(config.class_weights)
+        self.train_step = TrainStep(
+            self.model,
+            self.phase.optimizer,
+            self.phase.schedule,
+            ClassificationLoss(config.loss, weights).to(self.device),
+            clip_grad=config.optim.clip_grad,
+            micro_batches=config.optim.accumulate,
+            average=self.average,
+            amp=self.amp,
+            layout=self.layout,
+            seed=config.seed,
+            processes=self.processes,
+            on_message=self.log_event,
+        )
+        self._connect_phase()
+        if checkpoint is not None:
+            self.checkpointer.restore(checkpoint, self.train_step, self.metrics)
+        self._started = time.perf_counter() - self.progress.seconds
 
-    def check_unfinished(self) -> None:
-        """Raise TrainingError if there is nothing left to do: one that was killed at its very end lacks its report."""
-        if not self.run.report.exists():
-            return
-        if self.progress.epoch >= self.config.epochs:
-            raise TrainingError(
-                f"only an unfinished run can be resumed; {self.run.path} has done its "
-                f"{counted(self.config.epochs, 'epoch')}; train anew with more --epochs"
-            )
-        if self._out_of_patience():
-            raise TrainingError(
-                f"only an unfinished run can be resumed; {self.run.path} ended after {self.config.save.patience} "
-                "epochs without a better validation; train anew with more --set patience=N"
-            )
-
-    def _done(self) -> bool:
-        return self.progress.epoch >= self.config.epochs or self._out_of_patience()
-
-    def _out_of_patience(self) -> bool:
-        """Too many epochs without a better one, counted anew in every phase: what has just unfrozen gets its chance."""
-        patience, done = self.config.save.patience, self.progress.epoch
-        if patience is None or "val" not in self.dataset.splits or done >= self.config.epochs:
-            return False
-        return done - max(self.progress.best_epoch, phase_at(self.config.phases, done).first) >= patience
-
-    def go(self) -> TrainResult:
-        """The epochs that are left, then the report."""
-        engine = self.engine
-        for line in announce(self.settings, self.dataset, self.progress, self.run.path, engine.device, engine.amp):
-            self.console.say(line)
-        self.tracker = Tracker(None, self.settings, self.progress.epoch)
-        self.world.from_first(self._open_records)
+    def fit(self) -> TrainResult:
+        """Train the remaining epochs and write the report."""
+        for line in start_lines(self.config, self.dataset, self.progress, self.run.path, self.device, self.amp):
+            self.console.info(line)
+        self.tensorboard = TensorBoardLogger(None, self.config, self.progress.epoch)
+        self.processes.run_on_main(self._open_results)
         with self.interrupts:
             try:
-                if not self.progress.step:  # something to go back to, or on with, from the start
-                    self._save()
-                engine.keep_answers()
-                while not self._done() and not self.world.any(self._stopped())[0]:
+                if not self.progress.step:  # so that the first epoch can be resumed and rolled back, too
+                    self.save_checkpoint()
+                while not self.is_finished() and not self.processes.any(self.is_interrupted())[0]:
                     try:
-                        self._epoch()
+                        self.fit_epoch()
                     except NotFiniteError as error:
-                        self._go_back(error)
-                    if self._out_of_patience():
-                        self._event(
-                            f"no better validation since epoch {self.progress.best_epoch}: "
-                            f"ended after epoch {self.progress.epoch}"
-                        )
+                        self.roll_back(error)
             finally:
                 self.console.stop()
-                self.tracker.close()
-        self.world.from_first(self._leave_a_model)
-        caught = self.world.gather(self.interrupts.caught)
-        return self._finish(next((one for one in caught if one is not None), None))
+                self.tensorboard.close()
+        return self._finish()
 
-    def _open_records(self) -> None:
-        truncate_results(self.run.results, self.progress.epoch)
-        self.run.report.unlink(missing_ok=True)  # of a run that was stopped; its presence says that all is done
-        if self.config.tensorboard:
-            self.tracker = Tracker(self.run.tensorboard, self.settings, self.progress.epoch)
-
-    def _leave_a_model(self) -> None:
-        """Of a run that was stopped in its first epoch."""
-        if not current_folder(self.run.best).exists():
-            save_bundle(self._bundle(None), self.run.best)
-
-    def replay(self, until: int) -> list[torch.Tensor]:
-        """Train up to step `until` of the run and write nothing.
-
-        Returns:
-            The mean loss of every step.
-        """
-        engine = self.engine
-        engine.keep_answers()
-        while engine.train_step.step < until:
-            epoch = self._enter_epoch()
-            if engine.run(epoch, self.progress.batch, lambda: engine.train_step.step >= until) is None:
-                break
-            engine.close(epoch)
-            self.progress = replace(self.progress, epoch=epoch + 1, batch=0)
-        return engine.meter.trace
-
-    def _stopped(self) -> bool:
-        return self.interrupts.caught is not None
-
-    def _save(self, *, needed: bool = True) -> None:
-        self.progress = self.keeper.save(self.progress, self.engine, needed=needed)
-        self.world.forget()  # that it was late
-
-    def _epoch(self) -> None:
-        epoch, started = self._enter_epoch(), time.perf_counter()
-        if self._stopped() and self.world.size == 1:  # perhaps while a cache was filled, without which steps differ
-            return
-        with self._naming_what_stays():
-            trained = self._train(epoch)
-            self.console.stop()
-            if trained is None:
-                return
-            self.engine.require_finite(epoch, self.engine.steps)
-            self.engine.frozen.verify()
-            self.engine.close(epoch)
-            with self.engine.measured(epoch):
-                evaluation = self._validate(self.engine.model)
-                row, best = self._keep_models(trained, evaluation, time.perf_counter() - started)
-            self._save()
-        self.console.say(epoch_line(row, self.config.epochs, best, self.progress.seconds))
-
-    def _enter_epoch(self) -> int:
-        """The epoch that comes next, counted from 0, in the phase that it belongs to."""
-        epoch = self.progress.epoch
-        if self.engine.enter(epoch):
-            phase = self.engine.stage.at.phase
-            self.console.say(
-                f"epoch {epoch + 1}: {freeze_words(phase)}, peak learning rate {phase.lr or self.config.optim.lr:g}"
-            )
-            self.engine.keep_answers()
-        return epoch
-
-    def _train(self, epoch: int) -> EpochResult | None:
-        engine, bounds = self.engine, self.engine.stage.batches.bounds
-        self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1])
-        if done := self.progress.batch:
-            self.console.skip(bounds[done - 1][1])
-        leaving = False
-
-        def pause(done: int) -> None:
-            nonlocal leaving
-            leaving, late = self.world.soon(self._stopped(), self.keeper.late())
-            if leaving or late or self.keeper.due(engine.train_step.step):
-                engine.require_finite(epoch, done)
-                self.progress = replace(self.progress, batch=done, seconds=self._seconds())
-                self._save(needed=leaving)
-
-        return engine.run(epoch, self.progress.batch, lambda: leaving, pause)
-
-    @contextmanager
-    def _naming_what_stays(self) -> Iterator[None]:
-        """What goes wrong within an epoch leaves the state before it."""
+    def fit_epoch(self) -> None:
+        """Train one epoch, validate, and write the models and a checkpoint."""
+        epoch, started = self.progress.epoch, time.perf_counter()
         try:
-            yield
+            trained = self.train_epoch(epoch, self.checkpoint_if_due)
+            if trained is None:  # interrupted; a checkpoint was written, unless no step was made
+                return
+            self.require_finite(len(self.phase.batches))
+            self.phase.frozen.verify()
+            self.end_epoch(epoch)
+            with self.averaged_weights(epoch):
+                evaluation = self.validate(self.model)
+                row, is_best = self.save_models(trained, evaluation, time.perf_counter() - started)
+            self.save_checkpoint()
         except NotFiniteError:
             raise
         except ResnetsError as error:
-            raise TrainingError(f"{error}; {self._what_stays()}") from error
+            raise TrainingError(f"{error}; {self._describe_kept()}") from error
+        self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
+        if self.is_out_of_patience():
+            best = self.progress.best_epoch
+            self.log_event(f"early stopping after epoch {epoch + 1}: no better validation since epoch {best}")
 
-    def _what_stays(self) -> str:
-        done = self.progress.epoch
-        return f"the models and state after epoch {done} stay in {self.run.path}" if done else "no epoch was done"
+    def enter_phase(self, epoch: int) -> None:
+        """Enter the phase of `epoch`, unless the run is in it already."""
+        phase = self.config.phase_at(epoch)
+        if phase == self.phase.phase:
+            return
+        self.phase = ActivePhase(self.config, phase, self.model, self.train_batches, self.phase.optimizer)
+        self._connect_phase()
+        self.console.info(f"epoch {epoch + 1}: {describe_freeze(phase)}, peak learning rate {phase.lr:g}")
 
-    def _go_back(self, error: NotFiniteError) -> None:
-        """To the last good state with half the learning rate, a few times; then it is an error."""
-        self.console.stop()
-        names = [self.dataset.splits["train"].name(int(place)) for place in error.indices[:8]]
-        text = f"{error}; first images of the batch: {', '.join(names)}"
-        self.world.from_first(lambda: describe_event(self.run.events, text))
-        times = self.progress.rollbacks + 1
-        state = self.world.from_first(self.keeper.newest)
-        if times > self.config.save.rollbacks or state is None:
-            raise TrainingError(f"{error}; {self._what_stays()}") from error
-        self.progress = replace(state.progress, rollbacks=times)
-        engine = self.engine
-        engine.enter(self.progress.epoch)
-        self.keeper.restore(state, engine)
-        engine.keep_answers()  # of the weights that are good
-        engine.train_step.lr_scale = 0.5**times
-        # On the disk at once, so that a run killed now goes on at the lower rate; with the losses before it, to verify.
-        engine.meter.trace = list(state.tensors["trace"])
-        self._save(needed=False)
-        self._event(
-            f"{error}; went back to step {self.progress.step} of epoch {self.progress.epoch + 1}, "
-            f"with {engine.train_step.lr_scale:g} of the learning rate"
+    def _connect_phase(self) -> None:
+        """Make the train step use the phase's optimizer, schedule and part of the network."""
+        self.train_step.optimizer, self.train_step.schedule = self.phase.optimizer, self.phase.schedule
+        network = self.processes.wrap_model(self.model, sync_bn=self.config.sync_bn)
+        if self.config.compile != "off":
+            network.compile(mode=None if self.config.compile == "default" else self.config.compile)
+        self.train_step.network = self.phase.suffix or network
+        self.average.skip_frozen(self.phase.frozen.tensors())
+
+    def cache_features(self) -> None:
+        """Compute the features of the frozen part once, if the phase allows it; later calls do nothing."""
+        cached = self.phase.cache_features(
+            self.dataset.splits["train"],
+            self._make_plain_batches,
+            processes=self.processes.world_size,
+            folder=self.run.checkpoints,
+            amp=self.amp,
+            layout=self.layout,
+            console=self.console,
+            stop=self.is_interrupted,
         )
+        if cached:
+            self._connect_phase()
 
-    def _event(self, text: str) -> None:
-        """Say what happened, and leave it in the run folder."""
-        self.console.say(text)
-        self.world.from_first(lambda: describe_event(self.run.events, text))
+    def train_epoch(self, epoch: int, after_step: Callable[[int], bool] = lambda done: False) -> EpochResult | None:
+        """Train an epoch, counted from 0, or the rest of it after a resume; `None` if stopped. See `run_epoch`."""
+        self.enter_phase(epoch)
+        self.cache_features()
+        if self.is_interrupted() and self.processes.world_size == 1:
+            return None  # perhaps while features were cached, without which the steps would differ
+        bounds = self.phase.batches.bounds
+        done = self.progress.batch
+        images = bounds[done - 1][1] if done else 0
+        self.console.start(f"epoch {epoch + 1}/{self.config.epochs}", bounds[-1][1], initial=images)
+        self.train_step.mixing = self.config.mix if self.config.mix.active(epoch) else None
+        self.phase.frozen.train_mode()
+        self.phase.frozen.record_fingerprint()
+        try:
+            return run_epoch(
+                self.train_step,
+                self.phase.batches,
+                epoch,
+                metrics=self.metrics,
+                start=done,
+                size=self.config.train_size(epoch),
+                on_progress=self.show_progress,
+                after_step=after_step,
+            )
+        finally:
+            self.console.stop()
 
-    def _keep_models(
+    def show_progress(self, images: int, loss: float) -> None:
+        """Advance the progress bar by a number of images."""
+        self.console.advance(images, f"loss {loss:.3f}, {peak_memory_mib(self.device):,} MiB")
+
+    def checkpoint_if_due(self, batch: int) -> bool:
+        """Write a checkpoint within an epoch, after `batch` batches, if one is due; return whether to stop."""
+        stop, late = self.processes.any_nonblocking(self.is_interrupted(), self.checkpointer.overdue())
+        if stop or late or self.checkpointer.due(self.train_step.step):
+            self.require_finite(batch)
+            self.progress = replace(self.progress, batch=batch, seconds=self._seconds())
+            self.save_checkpoint(required=stop)
+        return stop
+
+    def end_epoch(self, epoch: int) -> None:
+        """Update the averaged weights and reset the metrics after the last step of an epoch."""
+        self.processes.broadcast_buffers(self.model)
+        self.average.after_epoch(self.config.epochs - epoch - 1)
+        trace, self.metrics = self.metrics.trace, EpochMetrics(self.device)
+        self.metrics.trace = trace
+
+    @contextmanager
+    def averaged_weights(self, epoch: int) -> Iterator[None]:
+        """Within it, the network has the weights to validate and save: averaged ones, where an average is kept."""
+        with self.average.applied():
+            if self.config.average.swa_epochs and self.average.count:
+                update_bn(
+                    self.model,
+                    (batch.x for batch in self.train_batches.epoch(epoch, size=self.config.train_size(epoch))),
+                    micro_batches=self.train_step.micro_batches,
+                    layout=self.layout,
+                    amp=self.amp,
+                )
+            self.processes.broadcast_buffers(self.model)  # each process averages statistics of its own
+            yield
+
+    def validate(self, model: Network) -> Evaluation | None:
+        """Evaluate on the validation split, in float32 as `resnets val` does; `None` if there is no such split."""
+        if self.val_batches is None:
+            return None
+        inputs: tuple[nn.Module, Batches] = model, self.val_batches
+        # Cached features are those of the frozen part's own weights, and a compiled network rounds differently.
+        if model is self.model and self.average.frozen_is_current and self.config.compile == "off":
+            inputs = self.phase.cached_validation(self.val_batches, self.console) or inputs
+        network, batches = inputs
+        gather = self.processes.all_gather
+        return evaluate_model(network, batches.epoch(0), self.dataset.classes, device=self.device, gather=gather)
+
+    def save_models(
         self, trained: EpochResult, evaluation: Evaluation | None, seconds: float
     ) -> tuple[ResultsRow, bool]:
-        """The models and the row of an epoch on the disk; its state comes after them, and never promises too much."""
-        before, epoch = self.progress, self.progress.epoch + 1
-        best = evaluation is None or (evaluation.top1, -evaluation.loss) > (before.best_top1, -before.best_loss)
-        self.progress = replace(before, epoch=epoch, batch=0, seconds=self._seconds())
-        if best:
-            self.progress = replace(
-                self.progress,
-                best_epoch=epoch,
-                best_top1=evaluation.top1 if evaluation else -1.0,
-                best_loss=evaluation.loss if evaluation else float("inf"),
-            )
-        row = make_row(epoch, trained, evaluation, seconds, self.engine.device)
+        """Write the models and the results of an epoch, before its checkpoint; return the row, and if it is best."""
+        epoch, top1, loss = self.progress.epoch + 1, -1.0, float("inf")
+        if evaluation is not None:
+            top1, loss = evaluation.top1, evaluation.loss
+        is_best = evaluation is None or (top1, -loss) > (self.progress.best_top1, -self.progress.best_loss)
+        self.progress = replace(self.progress, epoch=epoch, batch=0, seconds=self._seconds())
+        if is_best:
+            self.progress = replace(self.progress, best_epoch=epoch, best_top1=top1, best_loss=loss)
+        row = results_row(epoch, trained, evaluation, seconds, self.device)
 
         def write() -> None:
-            bundle = self._bundle(evaluation)
-            if best:
+            bundle = self._make_bundle(evaluation)
+            if is_best:
                 save_bundle(bundle, self.run.best)
             save_bundle(bundle, self.run.last)
             add_result(self.run.results, row)
-            self.tracker.epoch(row)
+            self.tensorboard.log_epoch(row)
 
-        self.world.from_first(write)
-        return row, best
+        self.processes.run_on_main(write)
+        return row, is_best
 
-    def _bundle(self, evaluation: Evaluation | None) -> Bundle:
-        engine = self.engine
-        return make_bundle(engine.model, self.settings, self.dataset, self.progress, engine.amp, evaluation)
+    def _make_bundle(self, evaluation: Evaluation | None) -> Bundle:
+        return make_bundle(self.model, self.config, self.dataset, self.progress, self.amp, evaluation)
 
-    def _seconds(self) -> float:
-        return time.perf_counter() - self._began
+    def save_checkpoint(self, *, required: bool = True) -> None:
+        """Write a checkpoint; where it is not `required`, a failure is a warning."""
+        self.progress = self.checkpointer.save(self.progress, self.train_step, self.metrics, required=required)
+        self.processes.discard_pending()  # that a checkpoint was late
 
-    def _validate(self, model: Network) -> Evaluation | None:
-        """In float32 whatever the training's precision, so that the figure is the one that `val` prints."""
-        if self.validation is None:
-            return None
-        network, batches = self.engine.to_measure(model, self.validation)
-        return evaluate_model(
-            network, batches, self.dataset.classes, device=self.engine.device, gather=self.world.gather
+    def require_finite(self, batch: int) -> None:
+        """Raise NotFiniteError if weights are NaN or infinite after `batch` batches of the epoch."""
+        where = f"epoch {self.progress.epoch + 1}, after step {batch} of {len(self.phase.batches)}"
+        require_finite(self.train_step, self.metrics, where)
+
+    def roll_back(self, error: NotFiniteError) -> None:
+        """Return to the last checkpoint and halve the learning rate.
+
+        Raises:
+            TrainingError: after more than `rollbacks` times, or without a checkpoint.
+        """
+        names = [self.dataset.splits["train"].name(int(index)) for index in error.indices[:8]]
+        self._write_event(f"{error}; first images of the batch: {', '.join(names)}")
+        times = self.progress.rollbacks + 1
+        checkpoint = self.processes.run_on_main(self.checkpointer.latest)
+        if times > self.config.save.rollbacks or checkpoint is None:
+            raise TrainingError(f"{error}; {self._describe_kept()}") from error
+        self.progress = replace(checkpoint.progress, rollbacks=times)
+        self.enter_phase(self.progress.epoch)
+        self.checkpointer.restore(checkpoint, self.train_step, self.metrics)
+        self.train_step.lr_scale = 0.5**times
+        # Saved at once, so that a run killed now resumes at the lower rate; with the losses before it, for `verify`.
+        self.metrics.trace = list(checkpoint.tensors["trace"])
+        self.save_checkpoint(required=False)
+        self.log_event(
+            f"{error}; went back to step {self.progress.step} of epoch {self.progress.epoch + 1}, "
+            f"with {self.train_step.lr_scale:g} of the learning rate"
         )
 
-    def _finish(self, stopped: signal.Signals | None) -> TrainResult:
-        best = self.world.from_first(lambda: read_bundle(self.run.best))
-        evaluation = self._validate(best.model.to(self.engine.device)) if self.progress.epoch else None
-        results = self.world.from_first(lambda: read_results(self.run.results))
-        self.world.from_first(
-            lambda: write_summary(self.run, self.settings, self.dataset, evaluation, results, self.progress)
+    def replay(self, until: int) -> list[torch.Tensor]:
+        """Train up to step `until` without writing anything; returns the mean loss of each step."""
+        while self.train_step.step < until:
+            epoch = self.progress.epoch
+            if self.train_epoch(epoch, lambda done: self.train_step.step >= until) is None:
+                break
+            self.end_epoch(epoch)
+            self.progress = replace(self.progress, epoch=epoch + 1, batch=0)
+        return self.metrics.trace
+
+    def is_interrupted(self) -> bool:
+        """Whether this process received a signal to stop."""
+        return self.interrupts.caught is not None
+
+    def is_finished(self) -> bool:
+        """Whether no epoch is left to train."""
+        return self.progress.epoch >= self.config.epochs or self.is_out_of_patience()
+
+    def is_out_of_patience(self) -> bool:
+        """Whether validation has not improved for `patience` epochs, counted anew in each phase."""
+        patience, done = self.config.save.patience, self.progress.epoch
+        if patience is None or "val" not in self.dataset.splits or done >= self.config.epochs:
+            return False
+        return done - max(self.progress.best_epoch, self.config.phase_at(done).first_epoch) >= patience
+
+    def log_event(self, text: str) -> None:
+        """Print a message and add it to the events of the run folder."""
+        self.console.info(text)
+        self._write_event(text)
+
+    def _write_event(self, text: str) -> None:
+        self.processes.run_on_main(lambda: log_event(self.run.events, text))
+
+    def _describe_kept(self) -> str:
+        epoch = self.progress.epoch
+        return f"models and checkpoint of epoch {epoch} are in {self.run.path}" if epoch else "no epoch was finished"
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _open_results(self) -> None:
+        truncate_results(self.run.results, self.progress.epoch)
+        self.run.report.unlink(missing_ok=True)  # a report marks a finished run
+        if self.config.tensorboard:
+            self.tensorboard = TensorBoardLogger(self.run.tensorboard, self.config, self.progress.epoch)
+
+    def _finish(self) -> TrainResult:
+        """Evaluate the best model and write the report."""
+
+        def read_best() -> Bundle:
+            if not current_folder(self.run.best).exists():  # interrupted in the first epoch
+                save_bundle(self._make_bundle(None), self.run.best)
+            return read_bundle(self.run.best)
+
+        best = self.processes.run_on_main(read_best)
+        caught = self.processes.all_gather(self.interrupts.caught)
+        evaluation = self.validate(best.model.to(self.device)) if self.progress.epoch else None
+        results = self.processes.run_on_main(lambda: read_results(self.run.results))
+        self.processes.run_on_main(
+            lambda: write_run_report(self.run, self.config, self.dataset, evaluation, results, self.progress)
         )
         return TrainResult(
             folder=self.run.path,
@@ -353,5 +400,5 @@ class Trainer:
             evaluation=evaluation,
             results=results,
             seconds=self.progress.seconds,
-            stopped=stopped,
+            stopped=next((one for one in caught if one is not None), None),
         )

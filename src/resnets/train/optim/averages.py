@@ -1,4 +1,4 @@
-"""Averages of a network's tensors over training: exponential, or of the last epochs."""
+"""Averaged weights: exponential moving average (EMA) and stochastic weight averaging (SWA)."""
 
 from __future__ import annotations
 
@@ -10,91 +10,95 @@ from torch import Tensor, nn
 
 from resnets.train.config.options import AverageConfig
 
-__all__ = ["Average"]
+__all__ = ["WeightAverage"]
 
 
-class Average:
-    """The mean of a network's tensors; batch-norm statistics are tensors like the others.
+class WeightAverage:
+    """EMA or SWA of a network's floating-point tensors, batch-norm statistics included.
 
     Args:
-        model: the network as it trains.
+        model: the network that trains.
         config: which average.
 
     Attributes:
-        tensors: the mean so far, by name, float32; empty before the first update.
-        count: updates so far.
+        tensors: averages by name, float32; empty before the first update.
+        count: number of updates.
     """
 
     def __init__(self, model: nn.Module, config: AverageConfig) -> None:
         self._model, self._config = model, config
         self.tensors: dict[str, Tensor] = {}
         self.count = 0
-        self._held: frozenset[str] = frozenset()
-        self._moving: list[str] | None = None  # None: to be found out
+        self._frozen: frozenset[str] = frozenset()
+        self._updated: list[str] | None = None  # names that an update changes; None: to be determined
 
-    def hold(self, names: Iterable[str]) -> None:
-        """From now on these tensors of the network do not move: where the mean is equal to them already, it stays."""
-        self._held, self._moving = frozenset(names), None
+    def skip_frozen(self, names: Iterable[str]) -> None:
+        """From now on, skip the tensors of these names, which are frozen, once their averages equal them."""
+        self._frozen, self._updated = frozenset(names), None
 
     @property
-    def rests(self) -> bool:
-        """Whether the mean of what does not move is known to be equal to it; true before the first update."""
-        return not self.tensors or (self._moving is not None and self._held.isdisjoint(self._moving))
-
-    def _live(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}
+    def frozen_is_current(self) -> bool:
+        """Whether the averages of frozen tensors are known to equal them; true before the first update."""
+        return not self.tensors or (self._updated is not None and self._frozen.isdisjoint(self._updated))
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Follow the weights after optimiser step `step`, counted from 1, where an exponential average is kept."""
+        """Update the EMA, if enabled, after optimizer step `step`, counted from 1."""
         if not self._config.ema or step % self._config.ema_every:
             return
         decay = self._config.ema
         if self._config.ema_warmup:
             decay = min(decay, (1 + self.count) / (10 + self.count))
-        self._towards(1 - decay)
+        self._update(1 - decay)
 
     @torch.no_grad()
-    def after_epoch(self, left: int) -> bool:
-        """Take the weights of an epoch into the mean, if it is one of the last; `left` epochs follow it."""
-        if left >= self._config.swa_epochs:
+    def after_epoch(self, epochs_left: int) -> bool:
+        """Update the SWA after an epoch, if it is among the last `swa_epochs`; returns whether it is."""
+        if epochs_left >= self._config.swa_epochs:
             return False
-        self._towards(1 / (self.count + 1))
+        self._update(1 / (self.count + 1))
         return True
 
-    def _towards(self, share: float) -> None:
-        live = self._live()
-        if not self.tensors:
-            self.tensors = {name: tensor.clone() for name, tensor in live.items()}
-        if self._moving is None:
-            self._moving = [
-                name
-                for name, mean in self.tensors.items()
-                if name not in self._held or not torch.equal(mean, live[name])
-            ]
-        if self.count:
-            torch._foreach_lerp_([self.tensors[name] for name in self._moving], [live[n] for n in self._moving], share)
-        self.count += 1
-
     def restore(self, tensors: Mapping[str, Tensor], count: int) -> None:
-        """Take over what `tensors` and `count` were."""
-        self.tensors, self.count, self._moving = {}, count, None
+        """Restore `tensors` and `count`, as from a checkpoint."""
+        self.tensors, self.count, self._updated = {}, count, None
         if count:
-            self.tensors = {name: torch.empty_like(live).copy_(tensors[name]) for name, live in self._live().items()}
+            self.tensors = {
+                name: torch.empty_like(tensor).copy_(tensors[name]) for name, tensor in self._model_tensors().items()
+            }
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network with the mean in place of its own tensors, for the length of a `with`."""
+        """The network has the averaged weights within a `with`, and its own after it."""
         if not self.tensors:
             yield
             return
-        every = self._model.state_dict()  # counts too: whoever measures statistics anew counts batches
-        own = {name: tensor.clone() for name, tensor in every.items()}
+        state = self._model.state_dict()  # with counts of batches, which recomputing statistics changes
+        own = {name: tensor.clone() for name, tensor in state.items()}
         with torch.no_grad():
             try:
-                for name, mean in self.tensors.items():
-                    every[name].copy_(mean)
+                for name, average in self.tensors.items():
+                    state[name].copy_(average)
                 yield
             finally:
                 for name, tensor in own.items():
-                    every[name].copy_(tensor)
+                    state[name].copy_(tensor)
+
+    def _update(self, weight: float) -> None:
+        """Move the averages by `weight` towards the network's tensors."""
+        current = self._model_tensors()
+        if not self.tensors:
+            self.tensors = {name: tensor.clone() for name, tensor in current.items()}
+        if self._updated is None:
+            self._updated = [
+                name
+                for name, average in self.tensors.items()
+                if name not in self._frozen or not torch.equal(average, current[name])
+            ]
+        if self.count:
+            averages = [self.tensors[name] for name in self._updated]
+            torch._foreach_lerp_(averages, [current[name] for name in self._updated], weight)
+        self.count += 1
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}

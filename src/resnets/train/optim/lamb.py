@@ -1,26 +1,49 @@
-"""LAMB, for large batches (You et al. 2020, "Large batch optimization for deep learning")."""
+"""LAMB, an optimizer for large batches (You et al. 2020, "Large batch optimization for deep learning")."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from resnets.train.optim.by_group import ByGroup
-
-__all__ = ["Lamb"]
+__all__ = ["ForeachOptimizer", "Lamb"]
 
 
-class Lamb(ByGroup):
-    """Adam whose step in each tensor is as long as the tensor's own norm times the learning rate.
+class ForeachOptimizer(torch.optim.Optimizer):
+    """Base of optimizers that update all parameters of a group at once, with torch's `_foreach` functions."""
 
-    As ResNet strikes back uses it: bias-corrected moments, decay added to the step before its length is taken, no
-    trust ratio for tensors that are not decayed (norms and biases). Gradients are clipped by whoever steps, if at all.
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update the parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            pairs = [(parameter, parameter.grad) for parameter in group["params"] if parameter.grad is not None]
+            if pairs:
+                self._update(group, [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs])
+        return loss
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Update `parameters` of a group."""
+        raise NotImplementedError
+
+
+class Lamb(ForeachOptimizer):
+    """Adam whose update of each tensor is scaled to the tensor's norm times the learning rate (the trust ratio).
+
+    As in ResNet strikes back: moments are bias-corrected, weight decay is part of the update before its norm is taken,
+    and tensors without weight decay (norms and biases) have no trust ratio. Gradients are not clipped here.
 
     Args:
-        params: tensors or groups of them.
-        lr: learning rate; betas: decay of both moments; eps: added to the root; weight_decay: of the weights.
+        params: parameters or parameter groups.
+        lr: learning rate.
+        betas: decay rates of both moments.
+        eps: added to the denominator.
+        weight_decay: weight decay.
     """
 
     def __init__(
@@ -33,34 +56,33 @@ class Lamb(ByGroup):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def _update(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
-        for tensor in tensors:
-            if not self.state[tensor]:
-                self.state[tensor] = {
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
                     "step": torch.zeros((), dtype=torch.float32),
-                    "exp_avg": torch.zeros_like(tensor),
-                    "exp_avg_sq": torch.zeros_like(tensor),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
                 }
-            self.state[tensor]["step"] += 1
-        states = [self.state[tensor] for tensor in tensors]
-        first, second = [one["exp_avg"] for one in states], [one["exp_avg_sq"] for one in states]
-        torch._foreach_lerp_(first, gradients, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        # Tensors that unfrozen later have made fewer steps.
-        counts = [float(one["step"]) for one in states]
-        roots = torch._foreach_sqrt(second)
-        torch._foreach_div_(roots, [(1 - beta2**count) ** 0.5 for count in counts])
-        torch._foreach_add_(roots, group["eps"])
-        moves = torch._foreach_div(first, roots)
-        torch._foreach_div_(moves, [1 - beta1**count for count in counts])
+            self.state[parameter]["step"] += 1
+        states = [self.state[parameter] for parameter in parameters]
+        exp_avgs, exp_avg_sqs = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        torch._foreach_lerp_(exp_avgs, gradients, 1 - beta1)
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, gradients, gradients, 1 - beta2)
+        counts = [float(state["step"]) for state in states]  # they differ after unfreezing
+        denominators = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_div_(denominators, [(1 - beta2**count) ** 0.5 for count in counts])
+        torch._foreach_add_(denominators, group["eps"])
+        updates = torch._foreach_div(exp_avgs, denominators)
+        torch._foreach_div_(updates, [1 - beta1**count for count in counts])
         if group["weight_decay"]:
-            torch._foreach_add_(moves, tensors, alpha=group["weight_decay"])
-            lengths, norms = torch._foreach_norm(moves), torch._foreach_norm(tensors)
-            ratios = [
-                torch.where((norm > 0) & (length > 0), norm / length, 1.0)
-                for norm, length in zip(norms, lengths, strict=True)
+            torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
+            update_norms, weight_norms = torch._foreach_norm(updates), torch._foreach_norm(parameters)
+            trust_ratios = [
+                torch.where((weight > 0) & (update > 0), weight / update, 1.0)
+                for weight, update in zip(weight_norms, update_norms, strict=True)
             ]
-            torch._foreach_mul_(moves, ratios)
-        torch._foreach_add_(tensors, moves, alpha=-group["lr"])
+            torch._foreach_mul_(updates, trust_ratios)
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])

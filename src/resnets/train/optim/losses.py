@@ -1,6 +1,6 @@
-"""What is minimised: cross-entropy, a yes or no for every class, focal loss; hard, smoothed or mixed labels alike.
+"""Classification losses: cross-entropy, binary cross-entropy and focal loss, of hard, smoothed and mixed labels.
 
-Legend: N batch, K classes.
+Legend: N batch, K classes, M training images.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch.nn import functional as F
 from resnets.data.augment.mixup import soft_targets
 from resnets.train.config.options import LossConfig
 
-__all__ = ["Loss", "class_weights"]
+__all__ = ["ClassificationLoss", "class_weights"]
 
-LEAST = 1e-12  # weight of a batch; one of no more weighs nothing
+EPS = 1e-12
 
 
-class Loss(nn.Module):
-    """Logits (N, K) and labels -> the mean loss.
+class ClassificationLoss(nn.Module):
+    """Mean loss of a batch. Logits (N, K) and labels -> scalar.
 
-    Labels are (N,) int64 classes, or (N, K) shares that sum to one, as mixing makes them. Weighted by class, the mean
-    is over the weights, as torch's `cross_entropy` has it, and zero where all weigh nothing. A yes or no for every
-    class is summed over the classes, all with the weight of the image.
+    Labels are class indices (N,), int64, or class probabilities (N, K), as mixup makes them. With class weights, the
+    mean is weighted, as in torch's `cross_entropy`, and 0 if all weights are 0. Binary cross-entropy is summed over
+    the classes and weighted by the label's class.
 
     Args:
-        config: which loss, and how smoothed.
-        weights: (K,), one a class; `None` for all alike.
+        config: kind of loss and label smoothing.
+        weights: (K,) class weights; `None` for equal weights.
     """
 
     weights: Tensor | None
@@ -40,54 +40,57 @@ class Loss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         config, logits = self.config, logits.float()
-        if config.loss == "ce" and labels.ndim == 1:  # torch's own kernel
+        if config.loss == "ce" and labels.ndim == 1:  # torch's kernel
             if self.weights is None:
                 return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            whole = F.cross_entropy(
+            total = F.cross_entropy(
                 logits, labels, self.weights, reduction="sum", label_smoothing=config.label_smoothing
             )
-            return self._mean(whole, labels)
-        shares = self.targets(labels, logits.shape[1])
+            return self._mean(total, labels)
+        targets = self.targets(labels, logits.shape[1])
         if config.loss == "bce":
-            each = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)  # (N,)
-            return self._mean((each if self.weights is None else each * self._weigh(labels)).sum(), labels)
-        log_shares = F.log_softmax(logits, 1)
-        by_class = -shares * log_shares  # (N, K)
+            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)  # (N,)
+            if self.weights is not None:
+                losses = losses * self._image_weights(labels)
+            return self._mean(losses.sum(), labels)
+        log_probs = F.log_softmax(logits, 1)
+        by_class = -targets * log_probs  # (N, K)
         if config.loss == "focal":
-            by_class = by_class * (1 - log_shares.exp()).clamp(min=1e-12) ** config.focal_gamma
+            by_class = by_class * (1 - log_probs.exp()).clamp(min=EPS) ** config.focal_gamma
         if self.weights is None:
             return by_class.sum(1).mean()
         return self._mean((by_class * self.weights).sum(), labels)
 
-    def mass(self, labels: Tensor) -> Tensor | int:
-        """What the mean over `labels` divides by: images, or their weights; so a batch is the mean of its parts."""
-        return len(labels) if self.weights is None else self._weigh(labels).sum().clamp(min=LEAST)
+    def normalizer(self, labels: Tensor) -> Tensor | int:
+        """The divisor of the mean: number of images, or sum of their weights. Combines means of micro-batches."""
+        return len(labels) if self.weights is None else self._image_weights(labels).sum().clamp(min=EPS)
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
-        """(N, K) float32 shares of `labels`: `bce`'s yes or no, if it asks for that, then smoothed."""
-        shares = soft_targets(labels, classes) if labels.ndim == 1 else labels.float()
+        """(N, K) float32 target probabilities: thresholded if `bce_threshold` is set, then smoothed."""
+        targets = soft_targets(labels, classes) if labels.ndim == 1 else labels.float()
         if self.config.loss == "bce" and self.config.bce_threshold is not None:
-            shares = (shares > self.config.bce_threshold).to(shares)
+            targets = (targets > self.config.bce_threshold).to(targets)
         smoothing = self.config.label_smoothing
-        return shares * (1 - smoothing) + smoothing / classes if smoothing else shares
+        return targets * (1 - smoothing) + smoothing / classes if smoothing else targets
 
-    def _weigh(self, labels: Tensor) -> Tensor:
-        """(N,) weights of the images; of a mixed one, by its shares."""
+    def _image_weights(self, labels: Tensor) -> Tensor:
+        """(N,) weights of the images; of a mixed image, weighted by its class probabilities."""
         assert self.weights is not None
         return self.weights[labels] if labels.ndim == 1 else (labels * self.weights).sum(1)
 
-    def _mean(self, whole: Tensor, labels: Tensor) -> Tensor:
-        mass = self.mass(labels)
-        return whole / mass if isinstance(mass, int) else whole / mass * (mass > LEAST)
+    def _mean(self, total: Tensor, labels: Tensor) -> Tensor:
+        normalizer = self.normalizer(labels)
+        return total / normalizer if isinstance(normalizer, int) else total / normalizer * (normalizer > EPS)
 
 
 def class_weights(config: LossConfig, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:
-    """(K,) float32 weights of the classes, as the configuration says; `None` for all alike.
+    """(K,) float32 class weights; `None` for equal weights.
 
-    Balanced ones are in inverse proportion to a class's images, and 1 on the mean over all images.
+    Balanced weights are in inverse proportion to the number of images of a class, with mean 1 over all images.
 
     Args:
-        labels: (M,) of the training images; classes: K.
+        labels: (M,) of the training images.
+        classes: K.
     """
     if config.class_weights == "none":
         return None

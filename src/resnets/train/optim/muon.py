@@ -1,6 +1,6 @@
-"""Muon: momentum whose step is orthogonal in every filter bank (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+"""Muon: momentum with orthogonalised updates (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-torch has it for matrices alone; a network of convolutions needs it for filters of four axes.
+`torch.optim.Muon` takes matrices only; this one also takes convolution filters, which have four dimensions.
 
 Legend: O output channels, I input channels, h and w of a kernel.
 """
@@ -12,23 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.train.optim.by_group import ByGroup
+from resnets.train.optim.lamb import ForeachOptimizer
 
 __all__ = ["Muon", "orthogonalise"]
 
-_A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic's, as published: steep at 0, singular values end in about 0.7 to 1.2
+_A, _B, _C = 3.4445, -4.7750, 2.0315  # of the quintic polynomial, as published; singular values end in 0.7 to 1.2
 
 
-class Muon(ByGroup):
-    """Nesterov's momentum; in groups that say `orthogonal`, the step's matrix (O, I·h·w) is made orthogonal.
+class Muon(ForeachOptimizer):
+    """Nesterov momentum; in groups with `orthogonal`, the update as a matrix (O, I·h·w) is orthogonalised.
 
-    There the weights move by `lr * sqrt(max(1, O / (I·h·w)))` times it. The other groups, norms, biases, the first
-    convolution and the classifier, move by the momentum itself. Weights decay by `lr * weight_decay` of their size.
+    An orthogonalised update is scaled by `lr * sqrt(max(1, O / (I·h·w)))`. Other groups (norms, biases, the first
+    convolution and the classifier) use plain Nesterov momentum. Weight decay is decoupled: `lr * weight_decay`.
 
     Args:
-        params: tensors or groups of them.
-        lr: learning rate; momentum: of the gradients; weight_decay: of the weights.
-        orthogonal: of groups that do not say it.
+        params: parameters or parameter groups.
+        lr: learning rate.
+        momentum: of the gradients.
+        weight_decay: weight decay.
+        orthogonal: default of groups without it.
     """
 
     def __init__(
@@ -43,43 +45,42 @@ class Muon(ByGroup):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": orthogonal}
         super().__init__(params, defaults)
 
-    def _update(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> None:
-        moves = self._moves(group, tensors, gradients)
-        if group["weight_decay"]:
-            torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
-        if group["orthogonal"]:
-            moves = _turned(moves)
-        torch._foreach_add_(tensors, moves, alpha=-group["lr"])
-
-    def _moves(self, group: dict[str, Any], tensors: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """What momentum makes of gradients, which it remembers."""
-        for tensor in tensors:
-            if not self.state[tensor]:
-                self.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
-        buffers = [self.state[tensor]["momentum_buffer"] for tensor in tensors]
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, gradients)
-        return list(torch._foreach_add(gradients, buffers, alpha=group["momentum"]))
+        updates = list(torch._foreach_add(gradients, buffers, alpha=group["momentum"]))
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        if group["orthogonal"]:
+            updates = _orthogonalise_updates(updates)
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
-def _turned(moves: list[Tensor]) -> list[Tensor]:
-    """Each orthogonal as a matrix (O, I·h·w), and longer where it has more rows than columns."""
-    turned = list(moves)
-    alike: dict[torch.Size, list[int]] = {}  # a network has few shapes: all tensors of one at once
-    for place, move in enumerate(moves):
-        alike.setdefault(move.shape, []).append(place)
-    for shape, places in alike.items():
-        steps = orthogonalise(torch.stack([moves[place].flatten(1) for place in places]))
-        length = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
-        for place, step in zip(places, steps, strict=True):
-            turned[place] = torch.empty_like(moves[place]).copy_(step.view(shape)).mul_(length)
-    return turned
+def _orthogonalise_updates(updates: list[Tensor]) -> list[Tensor]:
+    """Orthogonalise updates as matrices (O, I·h·w), larger by `sqrt(O / (I·h·w))` where that is above 1."""
+    result = list(updates)
+    by_shape: dict[torch.Size, list[int]] = {}  # a network has few shapes: all tensors of one shape at once
+    for index, update in enumerate(updates):
+        by_shape.setdefault(update.shape, []).append(index)
+    for shape, indices in by_shape.items():
+        matrices = orthogonalise(torch.stack([updates[index].flatten(1) for index in indices]))
+        scale = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
+        for index, matrix in zip(indices, matrices, strict=True):
+            result[index] = torch.empty_like(updates[index]).copy_(matrix.view(shape)).mul_(scale)
+    return result
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Each of (N, O, M) with its singular values brought near 1, by Newton-Schulz iterations.
+    """Bring the singular values of each matrix near 1, by Newton-Schulz iterations.
 
-    Computed in bfloat16 on cards, which have it fast, else in the matrices' own type.
+    Computed in bfloat16 on CUDA, where it is fast, else in the dtype of the matrices.
+
+    Args:
+        matrices: (N, rows, columns).
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.mT if tall else matrices).to(torch.bfloat16 if matrices.is_cuda else matrices.dtype)
@@ -87,5 +88,5 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     for _ in range(iterations):
         square = x @ x.mT
         x = _A * x + (_B * square + _C * square @ square) @ x
-    turned: Tensor = (x.mT if tall else x).to(matrices.dtype)
-    return turned
+    result: Tensor = (x.mT if tall else x).to(matrices.dtype)
+    return result

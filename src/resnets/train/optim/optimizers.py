@@ -1,4 +1,4 @@
-"""The optimiser over a network's tensors."""
+"""Build the optimizer of a network: parameter groups by weight decay and learning-rate scale."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ __all__ = ["build_optimizer", "set_lr"]
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None
+    model: nn.Module, config: OptimConfig, lr_scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of all of a network's tensors; those without a gradient, frozen ones, it leaves alone.
+    """Optimizer of all parameters of a network; it skips those without a gradient (frozen ones).
 
-    Norms and biases (everything of one axis) are not decayed, unless `config.decay_norms`. SGD and AdamW are fused:
-    one kernel a step. Muon makes orthogonal what filters do, but for those that see the image.
+    Norms and biases (parameters of one dimension) have no weight decay unless `config.decay_norms`. SGD and AdamW are
+    fused. Muon orthogonalises the updates of convolutions except the first.
 
     Args:
-        scales: a share of the learning rate by the tensor's name; `None` for all alike.
+        lr_scales: factor of the learning rate by parameter name; `None` for 1.
     """
     groups: dict[tuple[float, float, bool], list[torch.Tensor]] = {}
-    filters = [name for name, tensor in model.named_parameters() if tensor.ndim == 4]
-    for name, tensor in model.named_parameters():
-        decay = config.weight_decay if tensor.ndim > 1 or config.decay_norms else 0.0
-        orthogonal = config.opt == "muon" and name in filters[1:]
-        groups.setdefault((decay, scales[name] if scales else 1.0, orthogonal), []).append(tensor)
-    listed: list[dict[str, Any]] = [
-        {"params": tensors, "weight_decay": decay, "scale": scale, "orthogonal": orthogonal}
-        for (decay, scale, orthogonal), tensors in groups.items()
+    convolutions = [name for name, parameter in model.named_parameters() if parameter.ndim == 4]
+    for name, parameter in model.named_parameters():
+        weight_decay = config.weight_decay if parameter.ndim > 1 or config.decay_norms else 0.0
+        orthogonal = config.opt == "muon" and name in convolutions[1:]
+        groups.setdefault((weight_decay, lr_scales[name] if lr_scales else 1.0, orthogonal), []).append(parameter)
+    param_groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": weight_decay, "lr_scale": lr_scale, "orthogonal": orthogonal}
+        for (weight_decay, lr_scale, orthogonal), parameters in groups.items()
     ]
     if config.opt == "sgd":
         nesterov = config.nesterov and config.momentum > 0
-        return _FusedSGD(listed, lr=0.0, momentum=config.momentum, nesterov=nesterov, fused=True)
+        return _FusedSGD(param_groups, lr=0.0, momentum=config.momentum, nesterov=nesterov, fused=True)
     if config.opt == "adamw":
-        return torch.optim.AdamW(listed, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+        return torch.optim.AdamW(param_groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
     if config.opt == "muon":
-        return Muon(listed, lr=0.0, momentum=config.momentum)
-    return Lamb(listed, lr=0.0, betas=config.betas, eps=config.eps)
+        return Muon(param_groups, lr=0.0, momentum=config.momentum)
+    return Lamb(param_groups, lr=0.0, betas=config.betas, eps=config.eps)
 
 
 class _FusedSGD(torch.optim.SGD):
-    """torch's, where every momentum starts as zeros.
+    """Torch's fused SGD with momentum buffers that start as zeros.
 
-    torch takes a group only if all of its tensors have a momentum or none, and some may unfreeze later; and a first
-    step that a loss scaler skips leaves the momentum as the memory was.
+    Torch's own requires that either all parameters of a group have a buffer or none, but some may unfreeze later. And
+    its first step leaves buffers uninitialised if the gradient scaler skips it.
     """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update; the first moves a tensor by its gradient alone, as torch's does."""
+        """Update the parameters that have a gradient; the first update is by the gradient alone, as in torch."""
         for group in self.param_groups:
-            for tensor in group["params"]:
-                if tensor.grad is not None and group["momentum"]:
-                    state = self.state[tensor]
+            for parameter in group["params"]:
+                if parameter.grad is not None and group["momentum"]:
+                    state = self.state[parameter]
                     if state.get("momentum_buffer") is None:
-                        state["momentum_buffer"] = torch.zeros_like(tensor)
+                        state["momentum_buffer"] = torch.zeros_like(parameter)
         return super().step(closure)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of `lr`."""
+    """Set the learning rate of every group to its `lr_scale` times `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["scale"]
+        group["lr"] = lr * group["lr_scale"]

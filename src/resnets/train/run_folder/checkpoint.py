@@ -1,8 +1,8 @@
-"""What a run needs to go on from the very step: one safetensors file a state, each whole or not there.
+"""Checkpoints of a run: one safetensors file each, written atomically and protected by a digest.
 
-A state holds the network, the optimiser's memory, averaged weights, the place in the epoch with what the epoch has
-come to, and the loss of every step since the state before it, which `verify` holds a replay against. Order,
-augmentation, mixing and learning rate follow from the seed and the place, and need no state.
+A checkpoint holds the network, the optimizer state, averaged weights, the position in the epoch with its metrics so
+far, and the loss of every step since the previous checkpoint, which `verify` compares with a replay. Order,
+augmentation, mixing and learning rate follow from the seed and the position, so that nothing else has to be saved.
 """
 
 from __future__ import annotations
@@ -19,30 +19,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from resnets.atomic import replacing
+from resnets.atomic import atomic_file
 from resnets.errors import TrainingError
-from resnets.train.optim.averages import Average
+from resnets.train.optim.averages import WeightAverage
 
-__all__ = ["RunProgress", "State", "load_state", "read_state", "save_state", "state_tensors", "states"]
+__all__ = [
+    "Checkpoint",
+    "RunProgress",
+    "checkpoint_tensors",
+    "checkpoints",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """How far a run has come.
+    """Progress of a run.
 
     Args:
-        epoch: epochs that are done; batch: batches that are done of the one after them.
-        step: optimiser steps that are done.
-        best_epoch: the epoch (from 1) of the best model, 0 before there is one.
-        best_top1: its share of correct validation images; best_loss: its validation loss.
-        loss_sum, correct, seen: of the begun epoch.
-        parts: pieces that a batch runs in, see `TrainStep`; lr_scale: of the learning rate.
-        rollbacks: times that a loss which was not finite sent the run back.
-        averaged: updates of the averaged weights.
-        scale, scale_growth: of the loss in float16.
-        seconds: time spent training and validating, over all sessions of the run.
+        epoch: number of finished epochs.
+        batch: number of finished batches of the current epoch.
+        step: number of finished optimizer steps.
+        best_epoch: epoch (from 1) of the best model; 0 before there is one.
+        best_top1: its validation accuracy.
+        best_loss: its validation loss.
+        loss_sum, correct, seen: metrics of the current epoch, see `EpochMetrics`.
+        micro_batches: per batch, see `TrainStep`.
+        lr_scale: factor of the learning rate, below 1 after rollbacks.
+        rollbacks: how often a loss that was not finite has sent the run back to a checkpoint.
+        average_updates: of the averaged weights.
+        loss_scale, loss_scale_growth: state of the float16 gradient scaler.
+        seconds: spent on training and validation, over all resumed sessions.
     """
 
     epoch: int = 0
@@ -54,21 +65,21 @@ class RunProgress:
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
-    parts: int = 1
+    micro_batches: int = 1
     lr_scale: float = 1.0
     rollbacks: int = 0
-    averaged: int = 0
-    scale: float = 65536.0
-    scale_growth: int = 0
+    average_updates: int = 0
+    loss_scale: float = 65536.0
+    loss_scale_growth: int = 0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
-    """A state as it lies in its file.
+class Checkpoint:
+    """Content of a checkpoint file.
 
     Args:
-        progress: where the run stands.
+        progress: of the run.
         tensors: `model.KEY`, `optimizer.SLOT.PARAMETER`, `average.KEY`, and `trace`, the losses.
     """
 
@@ -76,15 +87,15 @@ class State:
     tensors: dict[str, Tensor] = field(repr=False)
 
 
-def states(folder: Path) -> list[Path]:
-    """The states of a run, oldest first."""
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint files in a folder, oldest first."""
     return sorted(folder.glob("step-*.safetensors"))
 
 
-def state_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+def checkpoint_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> dict[str, Tensor]:
-    """Everything that moves in training, as a state holds it, on the CPU."""
+    """All tensors that training changes, on the CPU, by their names in a checkpoint."""
     tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -95,92 +106,98 @@ def state_tensors(
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
 
 
-def save_state(
+def save_checkpoint(
     folder: Path,
     progress: RunProgress,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    average: Average | None = None,
+    average: WeightAverage | None = None,
     trace: Sequence[Tensor] = (),
     keep: int = 2,
 ) -> Path:
-    """Write a state at once, then remove all but the `keep` last, and those of later steps, which are damaged.
+    """Write a checkpoint, then delete all but the last `keep`, and those of later steps, which are damaged.
 
     Raises:
-        TrainingError: no permission, or no room on the disk; earlier states are untouched then.
+        TrainingError: no permission, or no space on the disk; earlier checkpoints are unchanged then.
     """
-    tensors = state_tensors(model, optimizer, average)
+    tensors = checkpoint_tensors(model, optimizer, average)
     tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
     header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(progress)}
     header["digest"] = _digest(header["progress"], tensors)
     path = folder / f"step-{progress.step:09d}.safetensors"
     try:
-        for left in folder.glob(".step-*.tmp"):  # of a save that was killed
-            left.unlink(missing_ok=True)
-        with replacing(path) as temporary:
+        for leftover in folder.glob(".step-*.tmp"):  # of a killed process
+            leftover.unlink(missing_ok=True)
+        with atomic_file(path) as temporary:
             save_file(tensors, temporary, {"resnets": json.dumps(header)})
-        found = states(folder)
-        here = found.index(path) + 1
-        for old in (*found[: max(here - keep, 0)], *found[here:]):
+        found = checkpoints(folder)
+        position = found.index(path) + 1
+        for old in (*found[: max(position - keep, 0)], *found[position:]):
             old.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TrainingError(
-            f"cannot write the run's state; {path}: {reason}; make room, then go on with --resume {folder.parent}"
+            f"cannot write a checkpoint; {path}: {reason}; make room, then continue with --resume {folder.parent}"
         ) from None
     return path
 
 
-def read_state(path: Path) -> State:
-    """The state in a file.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint file and check its digest.
 
     Raises:
-        TrainingError: no file, or a damaged one.
+        TrainingError: no such file, or a damaged one.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["resnets"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
         if header["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
-        if "digest" in header and header["digest"] != _digest(header["progress"], tensors):  # older files have none
-            raise ValueError("its content is not what was written")
-        return State(progress=RunProgress(**header["progress"]), tensors=tensors)
+            raise ValueError(f"schema {header['schema']} instead of {SCHEMA}")
+        if header["digest"] != _digest(header["progress"], tensors):
+            raise ValueError("its digest does not match its content")
+        return Checkpoint(progress=RunProgress(**header["progress"]), tensors=tensors)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise TrainingError(f"resuming needs a whole state; {path}: {error}; start a new run") from None
+        raise TrainingError(f"resuming needs an undamaged checkpoint; {path}: {error}; start a new run") from None
 
 
-def load_state(
-    state: State, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+def load_checkpoint(
+    checkpoint: Checkpoint,
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> None:
-    """Put a state back into the network, optimiser and average that it was taken from.
+    """Load a checkpoint into the network, optimizer and average.
+
+    Args:
+        path: of the checkpoint, for the error message.
 
     Raises:
         TrainingError: it is of another network.
     """
-    weights = _part(state.tensors, "model.")
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(_with_prefix(checkpoint.tensors, "model."))
     except RuntimeError:
         raise TrainingError(f"resuming needs the same network; {path} holds another; start a new run") from None
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
-    for key, tensor in _part(state.tensors, "optimizer.").items():
+    for key, tensor in _with_prefix(checkpoint.tensors, "optimizer.").items():
         slot, _, name = key.partition(".")
         parameter = parameters[name]
         if tensor.shape == parameter.shape:
-            # The memory layout of the parameter (channels_last), or the fused step falls back to a slow path.
+            # In the memory format of the parameter (channels_last), or the fused step falls back to a slow path.
             tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        elif _fused(optimizer):
-            tensor = tensor.to(parameter.device)  # a count of steps lies beside the tensor that it counts for
+        elif optimizer.defaults.get("fused"):
+            tensor = tensor.to(parameter.device)  # fused optimizers keep step counts beside their parameters
         optimizer.state[parameter][slot] = tensor
     if average is not None:
-        average.restore(_part(state.tensors, "average."), state.progress.averaged)
+        average.restore(_with_prefix(checkpoint.tensors, "average."), checkpoint.progress.average_updates)
 
 
 def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """What tells whether a state, of contiguous tensors on the CPU, still is what was written."""
+    """Hash of the progress and of contiguous CPU tensors."""
     digest = hashlib.blake2b(json.dumps(progress, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -188,9 +205,5 @@ def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-
-
-def _fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))

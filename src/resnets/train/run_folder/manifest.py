@@ -1,4 +1,4 @@
-"""The images of a run: checked before it begins, and the very same ones whenever it goes on."""
+"""Manifest of a run's images: a resumed run uses exactly the images that it started with."""
 
 from __future__ import annotations
 
@@ -16,62 +16,67 @@ from resnets.data.dataset import Dataset, Problem
 from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
-from resnets.runtime.processes import World
-from resnets.train.config.resolve import Settings
+from resnets.runtime.processes import Processes
+from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["changed", "check_data", "open_data", "recall", "remember"]
+__all__ = ["check_data", "data_difference", "open_data", "read_left_out", "write_manifest"]
 
 
 def open_data(config: TrainConfig) -> Dataset:
-    """The images of a run, split as it splits them."""
+    """Open the data of a run, with its splits."""
     return open_dataset(
         config.data, val_fraction=config.val_fraction, seed=config.seed, folds=config.folds, fold=config.fold
     )
 
 
-def check_data(dataset: Dataset, settings: Settings, console: Console, world: World) -> list[Problem]:
-    """Decode every image that the run will see once, each process its share; answers those to leave out, to all.
+def check_data(dataset: Dataset, config: ResolvedConfig, console: Console, processes: Processes) -> list[Problem]:
+    """Decode every training and validation image once; each process decodes its share.
+
+    Returns:
+        Images that cannot be decoded, to be left out (all of them, in every process).
 
     Raises:
-        DataError: the data is not sound, or has bad images that nobody said to leave out.
+        DataError: the data cannot be used, or has images that cannot be decoded, without `skip_bad`.
     """
-    config, seen = settings.config, 0
+    seen = 0
     splits = {name: images for name, images in dataset.splits.items() if name != "test"}
     share = {
-        name: images.subset(np.arange(world.rank, len(images), world.size, dtype=np.int64))
+        name: images.subset(np.arange(processes.rank, len(images), processes.world_size, dtype=np.int64))
         for name, images in splits.items()
     }
     console.start("checking images", sum(map(len, splits.values())))
 
     def progress(done: int, total: int) -> None:
         nonlocal seen
-        console.advance((done - seen) * world.size)  # as many as here, about, elsewhere
+        console.advance((done - seen) * processes.world_size)  # the other processes are about as far
         seen = done
 
     try:
-        mine = replace(dataset, splits=share)
-        found = check(mine, preprocessing=settings.preprocessing, workers=config.workers or None, progress=progress)
-        bad = sorted((problem for part in world.gather(found) for problem in part), key=lambda problem: problem.where)
+        own = replace(dataset, splits=share)
+        found = check(own, preprocessing=config.preprocessing, workers=config.workers or None, progress=progress)
+        bad = sorted(
+            (problem for part in processes.all_gather(found) for problem in part), key=lambda problem: problem.where
+        )
     finally:
         console.stop()
     for problem in dataset.problems:
         if not problem.fatal:
-            console.say(f"note: {problem}")
+            console.info(f"note: {problem}")
     raise_on_fatal([*dataset.problems, *([] if config.skip_bad else bad)])
     if bad:
         raise_on_fatal(dataset.without_undecodable(bad).problems)
     for problem in bad:
-        console.say(f"left out: {problem}")
+        console.info(f"left out: {problem}")
     return bad
 
 
-def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
-    """Note in a run's folder which images it has, and which of them, the `bad` ones, it leaves out."""
-    gone = {problem.where for problem in bad}
+def write_manifest(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
+    """Write which images a run has, and which of them it leaves out, the `bad` ones."""
+    bad_names = {problem.where for problem in bad}
     left_out = {
-        name: [i for i in range(len(images)) if images.name(i) in gone] if gone else []
+        name: [i for i in range(len(images)) if images.name(i) in bad_names] if bad_names else []
         for name, images in dataset.splits.items()
     }
     write_atomic(run.manifest, json.dumps(_listing(dataset) | {"left_out": left_out}, indent=1) + "\n")
@@ -79,41 +84,39 @@ def remember(run: RunFolder, dataset: Dataset, bad: Sequence[Problem]) -> None:
         skip_undecodable(dataset, bad, run.quarantine)
 
 
-def recall(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
-    """Which images a run leaves out, as when it began; `None` for one that never noted its images.
+def read_left_out(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
+    """Images that a run leaves out, from its manifest; `None` if it has no manifest yet.
 
     Raises:
-        TrainingError: the data is another one now.
+        TrainingError: the images have changed since the run started.
     """
     if not run.manifest.is_file():
         return None
-    if (difference := changed(run, dataset)) is not None:
-        raise TrainingError(
-            f"a run goes on with the images it began with; {difference}; restore them or start a new run"
-        )
+    if (difference := data_difference(run, dataset)) is not None:
+        raise TrainingError(f"a run must be resumed with its own images; {difference}; restore them or start a new run")
     return [
         Problem(kind="undecodable", where=dataset.splits[name].name(i), reason="left out", fatal=True)
-        for name, places in _read(run)["left_out"].items()
-        for i in places
+        for name, indices in _read_manifest(run)["left_out"].items()
+        for i in indices
     ]
 
 
-def changed(run: RunFolder, dataset: Dataset) -> str | None:
-    """How the data, as it is now, differs from what a run noted, in words; `None` where it does not."""
+def data_difference(run: RunFolder, dataset: Dataset) -> str | None:
+    """How a data set differs from the manifest of a run; `None` if it does not, or there is no manifest."""
     if not run.manifest.is_file():
         return None
-    then, now = _read(run), _listing(dataset)
+    then, now = _read_manifest(run), _listing(dataset)
     if then["listing"] == now["listing"]:
         return None
     if then["classes"] != now["classes"]:
-        return f"{dataset.name} has the classes {_some(now['classes'])}, and had {_some(then['classes'])}"
+        return f"{dataset.name} has the classes {_join(now['classes'])}, and had {_join(then['classes'])}"
     if then["images"] != now["images"]:
         return f"{dataset.name} has {_counts(now['images'])} images, and had {_counts(then['images'])}"
     return f"{dataset.name} has as many images, but other names, labels or groups"
 
 
 def _listing(dataset: Dataset) -> dict[str, Any]:
-    """What images there are; their folder as a whole may move."""
+    """Hash, classes and counts of the images. Names are relative, so that their folder may be moved."""
     start, digest = len(dataset.folder), sha256("\0".join(dataset.classes).encode(errors="surrogateescape"))
     for split, images in dataset.splits.items():
         names = (images.name(i)[start:] for i in range(len(images)))
@@ -127,17 +130,17 @@ def _listing(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _read(run: RunFolder) -> dict[str, Any]:
+def _read_manifest(run: RunFolder) -> dict[str, Any]:
     try:
-        noted: dict[str, Any] = json.loads(run.manifest.read_text("utf-8"))
-        return noted
+        manifest: dict[str, Any] = json.loads(run.manifest.read_text("utf-8"))
+        return manifest
     except (OSError, ValueError) as error:
-        raise TrainingError(f"a run's list of images must be whole; {run.manifest}: {error}; restore it") from None
+        raise TrainingError(f"a run needs its manifest of images; {run.manifest}: {error}; restore it") from None
 
 
 def _counts(images: dict[str, int]) -> str:
     return " and ".join(f"{count:,} {split}" for split, count in images.items())
 
 
-def _some(classes: list[str]) -> str:
+def _join(classes: list[str]) -> str:
     return ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")

@@ -1,10 +1,9 @@
-"""A run's images and its report, drawn from what the run measured."""
+"""Plots and HTML report of a finished run."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +19,33 @@ from resnets.evaluate.report.confusion import plot_confusion
 from resnets.evaluate.report.curves import plot_curves, plot_rates
 from resnets.evaluate.report.page import Report, write_report
 from resnets.evaluate.results import ResultsRow
-from resnets.runtime.console import duration
-from resnets.train.config.resolve import Settings
-from resnets.train.config.summary import about_recipe, phase_rows, phase_spans, recipe_words
-from resnets.train.config.train_config import TrainConfig
-from resnets.train.optim.losses import class_weights
+from resnets.runtime.formatting import format_duration
+from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.summary import describe_recipe, phase_rows, phase_spans, run_summary
 from resnets.train.run_folder.checkpoint import RunProgress
-from resnets.train.run_folder.folder import RunFolder
+from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["write_summary"]
+__all__ = ["displayable_image", "write_run_report"]
 
-LISTED = 12  # classes whose weights are written out
+MAX_LISTED = 12  # classes for which each class weight is printed
 
 
-def write_summary(
+def write_run_report(
     run: RunFolder,
-    settings: Settings,
+    config: ResolvedConfig,
     dataset: Dataset,
     evaluation: Evaluation | None,
     results: Sequence[ResultsRow],
     progress: RunProgress,
 ) -> None:
-    """Write `plots/` and `report.html`; `evaluation` is the best model's, on the validation images."""
+    """Write `plots/` and `report.html`.
+
+    Args:
+        evaluation: of the best model on the validation images; `None` without validation.
+    """
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
-    spans = phase_spans(settings.config)
+    spans = phase_spans(config)
     plots: dict[str, bytes] = {}
     if results:
         plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
@@ -52,22 +53,21 @@ def write_summary(
         plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
         validation = dataset.splits["val"]
         for error in evaluation.most_confident_errors():
-            images[error.index] = _shown(validation, error.index, settings.preprocessing)
+            images[error.index] = displayable_image(validation, error.index, config.preprocessing)
             names[error.index] = validation.name(error.index)
     for name, png in plots.items():
         write_atomic(run.plots / f"{name}.png", png)
-    config = settings.config
     write_report(
         run.report,
         Report(
             title=f"{config.model} on {dataset.name}",
             facts=_facts(config, dataset, results, progress),
-            recipe=recipe_words(settings),
-            about=about_recipe(config),
+            recipe=run_summary(config),
+            about=describe_recipe(config),
             phases=phase_rows(config),
             events=_events(run.events),
-            settings=asdict(config) | {"preprocessing": settings.preprocessing.to_dict()},
-            data=_data(settings, dataset),
+            settings=config.to_dict(),
+            data=_data_facts(config, dataset),
             splits=_counts(dataset),
             plots=plots,
             evaluation=evaluation,
@@ -79,17 +79,17 @@ def write_summary(
 
 
 def _facts(
-    config: TrainConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
+    config: ResolvedConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
 ) -> dict[str, Any]:
     speeds = [speed for row in results if (speed := row["images_per_second"])]
-    memory = [most for row in results if (most := row.get("memory_mib"))]
+    memory = [mib for row in results if (mib := row.get("memory_mib"))]
     facts = {
         "Model": config.model,
         "Data": dataset.name,
         "Epochs": f"{progress.epoch} of {config.epochs}",
         "Best epoch": progress.best_epoch or None,
-        "Time": duration(progress.seconds),
-        "Images a second": f"{np.median(speeds):,.0f}" if speeds else None,
+        "Time": format_duration(progress.seconds),
+        "Images per second": f"{np.median(speeds):,.0f}" if speeds else None,
         "Memory": _memory(max(memory)) if memory else None,
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -99,11 +99,11 @@ def _memory(mib: float) -> str:
     return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
-def _data(settings: Settings, dataset: Dataset) -> dict[str, str]:
-    preprocessing, config = settings.preprocessing, settings.config
+def _data_facts(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
+    preprocessing = config.preprocessing
     height, width = preprocessing.size
     bands = f"{preprocessing.channels} bands" if isinstance(preprocessing.channels, int) else preprocessing.channels
-    words = {
+    facts = {
         "Classes": f"{len(dataset.classes):,}",
         "Network input": f"{height}x{width} pixels, {bands}, {preprocessing.dtype}",
         "Validation images": (
@@ -111,26 +111,22 @@ def _data(settings: Settings, dataset: Dataset) -> dict[str, str]:
         ),
     }
     if config.folds:
-        words["Held out"] = f"fold {config.fold} (from 0) of {config.folds}"
+        facts["Held out"] = f"fold {config.fold} (from 0) of {config.folds}"
     elif "val" not in dataset.splits:
-        words["Validation images"] = "none: the last epoch is kept"
-    weights = config.loss.class_weights
-    if weights != "none":
-        found = class_weights(config.loss, dataset.splits["train"].labels, len(dataset.classes))
-        listed = [] if found is None else found.tolist()
-        words["Class weights"] = (
-            f"{weights if weights == 'balanced' else 'by hand'}: {_listed(dataset.classes, listed)}"
-        )
+        facts["Validation images"] = "none: the last epoch counts as the best"
+    if config.class_weights is not None:
+        kind = "balanced" if config.loss.class_weights == "balanced" else "as given"
+        facts["Class weights"] = f"{kind}: {_listed(dataset.classes, config.class_weights)}"
     if config.sampling.balanced:
-        words["Balance"] = "every class is drawn equally often"
+        facts["Sampling"] = "balanced: all classes equally often"
     if dataset.splits["train"].groups is not None:
-        words["Groups"] = "images of a group stay in one split"
-    return words
+        facts["Groups"] = "all images of a group are in one split"
+    return facts
 
 
 def _listed(classes: Sequence[str], weights: Sequence[float]) -> str:
     pairs = [f"{name}: {weight:.3g}" for name, weight in zip(classes, weights, strict=True)]
-    return ", ".join(pairs) if len(pairs) <= LISTED else f"{min(weights):.3g} to {max(weights):.3g}"
+    return ", ".join(pairs) if len(pairs) <= MAX_LISTED else f"{min(weights):.3g} to {max(weights):.3g}"
 
 
 def _counts(dataset: Dataset) -> dict[str, list[int]]:
@@ -142,11 +138,8 @@ def _events(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
-def _shown(images: ImageSet, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """An image (H, W, 1) or (H, W, 3) as an eye can take it.
-
-    Of many bands the first three, of two the first; deep pixels from their least to their greatest value.
-    """
+def displayable_image(images: ImageSet, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """An image as (H, W, 1) or (H, W, 3) uint8: its first one or three channels, stretched unless they are uint8."""
     pixels = images.image(index, decode_channels(preprocessing), preprocessing.dtype)
     pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
     if preprocessing.dtype == "uint8":

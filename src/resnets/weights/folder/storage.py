@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from resnets.atomic import flush
+from resnets.atomic import fsync
 from resnets.errors import WeightsError
 from resnets.weights.folder.config_json import read_config
 
@@ -63,7 +63,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         for path in new.iterdir():
             path.chmod(0o666 & ~umask)
         for path in (*new.iterdir(), new):
-            flush(path)
+            fsync(path)
         if folder.exists():
             folder.replace(_old(folder))
             try:
@@ -73,7 +73,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
                 raise
         else:
             new.replace(folder)
-        flush(folder.parent)
+        fsync(folder.parent)
         _delete_old(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -107,7 +107,7 @@ def _delete_old(folder: Path) -> None:
             if not os.path.lexists(folder / entry.name):  # else a newer file has that name
                 with suppress(OSError):
                     entry.replace(folder / entry.name)
-        flush(folder)
+        fsync(folder)
     if not _other_files(old):
         shutil.rmtree(old, ignore_errors=True)
 

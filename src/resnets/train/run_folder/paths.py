@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where in it, and how a new one gets its name."""
+"""Paths in a run folder; creating, opening and locking one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 
 from resnets.errors import TrainingError
 
-__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "working_in"]
+__all__ = ["RunFolder", "create_run_folder", "lock_run_folder", "open_run_folder"]
 
 
 class RunFolder:
-    """`runs/NAME/`: the best and the last model folder, and everything about how they came to be."""
+    """Paths in `runs/NAME/`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.args = path / "args.yaml"
+        self.resolved = path / "resolved.yaml"
         self.results = path / "results.csv"
         self.best = path / "best"
         self.last = path / "last"
-        self.state = path / "state"
-        self.launch = path / "state" / "launch"
+        self.checkpoints = path / "checkpoints"
+        self.launch_ids = self.checkpoints / "launch"
         self.events = path / "events.txt"
         self.plots = path / "plots"
         self.tensorboard = path / "tensorboard"
@@ -31,36 +32,37 @@ class RunFolder:
 
 
 def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder:
-    """A new folder `output/name`; without a name `output/default`, or with the first number that is free.
+    """Create the folder `output/name`; without a name, `output/default` with the first number that is free.
 
     Raises:
-        TrainingError: the name is taken, or the folder cannot be made.
+        TrainingError: the name is taken, or the folder cannot be created.
     """
     number = 1
     while True:
         path = output / (name or (default if number == 1 else f"{default}-{number}"))
         try:
             path.mkdir(parents=True)
-            (path / "state").mkdir()
-            (path / "plots").mkdir()
-            return RunFolder(path)
+            run = RunFolder(path)
+            run.checkpoints.mkdir()
+            run.plots.mkdir()
+            return run
         except FileExistsError:
             if name is not None or not path.is_dir():
                 raise TrainingError(
-                    f"a run's folder must be new; {path} is there; continue it with --resume {path} or choose --name"
+                    f"a run folder must be new; {path} exists; continue it with --resume {path} or choose --name"
                 ) from None
             number += 1
         except OSError as error:
             raise TrainingError(
-                f"cannot make the run's folder; {path}: {error.strerror}; choose another --output"
+                f"cannot create the run folder; {path}: {error.strerror}; choose another --output"
             ) from None
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """The run in `path`.
+    """The paths of an existing run folder.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: `path` is no run folder.
     """
     run = RunFolder(path)
     if not run.args.is_file():
@@ -69,21 +71,21 @@ def open_run_folder(path: Path) -> RunFolder:
 
 
 @contextmanager
-def working_in(run: RunFolder) -> Iterator[None]:
-    """Within it, no other process works in the run's folder; a lock goes with its process, however that ends.
+def lock_run_folder(run: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder within a `with`. The system releases it if the process is killed.
 
     Raises:
-        TrainingError: another one does.
+        TrainingError: another process holds it.
     """
-    run.state.mkdir(exist_ok=True)
-    with (run.state / "lock").open("w") as lock:
+    run.checkpoints.mkdir(exist_ok=True)
+    with (run.checkpoints / "lock").open("w") as lock:
         try:
             import fcntl
 
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which, unlike flock's, workers do not inherit
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, worker processes do not inherit it
         except (BlockingIOError, PermissionError):
             raise TrainingError(
-                f"one process works in a run at a time; another one trains in {run.path}; wait for it or stop it"
+                f"only one process may train in a run folder; another one uses {run.path}; wait for it or stop it"
             ) from None
         except (ImportError, OSError):  # Windows, and file systems without locks
             pass

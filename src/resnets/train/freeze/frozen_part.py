@@ -1,0 +1,148 @@
+"""Freezing the first part of a network: parameters, batch-norm statistics and random layers, with a check of it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from resnets.arch.parts import CLASSIFIER, group_of, layer_groups, parts
+from resnets.errors import TrainingError, UnknownNameError
+from resnets.nn.model import Network
+from resnets.train.freeze.phases import NONE, Phase
+
+__all__ = ["FrozenPart", "apply_phase", "lr_scales"]
+
+
+def apply_phase(model: Network, phase: Phase) -> FrozenPart:
+    """Freeze what `phase` freezes and unfreeze everything else.
+
+    Sets `requires_grad` of every parameter. Frozen parameters lose their gradient, so that no optimizer changes them,
+    by momentum or weight decay either. Call `train_mode` of the result before training.
+
+    Raises:
+        UnknownNameError: the network has no such part.
+        TrainingError: no parameter is left to train.
+    """
+    groups = parts(model.plan)
+    names = tuple(groups)
+    if phase.freeze not in (NONE, *(name for name in names if name != CLASSIFIER)):
+        raise UnknownNameError("value of freeze", phase.freeze, (NONE, *names))
+    frozen = names[: names.index(phase.freeze) + 1] if phase.freeze != NONE else ()
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    affine = {f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_parameters(recurse=False)}
+    for name, parameter in model.named_parameters():
+        is_frozen = group_of(name, groups) in frozen
+        if name in affine and phase.bn_affine != "auto":
+            is_frozen = phase.bn_affine == "frozen"
+        parameter.requires_grad_(not is_frozen)
+        if is_frozen:
+            parameter.grad = None
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError(
+            f"at least one parameter must train; got freeze={phase.freeze} for a network without a classifier; "
+            "freeze less"
+        )
+    if phase.bn_stats == "auto":
+        fixed = tuple(name for name in norms if group_of(name, groups) in frozen)
+    else:
+        fixed = tuple(norms) if phase.bn_stats == "frozen" else ()
+    return FrozenPart(model, tuple(path for name in frozen for path in groups[name]), fixed)
+
+
+class FrozenPart:
+    """The frozen part of a network.
+
+    Attributes:
+        model: the whole network.
+        paths: modules that are frozen entirely, from the input on.
+        fixed_stats: batch norms whose running statistics are not updated.
+    """
+
+    def __init__(self, model: Network, paths: tuple[str, ...], fixed_stats: tuple[str, ...]) -> None:
+        self.model, self.paths, self.fixed_stats = model, paths, fixed_stats
+        self._recorded: dict[str, str] | None = None
+
+    def train_mode(self) -> None:
+        """Set training mode, but evaluation mode in the frozen part (no dropout or stochastic depth there).
+
+        Batch norms follow `fixed_stats`.
+        """
+        self.model.train()
+        for path in self.paths:
+            self.model.get_submodule(path).eval()
+        for name, module in self.model.named_modules():
+            if isinstance(module, _BatchNorm):
+                module.train(name not in self.fixed_stats)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the features of the frozen part depend on the image alone, so that they can be computed once."""
+        frozen = {path: self.model.get_submodule(path) for path in self.paths}
+        trains = any(parameter.requires_grad for module in frozen.values() for parameter in module.parameters())
+        updates_stats = any(
+            isinstance(module, _BatchNorm) and name not in self.fixed_stats
+            for path, part in frozen.items()
+            for name, module in part.named_modules(prefix=path)
+        )
+        return bool(frozen) and not trains and not updates_stats
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors that must not change: parameters that do not train, and buffers except updated statistics."""
+        found: dict[str, Tensor] = {
+            name: parameter for name, parameter in self.model.named_parameters() if not parameter.requires_grad
+        }
+        for path, module in self.model.named_modules():
+            if isinstance(module, _BatchNorm) and path not in self.fixed_stats:
+                continue
+            found |= {f"{path}.{name}".lstrip("."): buffer for name, buffer in module.named_buffers(recurse=False)}
+        return found
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hash of dtype, shape and bytes of each of `tensors`."""
+        return {name: _hash(tensor) for name, tensor in self.tensors().items()}
+
+    def record_fingerprint(self) -> None:
+        """Record the fingerprint for `verify`, before the first step of the phase; later calls do nothing."""
+        if self._recorded is None:
+            self._recorded = self.fingerprint()
+
+    def verify(self, before: dict[str, str] | None = None) -> None:
+        """Check that no frozen tensor has changed.
+
+        Args:
+            before: an earlier `fingerprint`; `None` uses the recorded one.
+
+        Raises:
+            TrainingError: a frozen tensor has changed, appeared or disappeared; names the first and their number.
+        """
+        before = self._recorded if before is None else before
+        assert before is not None
+        after = self.fingerprint()
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        if changed:
+            raise TrainingError(
+                f"frozen tensors must not change; {len(changed)} of {len(before)} changed, first {changed[0]}; "
+                "do not use these weights, return to an earlier checkpoint"
+            )
+
+
+def lr_scales(model: Network, phase: Phase) -> dict[str, float]:
+    """Scale of each parameter's learning rate under layer-wise decay; 1 for the head.
+
+    A parameter of layer group i of n, from the input on, has `layer_decay ** (n - 1 - i)`, as in timm. The groups are
+    the stem, each residual block (in a VGG, each convolution) and the head, see `arch.parts.layer_groups`.
+    """
+    groups = layer_groups(model.plan)
+    scales = {path: phase.layer_decay ** (len(groups) - 1 - i) for i, paths in enumerate(groups) for path in paths}
+    modules = {path: (path,) for path in scales}
+    return {name: scales[group_of(name, modules)] for name, _ in model.named_parameters()}
+
+
+def _hash(tensor: Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)} ".encode(), digest_size=16)
+    digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,52 @@
+"""Bundle of a run's network and its provenance: what is saved as the best and the last model."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import torch
+
+from resnets.data.dataset import Dataset
+from resnets.evaluate.evaluation import Evaluation
+from resnets.nn.model import Network
+from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.summary import phase_rows, run_summary
+from resnets.train.run_folder.checkpoint import RunProgress
+from resnets.train.run_folder.log import dtype_name
+from resnets.version import __version__
+from resnets.weights.folder.bundle import Bundle
+
+__all__ = ["make_bundle"]
+
+
+def make_bundle(
+    model: Network,
+    config: ResolvedConfig,
+    dataset: Dataset,
+    progress: RunProgress,
+    amp: torch.dtype | None,
+    evaluation: Evaluation | None,
+) -> Bundle:
+    """The network with its preprocessing, classes and provenance: data, settings, metrics and versions."""
+    metrics: dict[str, Any] = {"epochs_done": progress.epoch}
+    if evaluation is not None:
+        metrics |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
+    return Bundle(
+        model=model,
+        preprocessing=config.preprocessing,
+        classes=dataset.classes,
+        name=config.model,
+        provenance={
+            "data": dataset.name,
+            "train_images": len(dataset.splits["train"]),
+            "training": run_summary(config),
+            **({"phases": phases} if (phases := phase_rows(config)) else {}),
+            "metrics": metrics,
+            "amp": dtype_name(amp) if amp else "off",
+            "seed": config.seed,
+            "date": date.today().isoformat(),
+            "resnets": __version__,
+            "torch": torch.__version__.partition("+")[0],
+        },
+    )

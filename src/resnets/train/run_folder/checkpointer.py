@@ -1,0 +1,141 @@
+"""The checkpointer: decides when to write checkpoints, and restores a training run from one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from resnets.errors import TrainingError
+from resnets.runtime.console import Console
+from resnets.train.config.options import SaveConfig
+from resnets.train.loop.metrics import EpochMetrics
+from resnets.train.loop.train_step import TrainStep
+from resnets.train.run_folder.checkpoint import (
+    Checkpoint,
+    RunProgress,
+    checkpoints,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from resnets.train.run_folder.paths import RunFolder
+
+__all__ = ["Checkpointer", "latest_checkpoint"]
+
+
+class Checkpointer:
+    """Writes and restores checkpoints of a run.
+
+    Args:
+        run: the run folder.
+        config: how often to save, and how many checkpoints to keep.
+        console: for warnings.
+    """
+
+    def __init__(self, run: RunFolder, config: SaveConfig, console: Console) -> None:
+        self.run, self.config, self.console = run, config, console
+        self._last_save = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether `every_steps` asks for a checkpoint after this step."""
+        every = self.config.every_steps
+        return bool(every and step % every == 0)
+
+    def overdue(self) -> bool:
+        """Whether the last checkpoint is older than `every_minutes`, by the clock of this process."""
+        return time.monotonic() - self._last_save > 60 * self.config.every_minutes
+
+    def save(
+        self, progress: RunProgress, train_step: TrainStep, metrics: EpochMetrics, *, required: bool = True
+    ) -> RunProgress:
+        """Write a checkpoint. All processes call it; the main process writes.
+
+        Args:
+            progress: of the run, completed here by what the train step and the metrics hold.
+            required: raise if it cannot be written; otherwise print a warning, since another one will follow.
+
+        Returns:
+            The completed progress.
+
+        Raises:
+            TrainingError: it is required and cannot be written.
+        """
+        average, processes = train_step.average, train_step.processes
+        assert average is not None
+        seen = torch.tensor(metrics.seen, device=metrics.correct.device)
+        sums = metrics.loss_sum.clone(), metrics.correct.clone(), seen
+        processes.all_reduce_sum(*sums)
+        scaler = train_step.scaler.state_dict()
+        progress = replace(
+            progress,
+            step=train_step.step,
+            micro_batches=train_step.micro_batches,
+            lr_scale=train_step.lr_scale,
+            average_updates=average.count,
+            loss_sum=float(sums[0]),
+            correct=int(sums[1]),
+            seen=int(seen),
+            loss_scale=scaler.get("scale", progress.loss_scale),
+            loss_scale_growth=scaler.get("_growth_tracker", progress.loss_scale_growth),
+        )
+
+        def write() -> bool:
+            try:
+                save_checkpoint(
+                    self.run.checkpoints,
+                    progress,
+                    train_step.model,
+                    train_step.optimizer,
+                    average=average,
+                    trace=metrics.trace,
+                    keep=self.config.keep,
+                )
+            except TrainingError as error:
+                if required:
+                    raise
+                self.console.warning(f"warning: {error}; training continues, the previous checkpoint remains")
+                return False
+            return True
+
+        if processes.run_on_main(write):
+            metrics.trace.clear()
+        self._last_save = time.monotonic()
+        return progress
+
+    def latest(self) -> Checkpoint | None:
+        """See `latest_checkpoint`."""
+        return latest_checkpoint(self.run, self.console)
+
+    def restore(self, checkpoint: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
+        """Load a checkpoint; the phase of its epoch must be active."""
+        load_checkpoint(checkpoint, self.run.checkpoints, train_step.model, train_step.optimizer, train_step.average)
+        progress, is_main = checkpoint.progress, train_step.processes.is_main_process
+        train_step.step, train_step.lr_scale = progress.step, progress.lr_scale
+        train_step.micro_batches = progress.micro_batches
+        if train_step.scaler.is_enabled():
+            state = {"scale": progress.loss_scale, "_growth_tracker": progress.loss_scale_growth}
+            train_step.scaler.load_state_dict(train_step.scaler.state_dict() | state)
+        # The saved values are sums over all processes; they continue in the main process.
+        metrics.loss_sum.fill_(progress.loss_sum if is_main else 0.0)
+        metrics.correct.fill_(progress.correct if is_main else 0)
+        metrics.seen = progress.seen if is_main else 0
+        metrics.trace.clear()
+
+
+def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
+    """The latest undamaged checkpoint of a run; `None` if the run has no checkpoint.
+
+    Raises:
+        TrainingError: all checkpoints are damaged.
+    """
+    found = checkpoints(run.checkpoints)
+    for number, path in enumerate(reversed(found), start=1):
+        try:
+            return read_checkpoint(path)
+        except TrainingError as error:
+            if number == len(found):
+                raise
+            console.warning(f"warning: {error}; using the checkpoint before it")
+    return None

@@ -1,0 +1,112 @@
+"""Log of a run: lines on the console, rows of `results.csv` and lines of `events.txt`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from resnets.data.dataset import Dataset
+from resnets.evaluate.evaluation import Evaluation
+from resnets.evaluate.results import ResultsRow
+from resnets.runtime.formatting import format_duration, plural
+from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.freeze.phases import NONE
+from resnets.train.loop.metrics import EpochResult
+from resnets.train.run_folder.checkpoint import RunProgress
+
+__all__ = ["dtype_name", "epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
+
+
+def start_lines(
+    config: ResolvedConfig,
+    dataset: Dataset,
+    progress: RunProgress,
+    folder: Path,
+    device: torch.device,
+    amp: torch.dtype | None,
+) -> Iterator[str]:
+    """Lines for the console before the first epoch."""
+    splits = ", ".join(f"{len(images):,} {split}" for split, images in dataset.splits.items())
+    size = "x".join(map(str, config.preprocessing.size))
+    yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
+    yield (
+        f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
+        f"{dtype_name(amp or torch.float32)} on {device}; run folder {folder}"
+    )
+    for note in config.notes:
+        yield f"note: {note}"
+    if config.recipe:
+        yield f"recipe {config.recipe}"
+    if config.pretrained:
+        yield f"starting from {config.pretrained}"
+    phase = config.phases[0]
+    if phase.freeze != NONE:
+        yield f"frozen up to {phase.freeze} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
+    if progress.batch:
+        yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
+    elif progress.epoch:
+        yield f"resuming after epoch {progress.epoch}"
+
+
+def results_row(
+    epoch: int, trained: EpochResult, evaluation: Evaluation | None, seconds: float, device: torch.device
+) -> ResultsRow:
+    """Row of `results.csv` for an epoch, counted from 1."""
+    return {
+        "epoch": epoch,
+        "lr": trained.lr,
+        "train_loss": trained.loss,
+        "train_top1": trained.top1,
+        "val_loss": evaluation.loss if evaluation else None,
+        "val_top1": evaluation.top1 if evaluation else None,
+        "val_top5": evaluation.top5 if evaluation else None,
+        "images_per_second": trained.images_per_second,
+        "seconds": seconds,
+        "memory_mib": peak_memory_mib(device),
+    }
+
+
+def epoch_line(row: ResultsRow, epochs: int, is_best: bool, seconds: float) -> str:
+    """Line for the console after an epoch.
+
+    Args:
+        epochs: of the run.
+        is_best: whether its model is the best so far.
+        seconds: that all epochs have taken so far.
+    """
+    epoch = int(row["epoch"] or 0)
+    parts = [
+        f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
+        f"loss {row['train_loss']:.3f}",
+        f"train {100 * (row['train_top1'] or 0):.2f} %",
+    ]
+    if row["val_top1"] is not None:
+        parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if is_best else "     "))
+    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    parts.append(f"{format_duration(seconds / epoch * (epochs - epoch))} left" if epoch < epochs else "done")
+    return "  ".join(parts)
+
+
+def log_event(path: Path, text: str) -> None:
+    """Append a line with the time to a run's `events.txt`. A full disk is ignored, so that it does not end the run."""
+    with suppress(OSError), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """Peak memory of this process in MiB: GPU memory on CUDA, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
