@@ -13,8 +13,8 @@ from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.layers import DropPath
 from resnets.nn.model import Network, build_model
 from resnets.train.freeze.frozen_part import FrozenPart, apply_phase, lr_scales
-from resnets.train.freeze.phases import Phase
-from resnets.train.freeze.plan_table import format_plan_table, plan_table
+from resnets.train.freeze.phases import Phase, ResolvedPhase
+from resnets.train.freeze.plan_table import format_plan_table, merge_plan_rows, plan_table
 from tests.train.nets import CONFIGS, images, make
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -226,7 +226,7 @@ def test_layer_decay_by_hand() -> None:
 def test_plan_table_merges_what_trains_alike() -> None:
     model = make("basic")
     phases = (Phase(epochs=2, freeze="layer1", lr=0.4), Phase(epochs=1, layer_decay=0.5, bn_stats="frozen"))
-    rows = plan_table(model, phases, 0.1)
+    rows = merge_plan_rows(model, plan_table(model, ResolvedPhase.sequence(phases, 0.1, 0)))
     assert [(row.epochs, row.part, row.name, row.lr, row.bn_stats) for row in rows] == [
         ((1, 2), "stem", "conv1 .. bn1", None, "fixed"),
         ((1, 2), "layer1", "layer1.0", None, "fixed"),
@@ -246,7 +246,8 @@ def test_plan_table_merges_what_trains_alike() -> None:
 
 def test_plan_table_of_every_parameter() -> None:
     model = make("basic")
-    rows = plan_table(model, (Phase(epochs=1, freeze="stem", bn_affine="train"),), 0.1, parameters=True)
+    phases = (Phase(epochs=1, freeze="stem", bn_affine="train"),)
+    rows = plan_table(model, ResolvedPhase.sequence(phases, 0.1, 0))
     assert [row.name for row in rows] == [name for name, _ in model.named_parameters()]
     lrs = {row.name: row.lr for row in rows}
     assert lrs["conv1.weight"] is None

@@ -19,7 +19,6 @@ from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
-from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
@@ -29,21 +28,11 @@ from resnets.train.loop.train_step import is_out_of_memory
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.paths import RunFolder
 from tests.images import write_images
+from tests.train.runs import Recorder
 
 TINY = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 WIDE = {"depths": (1, 1, 1), "widths": (16, 16, 24), "stem_width": 16}
 COUNT = 21
-
-
-class RecordingConsole(Console):
-    """Keeps its messages."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True, silent=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str, *, always: bool = False) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +54,11 @@ def make(data: Path, folder: Path, processes: Processes | None = None, **options
     run.checkpoints.mkdir(exist_ok=True)
     dataset = open_dataset(data)
     config = resolve_config(TrainConfig.from_options(data=str(data), **(settings | options)), dataset)
-    return Trainer(run, config, dataset, RecordingConsole(), processes=processes)
+    return Trainer(run, config, dataset, Recorder(), processes=processes)
 
 
 def messages(trainer: Trainer) -> list[str]:
-    assert isinstance(trainer.console, RecordingConsole)
+    assert isinstance(trainer.console, Recorder)
     return trainer.console.lines
 
 
@@ -234,7 +223,7 @@ def test_another_network_and_a_compiled_one_are_validated_whole(images: Path, tm
     hook.remove()
     other = deepcopy(trainer.model)
     seen_by_other: list[torch.Size] = []
-    other.conv1.register_forward_hook(lambda module, args, output: seen_by_other.append(args[0].shape))  # type: ignore[operator, union-attr]
+    other.conv1.register_forward_hook(lambda module, args, output: seen_by_other.append(args[0].shape))  # type: ignore[union-attr]
     trainer.validate(other)
     assert sum(shape[0] for shape in seen_by_other) == 15
     compiled = make(images, tmp_path)
@@ -297,7 +286,7 @@ def test_a_change_between_epochs_is_found(images: Path, tmp_path: Path) -> None:
 
 
 def test_averaged_statistics_use_the_sizes_and_micro_batches_of_training(images: Path, tmp_path: Path) -> None:
-    options = {"train_sizes": [[0, 8]], "swa_epochs": 2, "epochs": 2, "accumulate": 2}
+    options: dict[str, Any] = {"train_sizes": [[0, 8]], "swa_epochs": 2, "epochs": 2, "accumulate": 2}
     trainer = make(images, tmp_path, freeze="none", **options)
     run(trainer, 0)
     shapes: set[torch.Size] = set()

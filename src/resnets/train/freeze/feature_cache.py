@@ -189,7 +189,7 @@ def _allocate(nbytes: int, device: torch.device | str) -> Tensor:
 
 
 def _map_file(folder: Path, nbytes: int) -> Tensor:
-    """(nbytes,) uint8 of a new unnamed file. Reserves its space, since a full disk would crash later writes."""
+    """(nbytes,) uint8 of a new unnamed file. Its space is reserved now: writing a map to a full disk crashes."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):

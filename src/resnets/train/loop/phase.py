@@ -151,8 +151,8 @@ class ActivePhase:
             batches: of the validation images, in order.
 
         Returns:
-            A pair whose outputs equal those of the whole network on `batches` to the bit; `None` where training
-            features are not cached, or there is no room for those of validation.
+            Their outputs equal those of the whole network to the bit. `None` if training features are not cached, or
+            there is no room for those of validation.
         """
         if self.suffix is None or self._prefix is None:
             return None
