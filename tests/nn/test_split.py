@@ -38,7 +38,6 @@ def test_prefix_and_suffix_equal_the_network(name: str, freeze_point: str) -> No
     assert torch.equal(cut, whole)
     assert found.keys() == expected.keys() != set()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert {id(p) for p in suffix.parameters()} >= {id(p) for p in model.parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize(("name", "freeze_point"), FREEZE_POINTS)
@@ -64,11 +63,9 @@ def test_operations_without_weights_go_to_the_prefix() -> None:
 
 def test_modules_are_not_copied() -> None:
     model = make("basic")
-    prefix, suffix = split_at(model, "layer1")
+    prefix, _ = split_at(model, "layer1")
     inside = [id(module) for module in prefix.modules]
     assert inside[:5] == [id(m) for m in (model.conv1, model.bn1, model.act1, model.maxpool, model.layer1)]
-    ids = {id(p) for p in model.parameters()}
-    assert {id(p) for p in suffix.parameters()} < ids
 
 
 def test_inference_restores_modes_and_changes_no_tensor() -> None:

@@ -67,10 +67,11 @@ def test_frozen_tensors_stay_and_all_others_change(name: str, optimizer_name: st
         frozen = apply_phase(model, Phase(epochs=1, freeze=place))
         frozen_names = tuple(names)[: tuple(names).index(place) + 1]
         before, prints = snapshot(model), frozen.fingerprint()
+        frozen.record_fingerprint()
         train(frozen, optimizer, steps=3)
         expected = {key for key in before if group_of(key, names) not in frozen_names} - constants
         assert changed(model, before) == expected, place
-        frozen.verify(prints)
+        frozen.verify()
         assert set(prints) == set(before) - expected
     unfrozen = apply_phase(model, Phase(epochs=1))
     before = snapshot(model)
@@ -89,6 +90,7 @@ def test_batch_norms_follow_bn_stats_and_bn_affine(stats: str, affine: str) -> N
     names, norms = parts(model.plan), batch_norm_tensors(model)
     frozen = apply_phase(model, Phase(epochs=1, freeze="layer1", bn_stats=stats, bn_affine=affine))  # type: ignore[arg-type]
     before, prints = snapshot(model), frozen.fingerprint()
+    frozen.record_fingerprint()
     train(frozen, OPTIMIZERS["SGD"](list(model.parameters())))
 
     def should_change(key: str) -> bool:
@@ -96,7 +98,7 @@ def test_batch_norms_follow_bn_stats_and_bn_affine(stats: str, affine: str) -> N
         return group_of(key, names) not in ("stem", "layer1") if choice == "auto" else choice == "train"
 
     assert changed(model, before) == {key for key in before if should_change(key)}
-    frozen.verify(prints)
+    frozen.verify()
     assert set(prints) == {key for key in before if not should_change(key)}
     assert frozen.cacheable == (stats != "train" and affine != "train")
 
@@ -150,12 +152,13 @@ def test_verify_names_the_changed_tensors() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="backbone"))
     prints = frozen.fingerprint()
-    frozen.verify(prints)
+    frozen.record_fingerprint()
+    frozen.verify()
     with torch.no_grad():
         model.get_parameter("layer1.0.conv1.weight")[0, 0, 0, 0] += 1e-6
         model.get_buffer("layer2.0.bn1.num_batches_tracked").add_(1)
     with pytest.raises(TrainingError, match=rf"2 of {len(prints)} changed, first layer1\.0\.conv1\.weight;"):
-        frozen.verify(prints)
+        frozen.verify()
 
 
 def test_the_first_recorded_fingerprint_counts() -> None:
@@ -175,9 +178,9 @@ def test_the_first_recorded_fingerprint_counts() -> None:
 def test_fingerprints_depend_on_shape_and_sign_but_not_on_memory_format() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="backbone"))
-    prints = frozen.fingerprint()
+    frozen.record_fingerprint()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    frozen.verify(prints)
+    frozen.verify()
     norm = model.get_submodule("bn1")
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
@@ -192,10 +195,10 @@ def test_fingerprints_depend_on_shape_and_sign_but_not_on_memory_format() -> Non
 def test_an_unfrozen_parameter_is_a_change() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="stem"))
-    prints = frozen.fingerprint()
+    frozen.record_fingerprint()
     model.get_parameter("conv1.weight").requires_grad_(True)
     with pytest.raises(TrainingError, match=r"first conv1\.weight"):
-        frozen.verify(prints)
+        frozen.verify()
 
 
 def test_unknown_freeze_points_are_errors() -> None:

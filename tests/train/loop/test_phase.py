@@ -22,7 +22,7 @@ from resnets.evaluate.loop import evaluate_model
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.feature_cache import CachedFeatureBatches, FeatureCache
+from resnets.train.freeze.feature_cache import CachedFeatureBatches, CacheLimits, FeatureCache
 from resnets.train.loop import trainer as trainer_module
 from resnets.train.loop.train_step import is_out_of_memory
 from resnets.train.loop.trainer import Trainer
@@ -96,7 +96,7 @@ def test_short_phases_keep_fewer_views(images: Path, tmp_path: Path, epochs: int
         ({"train_sizes": [[0, 8], [0.5, 12]]}, "train_sizes changes the image size"),
         (
             {"cache_memory_gb": 0, "cache_disk_gb": 1e-6},
-            "it takes 0 MiB; raise cache_memory_gb or cache_disk_gb, lower views or set cache_16bit",
+            "cache_memory_gb and cache_disk_gb allow less; raise one of them, lower views or set cache_16bit",
         ),
     ],
 )
@@ -146,10 +146,11 @@ def test_too_little_memory_trains_without_the_cache(
     assert trainer.phase.suffix is None
     assert "MiB of memory; cpu has less" in messages(trainer)[0]
     run(trainer, 0)
-    with pytest.raises(TrainingError, match="keep fewer views"):
-        FeatureCache(1, 1, (1,))
+    limits = CacheLimits(memory_bytes=2**60)
+    with pytest.raises(TrainingError, match="MiB of memory; cpu has less; lower views"):
+        FeatureCache(1, 1, (1,), limits=limits)
     with pytest.raises(RuntimeError) as other:
-        FeatureCache(1, 1, (1,), device="nowhere")
+        FeatureCache(1, 1, (1,), limits=limits, device="nowhere")
     assert not is_out_of_memory(other.value)
 
 

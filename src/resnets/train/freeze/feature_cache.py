@@ -105,7 +105,7 @@ class FeatureCache:
         location = limits.location(self.nbytes)
         if location is None:
             raise CacheSpaceError(
-                f"it exceeds cache_memory_gb and cache_disk_gb with {self.nbytes / 2**20:,.0f} MiB; "
+                f"the feature cache needs {self.nbytes / 2**20:,.0f} MiB; cache_memory_gb and cache_disk_gb allow less; "
                 "raise one of them, lower views or set cache_16bit"
             )
         self.location: Literal["memory", "file"] = location

@@ -11,7 +11,7 @@ from resnets.data.batches import Batches
 from resnets.data.dataset import ImageSet
 from resnets.data.sampler import Epochs
 from resnets.nn.model import Network
-from resnets.nn.split import Prefix, Suffix, SuffixModule, split_at
+from resnets.nn.split import Prefix, Suffix, split_at
 from resnets.runtime.console import Console, counted
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.freeze.feature_cache import (
@@ -144,7 +144,7 @@ class ActivePhase:
         )
         return True
 
-    def cached_validation(self, batches: Batches, console: Console) -> tuple[SuffixModule, Batches] | None:
+    def cached_validation(self, batches: Batches, console: Console) -> tuple[Suffix, Batches] | None:
         """The rest of the network and the cached features of the validation images, computed on the first call.
 
         Args:
@@ -162,7 +162,7 @@ class ActivePhase:
             except CacheSpaceError as error:
                 console.say(f"feature cache off for validation: {error}")
             self._val_limits = None
-        return None if self._val_features is None else (SuffixModule(self.suffix), self._val_features)
+        return None if self._val_features is None else (self.suffix, self._val_features)
 
     def _cache_obstacle(self, processes: int) -> str | None:
         """Why features of this phase cannot be cached."""
