@@ -245,7 +245,7 @@ def test_a_cache_goes_where_its_limits_allow(tmp_path: Path) -> None:
     assert FeatureCache(2, 1000, (128,), limits=replace(small, folder=tmp_path)).location == "file"
     assert FeatureCache(2, 1000, (128,), limits=small, dtype=torch.bfloat16).location == "memory"
     for too_small in (small, CacheLimits(memory_bytes=0, file_bytes=nbytes - 1, folder=tmp_path)):
-        with pytest.raises(CacheSpaceError, match=r"needs 1 MiB; .*cache_memory_gb"):
+        with pytest.raises(CacheSpaceError, match=r"need 1 MiB; .*cache_memory_gb"):
             FeatureCache(2, 1000, (128,), limits=too_small)
 
 
@@ -263,7 +263,7 @@ def test_a_full_disk_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
     try:
-        with pytest.raises(CacheSpaceError, match=r"needs 4 MiB in .*; File too large; make room") as caught:
+        with pytest.raises(CacheSpaceError, match=r"need 4 MiB in .*; File too large; make room") as caught:
             FeatureCache(1, 1, (MIB,), limits=limits("file", tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

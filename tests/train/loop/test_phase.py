@@ -96,7 +96,8 @@ def test_short_phases_keep_fewer_views(images: Path, tmp_path: Path, epochs: int
         ({"train_sizes": [[0, 8], [0.5, 12]]}, "train_sizes changes the image size"),
         (
             {"cache_memory_gb": 0, "cache_disk_gb": 1e-6},
-            "cache_memory_gb and cache_disk_gb allow less; raise one of them, lower views or set cache_16bit",
+            "the features need 0 MiB; cache_memory_gb and cache_disk_gb allow less; "
+            "raise one of them, lower views or set cache_16bit",
         ),
     ],
 )
@@ -131,7 +132,7 @@ def test_a_full_disk_trains_without_the_cache(images: Path, tmp_path: Path, monk
     trainer = make(images, tmp_path, cache_memory_gb=0)
     trainer.cache_features()
     assert trainer.phase.suffix is None
-    assert "needs 0 MiB in" in messages(trainer)[0]
+    assert "need 0 MiB in" in messages(trainer)[0]
     assert "No space left on device" in messages(trainer)[0]
     run(trainer, 0)
 
