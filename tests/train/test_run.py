@@ -198,7 +198,7 @@ def test_a_full_disk_is_one_line_and_earlier_files_remain(
 
 def test_a_run_folder_that_cannot_be_created(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="cannot make the run's folder"):
+    with pytest.raises(TrainingError, match="cannot create the run folder"):
         run(images, tmp_path / "file" / "runs")
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from resnets import api
 from resnets.errors import TrainingError
 from resnets.train.optim.losses import ClassificationLoss
-from resnets.train.run_folder.checkpoint import checkpoints
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint, write_checkpoint
 from tests.conftest import Command
 from tests.train.run_folder.test_resume import RUNS
 from tests.train.runs import start, stop_at, without_report
@@ -24,12 +23,9 @@ __all__ = ["without_report"]
 
 def edit(path: Path, key: str, change: Any) -> None:
     """Change one tensor of a checkpoint and its digest, and nothing else."""
-    with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    tensors[key] = change(tensors[key].clone())
-    header = json.loads(metadata["resnets"])
-    del header["digest"]
-    save_file(tensors, path, {"resnets": json.dumps(header)})
+    checkpoint = read_checkpoint(path)
+    tensors = checkpoint.tensors | {key: change(checkpoint.tensors[key].clone())}
+    write_checkpoint(replace(checkpoint, tensors=tensors), path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
