@@ -214,7 +214,7 @@ def test_an_unusable_output_folder(command: Command, images: Path, tmp_path: Pat
     (tmp_path / "file").write_text("")
     code, out, err = command("train", images, "--output", tmp_path / "file" / "runs")
     assert (code, out) == (1, "")
-    assert "cannot make the run's folder" in err
+    assert "cannot create the run folder" in err
     assert "choose another --output" in err
 
 
@@ -240,7 +240,7 @@ def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> Non
         state.write_bytes(state.read_bytes()[:1000])
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")
-    assert "resuming needs a whole state" in err
+    assert "resuming needs an undamaged checkpoint" in err
     (own_run / "args.yaml").write_text("epochs: many\n")
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")

@@ -1,4 +1,4 @@
-"""Several processes: the same weights and figures as one, and no work lost when one of them ends."""
+"""Several processes: the same weights and metrics as one, and no work lost when one of them ends."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results
 from resnets.runtime.processes import Processes, join_processes, should_report_error
 from resnets.runtime.shard import Shard
-from resnets.train.config.train_config import TrainConfig
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
-from resnets.train.run_folder.paths import RunFolder
-from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from tests.images import write_images
 from tests.train.together import RUNS, run_one, weights
 
@@ -70,7 +67,7 @@ def several(request: pytest.FixtureRequest, place: Path) -> tuple[Path, list[dic
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(request.param)]
 
 
-def test_all_processes_have_the_same_network(several: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_all_processes_have_the_same_weights(several: tuple[Path, list[dict[str, Any]]]) -> None:
     _, (first, *others) = several
     for name in RUNS:
         for other in others:
@@ -89,14 +86,14 @@ def test_several_processes_train_as_one(
     folder, _ = several
     alone = weights(one[name].folder / "last")
     for key, tensor in weights(folder / name / "last").items():
-        torch.testing.assert_close(tensor, alone[key], rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(tensor, alone[key], rtol=1e-3, atol=2e-5, msg=key)
     for row, expected in zip(read_results(folder / name / "results.csv"), one[name].results, strict=True):
         if name != "weighted":  # there the figure averages over images what are weighted means of parts
             assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
         assert row["train_top1"] == expected["train_top1"]
 
 
-def test_an_evaluation_is_the_same_to_the_last_bit(
+def test_an_evaluation_is_the_same_to_the_bit(
     several: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, left = several
@@ -110,9 +107,7 @@ def test_an_evaluation_is_the_same_to_the_last_bit(
 
 
 @pytest.mark.parametrize("name", ["plain", "statistics", "averaged epochs"])
-def test_the_model_that_is_kept_is_the_one_that_was_validated(
-    name: str, several: tuple[Path, list[dict[str, Any]]]
-) -> None:
+def test_the_saved_model_is_the_one_that_was_validated(name: str, several: tuple[Path, list[dict[str, Any]]]) -> None:
     """By every process: with averages, too, all have the first one's statistics."""
     folder, _ = several
     kept = api.evaluate(folder / name / "last", batch_size=8, device="cpu", workers=0, quiet=True)
@@ -120,7 +115,7 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(
     assert row["val_loss"] == pytest.approx(kept.loss, rel=1e-6)
 
 
-def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_an_error_of_the_main_process_is_raised_in_all(several: tuple[Path, list[dict[str, Any]]]) -> None:
     _, left = several
     for process in left:
         image, unknown, system = process["errors"]
@@ -132,7 +127,7 @@ def test_what_the_first_process_raises_all_raise(several: tuple[Path, list[dict[
         assert process["no room"] == system
 
 
-def test_what_one_process_says_all_hear_a_call_later(several: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_nonblocking_flags_arrive_one_call_later(several: tuple[Path, list[dict[str, Any]]]) -> None:
     for process in several[1]:
         assert process["nonblocking"] == [[False, False]] * 3 + [[True, False], [False, False]]
 
@@ -149,7 +144,7 @@ def test_a_signal_to_one_process_stops_all(several: tuple[Path, list[dict[str, A
             torch.testing.assert_close(tensor, whole[key], rtol=1e-3, atol=2e-5)
 
 
-def test_another_number_of_processes_goes_on(several: tuple[Path, list[dict[str, Any]]], place: Path) -> None:
+def test_another_number_of_processes_resumes(several: tuple[Path, list[dict[str, Any]]], place: Path) -> None:
     folder, left = several
     other = 5 - len(left)
     done = together("again", other, folder)
@@ -161,7 +156,7 @@ def test_another_number_of_processes_goes_on(several: tuple[Path, list[dict[str,
         torch.testing.assert_close(tensor, whole[key], rtol=1e-3, atol=2e-5)
 
 
-def test_a_process_that_fails_alone_ends_all_with_one_line(place: Path) -> None:
+def test_a_process_that_fails_alone_ends_all_with_one_error(place: Path) -> None:
     started = time.monotonic()
     done = together("alone", 2, place / "alone")
     assert done.returncode != 0
@@ -208,7 +203,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks i
 @pytest.mark.slow
 @linux
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, victim: int) -> None:
+def test_a_run_whose_process_is_killed_equals_one_that_was_not(place: Path, victim: int) -> None:
     words = ("train", "images", "--epochs", "12", "--set", "every_steps=2", "--set", "keep=200", *TINY)
     whole = torchrun(place, *words, "--output", f"kept {victim}", "--name", "run")
     _, err = whole.communicate(timeout=240)
@@ -243,7 +238,7 @@ def test_a_run_whose_process_is_killed_is_the_run_that_was_not(place: Path, vict
 @pytest.mark.slow
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_torchrun_leaves_a_state_and_nobody(place: Path, number: signal.Signals) -> None:
+def test_a_stopped_torchrun_leaves_a_checkpoint_and_no_process(place: Path, number: signal.Signals) -> None:
     output = f"stopped by {number.name}"
     process = torchrun(place, "train", "images", "--epochs", "400", *TINY, "--output", output, "--name", "run")
     run = place / output / "run"
@@ -263,7 +258,7 @@ def test_a_stopped_torchrun_leaves_a_state_and_nobody(place: Path, number: signa
 
 
 @pytest.mark.slow
-def test_an_error_of_all_is_said_once(place: Path) -> None:
+def test_an_error_of_all_processes_is_printed_once(place: Path) -> None:
     process = torchrun(place, "train", "nowhere", *TINY)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -289,7 +284,7 @@ def test_val_under_torchrun_prints_what_it_prints_alone(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
-def test_parts_of_a_batch_are_its_images_once(size: int) -> None:
+def test_shards_of_a_batch_hold_its_images_once(size: int) -> None:
     for count in range(2, 40):
         shards = [Shard(rank=rank, world_size=size) for rank in range(size)]
         parts = [shard.local_range(100, 100 + count) for shard in shards]
@@ -336,27 +331,3 @@ def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for size, cores in (("1", 12), ("4", 3), ("5", 2), ("16", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", size)
         assert available_cores() == cores
-
-
-def test_a_run_is_found_by_the_torchrun_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
-    config = TrainConfig(data="digits")
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert launch_id(config) is None
-    assert find_launched_run(tmp_path, [None]) is None
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
-    line = launch_id(config)
-    assert line == launch_id(TrainConfig(data="digits"))
-    assert line != launch_id(TrainConfig(data="digits", seed=1))
-    assert find_launched_run(tmp_path / "none", [line]) is None
-    run = RunFolder(tmp_path / "run")
-    run.checkpoints.mkdir(parents=True)
-    write_launch_ids(run, [None])
-    assert not run.launch_ids.exists()
-    write_launch_ids(run, [line, "another machine's"])
-    assert find_launched_run(tmp_path, [line]) is None  # its own, which a second call of `train` does not mean
-    monkeypatch.setattr(sys.modules[launch_id.__module__], "_own", set())
-    found = find_launched_run(tmp_path, ["nobody's", "another machine's"])
-    assert found is not None
-    assert found.path == run.path
-    assert find_launched_run(tmp_path, [line]) is None

@@ -1,4 +1,4 @@
-"""Whole runs on images that are learnt in seconds."""
+"""Whole runs on images that are learnt in seconds: training, resuming, errors."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ UNSTEADY = ("seconds", "images_per_second", "memory_mib")
 
 def run(data: Path | str, output: Path, **options: object) -> TrainResult:
     settings = {"epochs": 3, "lr": 0.05, "model_args": SMALL, "amp": "off", "warmup_epochs": 0.5} | options
-    return train(TrainConfig.from_options(data=str(data), output=str(output), **settings), console=QUIET)  # type: ignore[arg-type]
+    return train(TrainConfig.from_options(data=str(data), output=str(output), **settings), console=QUIET)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return read_bundle(folder).model.state_dict()
 
 
-def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> None:
+def test_a_run_learns_and_writes_its_folder(images: Path, tmp_path: Path) -> None:
     result = run(images, tmp_path / "runs")
     assert result.evaluation is not None
     assert result.evaluation.top1 > 0.9
@@ -63,7 +63,7 @@ def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> Non
     assert run(images, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
 
 
-def test_a_run_in_two_sessions_is_the_run_in_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_a_whole_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(images, tmp_path, name="whole")
 
     def stop_after_first(self: Console, text: str) -> None:
@@ -108,7 +108,7 @@ def test_a_run_that_is_killed_leaves_a_model(images: Path, tmp_path: Path, numbe
     assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if number != signal.SIGKILL]
 
 
-def test_nan_stops_and_the_last_good_state_stays(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_is_an_error_and_models_remain(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"must stay finite; .*; no epoch was finished$"):
         run(images, tmp_path, lr=1e30, name="wild")
 
@@ -158,7 +158,7 @@ def test_mistakes_are_found_before_anything_is_written(images: Path, tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_name_of_a_run_is_taken_once(images: Path, tmp_path: Path) -> None:
+def test_the_name_of_a_run_is_unique(images: Path, tmp_path: Path) -> None:
     run(images, tmp_path, name="one", epochs=1)
     with pytest.raises(TrainingError, match="--resume"):
         run(images, tmp_path, name="one")
@@ -167,12 +167,12 @@ def test_the_name_of_a_run_is_taken_once(images: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "network", "message", "kept"),
     [
-        (60_000, [], "cannot write the run's state", set()),
-        (500_000, [], "cannot write the run's state", {"best", "last"}),
+        (60_000, [], "cannot write a checkpoint", set()),
+        (500_000, [], "cannot write a checkpoint", {"best", "last"}),
         (60_000, ["--set", "widths=8,8,8", "--set", "stem_width=8"], "File too large", {"best", "last"}),
     ],
 )
-def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
+def test_a_full_disk_is_one_line_and_earlier_files_remain(
     images: Path, tmp_path: Path, limit: int, network: list[str], message: str, kept: set[str]
 ) -> None:
     """A limit on the size of files fails writes as a full disk does: of model, checkpoint, and plots."""
@@ -196,16 +196,16 @@ def test_no_room_on_the_disk_is_one_line_and_what_there_is_stays(
     assert {name for name in ("best", "last") if (tmp_path / "full" / name).exists()} == kept
 
 
-def test_a_folder_that_cannot_be_made(images: Path, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_created(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="cannot make the run's folder"):
+    with pytest.raises(TrainingError, match="cannot create the run folder"):
         run(images, tmp_path / "file" / "runs")
 
 
-def test_a_run_that_started_from_a_model_and_stopped_at_once(
+def test_resuming_a_run_that_started_from_a_model(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in its first epoch it starts again from the model's preprocessing and network; later it needs neither."""
+    """Stopped in its first epoch it starts again from the model; later it no longer needs it."""
     base = run(images, tmp_path, name="base", img_size=(16, 12), epochs=1).folder
     options = {"pretrained": str(base), "model_args": {}, "epochs": 2}
     whole = run(images, tmp_path, name="whole", **options)
@@ -232,7 +232,7 @@ def test_a_run_that_started_from_a_model_and_stopped_at_once(
     ("done", "best", "ends"),
     [(2, 1, False), (3, 1, True), (4, 1, False), (5, 1, False), (6, 1, True), (6, 5, False), (9, 5, False)],
 )
-def test_patience_begins_anew_with_every_phase(images: Path, tmp_path: Path, done: int, best: int, ends: bool) -> None:
+def test_patience_is_counted_anew_in_each_phase(images: Path, tmp_path: Path, done: int, best: int, ends: bool) -> None:
     """Phases of 4 and 5 epochs; `done` of them are done, and number `best` was the best."""
     options = {"patience": 2, "phases": [{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]}
     config = TrainConfig.from_options(data=str(images), model_args=SMALL, **options)

@@ -1,20 +1,19 @@
-"""A replay proves that a run repeats itself, and finds where it does not."""
+"""Replays: that a run is reproducible, and where it is not."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from resnets import api
 from resnets.errors import TrainingError
 from resnets.train.optim.losses import ClassificationLoss
-from resnets.train.run_folder.checkpoint import checkpoints
+from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint, write_checkpoint
 from tests.conftest import Command
 from tests.train.run_folder.test_resume import RUNS
 from tests.train.runs import start, stop_at, without_report
@@ -23,13 +22,10 @@ __all__ = ["without_report"]
 
 
 def edit(path: Path, key: str, change: Any) -> None:
-    """Change one tensor of a state file, which is then one without a digest, and nothing else."""
-    with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    tensors[key] = change(tensors[key].clone())
-    header = json.loads(metadata["resnets"])
-    del header["digest"]
-    save_file(tensors, path, {"resnets": json.dumps(header)})
+    """Change one tensor of a checkpoint and its digest, and nothing else."""
+    checkpoint = read_checkpoint(path)
+    tensors = checkpoint.tensors | {key: change(checkpoint.tensors[key].clone())}
+    write_checkpoint(replace(checkpoint, tensors=tensors), path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -37,20 +33,20 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "streamed"])
-def test_every_kind_of_run_repeats_itself(images: Path, tmp_path: Path, name: str) -> None:
+def test_every_kind_of_run_is_reproducible(images: Path, tmp_path: Path, name: str) -> None:
     folder = start(images, tmp_path, **RUNS[name]).folder
     before = contents(folder)
-    verdict = api.verify(folder, quiet=True)
-    assert verdict.identical, verdict.message
-    assert verdict.steps > 0
-    assert "every loss to the last bit, and all" in verdict.message
+    result = api.verify(folder, quiet=True)
+    assert result.identical, result.message
+    assert result.steps > 0
+    assert "every loss to the last bit, and all" in result.message
     assert contents(folder) == before  # nothing is written
 
 
-def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
+def test_a_replay_over_the_end_of_an_epoch_with_swa(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is measured at the end of an epoch leaves no trace in what trains."""
+    """Validation at the end of an epoch does not change training."""
     options = RUNS["swa"] | {"every_steps": None, "epochs": 4}
     folder = start(images, tmp_path, **options).folder
     two = checkpoints(folder / "checkpoints")
@@ -58,11 +54,11 @@ def test_over_the_end_of_an_epoch_with_a_mean_of_epochs(
     assert api.verify(folder, quiet=True).identical
 
 
-def test_fewer_steps_compare_losses_alone(images: Path, tmp_path: Path) -> None:
+def test_a_shorter_replay_compares_losses_alone(images: Path, tmp_path: Path) -> None:
     folder = start(images, tmp_path, every_steps=None).folder
-    verdict = api.verify(folder, steps=2, quiet=True)
-    assert (verdict.identical, verdict.steps) == (True, 2)
-    assert "tensors" not in verdict.message
+    result = api.verify(folder, steps=2, quiet=True)
+    assert (result.identical, result.steps) == (True, 2)
+    assert "tensors" not in result.message
 
 
 @pytest.mark.parametrize(
@@ -83,15 +79,15 @@ def test_a_changed_bit_is_found(images: Path, tmp_path: Path, key: str, part: st
         return tensor
 
     edit(older, key, flip)
-    verdict = api.verify(folder, quiet=True)
-    assert not verdict.identical
-    assert verdict.message.startswith("different: ")
-    assert part in verdict.message
-    answer = command("train", "--resume", folder, "--verify", 100)
-    assert answer.code == 1
-    assert verdict.message in answer.out
-    answer = command("train", "--resume", folder, "--verify", 100, "--json")
-    assert json.loads(answer.out) == {"identical": False, "steps": verdict.steps, "message": verdict.message}
+    result = api.verify(folder, quiet=True)
+    assert not result.identical
+    assert result.message.startswith("different: ")
+    assert part in result.message
+    done = command("train", "--resume", folder, "--verify", 100)
+    assert done.code == 1
+    assert result.message in done.out
+    done = command("train", "--resume", folder, "--verify", 100, "--json")
+    assert json.loads(done.out) == {"identical": False, "steps": result.steps, "message": result.message}
 
 
 def test_a_changed_image_is_found(tmp_path: Path) -> None:
@@ -106,12 +102,12 @@ def test_a_changed_image_is_found(tmp_path: Path) -> None:
 
 def test_a_stopped_run_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stop_at(images, tmp_path, 8, monkeypatch)
-    verdict = api.verify(folder, quiet=True)
-    assert (verdict.identical, verdict.steps) == (True, 2), verdict.message
+    result = api.verify(folder, quiet=True)
+    assert (result.identical, result.steps) == (True, 2), result.message
 
 
-def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state it went back to says at which rate it went on."""
+def test_a_run_with_a_rollback_can_be_verified(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoint has the learning rate after the rollback."""
     wrong, loss = 0, ClassificationLoss.forward
 
     def once(self: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -122,11 +118,11 @@ def test_a_run_that_went_back_can_be_verified(images: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(ClassificationLoss, "forward", once)
         folder = stop_at(images, tmp_path, 9, patch)
-    verdict = api.verify(folder, quiet=True)
-    assert verdict.identical, verdict.message
+    result = api.verify(folder, quiet=True)
+    assert result.identical, result.message
 
 
-def test_a_replay_needs_two_states(images: Path, tmp_path: Path) -> None:
+def test_a_replay_needs_two_checkpoints(images: Path, tmp_path: Path) -> None:
     folder = start(images, tmp_path, keep=1, epochs=1).folder
     with pytest.raises(TrainingError, match="a replay needs two checkpoints") as caught:
         api.verify(folder, quiet=True)

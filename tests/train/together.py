@@ -1,4 +1,4 @@
-"""What several processes do together, for `test_distributed.py`: started by TorchElastic, as `torchrun` does it.
+"""What several processes run, for `tests/runtime/test_processes.py`; started by TorchElastic, as by `torchrun`.
 
 `python -m tests.train.together NAME SIZE FOLDER` runs the function NAME in SIZE processes forked from one that has
 imported everything, and each leaves `FOLDER/RANK.pt`.
@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +35,7 @@ __all__ = ["RUNS", "run_one", "weights"]
 
 GROUP = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8, "norm": "group", "norm_groups": 4}
 BATCH = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
-# Whatever does not depend on the statistics of the part of a batch that a process has is the same on any number.
+# Without batch statistics, which depend on the local batch, results are equal for any number of processes.
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"model_args": GROUP, "epochs": 2},
     "phases": {"model_args": GROUP, "epochs": 3, "freeze": "layer1", "freeze_epochs": 1, "accumulate": 2, "ema": 0.9},
@@ -49,7 +50,7 @@ def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
     """A run of the `RUNS`, called so unless options name it; on the images beside `folder`."""
     settings = {"lr": 0.05, "amp": "off", "warmup_epochs": 0.5, "batch_size": 8, "cache": "off", "device": "cpu"}
     settings |= {"data": str(folder.parent / "images"), "output": str(folder), "name": kind, "workers": 0}
-    # Plots are not what is tried here, and take long; of small batches, every process validates some.
+    # Plots take long and are not tested here; with small batches, every process validates some.
     with (
         mock.patch("resnets.train.loop.trainer.write_run_report", return_value=None),
         mock.patch("resnets.train.loop.trainer.VALIDATION_BATCH", 8),
@@ -75,7 +76,7 @@ def everything(processes: Processes, folder: Path) -> dict[str, Any]:
     for size in (8, 16, 37):
         measured = api.evaluate(folder / "plain", batch_size=size, device="cpu", workers=0, quiet=True)
         left[f"logits by {size}"] = measured.labels, measured.logits, measured.indices
-    left["errors"] = [_caught(lambda error=error: processes.run_on_main(_raising(error))) for error in ERRORS]
+    left["errors"] = [_caught(partial(processes.run_on_main, _raising(error))) for error in ERRORS]
     processes.discard_pending()
     left["nonblocking"] = [processes.any_nonblocking(processes.rank == 1 and number == 2, False) for number in range(5)]
     left["no room"] = _no_room(folder)
@@ -115,14 +116,14 @@ def _remembering(moved: list[TrainStep]) -> Callable[..., None]:
 
 
 def _no_room(folder: Path) -> Any:
-    """The first process cannot write the models of an epoch; the others know nothing of it."""
+    """The main process cannot write the models of an epoch."""
     full = OSError(28, "No space left on device", "results.csv")
     with mock.patch("resnets.train.loop.trainer.add_result", side_effect=full):
         return _caught(lambda: run_one("plain", folder, name="full"))
 
 
 def _stopped_by_one(processes: Processes, folder: Path) -> Any:
-    """The last process gets SIGTERM in the middle of the second epoch; all stop there, and go on."""
+    """The last process gets SIGTERM in the middle of the second epoch; all stop there, and resume."""
     step = TrainStep.__call__
 
     def terminating(self: TrainStep, *args: Any) -> tuple[Tensor, Tensor]:
@@ -164,10 +165,12 @@ def work(name: str, folder: Path) -> None:
 
 
 def command(name: str, folder: Path) -> None:
-    """The same, its errors told as the command tells them."""
-    with mock.patch("resnets.cli.app._run", side_effect=lambda words: work(name, folder)):
-        if code := main([name]):  # TorchElastic waits for the answer of a process that exits with 0
-            sys.exit(code)
+    """The same for `alone`, called by `resnets train`, which prints the error."""
+    if name != "alone":
+        work(name, folder)
+        return
+    with mock.patch("resnets.api.train", side_effect=lambda *args, **options: work(name, folder)):
+        sys.exit(main(["train", "digits"]))
 
 
 def launch_id(name: str, size: int, folder: Path) -> None:

@@ -23,7 +23,7 @@ from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
 from resnets.nn.modes import evaluation_mode
 
-__all__ = ["Prefix", "Suffix", "SuffixModule", "split_at"]
+__all__ = ["Prefix", "Suffix", "split_at"]
 
 
 @dataclass(frozen=True)
@@ -75,37 +75,21 @@ class Prefix:
             return tuple(self(image).shape[1:])
 
 
-class Suffix:
-    """The rest of the network. Features of a `Prefix` -> logits (N, num_classes).
+class Suffix(nn.Module):
+    """The rest of the network, with the modes of the whole. Features of a `Prefix` -> logits (N, num_classes).
 
     Attributes:
-        model: the whole network; its mode decides on dropout before the classifier, as in `forward`.
+        model: the whole network.
     """
 
     def __init__(self, model: Network, steps: list[_Step]) -> None:
+        super().__init__()
         self.model, self._steps = model, steps
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         for step in self._steps:
             x = step.run(x)
         return x
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of its modules, frozen or not."""
-        for step in self._steps:
-            if isinstance(step.run, nn.Module):
-                yield from step.run.parameters()
-
-
-class SuffixModule(nn.Module):
-    """A `Suffix` as a module whose modes are those of the whole network."""
-
-    def __init__(self, suffix: Suffix) -> None:
-        super().__init__()
-        self.model, self._suffix = suffix.model, suffix
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._suffix(x)
 
 
 def split_at(model: Network, freeze_point: str) -> tuple[Prefix, Suffix]:

@@ -18,7 +18,7 @@ from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.resolved_config import ResolvedConfig, read_resolved, write_resolved
 from resnets.train.config.train_config import TrainConfig, read_args, write_args
-from resnets.train.freeze.plan_table import format_plan_table, plan_table
+from resnets.train.freeze.plan_table import format_plan_table, merge_plan_rows, plan_table
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.checkpoint import Checkpoint
@@ -102,11 +102,9 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     """Show what a run would do, without training."""
     resolved = _resolve(config, open_data(config))
     model = build_model(resolved.network, init=False)
-    return TrainPlan(
-        args=resolved.to_dict(),
-        rows=[asdict(row) for row in plan_table(model, resolved.phases, resolved.optim.lr, parameters=True)],
-        lines=format_plan_table(plan_table(model, resolved.phases, resolved.optim.lr)),
-    )
+    rows = plan_table(model, resolved.phases)
+    lines = format_plan_table(merge_plan_rows(model, rows))
+    return TrainPlan(args=resolved.to_dict(), rows=[asdict(row) for row in rows], lines=lines)
 
 
 def verify(folder: Path, *, steps: int = 100, console: Console | None = None) -> ReplayResult:

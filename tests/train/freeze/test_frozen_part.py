@@ -13,8 +13,8 @@ from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.layers import DropPath
 from resnets.nn.model import Network, build_model
 from resnets.train.freeze.frozen_part import FrozenPart, apply_phase, lr_scales
-from resnets.train.freeze.phases import Phase
-from resnets.train.freeze.plan_table import format_plan_table, plan_table
+from resnets.train.freeze.phases import Phase, ResolvedPhase
+from resnets.train.freeze.plan_table import format_plan_table, merge_plan_rows, plan_table
 from tests.train.nets import CONFIGS, images, make
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -67,10 +67,11 @@ def test_frozen_tensors_stay_and_all_others_change(name: str, optimizer_name: st
         frozen = apply_phase(model, Phase(epochs=1, freeze=place))
         frozen_names = tuple(names)[: tuple(names).index(place) + 1]
         before, prints = snapshot(model), frozen.fingerprint()
+        frozen.record_fingerprint()
         train(frozen, optimizer, steps=3)
         expected = {key for key in before if group_of(key, names) not in frozen_names} - constants
         assert changed(model, before) == expected, place
-        frozen.verify(prints)
+        frozen.verify()
         assert set(prints) == set(before) - expected
     unfrozen = apply_phase(model, Phase(epochs=1))
     before = snapshot(model)
@@ -89,6 +90,7 @@ def test_batch_norms_follow_bn_stats_and_bn_affine(stats: str, affine: str) -> N
     names, norms = parts(model.plan), batch_norm_tensors(model)
     frozen = apply_phase(model, Phase(epochs=1, freeze="layer1", bn_stats=stats, bn_affine=affine))  # type: ignore[arg-type]
     before, prints = snapshot(model), frozen.fingerprint()
+    frozen.record_fingerprint()
     train(frozen, OPTIMIZERS["SGD"](list(model.parameters())))
 
     def should_change(key: str) -> bool:
@@ -96,7 +98,7 @@ def test_batch_norms_follow_bn_stats_and_bn_affine(stats: str, affine: str) -> N
         return group_of(key, names) not in ("stem", "layer1") if choice == "auto" else choice == "train"
 
     assert changed(model, before) == {key for key in before if should_change(key)}
-    frozen.verify(prints)
+    frozen.verify()
     assert set(prints) == {key for key in before if not should_change(key)}
     assert frozen.cacheable == (stats != "train" and affine != "train")
 
@@ -150,12 +152,13 @@ def test_verify_names_the_changed_tensors() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="backbone"))
     prints = frozen.fingerprint()
-    frozen.verify(prints)
+    frozen.record_fingerprint()
+    frozen.verify()
     with torch.no_grad():
         model.get_parameter("layer1.0.conv1.weight")[0, 0, 0, 0] += 1e-6
         model.get_buffer("layer2.0.bn1.num_batches_tracked").add_(1)
     with pytest.raises(TrainingError, match=rf"2 of {len(prints)} changed, first layer1\.0\.conv1\.weight;"):
-        frozen.verify(prints)
+        frozen.verify()
 
 
 def test_the_first_recorded_fingerprint_counts() -> None:
@@ -175,9 +178,9 @@ def test_the_first_recorded_fingerprint_counts() -> None:
 def test_fingerprints_depend_on_shape_and_sign_but_not_on_memory_format() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="backbone"))
-    prints = frozen.fingerprint()
+    frozen.record_fingerprint()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    frozen.verify(prints)
+    frozen.verify()
     norm = model.get_submodule("bn1")
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
@@ -192,10 +195,10 @@ def test_fingerprints_depend_on_shape_and_sign_but_not_on_memory_format() -> Non
 def test_an_unfrozen_parameter_is_a_change() -> None:
     model = make("basic")
     frozen = apply_phase(model, Phase(epochs=1, freeze="stem"))
-    prints = frozen.fingerprint()
+    frozen.record_fingerprint()
     model.get_parameter("conv1.weight").requires_grad_(True)
     with pytest.raises(TrainingError, match=r"first conv1\.weight"):
-        frozen.verify(prints)
+        frozen.verify()
 
 
 def test_unknown_freeze_points_are_errors() -> None:
@@ -226,7 +229,7 @@ def test_layer_decay_by_hand() -> None:
 def test_plan_table_merges_what_trains_alike() -> None:
     model = make("basic")
     phases = (Phase(epochs=2, freeze="layer1", lr=0.4), Phase(epochs=1, layer_decay=0.5, bn_stats="frozen"))
-    rows = plan_table(model, phases, 0.1)
+    rows = merge_plan_rows(model, plan_table(model, ResolvedPhase.sequence(phases, 0.1, 0)))
     assert [(row.epochs, row.part, row.name, row.lr, row.bn_stats) for row in rows] == [
         ((1, 2), "stem", "conv1 .. bn1", None, "fixed"),
         ((1, 2), "layer1", "layer1.0", None, "fixed"),
@@ -246,7 +249,8 @@ def test_plan_table_merges_what_trains_alike() -> None:
 
 def test_plan_table_of_every_parameter() -> None:
     model = make("basic")
-    rows = plan_table(model, (Phase(epochs=1, freeze="stem", bn_affine="train"),), 0.1, parameters=True)
+    phases = (Phase(epochs=1, freeze="stem", bn_affine="train"),)
+    rows = plan_table(model, ResolvedPhase.sequence(phases, 0.1, 0))
     assert [row.name for row in rows] == [name for name, _ in model.named_parameters()]
     lrs = {row.name: row.lr for row in rows}
     assert lrs["conv1.weight"] is None

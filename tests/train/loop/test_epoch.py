@@ -22,14 +22,11 @@ class Fixed:
 
     def __init__(self, batches: list[Batch]) -> None:
         self.batches = batches
+        ends = [sum(len(batch.y) for batch in batches[: number + 1]) for number in range(len(batches))]
+        self.bounds = list(zip([0, *ends], ends, strict=False))
 
     def __len__(self) -> int:
         return len(self.batches)
-
-    @property
-    def bounds(self) -> list[tuple[int, int]]:
-        ends = [sum(len(batch.y) for batch in self.batches[: number + 1]) for number in range(len(self.batches))]
-        return list(zip([0, *ends], ends, strict=False))
 
     def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
         yield from self.batches[start:]
@@ -53,7 +50,7 @@ def train_step(lr: float = 0.1, **options: object) -> TrainStep:
     return TrainStep(model, optimizer, schedule, ClassificationLoss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
 
 
-def test_figures_of_an_epoch_are_means_over_images() -> None:
+def test_metrics_of_an_epoch_are_means_over_images() -> None:
     steps, seen = train_step(), []
     result = run_epoch(steps, batches(3), 0, on_progress=lambda n, loss: seen.append((n, loss)))
     assert result is not None
@@ -64,18 +61,18 @@ def test_figures_of_an_epoch_are_means_over_images() -> None:
     assert steps.step == 3
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where() -> None:
+def test_a_loss_that_is_not_finite_is_an_error_with_its_step() -> None:
     with pytest.raises(TrainingError, match=r"epoch 3, step 1 of 2.*lower --lr"):
         run_epoch(train_step(), batches(2, value=float("nan")), 2)
 
 
-def test_stop_leaves_before_the_next_step() -> None:
+def test_after_step_stops_the_epoch() -> None:
     steps = train_step()
     assert run_epoch(steps, batches(5), 0, after_step=lambda done: done == 2) is None
     assert steps.step == 2
 
 
-def test_stochastic_depth_follows_seed_and_step_alone() -> None:
+def test_stochastic_depth_depends_on_seed_and_step_alone() -> None:
     def after(noise: int) -> torch.Tensor:
         steps = train_step(seed=3)
         for x, y, _ in batches(2).epoch(0):
@@ -86,7 +83,7 @@ def test_stochastic_depth_follows_seed_and_step_alone() -> None:
     assert torch.equal(after(1), after(2))
 
 
-def test_bfloat16_steps_come_close_to_float32_ones() -> None:
+def test_bfloat16_steps_are_close_to_float32_steps() -> None:
     losses = []
     for amp in (None, torch.bfloat16):
         result = run_epoch(train_step(amp=amp), batches(2), 0)

@@ -1,4 +1,4 @@
-"""A loss or a weight that is no number: back to the last good state, and never onto the disk."""
+"""Losses and weights that are not finite: rolled back to the last checkpoint, and never saved."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def poison(kind: str, when: Callable[[int], bool]) -> Callable[..., Any]:
             return STEP(self, x, *rest)
         if kind == "loss":
             return STEP(self, x * float("nan"), *rest)
-        answer = STEP(self, x, *rest)
+        result = STEP(self, x, *rest)
         with torch.no_grad():
             if kind == "weights":
-                self.model.fc.weight[0, 0] = float("inf")  # type: ignore[union-attr, index, operator]
+                self.model.fc.weight[0, 0] = float("inf")  # type: ignore[union-attr, operator]
             elif kind == "statistics":
-                self.model.bn1.running_var[0] = float("nan")  # type: ignore[union-attr, index, operator]
+                self.model.bn1.running_var[0] = float("nan")  # type: ignore[union-attr, operator]
             else:
-                self.optimizer.state[self.model.fc.bias]["momentum_buffer"][0] = float("nan")  # type: ignore[index]
-        return answer
+                self.optimizer.state[self.model.fc.bias]["momentum_buffer"][0] = float("nan")  # type: ignore[union-attr, index]
+        return result
 
     return step
 
 
-def sound(folder: Path) -> None:
+def assert_finite(folder: Path) -> None:
     """Fail if anything on the disk is not a number."""
     for path in checkpoints(folder / "checkpoints"):
-        state = read_checkpoint(path)
-        assert all(tensor.isfinite().all() for tensor in state.tensors.values()), path
-        assert state.progress.loss_sum < float("inf")
+        checkpoint = read_checkpoint(path)
+        assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values()), path
+        assert checkpoint.progress.loss_sum < float("inf")
     for name in ("best", "last"):
         if (folder / name).exists():
             assert all(one.isfinite().all() for one in read_bundle(folder / name).model.state_dict().values()), name
@@ -62,13 +62,13 @@ def sound(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["loss", "weights", "statistics", "momentum"])
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 15])
-def test_a_passing_fault_goes_back_with_half_the_rate(
+def test_a_passing_fault_rolls_back_with_half_the_learning_rate(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: int
 ) -> None:
     """In the first step, within an epoch, in the last step of one, after it, in the last of all."""
     monkeypatch.setattr(TrainStep, "__call__", poison(kind, lambda tries: tries == step))
     folder = start(images, tmp_path, every_steps=1, ema=0.9).folder
-    sound(folder)
+    assert_finite(folder)
     progress = read_checkpoint(checkpoints(folder / "checkpoints")[-1]).progress
     assert (progress.step, progress.epoch, progress.rollbacks, progress.lr_scale) == (15, 3, 1, 0.5)
     events = (folder / "events.txt").read_text().splitlines()
@@ -79,10 +79,10 @@ def test_a_passing_fault_goes_back_with_half_the_rate(
     assert [row["epoch"] for row in outcome(folder)["results"]] == [1, 2, 3]
 
 
-def test_it_goes_on_as_from_that_state_at_that_rate(
+def test_a_rollback_continues_from_the_checkpoint_to_the_bit(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same bits as a run whose rate was halved from there by hand."""
+    """The same bits as a run whose learning rate is halved from there by hand."""
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison("loss", lambda tries: tries == 8))
         folder = start(images, tmp_path, name="back").folder
@@ -99,7 +99,7 @@ def test_it_goes_on_as_from_that_state_at_that_rate(
     assert all((one[key] == other[key]).all() for key in one if key not in ("results", "progress"))
 
 
-def test_killed_after_going_back_it_goes_on_at_the_lower_rate(
+def test_killed_after_a_rollback_it_resumes_at_the_lower_rate(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(self: Trainer, text: str) -> None:
@@ -134,35 +134,33 @@ def test_a_lasting_fault_is_one_line(
             start(images, tmp_path, name="wild", rollbacks=rollbacks)
     assert "\n" not in str(caught.value)
     folder = tmp_path / "wild"
-    sound(folder)
+    assert_finite(folder)
     events = (folder / "events.txt").read_text()
     assert events.count("first images of the batch") == rollbacks + 1
     assert events.count("went back") == rollbacks
-    assert resume(folder, console=QUIET).evaluation is not None  # whoever mends it goes on
-    sound(folder)
+    assert resume(folder, console=QUIET).evaluation is not None  # it can be resumed once the cause is removed
+    assert_finite(folder)
 
 
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon"])
-def test_a_rate_that_is_far_too_high(images: Path, tmp_path: Path, opt: str) -> None:
+def test_a_learning_rate_that_is_far_too_high(images: Path, tmp_path: Path, opt: str) -> None:
     with pytest.raises(TrainingError, match="must stay finite") as caught:
         start(images, tmp_path, name="wild", lr=1e38, opt=opt, every_steps=1, warmup_epochs=0)
     assert "\n" not in str(caught.value)
-    sound(tmp_path / "wild")
+    assert_finite(tmp_path / "wild")
 
 
-def test_without_validation_nothing_spoilt_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no validation figures that would show it."""
+def test_without_validation_no_spoilt_model_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no validation metrics that would show it."""
     root = write_images(tmp_path / "data", {"train": 8})
     monkeypatch.setattr(TrainStep, "__call__", poison("weights", lambda tries: tries == 3))
     folder = start(root, tmp_path, val_fraction=0.0, batch_size=8, every_steps=None).folder
-    sound(folder)
+    assert_finite(folder)
     assert "went back" in (folder / "events.txt").read_text()
 
 
-def test_in_a_later_phase_it_goes_back_into_the_earlier_one(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The state at the end of the frozen phase is damaged, so that the one before it is within that phase."""
+def test_a_rollback_into_an_earlier_phase(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint at the end of the frozen phase is damaged; the one before it is within that phase."""
     tries = 0
     options = {"freeze": "layer2", "freeze_epochs": 2, "views": 1, "epochs": 3}
 
@@ -178,7 +176,7 @@ def test_in_a_later_phase_it_goes_back_into_the_earlier_one(
 
     monkeypatch.setattr(TrainStep, "__call__", step)
     folder = start(images, tmp_path, name="back", **options).folder
-    sound(folder)
+    assert_finite(folder)
     assert "went back to step 9 of epoch 2" in (folder / "events.txt").read_text()
     assert [row["epoch"] for row in outcome(folder)["results"]] == [1, 2, 3]
     assert read_checkpoint(checkpoints(folder / "checkpoints")[-1]).progress.step == 15

@@ -19,33 +19,20 @@ from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
-from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.feature_cache import CachedFeatureBatches, FeatureCache
+from resnets.train.freeze.feature_cache import CachedFeatureBatches, CacheLimits, FeatureCache
 from resnets.train.loop import trainer as trainer_module
 from resnets.train.loop.train_step import is_out_of_memory
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.paths import RunFolder
 from tests.images import write_images
+from tests.train.runs import Recorder
 
 TINY = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 WIDE = {"depths": (1, 1, 1), "widths": (16, 16, 24), "stem_width": 16}
 COUNT = 21
-
-
-class RecordingConsole(Console):
-    """Keeps its messages."""
-
-    def __init__(self) -> None:
-        super().__init__(silent=True)
-        self.lines: list[str] = []
-
-    def info(self, text: str) -> None:
-        self.lines.append(text)
-
-    warning = info
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +54,11 @@ def make(data: Path, folder: Path, processes: Processes | None = None, **options
     run.checkpoints.mkdir(exist_ok=True)
     dataset = open_dataset(data)
     config = resolve_config(TrainConfig.from_options(data=str(data), **(settings | options)), dataset)
-    return Trainer(run, config, dataset, RecordingConsole(), processes=processes)
+    return Trainer(run, config, dataset, Recorder(), processes=processes)
 
 
 def messages(trainer: Trainer) -> list[str]:
-    assert isinstance(trainer.console, RecordingConsole)
+    assert isinstance(trainer.console, Recorder)
     return trainer.console.lines
 
 
@@ -109,7 +96,8 @@ def test_short_phases_keep_fewer_views(images: Path, tmp_path: Path, epochs: int
         ({"train_sizes": [[0, 8], [0.5, 12]]}, "train_sizes changes the image size"),
         (
             {"cache_memory_gb": 0, "cache_disk_gb": 1e-6},
-            "it takes 0 MiB; raise cache_memory_gb or cache_disk_gb, lower views or set cache_16bit",
+            "the features need 0 MiB; cache_memory_gb and cache_disk_gb allow less; "
+            "raise one of them, lower views or set cache_16bit",
         ),
     ],
 )
@@ -144,7 +132,7 @@ def test_a_full_disk_trains_without_the_cache(images: Path, tmp_path: Path, monk
     trainer = make(images, tmp_path, cache_memory_gb=0)
     trainer.cache_features()
     assert trainer.phase.suffix is None
-    assert "needs 0 MiB in" in messages(trainer)[0]
+    assert "need 0 MiB in" in messages(trainer)[0]
     assert "No space left on device" in messages(trainer)[0]
     run(trainer, 0)
 
@@ -159,10 +147,11 @@ def test_too_little_memory_trains_without_the_cache(
     assert trainer.phase.suffix is None
     assert "MiB of memory; cpu has less" in messages(trainer)[0]
     run(trainer, 0)
-    with pytest.raises(TrainingError, match="keep fewer views"):
-        FeatureCache(1, 1, (1,))
+    limits = CacheLimits(memory_bytes=2**60)
+    with pytest.raises(TrainingError, match="MiB of memory; cpu has less; lower views"):
+        FeatureCache(1, 1, (1,), limits=limits)
     with pytest.raises(RuntimeError) as other:
-        FeatureCache(1, 1, (1,), device="nowhere")
+        FeatureCache(1, 1, (1,), limits=limits, device="nowhere")
     assert not is_out_of_memory(other.value)
 
 
@@ -236,7 +225,7 @@ def test_another_network_and_a_compiled_one_are_validated_whole(images: Path, tm
     hook.remove()
     other = deepcopy(trainer.model)
     seen_by_other: list[torch.Size] = []
-    other.conv1.register_forward_hook(lambda module, args, output: seen_by_other.append(args[0].shape))  # type: ignore[operator, union-attr]
+    other.conv1.register_forward_hook(lambda module, args, output: seen_by_other.append(args[0].shape))  # type: ignore[union-attr]
     trainer.validate(other)
     assert sum(shape[0] for shape in seen_by_other) == 15
     compiled = make(images, tmp_path)
@@ -299,7 +288,7 @@ def test_a_change_between_epochs_is_found(images: Path, tmp_path: Path) -> None:
 
 
 def test_averaged_statistics_use_the_sizes_and_micro_batches_of_training(images: Path, tmp_path: Path) -> None:
-    options = {"train_sizes": [[0, 8]], "swa_epochs": 2, "epochs": 2, "accumulate": 2}
+    options: dict[str, Any] = {"train_sizes": [[0, 8]], "swa_epochs": 2, "epochs": 2, "accumulate": 2}
     trainer = make(images, tmp_path, freeze="none", **options)
     run(trainer, 0)
     shapes: set[torch.Size] = set()

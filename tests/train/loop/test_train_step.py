@@ -1,4 +1,4 @@
-"""A step is the same step in pieces, with too little memory, in half precision; and no piece is a single image."""
+"""Train step: micro-batches, out of memory, mixed precision, gradient clipping."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def weights(train_step: TrainStep) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kind", ["ce", "bce", "focal"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("mixing", [None, MixConfig(mixup=0.4)])
-def test_a_batch_in_parts_has_the_gradients_of_the_whole(
+def test_micro_batches_have_the_gradients_of_the_whole_batch(
     parts: int, kind: str, weighted: bool, mixing: MixConfig | None
 ) -> None:
     """Eleven images make parts of uneven size."""
@@ -66,8 +66,8 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
         torch.testing.assert_close(gradients(pieces)[name], one, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_a_share_of_a_larger_batch() -> None:
-    """Two processes whose gradients are averaged come to the mean over all images, though one has fewer."""
+def test_gradients_of_processes_average_to_those_of_the_whole_batch() -> None:
+    """With a different number of images in each process."""
     x, y = images(9)
     whole = make()
     whole(x, y)
@@ -95,14 +95,14 @@ class Narrow(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
-CPU_WORDS = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
+CPU_ERROR = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError(CPU_WORDS)])
-def test_too_little_memory_halves_until_it_fits(error: Exception | None) -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError(CPU_ERROR)])
+def test_out_of_memory_doubles_the_micro_batches_until_they_fit(error: Exception | None) -> None:
     x, y = images(12)
-    said: list[str] = []
-    train_step = make(on_message=said.append)
+    messages: list[str] = []
+    train_step = make(on_message=messages.append)
     train_step.network = narrow = Narrow(train_step.model, 3, error)
     manual = make(micro_batches=4)
     for _ in range(2):
@@ -110,15 +110,15 @@ def test_too_little_memory_halves_until_it_fits(error: Exception | None) -> None
         train_step(x, y)
     assert train_step.micro_batches == 4
     assert narrow.seen == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]  # it is tried once, not at every step
-    assert [line.split(":")[0] for line in said] == ["out of memory at step 1"] * 2
-    assert "batches of 12 are now split into 4 micro-batches" in said[-1]
-    assert "batch-norm statistics are those of the micro-batches" in said[-1]
+    assert [line.split(":")[0] for line in messages] == ["out of memory at step 1"] * 2
+    assert "batches of 12 are now split into 4 micro-batches" in messages[-1]
+    assert "batch-norm statistics are those of the micro-batches" in messages[-1]
     for name, one in weights(manual).items():
         assert torch.equal(weights(train_step)[name], one), name
 
 
-def test_a_part_that_fails_late_leaves_no_gradient_behind() -> None:
-    """The first parts of the failed try have added gradients already."""
+def test_a_failed_attempt_leaves_no_gradient_behind() -> None:
+    """Its first micro-batches have added gradients already."""
     x, y = images(8)
     train_step, manual = make(micro_batches=2), make(micro_batches=4)
     calls = 0
@@ -137,7 +137,7 @@ def test_a_part_that_fails_late_leaves_no_gradient_behind() -> None:
         assert torch.equal(gradients(train_step)[name], one), name
 
 
-def test_random_layers_draw_the_same_however_often_a_step_is_tried() -> None:
+def test_random_layers_draw_the_same_in_each_attempt() -> None:
     config = replace(PLAIN, drop_rate=0.5, drop_path_rate=0.4)
     x, y = images(8)
     train_step, manual = make(config), make(config, micro_batches=2)
@@ -149,7 +149,7 @@ def test_random_layers_draw_the_same_however_often_a_step_is_tried() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 16])
-def test_no_room_for_two_images_is_one_line(count: int) -> None:
+def test_no_memory_for_two_images_is_one_line(count: int) -> None:
     train_step = make()
     train_step.network = narrow = Narrow(train_step.model, 1)
     with pytest.raises(TrainingError, match=r"memory for at least two images; out of memory on cpu") as caught:
@@ -172,7 +172,7 @@ def test_a_real_failed_allocation_is_recognised() -> None:
     assert train_step.micro_batches == 2
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
+def test_other_errors_are_raised() -> None:
     train_step = make()
     train_step.network = Narrow(train_step.model, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
@@ -180,7 +180,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 @given(count=st.integers(2, 200), batch=st.integers(2, 40), parts=st.integers(1, 50), shards=st.integers(1, 4))
-def test_no_batch_norm_gets_a_single_image(count: int, batch: int, parts: int, shards: int) -> None:
+def test_no_micro_batch_is_a_single_image(count: int, batch: int, parts: int, shards: int) -> None:
     if batch < 2 * shards and shards > 1:
         return  # refused
     for first, last in batch_bounds(count, batch, shards=shards):
@@ -191,7 +191,7 @@ def test_no_batch_norm_gets_a_single_image(count: int, batch: int, parts: int, s
             assert sum(map(len, pieces)) == end - start
 
 
-def test_batch_norm_survives_any_last_batch() -> None:
+def test_batch_norm_trains_on_any_last_batch() -> None:
     """Maps of one cell, where a batch of one is an error in torch."""
     config = replace(SMALL, img_size=4)
     train_step = make(config)
@@ -205,12 +205,12 @@ def test_batch_norm_survives_any_last_batch() -> None:
                 assert loss.isfinite()
 
 
-def test_clipping_is_torchs() -> None:
+def test_gradient_clipping_equals_torch() -> None:
     x, y = images(8)
     ours, plain = make(clip_grad=0.1), make()
     ours(x, y)
     plain.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
-    plain.scaler.step = lambda optimizer: None  # type: ignore[method-assign]
+    plain.scaler.step = lambda optimizer: None  # type: ignore[method-assign, misc]
     plain(x, y)
     tensors = list(plain.model.parameters())
     norm = nn.utils.clip_grad_norm_(tensors, 0.1)
@@ -223,7 +223,7 @@ def test_clipping_is_torchs() -> None:
     assert length == pytest.approx(0.1, rel=1e-3)
 
 
-def test_clipping_leaves_frozen_tensors_alone() -> None:
+def test_gradient_clipping_skips_frozen_parameters() -> None:
     train_step = make(clip_grad=0.1)
     frozen = train_step.model.fc.weight  # type: ignore[union-attr]
     assert isinstance(frozen, nn.Parameter)
@@ -235,7 +235,7 @@ def test_clipping_leaves_frozen_tensors_alone() -> None:
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_half_precision_scales_its_loss_and_nothing_else(clip: float | None) -> None:
+def test_float16_scales_the_loss_and_nothing_else(clip: float | None) -> None:
     x, y = images(8)
     half, single = make(amp=torch.float16, clip_grad=clip), make(clip_grad=clip)
     half.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
@@ -246,7 +246,7 @@ def test_half_precision_scales_its_loss_and_nothing_else(clip: float | None) -> 
         torch.testing.assert_close(weights(half)[name], one, rtol=0.05, atol=5e-3, msg=name)
 
 
-def test_a_gradient_too_large_for_half_precision_is_skipped() -> None:
+def test_a_gradient_too_large_for_float16_is_skipped() -> None:
     train_step = make(amp=torch.float16)
     train_step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = weights(train_step)
@@ -257,7 +257,7 @@ def test_a_gradient_too_large_for_half_precision_is_skipped() -> None:
     assert train_step.step == 1
 
 
-def test_the_rate_is_the_schedules_times_what_is_left_of_it() -> None:
+def test_learning_rate_is_the_schedules_times_lr_scale() -> None:
     train_step = make()
     train_step.lr_scale = 0.25
     train_step(*images(2))

@@ -1,4 +1,4 @@
-"""Averaged weights against averages by hand, and what measuring them leaves behind."""
+"""Averaged weights against averages computed by hand, and recomputed batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Net(nn.Module):
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
 
 
-def move(model: nn.Module, step: int) -> None:
-    """New weights and statistics, and a batch counted."""
+def change(model: nn.Module, step: int) -> None:
+    """Change all weights and statistics, and count a batch."""
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for tensor in model.state_dict().values():
@@ -37,19 +37,19 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("warmup", [False, True])
 @pytest.mark.parametrize("every", [1, 3])
-def test_exponential_average_by_hand(warm: bool, every: int) -> None:
+def test_ema_by_hand(warmup: bool, every: int) -> None:
     model = Net()
-    average = WeightAverage(model, AverageConfig(ema=0.9, ema_warmup=warm, ema_every=every))
+    average = WeightAverage(model, AverageConfig(ema=0.9, ema_warmup=warmup, ema_every=every))
     expected: dict[str, torch.Tensor] = {}
     count = 0
     for step in range(1, 14):
-        move(model, step)
+        change(model, step)
         average.after_step(step)
         if step % every:
             continue
-        decay = min(0.9, (1 + count) / (10 + count)) if warm else 0.9
+        decay = min(0.9, (1 + count) / (10 + count)) if warmup else 0.9
         live = {name: one.double() for name, one in snapshot(model).items() if one.is_floating_point()}
         expected = {name: decay * expected[name] + (1 - decay) * one if expected else one for name, one in live.items()}
         count += 1
@@ -59,12 +59,12 @@ def test_exponential_average_by_hand(warm: bool, every: int) -> None:
         torch.testing.assert_close(mean.double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_mean_of_the_last_epochs() -> None:
+def test_swa_is_the_mean_of_the_last_epochs() -> None:
     model = Net()
     average = WeightAverage(model, AverageConfig(swa_epochs=3))
     kept = []
     for epoch in range(5):
-        move(model, epoch)
+        change(model, epoch)
         average.after_step(epoch + 1)
         taken = average.after_epoch(5 - epoch - 1)
         assert taken == (epoch >= 2)
@@ -73,7 +73,7 @@ def test_the_mean_of_the_last_epochs() -> None:
     torch.testing.assert_close(average.tensors["conv.weight"].double(), sum(kept) / 3, rtol=1e-6, atol=1e-6)
 
 
-def test_no_average_is_no_change() -> None:
+def test_without_an_average_nothing_changes() -> None:
     model = Net()
     average = WeightAverage(model, AverageConfig())
     average.after_step(1)
@@ -84,20 +84,20 @@ def test_no_average_is_no_change() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_was_there_comes_back(fails: bool) -> None:
+def test_applied_restores_the_weights(fails: bool) -> None:
     model = Net()
     average = WeightAverage(model, AverageConfig(ema=0.5))
     for step in (1, 2):
-        move(model, step)
+        change(model, step)
         average.after_step(step)
-    before, places = snapshot(model), {name: one.data_ptr() for name, one in model.state_dict().items()}
+    before, addresses = snapshot(model), {name: one.data_ptr() for name, one in model.state_dict().items()}
 
     def use() -> None:
         with average.applied():
             torch.testing.assert_close(model.conv.weight, average.tensors["conv.weight"])
             assert not torch.equal(model.conv.weight, before["conv.weight"])
             model.train()
-            model(torch.randn(4, 3, 2, 2))  # counts a batch and moves statistics
+            model(torch.randn(4, 3, 2, 2))  # counts a batch and updates statistics
             if fails:
                 raise KeyboardInterrupt
 
@@ -108,19 +108,19 @@ def test_what_was_there_comes_back(fails: bool) -> None:
         use()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-        assert tensor.data_ptr() == places[name]
+        assert tensor.data_ptr() == addresses[name]
     assert model.conv.weight.requires_grad
 
 
-def test_a_restored_average_goes_on_to_the_same_bits() -> None:
+def test_a_restored_average_continues_to_the_same_bits() -> None:
     model = Net()
     whole = WeightAverage(model, AverageConfig(ema=0.9))
     for step in (1, 2, 3):
-        move(model, step)
+        change(model, step)
         whole.after_step(step)
     again = WeightAverage(model, AverageConfig(ema=0.9))
     again.restore({name: tensor.clone() for name, tensor in whole.tensors.items()}, whole.count)
-    move(model, 4)
+    change(model, 4)
     whole.after_step(4)
     again.after_step(4)
     assert all(torch.equal(one, again.tensors[name]) for name, one in whole.tensors.items())
@@ -129,43 +129,43 @@ def test_a_restored_average_goes_on_to_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_the_mean_of_what_does_not_move_is_left_alone(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held, unfrozen and held again, put down and taken up: to the bit what it is when nothing is known to be held."""
-    moved: list[int] = []
+def test_averages_of_frozen_tensors_are_skipped(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen, unfrozen, frozen again and restored: equal to the bit to an average that skips nothing."""
+    updated: list[int] = []
     lerp = torch._foreach_lerp_
 
     def counting(means: list[torch.Tensor], live: list[torch.Tensor], share: float) -> None:
-        moved.append(len(means))
+        updated.append(len(means))
         lerp(means, live, share)
 
     monkeypatch.setattr(torch, "_foreach_lerp_", counting)
     model = Net()
     config = AverageConfig(ema=0.9, ema_warmup=True, ema_every=every)
-    told, plain = WeightAverage(model, config), WeightAverage(model, config)
-    held = ("conv.weight", "bn.bias")
+    skipping, plain = WeightAverage(model, config), WeightAverage(model, config)
+    frozen = ("conv.weight", "bn.bias")
     for step in range(1, 25):
-        holding = step < 9 or step >= 13
+        freezing = step < 9 or step >= 13
         if step in (1, 9, 13):
-            told.skip_frozen(held if holding else ())
+            skipping.skip_frozen(frozen if freezing else ())
         if step in (5, 21):
-            before, told = told, WeightAverage(model, config)
-            told.skip_frozen(held)
-            told.restore({name: tensor.clone() for name, tensor in before.tensors.items()}, before.count)
+            before, skipping = skipping, WeightAverage(model, config)
+            skipping.skip_frozen(frozen)
+            skipping.restore({name: tensor.clone() for name, tensor in before.tensors.items()}, before.count)
         kept = snapshot(model)
-        move(model, step)
-        if holding:
+        change(model, step)
+        if freezing:
             with torch.no_grad():
-                for name in held:
+                for name in frozen:
                     model.state_dict()[name].copy_(kept[name])
-        moved.clear()
-        told.after_step(step)
+        updated.clear()
+        skipping.after_step(step)
         if step % every == 0:
-            assert moved == ([] if step == every else [3] if step < 9 else [5])
-            assert told.frozen_is_current == (step < 13)  # from there on, the mean of what is held is on its way
+            assert updated == ([] if step == every else [3] if step < 9 else [5])
+            assert skipping.frozen_is_current == (step < 13)  # later, they approach the frozen tensors
         plain.after_step(step)
         for name, mean in plain.tensors.items():
-            assert torch.equal(told.tensors[name], mean), (step, name)
-            assert torch.equal(torch.signbit(told.tensors[name]), torch.signbit(mean))
+            assert torch.equal(skipping.tensors[name], mean), (step, name)
+            assert torch.equal(torch.signbit(skipping.tensors[name]), torch.signbit(mean))
 
 
 def noise(count: int) -> list[torch.Tensor]:
@@ -175,9 +175,9 @@ def noise(count: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("count", [3, MAX_BATCHES + 2])
-def test_statistics_are_the_mean_over_batches(count: int) -> None:
+def test_statistics_are_averages_over_batches(count: int) -> None:
     model, images = Net(), noise(count)
-    move(model, 1)
+    change(model, 1)
     model.bn.momentum = 0.25
     model.train()
     update_bn(model, images)
@@ -191,7 +191,7 @@ def test_statistics_are_the_mean_over_batches(count: int) -> None:
     assert model.bn.training
 
 
-def test_statistics_are_measured_in_micro_batches() -> None:
+def test_statistics_are_of_micro_batches() -> None:
     model, images = Net(), noise(3)
     halves = [half for x in images for half in x.tensor_split(2)]
     model.train()
@@ -201,9 +201,9 @@ def test_statistics_are_measured_in_micro_batches() -> None:
     assert all(torch.equal(one, split[name]) for name, one in model.state_dict().items())
 
 
-def test_frozen_statistics_are_not_measured_anew() -> None:
+def test_frozen_statistics_are_not_recomputed() -> None:
     model = Net()
-    move(model, 1)
+    change(model, 1)
     model.train()
     model.bn.eval()
     before = snapshot(model)
@@ -212,12 +212,12 @@ def test_frozen_statistics_are_not_measured_anew() -> None:
     assert not model.bn.training
 
 
-def test_measuring_with_the_mean_applied_leaves_no_trace() -> None:
+def test_recomputing_statistics_of_applied_averages_changes_no_weights() -> None:
     model = Net()
     model.train()
     average = WeightAverage(model, AverageConfig(swa_epochs=2))
     for step in (1, 2):
-        move(model, step)
+        change(model, step)
         average.after_epoch(2 - step)
     before = snapshot(model)
     with average.applied():

@@ -1,4 +1,4 @@
-"""LAMB against the paper's equations written in plain numbers, and the fused optimisers against torch's others."""
+"""LAMB against the paper's equations in plain Python, and fused optimizers against torch's others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Numbers = list[float]
 def reference(
     weights: Numbers, gradients: list[Numbers], lr: float, betas: tuple[float, float], eps: float, decay: float
 ) -> Numbers:
-    """You et al. 2020, algorithm 2, in double precision, with no trust ratio where nothing decays."""
+    """You et al. 2020, algorithm 2, in double precision, without a trust ratio if there is no weight decay."""
     first, second, weights = [0.0] * len(weights), [0.0] * len(weights), list(weights)
     for count, gradient in enumerate(gradients, start=1):
         step = []
@@ -35,16 +35,16 @@ def reference(
 
 @pytest.mark.parametrize("decay", [0.0, 0.02])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
-def test_many_steps_are_the_papers(decay: float, betas: tuple[float, float]) -> None:
+def test_many_steps_equal_the_paper(decay: float, betas: tuple[float, float]) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,))]
     before = [tensor.detach().flatten().tolist() for tensor in tensors]
     optimizer = Lamb(tensors, lr=0.01, betas=betas, eps=1e-6, weight_decay=decay)
     history: list[list[Numbers]] = [[], []]
     for _ in range(12):
-        for place, tensor in enumerate(tensors):
+        for index, tensor in enumerate(tensors):
             tensor.grad = torch.randn(tensor.shape, generator=generator)
-            history[place].append(tensor.grad.flatten().tolist())
+            history[index].append(tensor.grad.flatten().tolist())
         optimizer.step()
     for tensor, start, gradients in zip(tensors, before, history, strict=True):
         expected = reference(start, gradients, 0.01, betas, 1e-6, decay)
@@ -60,15 +60,15 @@ def test_a_first_step_by_hand() -> None:
     assert weight.tolist() == pytest.approx([3 - 0.1 * 5 * 2.5 / length, 4 - 0.1 * 5 * 1.0 / length], rel=1e-6)
 
 
-def test_nothing_to_measure_by_means_a_plain_step() -> None:
-    zero, still = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
-    zero.grad, still.grad = torch.tensor([1.0, -1.0]), torch.zeros(2)
-    Lamb([zero, still], lr=0.1, weight_decay=0.1).step()
+def test_zero_norms_have_a_trust_ratio_of_one() -> None:
+    zero, no_gradient = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    zero.grad, no_gradient.grad = torch.tensor([1.0, -1.0]), torch.zeros(2)
+    Lamb([zero, no_gradient], lr=0.1, weight_decay=0.1).step()
     assert zero.tolist() == pytest.approx([-0.1, 0.1], rel=1e-4)
-    assert still.tolist() == [0, 0]
+    assert no_gradient.tolist() == [0, 0]
 
 
-def test_what_unfreezes_later_counts_its_own_steps() -> None:
+def test_parameters_that_unfreeze_later_count_their_own_steps() -> None:
     early, late, alone = (nn.Parameter(torch.full((2, 2), 0.5)) for _ in range(3))
     optimizer, other = Lamb([early, late], lr=0.1, weight_decay=0.01), Lamb([alone], lr=0.1, weight_decay=0.01)
     for step in range(6):
@@ -88,7 +88,7 @@ def test_a_closure_is_called_with_gradients_on() -> None:
     def closure() -> float:
         optimizer.zero_grad()
         loss = (weight**2).sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return float(loss.detach())
 
     assert optimizer.step(closure) == 4
@@ -96,7 +96,7 @@ def test_a_closure_is_called_with_gradients_on() -> None:
 
 
 class Tiny(nn.Module):
-    """A weight that decays, and a norm that does not."""
+    """A weight with weight decay, and a norm without."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Tiny(nn.Module):
 
 @pytest.mark.parametrize("opt", ["sgd", "adamw"])
 @pytest.mark.parametrize("decay_norms", [False, True])
-def test_the_fused_optimisers_are_torchs_plain_ones(opt: str, decay_norms: bool) -> None:
+def test_fused_optimizers_equal_the_plain_ones(opt: str, decay_norms: bool) -> None:
     config = OptimConfig(opt=opt, lr=0.05, weight_decay=0.03, decay_norms=decay_norms)  # type: ignore[arg-type]
     ours, plain = Tiny(), Tiny()
     fused = build_optimizer(ours, config)
@@ -130,7 +130,7 @@ def test_the_fused_optimisers_are_torchs_plain_ones(opt: str, decay_norms: bool)
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
-def test_lamb_is_built_without_decay_for_norms() -> None:
+def test_lamb_has_no_weight_decay_of_norms() -> None:
     decayed, free = build_optimizer(Tiny(), OptimConfig(opt="lamb", weight_decay=0.02)).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.02, 0.0)
     assert [tuple(tensor.shape) for tensor in free["params"]] == [(4,), (4,)]

@@ -1,4 +1,4 @@
-"""Every loss against torch's own, or against the formula written out."""
+"""Losses against torch's, or against the formula."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def mixed(labels: Tensor, share: float = 0.7) -> Tensor:
     return soft.lerp(soft.flip(0), 1 - share)
 
 
-def same(config: LossConfig, labels: Tensor, logits: Tensor, expected: Tensor, weights: Tensor | None = None) -> None:
-    """Value and gradient."""
+def assert_loss(
+    config: LossConfig, labels: Tensor, logits: Tensor, expected: Tensor, weights: Tensor | None = None
+) -> None:
+    """Assert that value and gradient are as expected."""
     (wanted,) = torch.autograd.grad(expected, logits)
     value = ClassificationLoss(config, weights)(logits, labels)
     (gradient,) = torch.autograd.grad(value, logits)
@@ -40,22 +42,22 @@ def same(config: LossConfig, labels: Tensor, logits: Tensor, expected: Tensor, w
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_cross_entropy_is_torchs(smoothing: float, weights: Tensor | None) -> None:
+def test_cross_entropy_equals_torch(smoothing: float, weights: Tensor | None) -> None:
     logits, labels = batch()
     expected = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
-    same(LossConfig(label_smoothing=smoothing), labels, logits, expected, weights)
+    assert_loss(LossConfig(label_smoothing=smoothing), labels, logits, expected, weights)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_of_shares_is_torchs(smoothing: float) -> None:
+def test_cross_entropy_of_mixed_labels_equals_torch(smoothing: float) -> None:
     logits, labels = batch()
     expected = F.cross_entropy(logits, mixed(labels), label_smoothing=smoothing)
-    same(LossConfig(label_smoothing=smoothing), mixed(labels), logits, expected)
+    assert_loss(LossConfig(label_smoothing=smoothing), mixed(labels), logits, expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_whole_shares_are_labels(smoothing: float, weights: Tensor | None) -> None:
+def test_one_hot_labels_equal_class_indices(smoothing: float, weights: Tensor | None) -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
         loss = ClassificationLoss(LossConfig(loss=kind, label_smoothing=smoothing), weights)
@@ -64,45 +66,45 @@ def test_whole_shares_are_labels(smoothing: float, weights: Tensor | None) -> No
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_yes_or_no_for_every_class(weights: Tensor | None, soft: bool) -> None:
+def test_binary_cross_entropy(weights: Tensor | None, soft: bool) -> None:
     logits, labels = batch()
     given = mixed(labels) if soft else labels
     shares = (mixed(labels) if soft else F.one_hot(labels, CLASSES)) * 0.9 + 0.1 / CLASSES
     each = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").sum(1)
     expected = each.mean()
-    if weights is not None:  # an image's is that of its class
-        heavy = (mixed(labels) * weights).sum(1) if soft else weights[labels]
-        expected = (each * heavy).sum() / heavy.sum()
-    same(LossConfig(loss="bce", label_smoothing=0.1), given, logits, expected, weights)
+    if weights is not None:  # weighted by the class of the image
+        image_weights = (mixed(labels) * weights).sum(1) if soft else weights[labels]
+        expected = (each * image_weights).sum() / image_weights.sum()
+    assert_loss(LossConfig(loss="bce", label_smoothing=0.1), given, logits, expected, weights)
 
 
-def test_a_share_above_the_threshold_is_a_yes() -> None:
+def test_probabilities_above_the_threshold_are_one() -> None:
     logits, labels = batch(15)
-    yes = (mixed(labels) > 0.2).float()
-    assert set(yes.sum(1).tolist()) == {1.0, 2.0}  # the one in the middle is mixed with itself
-    expected = F.binary_cross_entropy_with_logits(logits, yes, reduction="sum") / len(labels)
-    same(LossConfig(loss="bce", label_smoothing=0.0, bce_threshold=0.2), mixed(labels), logits, expected)
+    targets = (mixed(labels) > 0.2).float()
+    assert set(targets.sum(1).tolist()) == {1.0, 2.0}  # the middle image is mixed with itself
+    expected = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(labels)
+    assert_loss(LossConfig(loss="bce", label_smoothing=0.0, bce_threshold=0.2), mixed(labels), logits, expected)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2])
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_yes_is_smoothed_after_the_threshold(threshold: float, soft: bool) -> None:
+def test_smoothing_follows_the_threshold(threshold: float, soft: bool) -> None:
     logits, labels = batch(15)
     given = mixed(labels) if soft else labels
-    yes = (mixed(labels) > threshold).float() if soft else soft_targets(labels, CLASSES)
-    smooth = yes * 0.9 + 0.1 / CLASSES
+    targets = (mixed(labels) > threshold).float() if soft else soft_targets(labels, CLASSES)
+    smooth = targets * 0.9 + 0.1 / CLASSES
     expected = F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum") / len(labels)
-    same(LossConfig(loss="bce", label_smoothing=0.1, bce_threshold=threshold), given, logits, expected)
+    assert_loss(LossConfig(loss="bce", label_smoothing=0.1, bce_threshold=threshold), given, logits, expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("soft", [False, True])
-def test_focal_loss_of_gamma_nothing_is_cross_entropy(smoothing: float, weights: Tensor | None, soft: bool) -> None:
+def test_focal_loss_with_gamma_zero_is_cross_entropy(smoothing: float, weights: Tensor | None, soft: bool) -> None:
     logits, labels = batch()
     given = mixed(labels) if soft else labels
     expected = ClassificationLoss(LossConfig(label_smoothing=smoothing), weights)(logits, given)
-    same(LossConfig(loss="focal", focal_gamma=0.0, label_smoothing=smoothing), given, logits, expected, weights)
+    assert_loss(LossConfig(loss="focal", focal_gamma=0.0, label_smoothing=smoothing), given, logits, expected, weights)
 
 
 def test_focal_loss_by_hand() -> None:
@@ -118,30 +120,30 @@ def test_focal_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_focal_loss_of_a_sure_answer_has_a_gradient(gamma: float) -> None:
+def test_focal_loss_of_a_confident_output_has_a_gradient(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
     loss = ClassificationLoss(LossConfig(loss="focal", focal_gamma=gamma, label_smoothing=0.0))(
         logits, torch.tensor([0, 0])
     )
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.isfinite()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
 
-def test_weights_of_classes_by_hand() -> None:
+def test_class_weights_by_hand() -> None:
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 3])
     assert class_weights(LossConfig(), labels, 4) is None
     balanced = class_weights(LossConfig(class_weights="balanced"), labels, 4)
     assert balanced is not None
-    assert balanced.tolist() == pytest.approx([10 / 18, 10 / 9, 0.0, 10 / 3])  # N / (classes there * images)
+    assert balanced.tolist() == pytest.approx([10 / 18, 10 / 9, 0.0, 10 / 3])  # N / (present classes * images)
     assert float(balanced[labels].mean()) == pytest.approx(1.0)
     listed = class_weights(LossConfig(class_weights=(1.0, 2.0, 0.0, 4.0)), labels, 4)
     assert listed is not None
     assert listed.tolist() == [1, 2, 0, 4]
 
 
-def test_balanced_weights_count_every_class_alike() -> None:
+def test_balanced_weights_give_all_classes_the_same_influence() -> None:
     labels = torch.tensor([0] * 9 + [1])
     weights = class_weights(LossConfig(class_weights="balanced"), labels.numpy(), 2)
     logits = torch.tensor([[2.0, 0.0]] * 10)  # always "class 0"
@@ -150,7 +152,7 @@ def test_balanced_weights_count_every_class_alike() -> None:
     torch.testing.assert_close(ClassificationLoss(LossConfig(label_smoothing=0.0), weights)(logits, labels), expected)
 
 
-def test_images_that_all_weigh_nothing_give_nothing() -> None:
+def test_a_batch_of_weight_zero_has_no_loss_and_gradient() -> None:
     logits, _ = batch(4)
     for kind in ("ce", "focal", "bce"):
         loss = ClassificationLoss(LossConfig(loss=kind), torch.tensor([0.0, 1, 1, 1, 1]))
@@ -165,7 +167,7 @@ def test_images_that_all_weigh_nothing_give_nothing() -> None:
 @pytest.mark.parametrize("kind", ["ce", "bce", "focal"])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_a_batch_is_the_mean_of_its_parts(kind: str, soft: bool, weights: Tensor | None) -> None:
+def test_micro_batches_combine_to_the_batch(kind: str, soft: bool, weights: Tensor | None) -> None:
     logits, labels = batch(11)
     given = mixed(labels) if soft else labels
     loss = ClassificationLoss(LossConfig(loss=kind), weights)  # type: ignore[arg-type]
@@ -174,7 +176,7 @@ def test_a_batch_is_the_mean_of_its_parts(kind: str, soft: bool, weights: Tensor
     torch.testing.assert_close(parts, loss(logits, given))
 
 
-def test_half_precision_is_summed_in_single() -> None:
+def test_half_precision_is_computed_in_float32() -> None:
     logits, labels = batch()
     for kind in ("ce", "bce", "focal"):
         loss = ClassificationLoss(LossConfig(loss=kind))

@@ -14,7 +14,7 @@ from resnets.train.optim.optimizers import build_optimizer, set_lr
 from resnets.train.optim.schedules import WarmupSchedule
 
 
-def test_norms_and_biases_are_not_decayed() -> None:
+def test_norms_and_biases_have_no_weight_decay() -> None:
     model = build_model(get_config("resnet20_cifar"))
     decayed, free = build_optimizer(model, OptimConfig(weight_decay=5e-4)).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -28,8 +28,8 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_a_step_that_the_scaler_skips_leaves_no_momentum(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if it had not been. What nobody writes is NaN here, in place of whatever the memory held."""
+def test_a_step_skipped_by_the_scaler_leaves_no_momentum(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uninitialised memory is filled with NaN here."""
     monkeypatch.setattr(deterministic, "fill_uninitialized_memory", True)
     skipping, plain = nn.Linear(3, 2), nn.Linear(3, 2)
     plain.load_state_dict(skipping.state_dict())
@@ -54,7 +54,7 @@ def test_a_step_that_the_scaler_skips_leaves_no_momentum(nesterov: bool, monkeyp
         assert torch.isfinite(one).all()
 
 
-def test_the_first_step_is_torchs() -> None:
+def test_the_first_steps_equal_torch() -> None:
     model = nn.Linear(3, 2)
     twin = nn.Linear(3, 2)
     twin.load_state_dict(model.state_dict())
@@ -67,7 +67,7 @@ def test_the_first_step_is_torchs() -> None:
         for net, one in ((model, optimizer), (twin, plain)):
             x = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
             one.zero_grad()
-            net(x).square().sum().backward()
+            torch.autograd.backward(net(x).square().sum())
             one.step()
     assert torch.equal(model.weight, twin.weight)
     assert torch.equal(model.bias, twin.bias)

@@ -1,4 +1,4 @@
-"""Learning rates step by step, by hand."""
+"""Learning rates step by step, computed by hand."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from resnets.train.loop.phase import phase_schedule
 from resnets.train.optim.schedules import WarmupSchedule
 
 
-def rates(kind: str, steps: int, warmup: int = 0, **options: object) -> list[float]:
-    schedule = WarmupSchedule(kind=kind, peak=1.0, warmup_steps=warmup, total_steps=steps, **options)  # type: ignore[arg-type]
+def lrs(kind: str, steps: int, warmup: int = 0, **options: Any) -> list[float]:
+    schedule = WarmupSchedule(kind=kind, peak=1.0, warmup_steps=warmup, total_steps=steps, **options)
     return [schedule(step) for step in range(steps)]
 
 
-def test_cosine_ends_at_its_least() -> None:
-    assert rates("cosine", 4) == pytest.approx([1, 0.5 + 0.25 * math.sqrt(2), 0.5, 0.5 - 0.25 * math.sqrt(2)])
+def test_cosine_ends_at_min_lr() -> None:
+    assert lrs("cosine", 4) == pytest.approx([1, 0.5 + 0.25 * math.sqrt(2), 0.5, 0.5 - 0.25 * math.sqrt(2)])
     schedule = WarmupSchedule(kind="cosine", peak=2.0, warmup_steps=0, total_steps=10, min_lr=0.1)
     assert schedule(5) == pytest.approx(2 * 0.55)
     assert schedule(10) == schedule(99) == pytest.approx(0.2)
 
 
-def test_a_straight_line() -> None:
-    assert rates("linear", 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert rates("linear", 5, min_lr=0.5) == pytest.approx([1, 0.9, 0.8, 0.7, 0.6])
-    assert rates("linear", 6, warmup=2) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
+def test_linear() -> None:
+    assert lrs("linear", 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert lrs("linear", 5, min_lr=0.5) == pytest.approx([1, 0.9, 0.8, 0.7, 0.6])
+    assert lrs("linear", 6, warmup=2) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
     assert WarmupSchedule(kind="linear", peak=1.0, warmup_steps=0, total_steps=5, min_lr=0.5)(50) == 0.5
 
 
-def test_steps_drop_at_their_milestones() -> None:
-    assert rates("step", 6, milestones=(2, 4)) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert rates("step", 4, milestones=(1,), gamma=0.5, warmup=1) == pytest.approx([0.5, 0.5, 0.5, 0.5])
-    assert rates("step", 3, milestones=(-5, 0, 2)) == pytest.approx([0.01, 0.01, 0.001])  # those of phases before count
+def test_step_multiplies_by_gamma_at_milestones() -> None:
+    assert lrs("step", 6, milestones=(2, 4)) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert lrs("step", 4, milestones=(1,), gamma=0.5, warmup=1) == pytest.approx([0.5, 0.5, 0.5, 0.5])
+    assert lrs("step", 3, milestones=(-5, 0, 2)) == pytest.approx([0.01, 0.01, 0.001])  # earlier phases count
 
 
-def test_one_cycle_rises_and_falls() -> None:
-    seen = rates("onecycle", 100)
+def test_onecycle_rises_and_falls() -> None:
+    seen = lrs("onecycle", 100)
     assert seen[0] == pytest.approx(1 / 25)
     assert seen[15] == pytest.approx((1 + 1 / 25) / 2)  # half way up a cosine
     assert seen[30] == max(seen) == 1
@@ -60,19 +60,19 @@ def test_one_cycle_rises_and_falls() -> None:
     kind=st.sampled_from(["cosine", "linear", "onecycle", "constant"]),
     steps=st.integers(1, 200),
     warmup=st.integers(0, 100),
-    least=st.floats(0, 0.9),
+    min_lr=st.floats(0, 0.9),
 )
-def test_rates_stay_between_nothing_and_the_peak(kind: str, steps: int, warmup: int, least: float) -> None:
+def test_learning_rates_are_above_zero_and_at_most_the_peak(kind: str, steps: int, warmup: int, min_lr: float) -> None:
     schedule = WarmupSchedule(
-        kind=kind, peak=0.3, warmup_steps=min(warmup, steps // 2), total_steps=steps, min_lr=least
+        kind=kind, peak=0.3, warmup_steps=min(warmup, steps // 2), total_steps=steps, min_lr=min_lr
     )
     for step in range(steps):
         assert 0 < schedule(step) <= 0.3 * (1 + 1e-9)
 
 
-def test_a_rate_is_for_a_batch() -> None:
+def test_lr_scales_with_the_batch_size() -> None:
     assert OptimConfig(lr=0.1, lr_batch=128).lr_for(512) == pytest.approx(0.4)
-    assert OptimConfig(opt="adamw", lr=1e-3, lr_batch=128).lr_for(512) == pytest.approx(2e-3)  # by the root
+    assert OptimConfig(opt="adamw", lr=1e-3, lr_batch=128).lr_for(512) == pytest.approx(2e-3)  # by the square root
     assert OptimConfig(opt="lamb", lr=5e-3, lr_batch=2048).lr_for(512) == pytest.approx(2.5e-3)
     assert OptimConfig(lr=0.1, lr_batch=None).lr_for(512) == 0.1
 
@@ -81,18 +81,18 @@ def resolved(images: Path, **options: Any) -> ResolvedConfig:
     return resolve_config(TrainConfig.from_options(data=str(images), **options), open_dataset(images))
 
 
-def test_a_phase_counts_its_own_steps(images: Path) -> None:
+def test_a_phase_has_its_own_warmup_and_schedule(images: Path) -> None:
     """Epochs 2 to 5 of 10 steps each: warm-up of half an epoch, a drop after epoch 4 of the run."""
     phases = [{"epochs": 2}, {"epochs": 4, "lr": 0.2, "warmup_epochs": 0.5}]
     config = resolved(images, phases=phases, sched="step", milestones=(1.0, 4.0), warmup_epochs=9)
     lr = phase_schedule(config, config.phases[1], 10)
     assert lr(20) == pytest.approx(0.2 / 6)
-    assert lr(25) == pytest.approx(0.02)  # the first milestone has gone by
+    assert lr(25) == pytest.approx(0.02)  # after the first milestone
     assert lr(39) == pytest.approx(0.02)
     assert lr(40) == pytest.approx(0.002)
 
 
-def test_warm_up_takes_half_a_phase_at_most(images: Path) -> None:
+def test_warmup_takes_at_most_half_a_phase(images: Path) -> None:
     config = resolved(images, epochs=2, warmup_epochs=50)
     lr = phase_schedule(config, config.phases[0], 10)
     assert lr(10) == max(lr(step) for step in range(20))
@@ -111,7 +111,7 @@ def test_warm_up_takes_half_a_phase_at_most(images: Path) -> None:
         {"sched": "step", "milestones": (1.0,), "gamma": 1.0},
     ],
 )
-def test_rules(options: dict[str, object]) -> None:
+def test_invalid_options_are_errors(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         ScheduleConfig(**options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

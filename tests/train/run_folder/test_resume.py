@@ -115,7 +115,7 @@ def test_killed_before_the_first_checkpoint(images: Path, tmp_path: Path) -> Non
     """Initial weights follow from the settings and the images."""
     whole = start(images, tmp_path, name="whole", epochs=1)
     resumed = 0
-    for number in range(1, 13):
+    for number in range(1, 21):
         killed = tmp_path / f"killed{number}"
 
         def work(name: str = killed.name) -> None:

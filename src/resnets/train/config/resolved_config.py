@@ -128,6 +128,4 @@ def read_resolved(path: Path) -> ResolvedConfig:
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         return validate(ResolvedConfig, values)
     except (ConfigError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"a run cannot be resumed without its settings; {path}: {error}; restore the file"
-        ) from None
+        raise TrainingError(f"resuming needs resolved.yaml as it was written; {path}: {error}; restore it") from None

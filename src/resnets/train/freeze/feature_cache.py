@@ -105,7 +105,7 @@ class FeatureCache:
         location = limits.location(self.nbytes)
         if location is None:
             raise CacheSpaceError(
-                f"it exceeds cache_memory_gb and cache_disk_gb with {self.nbytes / 2**20:,.0f} MiB; "
+                f"the features need {self.nbytes / 2**20:,.0f} MiB; cache_memory_gb and cache_disk_gb allow less; "
                 "raise one of them, lower views or set cache_16bit"
             )
         self.location: Literal["memory", "file"] = location
@@ -183,13 +183,13 @@ def _allocate(nbytes: int, device: torch.device | str) -> Tensor:
         if not is_out_of_memory(error):
             raise
         raise CacheSpaceError(
-            f"the feature cache needs {nbytes / 2**20:,.0f} MiB of memory; {device} has less; "
+            f"the features need {nbytes / 2**20:,.0f} MiB of memory; {device} has less; "
             "lower views, set cache_16bit or cache=off"
         ) from None
 
 
 def _map_file(folder: Path, nbytes: int) -> Tensor:
-    """(nbytes,) uint8 of a new unnamed file, with its space reserved: writing to a full disk through a map crashes."""
+    """(nbytes,) uint8 of a new unnamed file. Its space is reserved now: writing a map to a full disk crashes."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
@@ -201,7 +201,7 @@ def _map_file(folder: Path, nbytes: int) -> Tensor:
             return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(nbytes,)))
     except OSError as error:
         raise CacheSpaceError(
-            f"the feature cache needs {nbytes / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
+            f"the features need {nbytes / 2**20:,.0f} MiB in {folder}; {error.strerror or error}; "
             "make room, lower views, set cache_16bit or cache=off"
         ) from None
 

@@ -109,18 +109,14 @@ class FrozenPart:
         if self._recorded is None:
             self._recorded = self.fingerprint()
 
-    def verify(self, before: dict[str, str] | None = None) -> None:
-        """Check that no frozen tensor has changed.
-
-        Args:
-            before: an earlier `fingerprint`; `None` uses the recorded one.
+    def verify(self) -> None:
+        """Check that no frozen tensor has changed since `record_fingerprint`.
 
         Raises:
             TrainingError: a frozen tensor has changed, appeared or disappeared; names the first and their number.
         """
-        before = self._recorded if before is None else before
+        before, after = self._recorded, self.fingerprint()
         assert before is not None
-        after = self.fingerprint()
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if changed:
             raise TrainingError(

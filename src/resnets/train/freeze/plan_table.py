@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from resnets.arch.parts import group_of, layer_groups, parts
 from resnets.nn.model import Network
 from resnets.train.freeze.frozen_part import apply_phase, lr_scales
-from resnets.train.freeze.phases import Phase
+from resnets.train.freeze.phases import ResolvedPhase
 
-__all__ = ["PlanRow", "format_plan_table", "plan_table"]
+__all__ = ["PlanRow", "format_plan_table", "merge_plan_rows", "plan_table"]
 
 HEADER = ("epochs", "part", "parameters", "tensors", "params", "peak lr", "BN statistics")
 RIGHT_ALIGNED = ("tensors", "params", "peak lr")
@@ -44,40 +44,34 @@ class PlanRow:
     bn_stats: str
 
 
-def plan_table(model: Network, phases: Sequence[Phase], base_lr: float, *, parameters: bool = False) -> list[PlanRow]:
-    """Rows of each phase: one per parameter, or one for all that train alike within a part of the network.
-
-    Leaves the last phase applied to the network.
-
-    Args:
-        base_lr: the run's peak learning rate, for phases without one.
-        parameters: whether to have one row per parameter.
-    """
+def plan_table(model: Network, phases: Iterable[ResolvedPhase]) -> list[PlanRow]:
+    """One row per phase and parameter. Leaves the last phase applied to the network."""
     part_paths = parts(model.plan)
-    modules = {path: (path,) for group in layer_groups(model.plan) for path in group}
-    rows: list[PlanRow] = []
-    first = 1
+    rows = []
     for number, phase in enumerate(phases, start=1):
         frozen, scales = apply_phase(model, phase), lr_scales(model, phase)
-        single = []
         for name, parameter in model.named_parameters():
             path = name.rpartition(".")[0]
             is_norm = isinstance(model.get_submodule(path), _BatchNorm)
-            single.append(
+            rows.append(
                 PlanRow(
                     phase=number,
-                    epochs=(first, first + phase.epochs - 1),
+                    epochs=(phase.first_epoch + 1, phase.first_epoch + phase.epochs),
                     part=group_of(name, part_paths),
                     name=name,
                     tensors=1,
                     params=parameter.numel(),
-                    lr=(phase.lr or base_lr) * scales[name] if parameter.requires_grad else None,
+                    lr=phase.lr * scales[name] if parameter.requires_grad else None,
                     bn_stats=("fixed" if path in frozen.fixed_stats else "updated") if is_norm else "",
                 )
             )
-        first += phase.epochs
-        rows += single if parameters else _merge(single, modules)
     return rows
+
+
+def merge_plan_rows(model: Network, rows: Iterable[PlanRow]) -> list[PlanRow]:
+    """Rows of `plan_table`, with one row for all parameters that train alike within a part of the network."""
+    modules = {path: (path,) for group in layer_groups(model.plan) for path in group}
+    return [row for _, phase in groupby(rows, key=lambda row: row.phase) for row in _merge(list(phase), modules)]
 
 
 def format_plan_table(rows: Iterable[PlanRow]) -> list[str]:

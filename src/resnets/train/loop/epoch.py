@@ -89,11 +89,11 @@ def run_epoch(
     return EpochResult(float(metrics.loss_sum) / total, int(metrics.correct) / total, images / seconds, train_step.lr)
 
 
-def require_finite(train_step: TrainStep, metrics: EpochMetrics, where: str) -> None:
+def require_finite(train_step: TrainStep, metrics: EpochMetrics, epoch: int, batch: int) -> None:
     """Check the weights before they are saved: a step may spoil them although its own loss was finite.
 
     Args:
-        where: epoch and step, for the message.
+        epoch: counted from 0; batch: number of batches done in it. For the message.
 
     Raises:
         NotFiniteError: a tensor of the network or of the optimizer state is NaN or infinite.
@@ -104,7 +104,7 @@ def require_finite(train_step: TrainStep, metrics: EpochMetrics, where: str) -> 
     checks = [torch.isfinite(tensor).all() for tensor in tensors if tensor.is_floating_point()]
     if train_step.processes.any(not torch.stack([check.to(train_step.device) for check in checks]).all())[0]:
         raise NotFiniteError(
-            f"the weights must stay finite; got NaN or infinity at {where}, learning rate {train_step.lr:.4g}; "
-            "try a lower --lr, or --amp off",
+            f"the weights must stay finite; got NaN or infinity at epoch {epoch + 1}, after step {batch}, "
+            f"learning rate {train_step.lr:.4g}; try a lower --lr, or --amp off",
             metrics.indices,
         )

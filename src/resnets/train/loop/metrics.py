@@ -20,20 +20,20 @@ class EpochMetrics:
 
     Args:
         device: of the loss.
+        trace: mean loss of every step since the last checkpoint.
 
     Attributes:
         loss_sum: over images.
         correct: number of correct predictions.
         seen: number of images.
-        trace: mean loss of every step since the last checkpoint.
         indices: positions in the split of the last step's images.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, trace: list[Tensor] | None = None) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.seen = 0
-        self.trace: list[Tensor] = []
+        self.trace: list[Tensor] = [] if trace is None else trace
         self.indices = torch.zeros(0, dtype=torch.int64)
 
     def add(self, loss: Tensor, correct: Tensor, indices: Tensor) -> None:

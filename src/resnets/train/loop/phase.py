@@ -11,7 +11,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.loader import Batches
 from resnets.data.sampler import TrainSampler
 from resnets.nn.model import Network
-from resnets.nn.split import Prefix, Suffix, SuffixModule, split_at
+from resnets.nn.split import Prefix, Suffix, split_at
 from resnets.runtime.console import Console
 from resnets.runtime.formatting import plural
 from resnets.train.config.resolved_config import ResolvedConfig
@@ -145,15 +145,15 @@ class ActivePhase:
         )
         return True
 
-    def cached_validation(self, batches: Batches, console: Console) -> tuple[SuffixModule, Batches] | None:
+    def cached_validation(self, batches: Batches, console: Console) -> tuple[Suffix, Batches] | None:
         """The rest of the network and the cached features of the validation images, computed on the first call.
 
         Args:
             batches: of the validation images, in order.
 
         Returns:
-            A pair whose outputs equal those of the whole network on `batches` to the bit; `None` where training
-            features are not cached, or there is no room for those of validation.
+            Their outputs equal those of the whole network to the bit. `None` if training features are not cached, or
+            there is no room for those of validation.
         """
         if self.suffix is None or self._prefix is None:
             return None
@@ -163,7 +163,7 @@ class ActivePhase:
             except CacheSpaceError as error:
                 console.info(f"feature cache off for validation: {error}")
             self._val_limits = None
-        return None if self._val_features is None else (SuffixModule(self.suffix), self._val_features)
+        return None if self._val_features is None else (self.suffix, self._val_features)
 
     def _cache_obstacle(self, processes: int) -> str | None:
         """Why features of this phase cannot be cached."""

@@ -149,7 +149,7 @@ class Trainer:
             trained = self.train_epoch(epoch, self.checkpoint_if_due)
             if trained is None:  # interrupted; a checkpoint was written, unless no step was made
                 return
-            self.require_finite(len(self.phase.batches))
+            require_finite(self.train_step, self.metrics, epoch, len(self.phase.batches))
             self.phase.frozen.verify()
             self.end_epoch(epoch)
             with self.averaged_weights(epoch):
@@ -233,7 +233,7 @@ class Trainer:
         """Write a checkpoint within an epoch, after `batch` batches, if one is due; return whether to stop."""
         stop, late = self.processes.any_nonblocking(self.is_interrupted(), self.checkpointer.overdue())
         if stop or late or self.checkpointer.due(self.train_step.step):
-            self.require_finite(batch)
+            require_finite(self.train_step, self.metrics, self.progress.epoch, batch)
             self.progress = replace(self.progress, batch=batch, seconds=self._seconds())
             self.save_checkpoint(required=stop)
         return stop
@@ -242,8 +242,7 @@ class Trainer:
         """Update the averaged weights and reset the metrics after the last step of an epoch."""
         self.processes.broadcast_buffers(self.model)
         self.average.after_epoch(self.config.epochs - epoch - 1)
-        trace, self.metrics = self.metrics.trace, EpochMetrics(self.device)
-        self.metrics.trace = trace
+        self.metrics = EpochMetrics(self.device, self.metrics.trace)
 
     @contextmanager
     def averaged_weights(self, epoch: int) -> Iterator[None]:
@@ -304,11 +303,6 @@ class Trainer:
         self.progress = self.checkpointer.save(self.progress, self.train_step, self.metrics, required=required)
         self.processes.discard_pending()  # that a checkpoint was late
 
-    def require_finite(self, batch: int) -> None:
-        """Raise NotFiniteError if weights are NaN or infinite after `batch` batches of the epoch."""
-        where = f"epoch {self.progress.epoch + 1}, after step {batch} of {len(self.phase.batches)}"
-        require_finite(self.train_step, self.metrics, where)
-
     def roll_back(self, error: NotFiniteError) -> None:
         """Return to the last checkpoint and halve the learning rate.
 
@@ -325,7 +319,7 @@ class Trainer:
         self.enter_phase(self.progress.epoch)
         self.checkpointer.restore(checkpoint, self.train_step, self.metrics)
         self.train_step.lr_scale = 0.5**times
-        # Saved at once, so that a run killed now resumes at the lower rate; with the losses before it, for `verify`.
+        # Saved at once, so that a run killed now resumes at this rate; with the losses before it, for `verify`.
         self.metrics.trace = list(checkpoint.tensors["trace"])
         self.save_checkpoint(required=False)
         self.log_event(

@@ -31,6 +31,7 @@ __all__ = [
     "load_checkpoint",
     "read_checkpoint",
     "save_checkpoint",
+    "write_checkpoint",
 ]
 
 SCHEMA = 3
@@ -123,14 +124,11 @@ def save_checkpoint(
     """
     tensors = checkpoint_tensors(model, optimizer, average)
     tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
-    header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(progress)}
-    header["digest"] = _digest(header["progress"], tensors)
     path = folder / f"step-{progress.step:09d}.safetensors"
     try:
         for leftover in folder.glob(".step-*.tmp"):  # of a killed process
             leftover.unlink(missing_ok=True)
-        with atomic_file(path) as temporary:
-            save_file(tensors, temporary, {"resnets": json.dumps(header)})
+        write_checkpoint(Checkpoint(progress=progress, tensors=tensors), path)
         found = checkpoints(folder)
         position = found.index(path) + 1
         for old in (*found[: max(position - keep, 0)], *found[position:]):
@@ -141,6 +139,18 @@ def save_checkpoint(
             f"cannot write a checkpoint; {path}: {reason}; make room, then continue with --resume {folder.parent}"
         ) from None
     return path
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint file with its digest, or leave an earlier file if that fails.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(checkpoint.progress)}
+    header["digest"] = _digest(header["progress"], checkpoint.tensors)
+    with atomic_file(path) as temporary:
+        save_file(checkpoint.tensors, temporary, {"resnets": json.dumps(header)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

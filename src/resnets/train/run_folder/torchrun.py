@@ -15,7 +15,7 @@ from resnets.train.run_folder.paths import RunFolder
 
 __all__ = ["find_launched_run", "launch_id", "write_launch_ids"]
 
-_current: set[Path] = set()  # runs that this process has created or resumed
+current_runs: set[Path] = set()  # runs that this process has created or resumed
 
 
 def launch_id(config: TrainConfig) -> str | None:
@@ -35,7 +35,7 @@ def write_launch_ids(run: RunFolder, launch_ids: Iterable[str | None]) -> None:
     """Write the launch ids of a run, one per machine, into its folder; nothing if there are none."""
     if found := sorted({one for one in launch_ids if one is not None}):
         write_atomic(run.launch_ids, "".join(f"{one}\n" for one in found))
-        _current.add(run.path)
+        current_runs.add(run.path)
 
 
 def find_launched_run(output: Path, launch_ids: Iterable[str | None]) -> RunFolder | None:
@@ -43,10 +43,10 @@ def find_launched_run(output: Path, launch_ids: Iterable[str | None]) -> RunFold
     wanted = {one for one in launch_ids if one is not None}
     for folder in sorted(output.iterdir()) if wanted and output.is_dir() else ():
         run = RunFolder(folder)
-        if folder in _current or not run.launch_ids.is_file():
+        if folder in current_runs or not run.launch_ids.is_file():
             continue
         if wanted & set(run.launch_ids.read_text(encoding="utf-8").splitlines()):
-            _current.add(folder)
+            current_runs.add(folder)
             return run
     return None
 
