@@ -1,9 +1,9 @@
-"""Opening and checking a ResNet-152 file, against the least that can be done, and against timm's way.
+"""Loading a ResNet-152 file with `import_weights`, compared with a lower bound and with timm.
 
-The least: `safetensors.torch.load_file` or `torch.load`, plus the module's construction on the meta device. What we do
-beyond that: tell dialect and architecture from keys and shapes, map and check every tensor, report. timm's way:
-`create_model`, which draws first weights, then `load_state_dict`. The file lies in the page cache. Each pair runs in
-turn, A B B A, and the ratio is taken pair by pair. Answers are compared before anything is timed.
+Lower bound: `safetensors.torch.load_file` or `torch.load`, plus construction of the module on the meta device. Beyond
+that, `import_weights` detects dialect and network, maps and checks every tensor, and reports. timm: `create_model`,
+which draws initial weights, then `load_state_dict`. The file is in the page cache. Each pair runs in turn, A B B A, and
+the ratio is taken pair by pair. Tensors are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"  # `make peers`
 STUB = ROOT.parent / "shared" / "peers"  # lets torchvision import where torch is a CPU build
 
-# What a peer's process runs: one line of seconds a round. The arguments are the file and how many rounds.
+# Program of the peer's process: prints the seconds of each round. Arguments: the file, the number of rounds.
 TIMM = """
 import sys, time, torch
 try:
@@ -69,7 +69,7 @@ def compare(ours: Callable[[], object], other: Callable[[], object], rounds: int
 
 
 def timm_seconds(path: Path, rounds: int) -> float | None:
-    """Median of timm's way in the peers' environment, `None` where there is none."""
+    """Median seconds of timm in the peers' environment; `None` where there is none."""
     if not PEERS.is_file():
         return None
     command = [str(PEERS), "-c", TIMM, str(path), str(rounds)]
@@ -100,7 +100,7 @@ def main() -> None:
             model, report = import_weights(path)
             assert (report.variant, report.filled) == (NAME, 1), report
             assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
-        print(f"{'opening ' + NAME + ', median of ' + str(rounds):40}{'ours, s':>9}{'other, s':>10}{'ratio':>8}")
+        print(f"{'loading ' + NAME + ', median of ' + str(rounds):40}{'ours, s':>9}{'other, s':>10}{'ratio':>8}")
         for path, load in raw.items():
             mine, theirs, ratio = compare(
                 lambda path=path: import_weights(path),  # type: ignore[misc]

@@ -9,9 +9,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from resnets.api import evaluate
+from resnets.api import evaluate, load
 from resnets.evaluate.evaluation import Evaluation
-from resnets.weights.folder.bundle import read_folder
 from resnets.weights.resolve import STARTER
 
 COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr 0.2 --label-smoothing 0"
@@ -19,12 +18,12 @@ COMMAND = "resnets train cifar10_parquet --model resnet20_cifar --epochs 30 --lr
 
 def main(run: Path, test_data: Path) -> None:
     """Save the run's best model as the starter, with its metrics."""
-    bundle = read_folder(run / "best")
+    bundle = load(run / "best")
     held_out, test = evaluate(run), evaluate(run, test_data, split="test")
     provenance = bundle.provenance | {
         "data": "CIFAR-10 (Krizhevsky 2009), training images: 45,000 to train on, 5,000 held out for validation",
         "recipe": {"command": COMMAND, **bundle.provenance["recipe"]},
-        "figures": bundle.provenance["figures"] | _metrics("val", held_out) | _metrics("test_sample", test),
+        "metrics": bundle.provenance["metrics"] | _metrics("val", held_out) | _metrics("test_sample", test),
     }
     print(replace(bundle, provenance=provenance, license="Apache-2.0").save(STARTER))
 

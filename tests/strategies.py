@@ -12,7 +12,7 @@ SIDES = st.integers(1, 70)
 
 
 @st.composite
-def configs(draw: st.DrawFn, **fixed: Any) -> ResNetConfig:
+def configs(draw: st.DrawFn, /, **fixed: Any) -> ResNetConfig:
     """A small valid network that takes an image of any size; `fixed` fields are taken as they are."""
 
     def one(*choices: Any) -> Any:

@@ -45,7 +45,7 @@ def test_train_says_what_it_needs() -> None:
 def test_a_run_is_measured_on_what_it_held_out(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = resnets.evaluate(run, quiet=True)
     assert len(kept) == 12
-    assert kept.top1 == pytest.approx(resnets.load(run).provenance["figures"]["val_top1"])
+    assert kept.top1 == pytest.approx(resnets.load(run).provenance["metrics"]["val_top1"])
     monkeypatch.chdir(data.parent)
     for same in (data, f"{data}/", data.name, f"./{data.name}/."):  # the same data, however it is written
         again = resnets.evaluate(run, same, quiet=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from resnets.train.run_folder.folder import RunFolder
 from resnets.train.run_folder.manifest import changed, open_data
 from resnets.train.verify import Verdict
 from resnets.weights.create import create_model
-from resnets.weights.folder.bundle import Bundle as StoredBundle
-from resnets.weights.resolve import load_bundle
+from resnets.weights.folder import bundle as bundle_data
+from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.open import open_model
+from resnets.weights.resolve import resolve
 
 __all__ = [
     "Bundle",
@@ -50,37 +52,68 @@ __all__ = [
 Paths = str | Path | Iterable[str | Path]
 
 
-class Bundle(StoredBundle):
-    """A network with its preprocessing, classes and history, ready for images: what `load` answers."""
+class Bundle(bundle_data.Bundle):
+    """A network with its preprocessing, class names and provenance: the return value of `load`.
+
+    Fields are those of `resnets.weights.folder.bundle.Bundle`.
+    """
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model folder, whole or not at all; an existing one is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            WeightsError: no permission, a full disk, or a folder that holds other files and no model of ours.
+        """
+        return save_bundle(self, folder)
 
     def predict(self, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto") -> list[Prediction]:
-        """The likeliest classes of each image.
+        """Predict the most probable classes of images.
 
         Args:
             paths: an image, a folder of images, or several of them.
-            top_k: how many classes to answer.
+            top_k: number of classes to return per image.
             batch_size: images that run through the network together.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
+        Returns:
+            A prediction per image, in the order of the files (sorted in folders).
+
         Raises:
-            DataError: nothing there. ImageError: an image does not decode.
+            DataError: no image there. ImageError: an image does not decode.
         """
         found = list_images(paths)
         return list(predict_images(self, found, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
 
     def embed(self, paths: Paths, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
-        """The pooled features of each image, (N, D) float32, in the order of the files (sorted in folders)."""
+        """Compute the embeddings of images, the pooled features before the classifier.
+
+        Args:
+            paths, batch_size, device: as for `predict`.
+
+        Returns:
+            (N, D) float32, in the order of the files (sorted in folders).
+
+        Raises:
+            DataError: no image there. ImageError: an image does not decode.
+        """
         return embed_images(self, list_images(paths), batch_size=batch_size, device=pick_device(device))
 
 
 def load(reference: str | Path) -> Bundle:
-    """The model that `reference` names: `starter`, a weights file, a model folder, or a run folder (its best).
+    """Load a model, in evaluation mode.
+
+    Args:
+        reference: `starter`, named weights (`resnet50.tv_in1k`), a weights file, a model folder, or a run folder
+            (its best model).
 
     Raises:
-        WeightsError: nothing there, or not a model.
+        UnknownNameError: neither a name nor a path.
+        WeightsError: no model there, or a damaged one.
     """
-    stored = load_bundle(reference)
-    return Bundle(**{field.name: getattr(stored, field.name) for field in fields(stored)})
+    return open_model(resolve(reference), Bundle).require_bundle()
 
 
 def train(
@@ -148,7 +181,7 @@ def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
 
 
 def evaluate(
-    model: str | Path | StoredBundle,
+    model: str | Path | Bundle,
     data: str | Path | None = None,
     *,
     split: str | None = None,
@@ -178,7 +211,7 @@ def evaluate(
 
 def _evaluate(
     world: World,
-    model: str | Path | StoredBundle,
+    model: str | Path | Bundle,
     data: str | Path | None,
     split: str | None,
     batch_size: int,
@@ -187,9 +220,9 @@ def _evaluate(
     skip_bad: bool,
     quiet: bool,
 ) -> Evaluation:
-    bundle = model if isinstance(model, StoredBundle) else load_bundle(model)
+    bundle = model if isinstance(model, Bundle) else load(model)
     console = Console(quiet) if world.first else Console(quiet=True, silent=True)
-    run = None if isinstance(model, StoredBundle) else _own_run(Path(model))
+    run = None if isinstance(model, Bundle) else _own_run(Path(model))
     own = read_args(run.args) if run is not None else None
     if run is not None and own is not None and (data is None or _same(data, own.data)):
         dataset = open_data(own)
@@ -199,7 +232,7 @@ def _evaluate(
     elif data is not None:
         dataset = open_dataset(data, val_fraction=0.0)
     else:
-        where = "a bundle" if isinstance(model, StoredBundle) else f"{model}, which is no run with data of its own"
+        where = "a bundle" if isinstance(model, Bundle) else f"{model}, which is no run with data of its own"
         raise ConfigError(f"measuring needs data; got {where}; pass the data")
     name, images = choose_split(dataset, split)
     if skip_bad:
@@ -239,7 +272,7 @@ def _own_run(path: Path) -> RunFolder | None:
     return None
 
 
-def predict(model: str | Path | StoredBundle, paths: Paths, *, top_k: int = 5, **options: Any) -> Sequence[Prediction]:
+def predict(model: str | Path | Bundle, paths: Paths, *, top_k: int = 5, **options: Any) -> Sequence[Prediction]:
     """The likeliest classes of images; what `resnets predict` does. Options as for `Bundle.predict`."""
-    bundle = model if isinstance(model, Bundle) else load(model) if not isinstance(model, StoredBundle) else model
-    return Bundle.predict(bundle, paths, top_k=top_k, **options)  # type: ignore[arg-type]
+    bundle = model if isinstance(model, Bundle) else load(model)
+    return bundle.predict(paths, top_k=top_k, **options)

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from resnets.arch.describe import describe
+from resnets.arch.describe import describe, totals
 from resnets.arch.nodes import Conv, Norm, walk
 from resnets.arch.plan import plan
-from resnets.arch.totals import totals
 from resnets.arch.variants import VARIANTS, get_config
 from tests.arch.regenerate import GOLDEN, rows
 
@@ -114,7 +113,7 @@ def test_keras(name: str) -> None:
 
 
 def test_cbam() -> None:
-    """pytorchcv counts 28,089,624: it has a bias in both layers of the gate for channels, as the authors' code."""
+    """pytorchcv counts 28,089,624: it has a bias in both layers of the channel gate, as the authors' code."""
     biases = sum(
         node.out_chans
         for path, node in walk(plan(get_config("cbamresnet50")))

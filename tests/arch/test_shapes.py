@@ -23,7 +23,7 @@ from resnets.arch.nodes import (
     walk,
 )
 from resnets.arch.plan import plan
-from resnets.arch.shapes import Signal, trace
+from resnets.arch.shapes import Signal, apply, trace
 from resnets.arch.variants import VARIANTS
 from resnets.errors import ShapeError
 from tests.strategies import SIDES, configs
@@ -38,7 +38,7 @@ def test_params_do_not_depend_on_the_input(config: ResNetConfig, h1: int, w1: in
 @given(configs(), SIDES, SIDES)
 def test_a_map_is_the_input_over_its_stride_rounded_up(config: ResNetConfig, height: int, width: int) -> None:
     for record in trace(plan(config), (config.in_chans, height, width)):
-        if record.result.field is not None and len(record.result.shape) == 3:
+        if record.result.receptive_field is not None and len(record.result.shape) == 3:
             stride = record.result.stride
             assert record.result.shape[1:] == (-(-height // stride), -(-width // stride)), record.path
 
@@ -85,10 +85,8 @@ def test_paths_are_unique_and_walked_in_the_same_order(name: str) -> None:
 
 
 def one(node: Node, shape: tuple[int, ...], field: int = 1, stride: int = 1) -> Signal:
-    """What `node` alone makes of a map."""
-    from resnets.arch.shapes import _apply
-
-    return _apply(node, Signal(shape, field, stride), "here")
+    """The output of a single node."""
+    return apply(node, Signal(shape, field, stride), "here")
 
 
 def conv(**fields: object) -> Conv:
@@ -143,7 +141,7 @@ def test_a_residual_sees_as_far_as_its_longer_path() -> None:
 
 
 def test_paths_that_do_not_meet() -> None:
-    with pytest.raises(ShapeError, match="two paths must meet in one shape"):
+    with pytest.raises(ShapeError, match=r"both paths .* \(4, 4, 4\) and \(2, 6, 6\)"):
         trace(Residual(name="r", kind="X", body=(conv(),)), (2, 6, 6))
 
 

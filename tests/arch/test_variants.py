@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resnets.arch.variants import VARIANTS, get_config, list_models, name_of
+from resnets.arch.config import ResNetConfig
+from resnets.arch.variants import VARIANTS, cifar_config, get_config, list_models, name_of
 from resnets.errors import ConfigError, UnknownNameError
 
 ISSUE = (
@@ -16,16 +17,16 @@ ISSUE = (
 
 
 @pytest.mark.parametrize("name", ISSUE)
-def test_the_named_networks_are_there(name: str) -> None:
+def test_named_networks_are_listed(name: str) -> None:
     assert name in list_models()
 
 
-def test_no_two_names_for_one_network() -> None:
+def test_names_are_unique_networks() -> None:
     assert len(set(VARIANTS.values())) == len(VARIANTS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_description_finds_its_name(name: str) -> None:
+def test_a_configuration_finds_its_name(name: str) -> None:
     assert name_of(get_config(name)) == name
     assert name_of(get_config(name, num_classes=7, in_chans=1, drop_rate=0.1)) == name
 
@@ -50,8 +51,9 @@ def test_cifar_nets_have_ten_classes(name: str) -> None:
         ("resnet29_bottleneck_cifar", (3, 3, 3)),
     ],
 )
-def test_any_depth_by_rule(name: str, depths: tuple[int, ...]) -> None:
+def test_cifar_networks_of_any_depth(name: str, depths: tuple[int, ...]) -> None:
     config = get_config(name)
+    assert isinstance(config, ResNetConfig)
     assert config.depths == depths
     assert (config.block == "bottleneck") == ("bottleneck" in name)
     assert config.pre_activation == name.startswith("resnetv2")
@@ -59,10 +61,8 @@ def test_any_depth_by_rule(name: str, depths: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("depth", [20, 32, 1202])
-def test_a_name_of_the_table_is_what_the_rule_makes(depth: int) -> None:
-    from resnets.arch.variants import _cifar
-
-    assert get_config(f"resnet{depth}_cifar") == _cifar(depth)
+def test_the_table_agrees_with_the_rule_of_cifar_networks(depth: int) -> None:
+    assert get_config(f"resnet{depth}_cifar") == cifar_config(depth)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_a_name_of_the_table_is_what_the_rule_makes(depth: int) -> None:
     [
         ("resnet21_cifar", "CIFAR depth must be 6n+2; got 21; nearest are 20 and 26"),
         ("plain57_cifar", "CIFAR depth must be 6n+2; got 57; nearest are 56 and 62"),
-        ("resnet2_cifar", "CIFAR depth must be 6n+2; got 2; the least is 8"),
-        ("resnet0_cifar", "CIFAR depth must be 6n+2; got 0; the least is 8"),
+        ("resnet2_cifar", "CIFAR depth must be 6n+2; got 2; the minimum is 8"),
+        ("resnet0_cifar", "CIFAR depth must be 6n+2; got 0; the minimum is 8"),
         ("resnetv2_165_bottleneck_cifar", "CIFAR depth must be 9n+2; got 165; nearest are 164 and 173"),
     ],
 )
-def test_a_depth_that_no_rule_makes(name: str, message: str) -> None:
+def test_impossible_cifar_depths(name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         get_config(name)
     assert str(caught.value) == message
@@ -84,7 +84,7 @@ def test_a_depth_that_no_rule_makes(name: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("resnet51", "resnet50"), ("resnext50", "resnext50_32x4d"), ("wide_resnet50", "wide_resnet50_2")]
 )
-def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
+def test_an_unknown_name_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=f"unknown model; got '{name}'; did you mean .*{near}"):
         get_config(name)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
 from resnets.weights.export import save_weights
-from resnets.weights.resolve import load_bundle
+from resnets.weights.open import load_bundle
 from tests.conftest import Command
 
 
@@ -79,7 +79,7 @@ def test_json_and_only_a_report(command: Command, weights: Path) -> None:
 def test_another_head_and_options(command: Command, weights: Path, tmp_path: Path) -> None:
     code, out, _ = command("convert", weights, "-o", tmp_path / "m", "--num-classes", 3, "--set", "output_stride=2")
     assert code == 0
-    assert "  adapted   the old head has 10 classes, 3 are wanted: the classifier starts fresh" in out
+    assert "  adapted   the old head has 10 classes, 3 are requested: the classifier starts fresh" in out
     bundle = load_bundle(tmp_path / "m")
     assert (bundle.classes, bundle.config.output_stride) == (("0", "1", "2"), 2)
     assert bundle.provenance["adapted"]["fresh"] == ["fc.weight", "fc.bias"]
@@ -146,13 +146,13 @@ def test_hostile_and_mistaken_files(command: Command, weights: Path, tmp_path: P
         (["--to", "timm"], 2, "name the file to write"),
         (["--to", "tim", "-o", "{tmp}/w.safetensors"], 1, "did you mean timm"),
         (["--to", "akamaster", "-o", "{tmp}/w.pth"], 1, "never as a pickle"),
-        (["--to", "cadene", "-o", "{tmp}/w.npz"], 1, "cannot say this one"),
+        (["--to", "cadene", "-o", "{tmp}/w.npz"], 1, "cannot represent this one"),
         (["--dialect", "akamastr"], 1, "did you mean akamaster"),
         (["--set", "wings=2"], 1, "unknown akamaster option; got 'wings'"),
-        (["--set", "wings"], 1, "a setting is key=value"),
+        (["--set", "wings"], 1, "got 'wings'"),
         (["--labels", "{tmp}/none.txt"], 1, "cannot read labels"),
         (["--variant", "resnet56_cifar"], 1, "missing"),
-        (["--map", "{tmp}/none/map.json"], 1, "in a folder that is there"),
+        (["--map", "{tmp}/none/map.json"], 1, "in an existing folder"),
     ],
 )
 def test_mistakes_are_one_line(

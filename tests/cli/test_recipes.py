@@ -14,11 +14,11 @@ from resnets.train.config.recipes import list_recipes, load_recipe
 from tests.conftest import Command
 
 
-def test_all_are_listed(command: Command) -> None:
+def test_recipes_are_listed(command: Command) -> None:
     answer = command("recipes")
     assert (answer.code, answer.err) == (0, "")
     head, _, *lines = answer.out.splitlines()
-    assert head.split() == ["name", "epochs", "optimiser", "loss", "batch", "about"]
+    assert head.split() == ["name", "epochs", "optimizer", "loss", "batch", "about"]
     assert [line.split()[0] for line in lines] == list_recipes()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
     assert rows["imagenet-a1"][:4] == ["600", "lamb", "bce", "2048"]
@@ -41,7 +41,7 @@ def test_the_list_as_json(command: Command) -> None:
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_one_is_shown_as_a_file_to_edit(name: str, command: Command, tmp_path: Path) -> None:
+def test_a_recipe_is_shown_as_a_file_to_edit(name: str, command: Command, tmp_path: Path) -> None:
     answer = command("recipes", name)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"# {name}\n#\n# about: ")
@@ -53,10 +53,10 @@ def test_one_is_shown_as_a_file_to_edit(name: str, command: Command, tmp_path: P
     assert yaml.safe_load(again.out) == load_recipe(name).settings
 
 
-def test_one_as_json(command: Command) -> None:
+def test_a_recipe_as_json(command: Command) -> None:
     row = json.loads(command("recipes", "torchvision-v2", "--json").out)
     assert row["settings"] == load_recipe("torchvision-v2").settings
-    assert row["figures"][0]["value"] == "80.86 %"
+    assert row["published"][0]["value"] == "80.86 %"
     assert row["changes"]
 
 
@@ -64,11 +64,11 @@ def test_one_as_json(command: Command) -> None:
     ("text", "message"),
     [
         ("optim: {momentun: 0.9}", "unknown training option; got 'optim.momentun'; did you mean optim.momentum"),
-        ("epochs: 0", "epochs must be at least 1; got 0"),
-        ("lr: 1\nlr: 2", "lr stands twice"),
+        ("epochs: 0", "epochs must be a whole number of at least 1; got 0"),
+        ("lr: 1\nlr: 2", "lr is repeated"),
     ],
 )
-def test_a_file_of_ones_own_is_checked(text: str, message: str, command: Command, tmp_path: Path) -> None:
+def test_a_users_file_is_validated(text: str, message: str, command: Command, tmp_path: Path) -> None:
     mine = tmp_path / "my.yaml"
     mine.write_text(text, encoding="utf-8")
     answer = command("recipes", mine)
@@ -98,7 +98,7 @@ def test_the_page_of_the_documentation_has_the_same_recipes() -> None:
     assert rows == list_recipes()
 
 
-def test_the_examples_of_the_documentation_are_sound(command: Command, tmp_path: Path) -> None:
+def test_the_examples_of_the_documentation_are_valid(command: Command, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
     blocks = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
     assert len(blocks) == 2

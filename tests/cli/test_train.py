@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(command: Command, images: P
     assert code == 0
     first, *rest = out.splitlines()
     assert first.startswith("best: epoch ")
-    assert "of 18 validation images right (95 % interval" in first
+    assert re.search(r"validation top-1 \d+\.\d\d % \(\d+/18\), 95 % interval", first)
     assert [line.split(maxsplit=1) for line in rest] == [
         ["run", f"folder  {run}"],
         ["model", f"{run}/best"],
@@ -34,7 +35,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(command: Command, images: P
     assert "\x1b" not in err  # no bar outside a terminal
 
 
-def test_json_is_all_there_is_on_stdout(command: Command, images: Path, tmp_path: Path) -> None:
+def test_json_is_the_only_output_on_stdout(command: Command, images: Path, tmp_path: Path) -> None:
     code, out, _ = command("train", images, "--epochs", 1, "--output", tmp_path, "--json", *TINY)
     answer = json.loads(out)
     assert code == 0
@@ -73,7 +74,7 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
         "train", images, "--pretrained", trained, "--epochs", 1, "--lr", "1e-6", "--output", tmp_path, "--name", "r"
     )
     assert code == 0, err
-    assert "100.00 % of 18" in out  # nothing was forgotten
+    assert "100.00 % (18/18)" in out  # nothing was forgotten
     assert f"starting from {trained}" in err
 
 
@@ -83,13 +84,13 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
         ([], 2, "invalid value for DATA: pass a folder of images, digits, or --resume RUN"),
         (["digits", "--epoch", "3"], 2, "unknown option; got --epoch; did you mean --epochs"),
         (["digits", "--epochs", "many"], 2, "'many' is not a valid int"),
-        (["digits", "--epochs", "0"], 1, "epochs must be at least 1; got 0"),
+        (["digits", "--epochs", "0"], 1, "epochs must be a whole number of at least 1; got 0"),
         (["digits", "--model", "resnt50"], 1, "unknown model; got 'resnt50'; did you mean resnet50"),
         (["digits", "--model", "resnet21_cifar"], 1, "21"),
         (["digits", "--set", "shortcuts=B"], 1, "unknown training option; got 'shortcuts'; did you mean shortcut"),
-        (["digits", "--set", "shortcut"], 1, "a setting is key=value"),
-        (["digits", "--img-size", "big"], 1, "a size is one number or HEIGHTxWIDTH"),
-        (["digits", "--sched", "step"], 1, "sched=step and milestones go together"),
+        (["digits", "--set", "shortcut"], 1, "KEY=VALUE; got 'shortcut'"),
+        (["digits", "--img-size", "big"], 1, "img_size must be a size such as 224 or 256x128 or none; got 'big'"),
+        (["digits", "--sched", "step"], 1, "sched=step and milestones"),
         (["digits", "--device", "tpu"], 1, "device must be one that is here; got 'tpu'"),
         (["digits", "--pretrained", "nowhere.pth"], 1, "nowhere.pth does not exist"),
         (["digits", "--pretrained", "resnet50"], 1, "resnet50 is a network without any"),
@@ -99,7 +100,7 @@ def test_training_can_start_from_another_model(command: Command, trained: Path, 
         (["--resume", "nowhere", "--epochs", "9"], 1, "a resumed run keeps its data and options; got epochs"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_mistakes_are_errors_of_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -138,7 +139,7 @@ def _empty_class(root: Path) -> None:
         (_empty_class, "class 'red' has no image in this split; repair the data"),
     ],
 )
-def test_data_that_cannot_be_learnt(command: Command, tmp_path: Path, change: object, message: str) -> None:
+def test_data_that_cannot_be_trained_on(command: Command, tmp_path: Path, change: object, message: str) -> None:
     root = write_images(tmp_path / "data", {"train": 2})
     change(root)  # type: ignore[operator]
     code, out, err = command("train", root, "--output", tmp_path / "runs")
@@ -173,9 +174,7 @@ def test_a_batch_of_one(command: Command, tmp_path: Path) -> None:
     assert code == 0, err
 
 
-def test_broken_images_stop_before_training_or_are_left_out(
-    command: Command, shared_data: Path, tmp_path: Path
-) -> None:
+def test_broken_images_are_an_error_or_skipped(command: Command, shared_data: Path, tmp_path: Path) -> None:
     root = write_images(tmp_path / "data", {"train": 6, "val": 2})
     broken = sorted(path for path in (shared_data / "pillow_bad").iterdir())
     for path in broken:
@@ -200,7 +199,7 @@ def test_broken_images_stop_before_training_or_are_left_out(
     assert code == 0, err
 
 
-def test_odd_images_are_learnt_like_others(command: Command, shared_data: Path, tmp_path: Path) -> None:
+def test_images_of_unusual_formats_are_trained_on(command: Command, shared_data: Path, tmp_path: Path) -> None:
     root = write_images(tmp_path / "data", {"train": 2, "val": 1})
     for path in (shared_data / "pillow_odd").iterdir():
         shutil.copy(path, root / "train" / "blue" / path.name)
@@ -211,7 +210,7 @@ def test_odd_images_are_learnt_like_others(command: Command, shared_data: Path, 
     assert "left out" not in err
 
 
-def test_where_nothing_can_be_written(command: Command, images: Path, tmp_path: Path) -> None:
+def test_an_unusable_output_folder(command: Command, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, out, err = command("train", images, "--output", tmp_path / "file" / "runs")
     assert (code, out) == (1, "")
@@ -227,7 +226,7 @@ def test_no_permission_to_write(command: Command, images: Path, tmp_path: Path) 
     assert "Permission denied; choose another --output" in err
 
 
-def test_a_finished_run_and_a_taken_name(command: Command, trained: Path, images: Path) -> None:
+def test_a_finished_run_and_an_existing_name(command: Command, trained: Path, images: Path) -> None:
     code, out, err = command("train", "--resume", trained)
     assert (code, out) == (1, "")
     assert "has done its 3 epochs" in err
@@ -245,5 +244,5 @@ def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> Non
     (own_run / "args.yaml").write_text("epochs: many\n")
     code, out, err = command("train", "--resume", own_run)
     assert (code, out) == (1, "")
-    assert "args.yaml holds training options" in err
+    assert "args.yaml" in err
     assert err.count("\n") == 1

@@ -13,11 +13,11 @@ from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import memory, stream
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batch
 from resnets.data.dataset import ImageSet
 from resnets.data.open import open_dataset
-from resnets.data.sampler import Sampling
 from resnets.runtime.shard import Shard
 
 PREPROCESSING = Preprocessing(size=(16, 12), crop_pct=1)

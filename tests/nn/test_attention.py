@@ -42,10 +42,13 @@ def test_squeeze_and_excitation_by_hand() -> None:
     assert [name for name, _ in conv.named_parameters()] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 
 
-def test_squeeze_and_excitation_of_one_weight_answers_alike() -> None:
+def test_both_forms_of_squeeze_and_excitation_agree() -> None:
     linear, conv, x = SELayer(8, 2), SEModule(8, 2), maps()
     with torch.no_grad():
-        for layer, weight in ((conv.fc1, linear.fc[0].weight), (conv.fc2, linear.fc[2].weight)):
+        for layer, weight in (
+            (conv.fc1, linear.get_parameter("fc.0.weight")),
+            (conv.fc2, linear.get_parameter("fc.2.weight")),
+        ):
             layer.weight.copy_(weight[:, :, None, None])
             assert layer.bias is not None
             layer.bias.zero_()
@@ -132,7 +135,8 @@ def test_ibn_a_is_the_first_norm_of_its_stages() -> None:
     found = [path for path, module in model.named_modules() if isinstance(module, IBN)]
     assert found == ["layer1.0.bn1", "layer3.0.bn1"]
     odd = IBN(7)
-    assert (odd.IN.num_features, odd.BN.num_features) == (3, 4)
+    assert odd.IN.num_features == 3
+    assert odd.BN.num_features == 4
 
 
 def test_ibn_b_is_in_the_stem_and_in_the_last_block_of_its_stages() -> None:

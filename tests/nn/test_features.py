@@ -32,7 +32,7 @@ CASES += [("resnetblur50", options) for options in OPTIONS[:-1]]
 
 
 def check_maps(config: NetworkConfig, height: int = 64, width: int = 96) -> None:
-    """Each map is as `feature_info` says, however many are chosen, and those of the whole network."""
+    """Each map has the shape in `feature_info`, however many are chosen, and those of the whole network."""
     torch.manual_seed(0)
     model = build_model(config).eval()
     x = torch.randn(1, config.in_chans, height, width)
@@ -105,7 +105,7 @@ def vgg(**options: Any) -> Network:
     return build_model(thin(get_config("vgg11_bn", num_classes=5, **options))).eval()
 
 
-def test_vgg_answers_logits_embeddings_and_maps() -> None:
+def test_vgg_outputs_logits_embeddings_and_maps() -> None:
     model, x = vgg(), torch.randn(2, 3, 40, 56)
     features = model.forward_features(x)
     assert (model(x).shape, features.shape, model.num_features) == ((2, 5), (2, 64, 1, 1), 16)
@@ -163,7 +163,7 @@ def test_a_head_of_fixed_windows() -> None:
     maps = wide.forward_features(torch.randn(1, 3, 128, 128))
     expected = maps.reshape(1, 256, 2, 2, 2, 2).mean((3, 5)).flatten(1)  # channel, row of windows, column
     assert torch.allclose(wide.forward_head(maps, pre_logits=True), expected, atol=1e-6)
-    with pytest.raises(ShapeError, match="takes images of one size, 128x128 here; got one whose windows give 256"):
+    with pytest.raises(ShapeError, match="takes images of 128x128; got one whose windows give 256"):
         wide(x)
 
 
@@ -187,6 +187,6 @@ def test_output_stride_computes_the_same_at_the_strided_places(name: str) -> Non
         assert torch.allclose(maps[:, :, ::4, ::4], expected, rtol=1e-4, atol=nearly) == same
 
 
-def test_which_indices_exist() -> None:
+def test_unknown_indices_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"out_indices must be among 0\.\.4; got \(5,\)"):
         FeatureExtractor(vgg(), (5,))

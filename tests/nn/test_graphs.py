@@ -21,7 +21,7 @@ CONFIGS["vgg"] = thin(get_config("vgg11"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_traced_exported_and_copied_networks_answer_the_same(name: str) -> None:
+def test_traced_exported_and_copied_networks_have_the_same_output(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(CONFIGS[name]).eval()
     x = torch.randn(2, 3, 64, 64) if CONFIGS[name].img_size > 32 else torch.randn(2, 3, 32, 32)

@@ -106,7 +106,7 @@ def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, dilati
 @pytest.mark.parametrize("padding", [0, 1, (0, 1), (1, 0), "same"])
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("size", [6, 7])
-def test_pools_put_out_what_the_plan_says(padding: object, ceil: bool, size: int) -> None:
+def test_pools_have_the_shapes_of_the_plan(padding: object, ceil: bool, size: int) -> None:
     node = Pool(name="p", kind="max", kernel=3, stride=2, padding=padding, ceil=ceil)  # type: ignore[arg-type]
     x = -torch.rand(1, 2, size, size) - 1  # negative, so that a zero of padding would win
     out = build(node)(x)
@@ -126,7 +126,7 @@ def reach(config: ResNetConfig, stage: str, side: int) -> int:
     x = torch.ones(1, config.in_chans, side, side, dtype=torch.float64, requires_grad=True)
     model.double()(x)
     cells = outputs[0].shape[-1]
-    outputs[0][0, :, cells // 2, cells // 2].sum().backward()
+    outputs[0][0, :, cells // 2, cells // 2].sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return int(x.grad[0].abs().sum(0).gt(0).any(0).sum())
 
@@ -140,7 +140,7 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
     )
     last = f"layer{len(config.depths)}"
     records = {r.path: r for r in trace(plan(config), (config.in_chans, 64, 64))}
-    field = records[last].result.field
+    field = records[last].result.receptive_field
     assert field is not None
     if field < 150:  # an image that holds the whole field
         assert reach(config, last, 2 * field + 3) == field
@@ -148,5 +148,6 @@ def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
 
 def test_receptive_field_of_resnet20() -> None:
     config = get_config("resnet20_cifar")
-    assert trace(plan(config), (3, 32, 32))[-1].result.field is None
+    assert isinstance(config, ResNetConfig)
+    assert trace(plan(config), (3, 32, 32))[-1].result.receptive_field is None
     assert reach(config, "layer3", 180) == 81

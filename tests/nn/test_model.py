@@ -1,4 +1,4 @@
-"""What a network answers: heads, intermediate maps, named end points, feature extraction, other inputs."""
+"""Outputs of a network: heads, intermediate maps, named end points, feature extraction, other inputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 from resnets.arch.config import ResNetConfig
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, ShapeError
-from resnets.nn.model import FeatureExtractor, ResNet, build_model
+from resnets.nn.model import FeatureExtractor, Network, build_model
 
 SMALL: dict[str, Any] = {"widths": (8, 16, 24, 32), "depths": (1, 2, 1, 1), "stem_width": 8, "num_classes": 5}
 
 
-def small(**options: Any) -> ResNet:
+def small(**options: Any) -> Network:
     """A ResNet-50 of few channels with moving statistics that are not trivial, in evaluation mode."""
     torch.manual_seed(0)
     model = build_model(ResNetConfig(**(SMALL | options)))
@@ -54,7 +54,7 @@ def test_other_channels(channels: int) -> None:
         model(image(channels)[0])
 
 
-def test_no_classes_answer_embeddings() -> None:
+def test_no_classes_output_embeddings() -> None:
     model = small(num_classes=0)
     assert model(image()).shape == (2, 128)
     assert model.num_features == 128
@@ -125,7 +125,7 @@ def test_chosen_intermediates() -> None:
         model.forward_intermediates(x, [1], stop_early=True)
 
 
-def test_stop_early_runs_no_further() -> None:
+def test_stop_early() -> None:
     model = small()
     ran: list[str] = []
     for name in ("layer2", "layer3"):
@@ -160,7 +160,7 @@ def test_end_points() -> None:
 def test_reset_classifier() -> None:
     model, x = small(), image()
     features = model.forward_features(x)
-    order = list(model._modules)
+    order = [name for name, _ in model.named_children()]
     model.reset_classifier(3)
     assert (model(x).shape, model.num_classes, model.config.num_classes) == ((2, 3), 3, 3)
     model.reset_classifier(0)
@@ -172,7 +172,7 @@ def test_reset_classifier() -> None:
     assert isinstance(fc, nn.Linear)
     assert fc.weight.abs().max() <= 128**-0.5
     assert torch.equal(model.forward_features(x), features)
-    assert list(model._modules) == order
+    assert [name for name, _ in model.named_children()] == order
     with pytest.raises(ConfigError, match="num_classes must be a whole number"):
         model.reset_classifier(-1)
 
@@ -195,13 +195,12 @@ def test_feature_extractor() -> None:
     assert len(FeatureExtractor(small())(x)) == 5
 
 
-def test_channels_last_and_copies_answer_the_same() -> None:
+def test_channels_last_and_copies_have_the_same_output() -> None:
     model, x = small(), image()
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
-    assert torch.allclose(
-        model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)), expected, atol=1e-5
-    )
+    channels_last = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert torch.allclose(channels_last(x.to(memory_format=torch.channels_last)), expected, atol=1e-5)
 
 
 def test_a_network_without_weights_is_filled_from_another() -> None:

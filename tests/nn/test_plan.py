@@ -56,18 +56,12 @@ def test_parameters(name: str) -> None:
     """By path, and in total, at full depth."""
     config = VARIANTS[name]
     model = weightless(config)
-    counts = {
-        path: sum(p.numel() for p in module._parameters.values() if p is not None) for path, module in _all(model)
-    }
+    counts = {path: sum(p.numel() for p in module.parameters(recurse=False)) for path, module in model.named_modules()}
     records = trace(plan(config), (3, 65, 65))
     assert sum(counts.values()) == records[0].params
     leaves = {r.path: r.params for r in records if r.node.name and not children(r.node)}
     assert {path: count for path, count in counts.items() if count} == {p: n for p, n in leaves.items() if n}
     assert leaves.keys() <= counts.keys()
-
-
-def _all(model: Network) -> list[tuple[str, object]]:
-    return list(model.named_modules())
 
 
 @given(configs(), st.integers(1, 70), st.integers(1, 70))
@@ -79,7 +73,7 @@ def test_any_network(config: ResNetConfig, height: int, width: int) -> None:
 
 @given(choosy_configs(), st.integers(1, 70), st.integers(1, 70))
 def test_a_network_that_needs_room(config: ResNetConfig, height: int, width: int) -> None:
-    """Where the plan says that an image is too small, the module cannot run; elsewhere the two agree."""
+    """If the plan rejects an image as too small, the module cannot run; otherwise the two agree."""
     try:
         trace(plan(config), (config.in_chans, height, width))
     except ShapeError:
@@ -89,7 +83,15 @@ def test_a_network_that_needs_room(config: ResNetConfig, height: int, width: int
         hold(with_weights(config), config, height, width)
 
 
-STRIDED = ("resnet18", "resnet50", "resnet50_v1", "resnetv2_50", "resnetv2_18", "plain18", "resnet_v1_50")
+STRIDED: tuple[str, ...] = (
+    "resnet18",
+    "resnet50",
+    "resnet50_v1",
+    "resnetv2_50",
+    "resnetv2_18",
+    "plain18",
+    "resnet_v1_50",
+)
 STRIDED += ("resnet_v2_50", "keras_resnet50v2", "resnet50d", "resnetblur50", "senet154", "resnet50_ibn_b")
 
 
@@ -115,7 +117,7 @@ def test_children_are_in_torchvisions_order(config: ResNetConfig) -> None:
     assert list(model.children())[4][0].conv1 is model.layer1[0].conv1  # type: ignore[index,union-attr]
 
 
-def test_options_keep_the_places() -> None:
+def test_options_keep_the_module_paths() -> None:
     """What an option drops leaves an identity, so that indices into `children()` hold for the whole family."""
     for config in (
         get_config("resnet20_cifar"),
@@ -142,15 +144,16 @@ def test_vgg_is_torchvisions() -> None:
     ]
 
 
-def test_where_people_look_for_things() -> None:
+def test_module_paths_are_torchvisions() -> None:
     model = weightless(get_config("resnet50"))
     assert model.layer1[0].conv1.in_channels == 64  # type: ignore[index,union-attr]
     assert model.layer3[5].conv3.out_channels == 1024  # type: ignore[index,union-attr]
     assert model.layer2[0].downsample[0].stride == (2, 2)  # type: ignore[index,union-attr]
     assert model.layer2[1].downsample is None  # type: ignore[index,union-attr]
     assert model.layer1[0].bn3.num_features == 256  # type: ignore[index,union-attr]
-    assert model.fc.in_features == model.num_features == 2048
-    assert list(weightless(get_config("resnet18")).layer1[0]._modules)[:5] == [  # type: ignore[index,union-attr]
+    assert model.fc.in_features == model.num_features == 2048  # type: ignore[union-attr]
+    block = weightless(get_config("resnet18")).get_submodule("layer1.0")
+    assert [name for name, _ in block.named_children()][:5] == [
         "conv1",
         "bn1",
         "act1",

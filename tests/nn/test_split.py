@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.arch.cut_points import places
+from resnets.arch.parts import freeze_points
 from resnets.errors import ShapeError, UnknownNameError
 from resnets.nn.model import build_model
 from resnets.nn.split import split_at
@@ -12,7 +12,7 @@ from resnets.train.freeze.frozen import apply_phase
 from resnets.train.freeze.phases import Phase
 from tests.train.nets import CONFIGS, IMAGE, images, make
 
-CUTS = [(name, place) for name in CONFIGS for place in places(make(name).plan)]
+CUTS = [(name, place) for name in CONFIGS for place in freeze_points(make(name).plan)]
 
 
 @pytest.mark.parametrize(("name", "place"), CUTS)

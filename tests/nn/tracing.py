@@ -1,4 +1,4 @@
-"""Watches a module run: the shape that each part puts out, by path."""
+"""Tracing a network: the output shape of each module, by path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnets.nn.model import Network, build_model
 
 
 def traced(model: Network, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    """What each module put out for one image of `shape` (C, H, W), without the batch axis.
+    """Output shape of each module for one image of `shape` (C, H, W), without the batch axis.
 
     A module that runs twice is an error: hooks and attribution need one place for one module.
     """
@@ -40,7 +40,7 @@ def weightless(config: NetworkConfig) -> Network:
 
 
 def with_weights(config: NetworkConfig) -> Network:
-    """The network on the processor: a narrow one runs faster so than on the meta device."""
+    """The network on the CPU, where a narrow one runs faster than on the meta device."""
     return build_model(config).eval()
 
 

@@ -7,17 +7,17 @@ from resnets.options.yaml_text import load_yaml
 
 
 @pytest.mark.parametrize("text", ["on", "off", "yes", "no", "Off", "NO", "y", "n", "truely", "falsehood"])
-def test_words_stay_words(text: str) -> None:
+def test_words_stay_text(text: str) -> None:
     assert load_yaml(text) == text
 
 
-def test_the_rest_of_yaml_is_as_it_was() -> None:
+def test_all_else_is_plain_yaml() -> None:
     text = "{a: true, b: False, c: null, d: [1, 2.5, 1.0e-3], e: 'off', f: .inf, 3: x}"
     assert load_yaml(text) == yaml.safe_load(text)
-    assert yaml.safe_load("off") is False  # the common loader is left alone
+    assert yaml.safe_load("off") is False  # the common loader is unchanged
 
 
 @pytest.mark.parametrize("text", ["{a: 1, a: 2}", "x: {a: 1, a: 2}", "[", "!!python/name:os.system x"])
-def test_what_is_no_yaml_of_ours(text: str) -> None:
+def test_repeated_keys_and_invalid_yaml(text: str) -> None:
     with pytest.raises(yaml.YAMLError):
         load_yaml(text)

@@ -27,11 +27,11 @@ ROLES = {"running_mean": "mean", "running_var": "var", "num_batches_tracked": "c
 def drawn(config: NetworkConfig, dialect: str) -> dict[str, Tensor]:
     """The tensors of a network, by a dialect's names, drawn by the rule of the golden files."""
     model = build_model(config, init=False)
-    speech = DIALECTS[dialect]
-    names, cells = speech.key_map(model.plan), speech.kernels(model.plan)
+    source = DIALECTS[dialect]
+    names, kernels = source.key_map(model.plan), source.kernels(model.plan)
     found = {}
     for key, slot in model.state_dict().items():
-        shape = tuple(from_torch(key, torch.empty(slot.shape), speech.layout, 0, cells.get(key, 0)).shape)
+        shape = tuple(from_torch(key, torch.empty(slot.shape), source.layout, 0, kernels.get(key, 0)).shape)
         role = ROLES.get(key.rpartition(".")[2]) or (
             "gamma" if len(shape) == 1 else "kernel_oi" if len(shape) == 2 else "kernel_oihw"
         )

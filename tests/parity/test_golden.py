@@ -1,7 +1,7 @@
-"""Parity with other implementations: `tests/golden` holds what they answered for weights that names alone rebuild.
+"""Parity with other implementations: `tests/golden` holds their outputs for weights that are computed from names.
 
-Every file goes through the one documented call, from its foreign tensors, in its own axis order. A new source needs a
-dialect of its name, and taps that are not our module paths stand in that dialect's `points`.
+Every file is read by `import_weights`, from foreign tensors in their own axis order. A new source needs a
+dialect of its name; taps that are not our module paths are translated by `taps.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnets.arch.variants import list_models
-from resnets.nn.model import Network
+from resnets.nn.model import Network, build_model
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.load import import_weights
 from tests.golden import rule
+from tests.parity.taps import TAPS
+from tests.weights.networks import NETWORKS
 
 FOLDER = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-4  # of an array's largest magnitude
@@ -29,23 +31,23 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 def golden(name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What a file says of its network, and its arrays."""
+    """Metadata of a golden file, and its arrays."""
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files if key != "meta"}
         return json.loads(str(file["meta"])), arrays
 
 
 def imported(meta: dict[str, Any]) -> tuple[nn.Module, Any]:
-    """The network, by the documented call."""
+    """The network, by `import_weights`."""
     tensors = {key: rule.tensor(key, tuple(shape), role) for key, shape, role in meta["tensors"]}
     variant = meta["name"] if meta["name"] in list_models() else "auto"
     return import_weights(tensors, dialect=meta["source"], variant=variant, **meta["build"])
 
 
-def answers(model: nn.Module, x: Tensor, source: str, layers: list[str]) -> dict[str, NDArray[Any]]:
-    """What a network answers (`logits` and `map` are the same thing, `out0`..), and its inner maps by foreign name."""
+def outputs(model: nn.Module, x: Tensor, source: str, layers: list[str]) -> dict[str, NDArray[Any]]:
+    """Outputs of a network (`out0`.., also as `logits` and `map`), and its feature maps by foreign name."""
     maps: dict[str, Tensor] = {}
-    places = DIALECTS[source].points(model.plan) if isinstance(model, Network) else {}
+    places = TAPS[source](model.plan) if isinstance(model, Network) and source in TAPS else {}
     for layer in layers:
         module = model.get_submodule(places.get(layer, layer))
         module.register_forward_hook(lambda module, args, out, layer=layer: maps.update({layer: out.clone()}))
@@ -58,8 +60,8 @@ def answers(model: nn.Module, x: Tensor, source: str, layers: list[str]) -> dict
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def test_no_file_is_forgotten() -> None:
-    """Where the collection that these are copied from is at hand, each of its files is here, byte for byte."""
+def test_every_golden_file_is_tested() -> None:
+    """If the collection that these are copied from is available, each of its files is here, byte for byte."""
     collection = FOLDER.parents[2] / "shared" / "golden"
     for path in collection.glob("*.npz"):
         assert (FOLDER / path.name).read_bytes() == path.read_bytes()
@@ -67,12 +69,12 @@ def test_no_file_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_answers(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    """Everything in the file: answers and inner maps to 1e-4, shapes exactly. `-v` prints the largest error."""
+def test_outputs(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    """Outputs and feature maps to 1e-4, shapes exactly. `-v` prints the largest error."""
     meta, expected = golden(name)
     model, report = imported(meta)
     layers = [key.removeprefix("tap:") for key in expected if key.startswith("tap:")]
-    ours = answers(model, torch.from_numpy(rule.image(tuple(meta["input"]))), meta["source"], layers)
+    ours = outputs(model, torch.from_numpy(rule.image(tuple(meta["input"]))), meta["source"], layers)
 
     errors: dict[str, float] = {}
     for key, array in expected.items():
@@ -91,3 +93,12 @@ def test_answers(name: str, request: pytest.FixtureRequest, capsys: pytest.Captu
             text = f"{meta['source']} {meta['name']} ({report.variant}): largest error {errors[worst]:.1e} in {worst}"
             print(f"\n  {text}, of {len(errors)}", end=" ")
     assert errors[worst] < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("name", [name for name, (dialect, _) in NETWORKS.items() if dialect in TAPS])
+def test_taps_are_modules(name: str) -> None:
+    dialect, config = NETWORKS[name]
+    model = build_model(config, init=False)
+    points = TAPS[dialect](model.plan)
+    assert all(isinstance(model.get_submodule(path), nn.Module) for path in points.values())
+    assert points

@@ -22,7 +22,7 @@ from resnets.train.config.train_config import TrainConfig
 from resnets.train.loop.trainer import Trainer, TrainResult
 from resnets.train.run import train
 from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.weights.folder.bundle import read_folder
+from resnets.weights.folder.model_folder import read_bundle
 
 __all__ = ["QUIET", "TINY", "kill_at_write", "killed_after", "outcome", "same_outcome", "start"]
 
@@ -46,7 +46,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     state = read_state(states(folder / "state")[-1])
     found: dict[str, Any] = dict(state.tensors)
     for name in ("best", "last"):
-        tensors = read_folder(folder / name).model.state_dict()
+        tensors = read_bundle(folder / name).model.state_dict()
         found |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
     found["progress"] = {key: value for key, value in asdict(state.progress).items() if key != "seconds"}
     found["results"] = [

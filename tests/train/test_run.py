@@ -20,7 +20,7 @@ from resnets.train.config.train_config import TrainConfig, read_args
 from resnets.train.loop.epoch import EpochResult
 from resnets.train.loop.trainer import Trainer, TrainResult
 from resnets.train.run import resume, train
-from resnets.weights.folder.bundle import read_folder
+from resnets.weights.folder.model_folder import read_bundle
 from tests.images import write_images
 
 SMALL = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
@@ -34,7 +34,7 @@ def run(data: Path | str, output: Path, **options: object) -> TrainResult:
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return read_folder(folder).model.state_dict()
+    return read_bundle(folder).model.state_dict()
 
 
 def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_a_run_learns_and_leaves_everything(images: Path, tmp_path: Path) -> Non
     }  # fmt: skip
     assert {entry.name for entry in (folder / "plots").iterdir()} == {"curves.png", "rates.png", "confusion.png"}
     assert [row["epoch"] for row in read_results(folder / "results.csv")] == [1, 2, 3]
-    bundle = read_folder(result.best)
+    bundle = read_bundle(result.best)
     assert bundle.classes == ("blue", "green", "red")
-    assert bundle.provenance["figures"]["val_top1"] == result.evaluation.top1
+    assert bundle.provenance["metrics"]["val_top1"] == result.evaluation.top1
     assert read_args(folder / "args.yaml").batch_size == 8
     assert run(images, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
 
@@ -68,7 +68,7 @@ def test_a_run_in_two_sessions_is_the_run_in_one(images: Path, tmp_path: Path, m
         half = run(images, tmp_path, name="parts")
     assert half.stopped == signal.SIGTERM
     assert [row["epoch"] for row in half.results] == [1]
-    assert read_folder(half.best).provenance["figures"]["epochs_done"] == 1
+    assert read_bundle(half.best).provenance["metrics"]["epochs_done"] == 1
     rest = resume(half.folder, console=QUIET)
     for name, tensor in tensors(whole.folder / "last").items():
         assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_leaves_a_model(images: Path, tmp_path: Path, numbe
     assert process.returncode == expected[number], err
     if number != signal.SIGKILL:
         assert f"--resume {tmp_path}/killed" in out
-    assert read_folder(tmp_path / "killed" / "best").classes == ("blue", "green", "red")
+    assert read_bundle(tmp_path / "killed" / "best").classes == ("blue", "green", "red")
     assert not [path for path in (tmp_path / "killed").rglob("*.tmp") if number != signal.SIGKILL]
 
 
@@ -135,7 +135,7 @@ def test_batches_of_one_and_data_without_validation(tmp_path: Path) -> None:
     root = write_images(tmp_path / "data", {"train": 2})
     result = run(root, tmp_path / "runs", batch_size=1, val_fraction=0.0, epochs=1)
     assert result.evaluation is None
-    assert read_folder(result.best).classes
+    assert read_bundle(result.best).classes
 
 
 def test_mistakes_are_found_before_anything_is_written(images: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_run_that_started_from_a_model_and_stopped_at_once(
         if epochs:
             base.rename(tmp_path / "gone")
         rest = resume(half.folder, console=QUIET)
-        assert read_folder(rest.best).preprocessing.size == (16, 12)
+        assert read_bundle(rest.best).preprocessing.size == (16, 12)
         for name, tensor in tensors(whole.folder / "last").items():
             assert torch.equal(tensor, tensors(rest.folder / "last")[name]), name
 

@@ -28,7 +28,7 @@ from resnets.train.config.train_config import TrainConfig
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.loop.trainer import TrainResult
 from resnets.train.run import resume, train
-from resnets.weights.folder.bundle import read_folder
+from resnets.weights.folder.model_folder import read_bundle
 
 __all__ = ["RUNS", "run_one", "weights"]
 
@@ -59,7 +59,7 @@ def run_one(kind: str, folder: Path, **options: Any) -> TrainResult:
 
 def weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of a model folder."""
-    return dict(read_folder(folder).model.state_dict())
+    return dict(read_bundle(folder).model.state_dict())
 
 
 def everything(world: World, folder: Path) -> dict[str, Any]:

@@ -11,16 +11,16 @@ from torch import nn
 
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import Network, build_model
+from resnets.nn.model import Network
 from resnets.weights.adapt import adapt, inflate_kernel
-from tests.weights.conftest import lively
+from tests.weights.networks import randomized
 
-SMALL = {"depths": (1, 1), "widths": (8, 16), "stem_width": 8, "num_classes": 4}
+SMALL: dict[str, Any] = {"depths": (1, 1), "widths": (8, 16), "stem_width": 8, "num_classes": 4}
 
 
 def small(**options: Any) -> Network:
     """A bottleneck network of two stages, every tensor of its own numbers."""
-    return lively(build_model(get_config("resnet50", **SMALL | options)))
+    return randomized(get_config("resnet50", **SMALL | options))
 
 
 def test_sums_and_repeats_by_hand() -> None:
@@ -41,21 +41,21 @@ def test_sums_and_repeats_by_hand() -> None:
 
 
 @pytest.mark.parametrize("stem", ["7x7", "deep"])
-def test_grey_is_the_grey_image_three_times(stem: str) -> None:
+def test_grayscale_input_gives_the_output_of_its_rgb_image(stem: str) -> None:
     source = small(stem=stem).eval()
-    grey = torch.rand(2, 1, 32, 32)
-    expected = source(grey.expand(-1, 3, -1, -1))
+    gray = torch.rand(2, 1, 32, 32)
+    expected = source(gray.expand(-1, 3, -1, -1))
     for chans, rules in ((1, ("auto", "sum")), (2, ("sum",)), (4, ("sum",)), (6, ("auto", "sum", "repeat"))):
         for rule in rules:
             model, report = adapt(source, source.config.with_overrides(in_chans=chans), inflate=rule)  # type: ignore[arg-type]
-            torch.testing.assert_close(model(grey.expand(-1, chans, -1, -1)), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model(gray.expand(-1, chans, -1, -1)), expected, rtol=1e-4, atol=1e-5)
             assert list(report.changed) == ["conv1.weight" if stem == "7x7" else "conv1.0.weight"]
             assert not report.fresh
             assert not report.dropped
             assert f"takes {chans} channels instead of 3" in report.notes[0]
 
 
-def test_nothing_is_copied_that_stays() -> None:
+def test_unchanged_tensors_are_shared() -> None:
     source = small()
     model, report = adapt(source, source.config.with_overrides(output_stride=4, drop_rate=0.5))
     assert report.kept == 1
@@ -80,7 +80,7 @@ def test_ibn_a_splits_the_first_norm() -> None:
     assert report.changed["layer1.0.bn1.IN.weight"] == "first 4 of layer1.0.bn1.weight"
     assert len(report.changed) == 6
     assert "IBN-a" in report.notes[0]
-    # The second half of the channels answers as before.
+    # The second half of the channels has the same output as before.
     x = torch.rand(2, 8, 5, 5)
     torch.testing.assert_close(
         model.get_submodule("layer1.0.bn1")(x)[:, 4:], source.eval().get_submodule("layer1.0.bn1")(x)[:, 4:]
@@ -145,17 +145,17 @@ def test_the_head() -> None:
     model, report = adapt(source, source.config.with_overrides(num_classes=7))
     assert report.fresh == ("fc.weight", "fc.bias")
     assert report.dropped == ("fc.weight", "fc.bias")
-    assert report.notes == ("the old head has 4 classes, 7 are wanted: the classifier starts fresh",)
+    assert report.notes == ("the old head has 4 classes, 7 are requested: the classifier starts fresh",)
     assert model.state_dict()["fc.weight"].shape == (7, 64)
     model, report = adapt(source, source.config.with_overrides(num_classes=0))
     assert (report.fresh, report.notes, report.dropped) == ((), (), ("fc.weight", "fc.bias"))
-    vgg = lively(build_model(get_config("vgg11", widths=(4, 4, 4, 4, 4), hidden=8, num_classes=3)))
+    vgg = randomized(get_config("vgg11", widths=(4, 4, 4, 4, 4), hidden=8, num_classes=3))
     model, report = adapt(vgg, vgg.config.with_overrides(num_classes=5, in_chans=1))
     assert report.fresh == ("classifier.6.weight", "classifier.6.bias")
     assert list(report.changed) == ["features.0.weight"]
 
 
-def test_what_no_rule_is_for_is_refused() -> None:
+def test_differences_without_a_rule_are_errors() -> None:
     source = small()
     for changes, part in (
         ({"depths": (2, 1)}, r"differs in depths \(2, 1\) for \(1, 1\)"),
@@ -168,5 +168,5 @@ def test_what_no_rule_is_for_is_refused() -> None:
         adapt(small(attention="se"), source.config)
     with pytest.raises(WeightsError, match="differs in ibn"):
         adapt(small(ibn=("a", "")), source.config)
-    with pytest.raises(WeightsError, match="weights stay in their family"):
+    with pytest.raises(WeightsError, match="must be of one family"):
         adapt(source, get_config("vgg11"))

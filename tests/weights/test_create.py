@@ -12,15 +12,16 @@ from torch import Tensor
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import Network, build_model
+from resnets.nn.model import Network
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle
-from tests.weights.conftest import lively
+from resnets.weights.folder.model_folder import save_bundle
+from tests.weights.networks import create_network, randomized
 
 
 @pytest.fixture
 def source() -> Network:
-    return lively(build_model(get_config("resnet18", num_classes=4)))
+    return randomized(get_config("resnet18", num_classes=4))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_plain_weights_in_ibn_and_se(plain: Path, source: Network, caplog: pytes
     new, old = model.state_dict(), source.state_dict()
     torch.testing.assert_close(new["conv1.weight"], old["conv1.weight"].sum(1, keepdim=True))
     assert torch.equal(new["layer1.0.bn1.IN.weight"], old["layer1.0.bn1.weight"][:32])
-    for part in ("plain.pth: ", "takes 1 channels instead of 3: sum of 3", "IBN-a", "7 are wanted", "fresh (2)"):
+    for part in ("plain.pth: ", "takes 1 channels instead of 3: sum of 3", "IBN-a", "7 are requested", "fresh (2)"):
         assert part in caplog.text
     gates = create_model("seresnet18", pretrained=plain, in_chans=4, inflate="repeat")
     assert gates.num_classes == 4
@@ -47,7 +48,7 @@ def test_plain_weights_in_ibn_and_se(plain: Path, source: Network, caplog: pytes
     assert both(torch.rand(2, 3, 64, 64)).shape == (2, 4)
 
 
-def test_what_is_wrong_is_said_of_the_network_that_was_asked_for(plain: Path) -> None:
+def test_errors_are_about_the_requested_network(plain: Path) -> None:
     with pytest.raises(WeightsError, match="missing: "):
         create_model("resnet34_ibn_a", pretrained=plain)
     with pytest.raises(WeightsError, match="missing: "):
@@ -56,17 +57,17 @@ def test_what_is_wrong_is_said_of_the_network_that_was_asked_for(plain: Path) ->
         create_model("resnet18", pretrained=plain, in_chans=1, inflate="mean")  # type: ignore[arg-type]
 
 
-def test_grey_weights_in_colour_and_back(source: Network, plain: Path, tmp_path: Path) -> None:
-    grey = create_model("resnet18", pretrained=plain, in_chans=1).eval()
+def test_grayscale_weights_in_an_rgb_network_and_back(source: Network, plain: Path, tmp_path: Path) -> None:
+    gray = create_network("resnet18", pretrained=plain, in_chans=1).eval()
     preprocessing = Preprocessing(channels="L", mean=(0.449,), std=(0.226,))
-    folder = Bundle(model=grey, preprocessing=preprocessing, classes=tuple("abcd")).save(tmp_path / "grey")
+    folder = save_bundle(Bundle(model=gray, preprocessing=preprocessing, classes=tuple("abcd")), tmp_path / "gray")
     colour = create_model("resnet18", pretrained=folder, in_chans=3).eval()
     x = torch.rand(1, 1, 64, 64)
 
-    def agree(answer: Tensor) -> None:
-        torch.testing.assert_close(answer, source.eval()(x.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
+    def agree(output: Tensor) -> None:
+        torch.testing.assert_close(output, source.eval()(x.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
 
-    agree(grey(x))
+    agree(gray(x))
     agree(colour(x.expand(-1, 3, -1, -1)))
 
 
@@ -77,11 +78,11 @@ def test_frozen_norms_of_plain_weights(plain: Path, source: Network) -> None:
 
 
 def test_a_deep_stem(tmp_path: Path) -> None:
-    source = lively(build_model(get_config("resnet18d", num_classes=4)))
+    source = randomized(get_config("resnet18d", num_classes=4))
     torch.save(source.state_dict(), tmp_path / "w.pth")
     model = create_model("resnet18d", pretrained=tmp_path / "w.pth", in_chans=4)
     assert model.state_dict()["conv1.0.weight"].shape == (32, 4, 3, 3)
-    assert create_model("resnet18d", pretrained=tmp_path / "w.pth").config.in_chans == 3
+    assert create_network("resnet18d", pretrained=tmp_path / "w.pth").config.in_chans == 3
 
 
 def test_only_what_starts_fresh_draws_random_numbers(plain: Path) -> None:

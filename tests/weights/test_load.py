@@ -10,30 +10,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import build_model
-from resnets.weights.dialects import DIALECTS
 from resnets.weights.load import import_weights
 from resnets.weights.slots import slots
-from tests.weights.conftest import lively
+from tests.weights.networks import empty_tensors, foreign, randomized
 
 
-def meta_state(config: ResNetConfig) -> dict[str, Tensor]:
-    """The tensors of a network, all zero and of no size in memory."""
-    state = build_model(config, init=False).state_dict()
-    return {key: torch.zeros((), dtype=slot.dtype).expand(slot.shape) for key, slot in state.items()}
-
-
-def tensors_of(config: ResNetConfig, dialect: str = "torchvision") -> dict[str, Tensor]:
-    """The tensors of a lively network under a dialect's names."""
-    model = lively(build_model(config))
-    names = DIALECTS[dialect].key_map(model.plan)
-    return {names[key]: tensor for key, tensor in model.state_dict().items()}
+def tensors_of(config: NetworkConfig, dialect: str = "torchvision") -> dict[str, Tensor]:
+    """Random tensors of a network in a dialect."""
+    return foreign(config, dialect)[0]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "resnetv2_20_cifar", "plain20_cifar"])
@@ -41,7 +34,7 @@ def test_slots_are_the_state_dict(name: str) -> None:
     for norm in ("batch", "frozen_batch", "group"):
         config = get_config(name, norm=norm, norm_groups=8)
         state = build_model(config, init=False).state_dict()
-        assert {slot.name: slot.shape for slot in slots(plan(config))} == {k: tuple(v.shape) for k, v in state.items()}
+        assert {slot.key: slot.shape for slot in slots(plan(config))} == {k: tuple(v.shape) for k, v in state.items()}
 
 
 @pytest.mark.parametrize(
@@ -53,8 +46,8 @@ def test_slots_are_the_state_dict(name: str) -> None:
         ResNetConfig(block="basic", depths=(2,), widths=(16,), stem_width=8, in_chans=1, num_classes=2),
     ],
 )
-def test_networks_without_a_name_are_read_too(config: ResNetConfig) -> None:
-    model, report = import_weights(meta_state(config))
+def test_networks_without_a_name(config: ResNetConfig) -> None:
+    model, report = import_weights(empty_tensors(config))
     assert model.config == config
     assert report.variant == "custom"
 
@@ -67,7 +60,7 @@ def test_values_arrive_where_they_belong() -> None:
     assert (report.dialect, report.filled, report.missing) == ("akamaster", 1, ())
     assert report.renames == {"linear.weight": "fc.weight", "linear.bias": "fc.bias"}
     assert report.assumed == {"stem_pool": "none", "shortcut": "A", "norm_eps": 1e-5}
-    expected = lively(build_model(config))
+    expected = randomized(config)
     for key, tensor in expected.state_dict().items():
         assert torch.equal(model.state_dict()[key], tensor), key
     x = torch.randn(2, 3, 32, 32)
@@ -83,7 +76,7 @@ def test_numpy_arrays_are_tensors() -> None:
     for arrays in (source, swapped):
         model, _ = import_weights(arrays)
         np.testing.assert_array_equal(model.state_dict()["fc.weight"].numpy(), source["linear.weight"])
-    with pytest.raises(WeightsError, match=r"arrays of numbers; linear\.bias holds"):
+    with pytest.raises(WeightsError, match=r"arrays of numbers; linear\.bias in "):
         import_weights(source | {"linear.bias": np.array(["a"] * 10)})
 
 
@@ -109,7 +102,7 @@ def test_missing_step_counters_are_reported_and_nothing_else_may_miss() -> None:
         import_weights(old)
 
 
-def test_what_is_left_over_or_of_another_shape_is_listed() -> None:
+def test_unexpected_and_misshaped_tensors_are_listed() -> None:
     source = tensors_of(get_config("resnet18", num_classes=2))
     with pytest.raises(WeightsError, match=r"unexpected: layer1\.0\.extra\.weight"):
         import_weights(source | {"layer1.0.extra.weight": torch.zeros(2)})
@@ -122,21 +115,21 @@ def test_what_is_left_over_or_of_another_shape_is_listed() -> None:
         import_weights(two)
 
 
-def test_a_network_beside_other_parts_is_taken_and_they_are_named() -> None:
+def test_a_network_beside_other_parts_is_found() -> None:
     source = tensors_of(get_config("resnet8_cifar"), "akamaster")
     wrapped = {f"module.base.{key}": value for key, value in source.items()}
     wrapped |= {"module.bottleneck.weight": torch.zeros(64), "module.classifier.weight": torch.zeros(5, 64)}
     model, report = import_weights(wrapped)
     assert report.dropped == ("bottleneck.weight", "classifier.weight")
-    assert "took what stands under 'base.'" in report.notes
+    assert "used the part under 'base.'" in report.notes
     assert torch.equal(model.state_dict()["fc.weight"], source["linear.weight"])
     two = {f"{side}.{key}": value for key, value in source.items() for side in ("student", "teacher")}
     with pytest.raises(WeightsError, match=r"one network is read from a file; .* has student\., teacher\."):
         import_weights(two)
 
 
-def test_two_readings_are_asked_about() -> None:
-    bare = meta_state(get_config("resnet20_cifar"))
+def test_ambiguous_tensors_list_the_options() -> None:
+    bare = empty_tensors(get_config("resnet20_cifar"))
     with pytest.raises(WeightsError) as caught:
         import_weights(bare)
     message = str(caught.value)
@@ -152,8 +145,8 @@ def test_two_readings_are_asked_about() -> None:
     assert (model.config.shortcut, model.config.stem_pool) == ("none", "max")
 
 
-def test_groups_of_a_group_norm_are_asked_for() -> None:
-    state = meta_state(get_config("resnet18", norm="group"))
+def test_groups_of_a_group_norm_must_be_passed() -> None:
+    state = empty_tensors(get_config("resnet18", norm="group"))
     with pytest.raises(WeightsError, match=r"norm_groups= \(a number\)"):
         import_weights(state)
     assert import_weights(state, norm_groups=16)[0].config.norm_groups == 16
@@ -164,7 +157,7 @@ def test_groups_of_a_group_norm_are_asked_for() -> None:
     [([False, False, False], None), (None, None), ((False, False, True), 16), ([False, True, True], 8)],
 )
 def test_torchvisions_dilation_is_translated(dilated: Any, stride: int | None) -> None:
-    state = meta_state(get_config("resnet50"))
+    state = empty_tensors(get_config("resnet50"))
     for variant in ("auto", "resnet50"):
         model, _ = import_weights(state, variant=variant, replace_stride_with_dilation=dilated)
         assert model.config == get_config("resnet50", output_stride=stride)
@@ -172,12 +165,12 @@ def test_torchvisions_dilation_is_translated(dilated: Any, stride: int | None) -
 
 @pytest.mark.parametrize("dilated", [[True, False, False], [False, True], "yes", 8])
 def test_dilation_without_a_counterpart_is_refused(dilated: Any) -> None:
-    with pytest.raises(ConfigError, match="no true before a false"):
-        import_weights(meta_state(get_config("resnet18")), replace_stride_with_dilation=dilated)
+    with pytest.raises(ConfigError, match="no True before a False"):
+        import_weights(empty_tensors(get_config("resnet18")), replace_stride_with_dilation=dilated)
 
 
 def test_options_are_strict() -> None:
-    state = meta_state(get_config("resnet18"))
+    state = empty_tensors(get_config("resnet18"))
     with pytest.raises(UnknownNameError, match="did you mean replace_stride_with_dilation"):
         import_weights(state, replace_stride_with_dilatoin=[False] * 3)
     with pytest.raises(UnknownNameError, match="akamaster option"):
@@ -190,8 +183,8 @@ def test_options_are_strict() -> None:
         import_weights(state, variant="resnet19")
 
 
-def test_options_that_tensors_cannot_tell_are_taken() -> None:
-    state = meta_state(get_config("resnet50"))
+def test_options_that_tensors_do_not_determine() -> None:
+    state = empty_tensors(get_config("resnet50"))
     model, report = import_weights(state, stride_in="1x1", last_stride=1, norm_eps=1e-3)
     assert model.config == get_config("resnet50", stride_in="1x1", last_stride=1, norm_eps=1e-3)
     assert "stride_in" not in report.assumed
@@ -201,7 +194,7 @@ def test_options_that_tensors_cannot_tell_are_taken() -> None:
 
 
 def test_no_classes_leaves_the_classifier_out_by_name() -> None:
-    state = meta_state(get_config("resnet18"))
+    state = empty_tensors(get_config("resnet18"))
     for variant in ("auto", "resnet18"):
         model, report = import_weights(state, variant=variant, num_classes=0, global_pool="none")
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 2, 2)
@@ -211,7 +204,7 @@ def test_no_classes_leaves_the_classifier_out_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"conv1.weight": None}, "known dialect"),
         ({"linear.weight": torch.zeros(1)}, "known dialect"),
@@ -220,7 +213,7 @@ def test_no_classes_leaves_the_classifier_out_by_name() -> None:
         ({"layer9.0.conv1.weight": torch.zeros(1)}, "stages are numbered"),
         ({"layer4.999.conv1.weight": torch.zeros(1)}, "blocks are numbered"),
         ({"layer2.1.downsample.0.weight": torch.zeros(1)}, "must have 4 axes"),
-        ({"layer2.1.downsample.0.weight": torch.zeros(1, 1, 1, 1)}, "projections stand"),
+        ({"layer2.1.downsample.0.weight": torch.zeros(1, 1, 1, 1)}, "projections are in blocks"),
         ({"layer1.0.se.fc1.weight": torch.zeros(2)}, "attention squeezes all stages alike"),
         ({"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 1)}, "square and not empty"),
         ({"layer4.0.conv2.weight": torch.zeros(0, 64, 3, 3)}, "square and not empty"),
@@ -228,19 +221,19 @@ def test_no_classes_leaves_the_classifier_out_by_name() -> None:
         ({"fc.weight": torch.zeros(3)}, "fc.weight must have 2 axes"),
     ],
 )
-def test_tensors_of_no_network_are_refused(change: dict[str, Tensor | None], says: str) -> None:
-    state = {k: v for k, v in (meta_state(get_config("resnet18")) | change).items() if v is not None}
-    with pytest.raises(WeightsError, match=says) as caught:
+def test_tensors_of_no_network_are_refused(change: dict[str, Tensor | None], message: str) -> None:
+    state = {k: v for k, v in (empty_tensors(get_config("resnet18")) | change).items() if v is not None}
+    with pytest.raises(WeightsError, match=message) as caught:
         import_weights(state)
     assert "\n" not in str(caught.value)
 
 
 def test_a_variant_far_larger_than_the_file_is_not_built() -> None:
     with pytest.raises(WeightsError, match="cannot come from"):
-        import_weights(meta_state(get_config("resnet18")), variant=get_config("resnet18", depths=(1, 1, 1, 10**9)))
+        import_weights(empty_tensors(get_config("resnet18")), variant=get_config("resnet18", depths=(1, 1, 1, 10**9)))
 
 
-def test_the_report_reads_well() -> None:
+def test_report_as_text() -> None:
     _, report = import_weights(tensors_of(get_config("resnet20_cifar"), "akamaster"))
     text = str(report)
     assert text.startswith("the tensors: resnet20_cifar, akamaster naming, 100.00% filled")
@@ -255,15 +248,36 @@ def test_the_report_reads_well() -> None:
         ("laodaoguizhong/cifar10_resnet20.pth", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 940),
     ],
 )
-def test_real_weights_see_what_their_authors_saw(
+def test_real_weights_classify_as_published(
     shared_data: Path, name: str, mean: tuple[float, ...], std: tuple[float, ...], expected: int
 ) -> None:
     model, report = import_weights(shared_data / "weights" / name)
     assert report.filled == 1
-    right = 0
+    correct = 0
     for label, folder in enumerate(sorted(path for path in (shared_data / "cifar10_png" / "test").iterdir())):
         images = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
         x = (torch.tensor(images / np.float32(255)) - torch.tensor(mean)) / torch.tensor(std)
         with torch.inference_mode():
-            right += int((model(x.permute(0, 3, 1, 2)).argmax(1) == label).sum())
-    assert right == expected
+            correct += int((model(x.permute(0, 3, 1, 2)).argmax(1) == label).sum())
+    assert correct == expected
+
+
+def test_min_filled(tmp_path: Path) -> None:
+    tensors, state = foreign(get_config("resnet18", num_classes=5), "torchvision")
+    tensors["extra.weight"] = torch.ones(3)
+    del tensors["layer4.1.conv2.weight"]
+    tensors["layer4.1.bn2.weight"] = torch.ones(7)
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="missing"):
+        import_weights(tmp_path / "w.safetensors", min_filled=1, variant="resnet18")
+    with pytest.raises(WeightsError, match=r"90\.00% of the network must come from the file; .* gives 78\.\d\d%"):
+        import_weights(tmp_path / "w.safetensors", min_filled=0.9, variant="resnet18")
+    part, report = import_weights(tmp_path / "w.safetensors", min_filled=0.7, variant="resnet18")
+    assert report.missing == ("layer4.1.conv2.weight", "layer4.1.bn2.weight")
+    assert set(report.unexpected) == {"extra.weight", "layer4.1.bn2.weight"}
+    assert 0.78 < report.filled < 0.79
+    assert report.notes[-1] == "2 tensors start fresh"
+    assert torch.equal(part.state_dict()["layer4.1.conv1.weight"], state["layer4.1.conv1.weight"])
+    assert part.state_dict()["layer4.1.bn2.weight"].unique().tolist() == [1]
+    with pytest.raises(ConfigError, match=r"share in \[0, 1\]; got 1\.5"):
+        import_weights(tensors, min_filled=1.5)

@@ -13,21 +13,23 @@ from safetensors.torch import save_file
 from resnets.arch.config import ResNetConfig
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.nn.model import FeatureExtractor, ResNet, build_model
+from resnets.nn.model import FeatureExtractor, Network
 from resnets.weights import resolve as references
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle
-from resnets.weights.resolve import load_bundle, resolve
-from tests.weights.conftest import lively
+from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.open import load_bundle, open_model
+from resnets.weights.resolve import resolve
+from tests.weights.networks import create_network, randomized
 
 
 @pytest.fixture
 def folder(bundle: Bundle, tmp_path: Path) -> Path:
-    return bundle.save(tmp_path / "m")
+    return save_bundle(bundle, tmp_path / "m")
 
 
-def resnet18(**options: Any) -> ResNet:
-    return lively(build_model(get_config("resnet18", **{"num_classes": 4, **options})))
+def resnet18(**options: Any) -> Network:
+    return randomized(get_config("resnet18", **{"num_classes": 4, **options}))
 
 
 def test_the_kinds_of_references(bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +53,9 @@ def test_a_run_folder_gives_its_best_or_else_its_last(bundle: Bundle, tmp_path: 
     (run / "args.yaml").touch()
     with pytest.raises(WeightsError, match="a run without a saved model"):
         resolve(run)
-    bundle.save(run / "last")
+    save_bundle(bundle, run / "last")
     assert (resolve(run).kind, resolve(run).path) == ("run", run / "last")
-    bundle.save(run / "best")
+    save_bundle(bundle, run / "best")
     assert resolve(str(run)).path == run / "best"
     (run / "best").rename(run / ".best.old")  # a save was killed between its two renames
     assert resolve(run).path == run / "best"
@@ -62,8 +64,8 @@ def test_a_run_folder_gives_its_best_or_else_its_last(bundle: Bundle, tmp_path: 
 
 def test_names_come_before_paths(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bundle.save("resnet18")
-    bundle.save("mine")
+    save_bundle(bundle, "resnet18")
+    save_bundle(bundle, "mine")
     assert resolve("resnet18").kind == "variant"
     for reference in ("./resnet18", Path("resnet18"), "mine"):
         assert resolve(reference).kind == "folder"
@@ -71,7 +73,7 @@ def test_names_come_before_paths(bundle: Bundle, tmp_path: Path, monkeypatch: py
         load_bundle("resnet18")
 
 
-def test_what_is_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_without_a_model_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError, match=r"no network, file or folder.* got 'resnt50'; did you mean resnet50"):
         resolve("resnt50")
@@ -91,7 +93,7 @@ def test_what_is_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_bundle("starter")
 
 
-def test_a_bare_weights_file_is_a_bundle_that_says_what_it_assumes(tmp_path: Path) -> None:
+def test_a_weights_file_is_a_bundle_with_assumed_preprocessing(tmp_path: Path) -> None:
     model = resnet18()
     torch.save(model.state_dict(), tmp_path / "w.pth")
     bundle = load_bundle(tmp_path / "w.pth")
@@ -100,7 +102,7 @@ def test_a_bare_weights_file_is_a_bundle_that_says_what_it_assumes(tmp_path: Pat
     assert "assumed from the torchvision dialect" in bundle.provenance["note"]
     assert bundle.provenance["import"]["filled"] == 1
     assert torch.equal(bundle.model.state_dict()["fc.weight"], model.state_dict()["fc.weight"])
-    assert load_bundle(bundle.save(tmp_path / "m")).provenance == bundle.provenance
+    assert load_bundle(save_bundle(bundle, tmp_path / "m")).provenance == bundle.provenance
 
 
 @pytest.mark.parametrize(
@@ -112,23 +114,47 @@ def test_small_networks_take_small_images_whole(shared_data: Path, name: str, me
 
 
 def test_input_of_other_channels(tmp_path: Path) -> None:
-    save_file(resnet18(in_chans=1).state_dict(), tmp_path / "grey.safetensors")
-    assert load_bundle(tmp_path / "grey.safetensors").preprocessing.channels == "L"
+    save_file(resnet18(in_chans=1).state_dict(), tmp_path / "gray.safetensors")
+    assert load_bundle(tmp_path / "gray.safetensors").preprocessing.channels == "L"
     save_file(resnet18(in_chans=4).state_dict(), tmp_path / "four.safetensors")
     with pytest.raises(WeightsError, match="takes 4 channels"):
         load_bundle(tmp_path / "four.safetensors")
 
 
+def test_configs_are_read_without_tensors(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
+    assert resolve("resnet50").read_config() == get_config("resnet50")
+    assert resolve("resnet50.tv2_in1k").read_config() == get_config("resnet50")
+    assert resolve(folder).read_config() == bundle.config
+    (tmp_path / "w.pth").touch()
+    assert resolve(tmp_path / "w.pth").read_config() is None
+    (folder / "config.json").write_text('{"architecture": "resnet18"}')  # timm's
+    assert resolve(folder).read_config() is None
+
+
+def test_options_for_our_own_folder_are_errors(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="got variant, last_stride"):
+        open_model(resolve(folder), Bundle, variant="resnet18", options={"last_stride": 1})
+
+
+def test_a_subclass_of_the_bundle_can_be_opened(folder: Path, tmp_path: Path) -> None:
+    class Own(Bundle):
+        pass
+
+    torch.save(resnet18().state_dict(), tmp_path / "w.pth")
+    for reference in (folder, tmp_path / "w.pth"):
+        assert isinstance(open_model(resolve(reference), Own).bundle, Own)
+
+
 # create_model
 
 
-def test_fresh_networks_are_what_their_description_says() -> None:
+def test_fresh_networks_have_the_requested_config() -> None:
     assert create_model("resnet20_cifar").config == get_config("resnet20_cifar")
     model = create_model("resnet18", num_classes=5, in_chans=1, output_stride=16, drop_rate=0.1)
     assert model.config == get_config("resnet18", num_classes=5, in_chans=1, output_stride=16, drop_rate=0.1)
     assert model.training
     config = ResNetConfig(block="basic", depths=(1,), widths=(16,), stem_width=16)
-    assert create_model(config, num_classes=3).config.num_classes == 3
+    assert create_network(config, num_classes=3).num_classes == 3
     assert create_model("resnet18", pretrained=False, num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
 
 
@@ -140,7 +166,7 @@ def test_features_only() -> None:
         create_model("resnet18", out_indices=(1,))
 
 
-def test_unknown_names_and_options_name_the_nearest() -> None:
+def test_unknown_names_and_options_list_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean resnet18"):
         create_model("resnet_18")
     with pytest.raises(UnknownNameError, match="did you mean drop_path_rate"):
@@ -154,7 +180,7 @@ def test_unknown_names_and_options_name_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_weights_come_whole_and_a_changed_head_is_fresh(
+def test_pretrained_weights_and_a_fresh_head(
     bundle: Bundle, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level(logging.INFO, "resnets")
@@ -172,7 +198,7 @@ def test_weights_come_whole_and_a_changed_head_is_fresh(
     assert model.config == get_config("resnet8_cifar", num_classes=5, drop_path_rate=0.1)
     assert model.state_dict()["fc.weight"].shape == (5, 64)
     assert float(model.state_dict()["fc.weight"].detach().std()) > 0
-    assert "has 3 classes, 5 are wanted: the classifier starts fresh" in caplog.text
+    assert "has 3 classes, 5 are requested: the classifier starts fresh" in caplog.text
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items() if not k.startswith("fc."))
 
     caplog.clear()
@@ -184,7 +210,7 @@ def test_weights_come_whole_and_a_changed_head_is_fresh(
     assert not caplog.records
 
 
-def test_a_description_says_its_classes(bundle: Bundle, folder: Path) -> None:
+def test_a_config_determines_the_classes(bundle: Bundle, folder: Path) -> None:
     config = get_config("resnet8_cifar", num_classes=10)
     assert create_model(config, pretrained=folder).num_classes == 10
     assert create_model(bundle.config, pretrained=folder).config == bundle.config
@@ -202,16 +228,16 @@ def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path) ->
         create_model("resnet34", pretrained=tmp_path / "w.pth")
 
 
-def test_geometry_changes_only_when_said(tmp_path: Path) -> None:
+def test_geometry_changes_only_if_passed(tmp_path: Path) -> None:
     model = resnet18(last_stride=1)
     from resnets.arch.preprocessing import Preprocessing
 
     bundle = Bundle(model=model, preprocessing=Preprocessing(), classes=tuple("abcd"), name="resnet18")
-    folder = bundle.save(tmp_path / "m")
+    folder = save_bundle(bundle, tmp_path / "m")
     with pytest.raises(WeightsError, match="differs in last_stride None for 1"):
         create_model("resnet18", pretrained=folder)
-    assert create_model("resnet18", pretrained=folder, last_stride=1).config == model.config
-    assert create_model("resnet18", pretrained=folder, last_stride=2).config.last_stride == 2
+    assert create_network("resnet18", pretrained=folder, last_stride=1).config == model.config
+    assert create_network("resnet18", pretrained=folder, last_stride=2).config.last_stride == 2
     frozen = create_model("resnet18", pretrained=folder, last_stride=1, norm="frozen_batch")
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(frozen(x), model.eval()(x), rtol=1e-4, atol=1e-4)

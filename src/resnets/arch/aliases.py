@@ -1,13 +1,13 @@
-"""What other codebases call the maps inside a network: their names to the paths of our modules.
+"""Layer names of other codebases, mapped to the paths of our modules.
 
-| codebase | a block's end | inside a block |
+| codebase | output of a block | inside a block |
 |---|---|---|
-| TF-slim | `resnet_v2_50/block1/unit_1/bottleneck_v2` | `.../conv1`: behind its norm and activation |
+| TF-slim | `resnet_v2_50/block1/unit_1/bottleneck_v2` | `.../conv1`: after its norm and activation |
 | Keras | `conv2_block1_out`, VGG's `block1_conv2` | `conv2_block1_1_relu` |
 | the Keras tutorial, Caffe | `out2a`, `res2a` | `res2a_branch2a` |
 | TensorFlow official | none; stages are `/block_layer1` | none |
 
-Slim and Keras strides stand where the network has them: the names say which block, not which resolution.
+The names identify blocks, not resolutions: TF-slim and Keras may stride in another block than the network here.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What names depend on.
+    """Depths and block type of a residual network, from which the codebases derive their names.
 
     Args:
         depths: blocks in each stage.
-        convs: convolutions in a block: 2 or 3.
-        pre_activation: whether norms stand before convolutions.
+        convs: convolutions in a block, 2 or 3.
+        pre_activation: whether norms precede convolutions.
     """
 
     depths: tuple[int, ...]
@@ -46,18 +46,18 @@ class Shape:
 
     @property
     def layers(self) -> int:
-        """The number in the network's name."""
+        """Number of weight layers, as in the network's name."""
         return sum(self.depths) * self.convs + 2
 
     def blocks(self) -> Iterator[tuple[int, int, str]]:
-        """Stage from 1 on, block from 1 on, our path."""
+        """(stage, block, path) of every block; stages and blocks count from 1."""
         for stage, depth in enumerate(self.depths, start=1):
             for block in range(depth):
                 yield stage, block + 1, f"layer{stage}.{block}"
 
 
 def shape_of(plan: Chain) -> Shape | None:
-    """The shape of a residual network's plan; `None` for a VGG's."""
+    """Depths and block type of a plan; `None` for a VGG."""
     stages = [node for node in plan.nodes if isinstance(node, Chain) and node.role == "stage" and node.name]
     if not stages:
         return None
@@ -72,15 +72,15 @@ def shape_of(plan: Chain) -> Shape | None:
 
 
 def blocks(plan: Chain) -> set[str]:
-    """The paths of a residual network's blocks; none of a VGG's."""
+    """Paths of a residual network's blocks; empty for a VGG."""
     shape = shape_of(plan)
     return {path for *_, path in shape.blocks()} if shape else set()
 
 
 def aliases(plan: Chain) -> dict[str, str]:
-    """The names by which `Network.end_points` answers stem, stages and blocks too: slim's and Keras's.
+    """TF-slim's and Keras's names of stem, stages and blocks, which `Network.end_points` accepts too.
 
-    What stands inside a block has no alias there: a map is kept for each, and these would be most of a network's.
+    Layers inside a block have no alias, since `end_points` keeps a feature map for every name.
     """
     outer = blocks(plan)
     every = slim_points(plan) | keras_points(plan)
@@ -90,7 +90,7 @@ def aliases(plan: Chain) -> dict[str, str]:
 
 
 def slim_points(plan: Chain) -> dict[str, str]:
-    """TF-slim's `end_points`. A convolution's name stands for what follows its norm and activation, if they do."""
+    """TF-slim's `end_points`. A convolution's name means the output of its norm and activation, if it has them."""
     shape = shape_of(plan)
     if shape is None or shape.convs != 3:
         return {}
@@ -112,7 +112,7 @@ def slim_points(plan: Chain) -> dict[str, str]:
 
 
 def keras_points(plan: Chain) -> dict[str, str]:
-    """The layers of keras.applications."""
+    """Layer names of keras.applications."""
     shape = shape_of(plan)
     if shape is None:
         return _keras_vgg(plan)
@@ -146,7 +146,7 @@ def _keras_vgg(plan: Chain) -> dict[str, str]:
 
 
 def tutorial_points(plan: Chain) -> dict[str, str]:
-    """The Keras tutorial's `out3d`, and Caffe's `res3d`."""
+    """Block names of the Keras tutorial, `out3d`, and of Caffe, `res3d`."""
     shape = shape_of(plan)
     if shape is None:
         return {}
@@ -158,9 +158,9 @@ def tutorial_points(plan: Chain) -> dict[str, str]:
 
 
 def block_letters(shape: Shape, stage: int, block: int) -> tuple[str, ...]:
-    """The spellings of a block's place: `a`..`z`, or Caffe's `a`, `b1`, `b2` ..., the codebase's own first.
+    """Spellings of a block's position in its stage: `a`..`z`, or Caffe's `a`, `b1`, `b2` ..., preferred first.
 
-    Caffe counts so in the middle stages of networks that have a stage of more than six blocks.
+    Caffe uses numbers in the middle stages of networks that have a stage of more than six blocks.
     """
     counted = "a" if block == 1 else f"b{block - 1}"
     if block > 26:
@@ -171,7 +171,7 @@ def block_letters(shape: Shape, stage: int, block: int) -> tuple[str, ...]:
 
 
 def official_points(plan: Chain) -> dict[str, str]:
-    """The names that TensorFlow's official network gives to its maps."""
+    """Layer names of TensorFlow's official network."""
     shape = shape_of(plan)
     if shape is None:
         return {}

@@ -8,11 +8,11 @@ from typing import Literal
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Act, Chain, ChannelConv, Conv, Gate, Linear, Node, Norm
 
-__all__ = ["attention"]
+__all__ = ["attention", "squeezed_width"]
 
 
 def attention(config: ResNetConfig, width: int) -> list[Node]:
-    """What `config` has at the end of a branch of `width` channels: one node named `se`, as timm has it, or none."""
+    """Attention of a residual branch of `width` channels: one node named `se`, as in timm, or none."""
     match config.attention:
         case "se":
             return [_squeeze_and_excitation(config, width)]
@@ -24,17 +24,16 @@ def attention(config: ResNetConfig, width: int) -> list[Node]:
             return []
 
 
-def _squeezed(config: ResNetConfig, width: int) -> int:
-    """Channels between a gate's two layers."""
-    step = config.attention_round
-    if step == 1:
-        return max(width // config.attention_reduction, 1)
-    return max(step, int(width / config.attention_reduction + step / 2) // step * step)
+def squeezed_width(width: int, reduction: int, multiple: int) -> int:
+    """Channels between a gate's two layers: `width / reduction`, rounded to a `multiple` as timm does it."""
+    if multiple == 1:
+        return max(width // reduction, 1)
+    return max(multiple, int(width / reduction + multiple / 2) // multiple * multiple)
 
 
 def _squeeze_and_excitation(config: ResNetConfig, width: int) -> Gate:
-    """Hu et al. 2018: mean, layer, act, layer, sigmoid; with 1x1 convolutions, or with linear layers as IBN-Net."""
-    hidden = _squeezed(config, width)
+    """mean, layer, act, layer, sigmoid (Hu et al. 2018); layers are 1x1 convolutions, or linear as in IBN-Net."""
+    hidden = squeezed_width(width, config.attention_reduction, config.attention_round)
     if config.se_form == "conv":
         first = Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1, bias=True)
         second = Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1, bias=True)
@@ -48,18 +47,22 @@ def _squeeze_and_excitation(config: ResNetConfig, width: int) -> Gate:
 
 
 def _eca(width: int) -> Gate:
-    """Wang et al. 2020, with gamma 2 and beta 1: the odd number of neighbours grows as the logarithm of the width."""
+    """mean, 1-d convolution over channels, sigmoid (Wang et al. 2020, gamma 2, beta 1).
+
+    The kernel is odd and grows with the logarithm of the width.
+    """
     reach = int(abs(math.log2(width) + 1) / 2)
     kernel = max(reach if reach % 2 else reach + 1, 3)
     return Gate(name="se", kind="eca", nodes=(ChannelConv(name="conv", channels=width, kernel=kernel),))
 
 
 def _cbam(config: ResNetConfig, width: int) -> Chain:
-    """Woo et al. 2018: channels first, then places; paths as timm's.
+    """Channel gate, then spatial gate (Woo et al. 2018), with timm's paths.
 
-    The norm of the one channel is a batch norm even among group norms, and frozen where all are.
+    The spatial gate's norm has one channel, so it is a batch norm even in networks of group norms; it is frozen where
+    all norms are.
     """
-    hidden = _squeezed(config, width)
+    hidden = squeezed_width(width, config.attention_reduction, config.attention_round)
     kind: Literal["batch", "frozen_batch"] = "frozen_batch" if config.norm == "frozen_batch" else "batch"
     channel = (
         Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1),

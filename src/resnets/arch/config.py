@@ -1,125 +1,319 @@
-"""What a residual network is, in one frozen description. The plan is the only reader of its numbers."""
+"""Configuration of a residual network, and the base class that all families share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, Self
 
-from resnets.arch.base_config import BaseConfig
-from resnets.arch.rules import check_resnet
+from annotated_types import Ge, Gt, Interval, MinLen
+from typing_extensions import Doc
 
-__all__ = ["ResNetConfig"]
+from resnets.errors import ConfigError, UnknownNameError
+from resnets.options.declarations import DefaultText, hints_of, listed
+from resnets.options.validate import Options
+
+__all__ = ["BaseConfig", "ClassCount", "Count", "Eps", "Momentum", "Probability", "ResNetConfig"]
+
+Count = Annotated[int, Ge(1)]
+ClassCount = Annotated[int, Ge(0), Doc("Number of classes. 0 returns embeddings instead of logits.")]
+Probability = Annotated[float, Interval(ge=0, lt=1)]
+Eps = Annotated[float, Gt(0), Doc("Added to the variance in each norm.")]
+Momentum = Annotated[float, Interval(ge=0, le=1), Doc("Momentum of running statistics, as in torch.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig(Options):
+    """Base of network configurations: validated fields, overrides, and conversion to JSON values."""
+
+    def with_overrides(self, **overrides: Any) -> Self:
+        """A copy with some fields changed.
+
+        Raises:
+            UnknownNameError: an unknown field; the message names the nearest.
+            ConfigError: an invalid value.
+        """
+        for name in overrides:
+            if name not in hints_of(type(self)):
+                raise UnknownNameError("model option", name, hints_of(type(self)))
+        return replace(self, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`; missing fields keep their defaults."""
+        return cls().with_overrides(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig(BaseConfig):
-    """A residual network.
-
-    Args:
-        block: `basic` (two 3x3) or `bottleneck` (1x1, 3x3, 1x1, four times wider at its end).
-        depths: blocks in each stage.
-        widths: width of each stage's 3x3 before `group_width` and `groups`; a bottleneck puts out four times it.
-        pre_activation: norm and activation before each convolution (He et al. 2016, v2).
-        kernel: cells a side of the middle convolution (both, in a basic block); odd.
-        groups: cardinality of a bottleneck's 3x3 (ResNeXt).
-        group_width: width of one group, 64 being a plain network's (ResNeXt-50 32x4d has 4, wide ResNets 128).
-        reduce_first: the first convolution is so many times narrower than the 3x3 (SENet-154 has 2).
-        stride_in: which convolution of a bottleneck strides: `3x3` (v1.5, torchvision) or `1x1`, the first
-            (v1, Caffe, Keras).
-        stride_unit: which block of a stage strides: the `first`, or the `last` (slim, Keras v2), which then does it
-            for the next stage.
-        stem: `7x7` (stride 2), `3x3` (stride 1, the CIFAR networks), `deep` (three 3x3, the first of stride 2) or
-            `tiered` (as deep, of 3/8, 1/2 and 1 of the width).
-        stem_width: channels of the stem.
-        stem_act: whether an activation follows the stem's norm (the re-identification tutorials leave it out).
-        stem_pool: `max` (3x3, stride 2, padding 1), `max_same` (TensorFlow's SAME), `max_zero` (padded with zeros, not
-            with minus infinity: Keras, BiT), `max_ceil` (unpadded, rounded up: Caffe), `max_valid` (unpadded),
-            `max2` (2x2, unpadded) or `none`.
-        antialias: blur before every subsampling but the stem convolution's and a shortcut's (Zhang 2019, as timm).
-        shortcut: as in He et al. 2015: `A` (every other cell, zero channels on both sides), `B` (1x1 convolution where
-            the shape changes), `C` (1x1 convolution everywhere), `none` (a plain network); and `A_after` (zero
-            channels after), `D` (average pool, then 1x1: ResNet-D), `first` (1x1 in the first block of every stage:
-            TensorFlow official), `subsample` (1x1 where channels change, else every other cell: slim).
-        shortcut_kernel: cells a side of a projection that strides (SENet-154 has 3).
-        shortcut_norm: whether a norm follows a post-activation network's projection.
-        conv_bias: which convolutions have a bias: `none`, `all`, or `unnormed`, those that no norm follows.
-        standardised: weight-standardised convolutions (Qiao et al. 2019, BiT).
-        padding: `symmetric`, or `same`: TensorFlow's, which for a stride puts the odd cell after.
-        attention: `none`, `se` (Hu et al. 2018), `eca` (Wang et al. 2020) or `cbam` (Woo et al. 2018), at the end of
-            each residual branch.
-        attention_reduction: channels are squeezed by it; attention_round: to a multiple of this (timm has 8).
-        se_form: `conv` (1x1 convolutions with bias) or `linear` (linear layers without).
-        ibn: for each stage `a` (half instance norm in the first norm; Pan et al. 2018), `b` (instance norm after the
-            sum of its last block, and in the stem if the first stage has it) or empty; `()` is none at all.
-        norm: `batch`, `group`, or `frozen_batch` (statistics and affine terms never move).
-        norm_eps, norm_momentum: as in torch; norm_groups: groups of a group norm.
-        act: the activation.
-        zero_init_last: start each residual branch at zero (last norm, or last convolution if pre-activation).
-        output_stride: input cells per output cell, 32 by nature (CIFAR networks 4); less replaces the strides of
-            the last stages with dilation. `None`: by nature.
-        dilation_rule: `torchvision`: the block that would stride keeps the dilation before it; `detectron`: it
-            has the new one already.
-        last_stride: stride of the last stage, 1 or 2; 1 keeps re-identification maps twice as fine, undilated.
-        drop_path_rate: stochastic depth, rising linearly over the blocks from 0 to this probability.
-        drop_rate: dropout probability before the classifier.
-        global_pool: `avg`, `max`, `gem` (generalised mean, learnt power; Radenovic et al. 2018), `window` (average
-            over fixed windows, flattened) or `none` (the last map; only with `num_classes=0`).
-        pool_window: cells a side of that window.
-        in_chans: channels of the input.
-        num_classes: logits that come out; 0 answers embeddings.
-        img_size: pixels a side that the network is meant for.
+    """Frozen configuration of a residual network. Each field documents itself.
 
     Raises:
-        ConfigError: a value outside its rule, or two that contradict each other.
+        ConfigError: an invalid value, or fields that contradict each other.
     """
 
-    block: Literal["basic", "bottleneck"] = "bottleneck"
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    pre_activation: bool = False
-    kernel: int = 3
-    groups: int = 1
-    group_width: int = 64
-    reduce_first: int = 1
-    stride_in: Literal["3x3", "1x1"] = "3x3"
-    stride_unit: Literal["first", "last"] = "first"
-    stem: Literal["7x7", "3x3", "deep", "tiered"] = "7x7"
-    stem_width: int = 64
-    stem_act: bool = True
-    stem_pool: Literal["max", "max_same", "max_zero", "max_ceil", "max_valid", "max2", "none"] = "max"
-    antialias: bool = False
-    shortcut: Literal["A", "A_after", "B", "C", "D", "first", "subsample", "none"] = "B"
-    shortcut_kernel: int = 1
-    shortcut_norm: bool = True
-    conv_bias: Literal["none", "all", "unnormed"] = "none"
-    standardised: bool = False
-    padding: Literal["symmetric", "same"] = "symmetric"
-    attention: Literal["none", "se", "eca", "cbam"] = "none"
-    attention_reduction: int = 16
-    attention_round: int = 1
-    se_form: Literal["conv", "linear"] = "conv"
-    ibn: tuple[Literal["a", "b", ""], ...] = ()
-    norm: Literal["batch", "group", "frozen_batch"] = "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
-    norm_groups: int = 32
-    act: Literal["relu"] = "relu"
-    zero_init_last: bool = False
-    output_stride: int | None = None
-    dilation_rule: Literal["torchvision", "detectron"] = "torchvision"
-    last_stride: int | None = None
-    drop_path_rate: float = 0.0
-    drop_rate: float = 0.0
-    global_pool: Literal["avg", "max", "gem", "window", "none"] = "avg"
-    pool_window: int = 7
-    in_chans: int = 3
-    num_classes: int = 1000
-    img_size: int = 224
+    block: Annotated[
+        Literal["basic", "bottleneck"],
+        Doc("Residual block. `basic` (two 3x3) or `bottleneck` (1x1, 3x3, 1x1 with 4 times the width)."),
+    ] = "bottleneck"
+    depths: Annotated[tuple[Count, ...], MinLen(1), Doc("Blocks in each stage.")] = (3, 4, 6, 3)
+    widths: Annotated[
+        tuple[Count, ...],
+        MinLen(1),
+        Doc(
+            "Width of each stage. Channels of the 3x3 before `group_width` and `groups` apply; a bottleneck outputs 4 "
+            "times as many."
+        ),
+    ] = (64, 128, 256, 512)
+    pre_activation: Annotated[bool, Doc("Norm and activation before each convolution (He et al. 2016, ResNet v2).")] = (
+        False
+    )
+    kernel: Annotated[
+        Count, Doc("Kernel size of the middle convolution, odd. In a basic block, of both convolutions.")
+    ] = 3
+    groups: Annotated[Count, Doc("Groups of a bottleneck's 3x3, the cardinality of ResNeXt.")] = 1
+    group_width: Annotated[
+        Count, Doc("Channels of one group. 64 in a plain network, 4 in ResNeXt-50 32x4d, 128 in wide ResNets.")
+    ] = 64
+    reduce_first: Annotated[
+        Count, Doc("Divisor of the first convolution's width relative to the 3x3. 2 in SENet-154.")
+    ] = 1
+    stride_in: Annotated[
+        Literal["3x3", "1x1"],
+        Doc(
+            "Convolution of a bottleneck that strides. `3x3` (v1.5, torchvision) or the first `1x1` (v1, Caffe, Keras)."
+        ),
+    ] = "3x3"
+    stride_unit: Annotated[
+        Literal["first", "last"],
+        Doc(
+            "Block of a stage that strides. `first`, or `last` (TF-slim, Keras v2), where the last block of a stage "
+            "subsamples for the next."
+        ),
+    ] = "first"
+    stem: Annotated[
+        Literal["7x7", "3x3", "deep", "tiered"],
+        Doc(
+            "Stem convolution. `7x7` (stride 2), `3x3` (stride 1, CIFAR networks), `deep` (three 3x3, the first of "
+            "stride 2) or `tiered` (as `deep`, with 3/8, 1/2 and 1 of the width)."
+        ),
+    ] = "7x7"
+    stem_width: Annotated[Count, Doc("Channels of the stem.")] = 64
+    stem_act: Annotated[
+        bool, Doc("Activation after the stem's norm. Some re-identification networks leave it out.")
+    ] = True
+    stem_pool: Annotated[
+        Literal["max", "max_same", "max_zero", "max_ceil", "max_valid", "max2", "none"],
+        Doc(
+            "Pool of the stem. `max` (3x3, stride 2, padding 1), `max_same` (TensorFlow's SAME), `max_zero` (padded "
+            "with zeros instead of minus infinity: Keras, BiT), `max_ceil` (unpadded, rounded up: Caffe), `max_valid` "
+            "(unpadded), `max2` (2x2, unpadded) or `none`."
+        ),
+    ] = "max"
+    antialias: Annotated[
+        bool, Doc("Blur before each subsampling except the stem convolution's and a shortcut's (Zhang 2019, as timm).")
+    ] = False
+    shortcut: Annotated[
+        Literal["A", "A_after", "B", "C", "D", "first", "subsample", "none"],
+        Doc(
+            "Shortcut. As in He et al. 2015: `A` (subsampling, zero channels on both sides), `B` (1x1 "
+            "convolution where the shape changes), `C` (1x1 convolution everywhere), `none` (a plain network); also "
+            "`A_after` (zero channels after), `D` (average pool, then 1x1: ResNet-D), `first` (1x1 in the first block "
+            "of every stage: TensorFlow official) and `subsample` (1x1 where channels change, else subsampling: "
+            "TF-slim)."
+        ),
+    ] = "B"
+    shortcut_kernel: Annotated[Count, Doc("Kernel size of a projection that strides, odd. 3 in SENet-154.")] = 1
+    shortcut_norm: Annotated[bool, Doc("Norm after the projection of a post-activation network.")] = True
+    conv_bias: Annotated[
+        Literal["none", "all", "unnormed"],
+        Doc("Convolutions with a bias. `none`, `all`, or `unnormed`, those without a norm after them."),
+    ] = "none"
+    standardised: Annotated[bool, Doc("Weight-standardised convolutions (Qiao et al. 2019, BiT).")] = False
+    padding: Annotated[
+        Literal["symmetric", "same"],
+        Doc(
+            "Padding of strided convolutions. `symmetric`, or `same`, TensorFlow's, which pads the odd cell at the end."
+        ),
+    ] = "symmetric"
+    attention: Annotated[
+        Literal["none", "se", "eca", "cbam"],
+        Doc(
+            "Attention at the end of each residual branch. `se` (Hu et al. 2018), `eca` (Wang et al. 2020), `cbam` "
+            "(Woo et al. 2018) or `none`."
+        ),
+    ] = "none"
+    attention_reduction: Annotated[Count, Doc("Reduction ratio of the attention's hidden channels.")] = 16
+    attention_round: Annotated[Count, Doc("Round the hidden channels to a multiple of this. 8 in timm.")] = 1
+    se_form: Annotated[
+        Literal["conv", "linear"],
+        Doc("Layers of squeeze and excitation. `conv` (1x1 convolutions with bias) or `linear` (without bias)."),
+    ] = "conv"
+    ibn: Annotated[
+        tuple[Literal["a", "b", ""], ...],
+        Doc(
+            "IBN-Net variant of each stage (Pan et al. 2018). `a` (instance norm on half the channels of the first "
+            "norm), `b` (instance norm after the sum of the last block, and in the stem if the first stage has it) or "
+            "empty; `()` for no stage."
+        ),
+    ] = ()
+    norm: Annotated[
+        Literal["batch", "group", "frozen_batch"],
+        Doc("Normalisation. `frozen_batch` keeps statistics and affine parameters constant."),
+    ] = "batch"
+    norm_eps: Eps = 1e-5
+    norm_momentum: Momentum = 0.1
+    norm_groups: Annotated[Count, Doc("Groups of a group norm.")] = 32
+    act: Annotated[Literal["relu"], Doc("Activation.")] = "relu"
+    zero_init_last: Annotated[
+        bool,
+        Doc("Initialise each residual branch to zero. Its last norm, or its last convolution if pre-activation."),
+    ] = False
+    output_stride: Annotated[
+        Count | None,
+        Doc(
+            "Input cells per output cell. Below the network's own (32; 4 in CIFAR networks), dilation replaces the "
+            "strides of the last stages."
+        ),
+        DefaultText("the network's own, 32 or 4"),
+    ] = None
+    dilation_rule: Annotated[
+        Literal["torchvision", "detectron"],
+        Doc(
+            "Dilation of the block that would stride. `torchvision` keeps the previous dilation, `detectron` uses the "
+            "new one."
+        ),
+    ] = "torchvision"
+    last_stride: Annotated[
+        Literal[1, 2] | None,
+        Doc("Stride of the last stage. 1 doubles the resolution without dilation, as re-identification uses it."),
+        DefaultText("2"),
+    ] = None
+    drop_path_rate: Annotated[
+        Probability, Doc("Stochastic depth. Rises linearly over the blocks from 0 to this probability.")
+    ] = 0.0
+    drop_rate: Annotated[Probability, Doc("Dropout probability before the classifier.")] = 0.0
+    global_pool: Annotated[
+        Literal["avg", "max", "gem", "window", "none"],
+        Doc(
+            "Global pooling. `avg`, `max`, `gem` (generalised mean with learned power; Radenovic et al. 2018), "
+            "`window` (average over fixed windows, flattened) or `none` (the last feature map; only with "
+            "`num_classes=0`)."
+        ),
+    ] = "avg"
+    pool_window: Annotated[Count, Doc("Window size of `global_pool=window`, in cells.")] = 7
+    in_chans: Annotated[Count, Doc("Input channels.")] = 3
+    num_classes: ClassCount = 1000
+    img_size: Annotated[Count, Doc("Image size that the network is meant for, in pixels a side.")] = 224
 
     def check_rules(self) -> None:
-        check_resnet(self)
+        for broken, message in (*self._rules_of_blocks(), *self._rules_of_stem_and_head(), *self._rules_of_strides()):
+            if broken:
+                raise ConfigError(message)
+
+    def _rules_of_blocks(self) -> Iterator[tuple[bool, str]]:
+        """Whether each rule is broken, and its message."""
+        basic, stages, preact = self.block == "basic", len(self.depths), "got pre_activation"
+        yield (
+            stages != len(self.widths),
+            f"depths and widths must name the same stages; got {stages} and {len(self.widths)}",
+        )
+        for name in ("kernel", "shortcut_kernel"):
+            yield getattr(self, name) % 2 == 0, f"{name} must be odd; got {getattr(self, name)}"
+        yield (
+            basic and (self.groups, self.group_width) != (1, 64),
+            f"groups and group_width require bottleneck blocks; got {self.groups} and {self.group_width} with basic "
+            "blocks; use block='bottleneck'",
+        )
+        yield (
+            basic and self.stride_in == "1x1",
+            "stride_in='1x1' requires bottleneck blocks; got block='basic'; leave it '3x3'",
+        )
+        yield (
+            bool(self.ibn) and len(self.ibn) != stages,
+            f"ibn must name every stage or none; got {len(self.ibn)} for {stages} stages",
+        )
+        yield (
+            any(self.ibn) and self.pre_activation,
+            f"ibn requires post-activation blocks; {preact}; drop one of them",
+        )
+        for name in ("pre_activation", "drop_path_rate", "zero_init_last"):
+            value = getattr(self, name)
+            yield (
+                self.shortcut == "none" and bool(value),
+                f"a plain network (shortcut='none') has no residual branch; got {name}={value}; drop it",
+            )
+        yield (
+            self.shortcut_kernel != 1 and self.shortcut in ("A", "A_after", "D", "none"),
+            f"shortcut_kernel requires a projection that strides; got shortcut={self.shortcut!r}; drop it",
+        )
+        yield (
+            not self.shortcut_norm and self.pre_activation,
+            f"shortcut_norm=False requires a post-activation network; {preact}; leave it on",
+        )
+        yield (
+            not self.shortcut_norm and self.shortcut in ("A", "A_after", "none"),
+            f"shortcut_norm=False requires a projection; got shortcut={self.shortcut!r}; leave it on",
+        )
+        yield (
+            self.se_form != "conv" and self.attention != "se",
+            f"se_form requires attention='se'; got attention={self.attention!r}; leave se_form 'conv'",
+        )
+        yield (
+            self.attention_reduction != 16 and self.attention not in ("se", "cbam"),
+            f"attention_reduction requires attention='se' or 'cbam'; got attention={self.attention!r}; leave it 16",
+        )
+        for width in (self.stem_width, *self.widths):
+            yield (
+                self.norm == "group" and width % self.norm_groups > 0,
+                f"norm_groups must divide every width; got {self.norm_groups} for a width of {width}; lower it",
+            )
+
+    def _rules_of_stem_and_head(self) -> Iterator[tuple[bool, str]]:
+        unit = {"deep": 2, "tiered": 8}.get(self.stem, 1)
+        yield (
+            self.stem_width % unit > 0,
+            f"stem_width of a {self.stem} stem must be a multiple of {unit}; got {self.stem_width}; "
+            f"the nearest is {max(round(self.stem_width / unit), 1) * unit}",
+        )
+        yield (
+            not self.stem_act and self.pre_activation,
+            "stem_act=False requires a post-activation network; got pre_activation; leave it on",
+        )
+        yield (
+            self.antialias and self.stem_pool not in ("max", "none"),
+            f"antialias requires stem_pool='max' or 'none'; got stem_pool={self.stem_pool!r}; use one of them",
+        )
+        yield (
+            self.global_pool == "none" and self.num_classes > 0,
+            f"a classifier requires pooled features; got global_pool='none' with num_classes={self.num_classes}; "
+            "pass num_classes=0 for feature maps",
+        )
+
+    def _rules_of_strides(self) -> Iterator[tuple[bool, str]]:
+        allowed = [self.stem_reduction * 2**stage for stage in range(len(self.depths))]
+        full, wanted = allowed[-1], self.output_stride
+        yield (
+            self.last_stride is not None and len(self.depths) == 1,
+            f"last_stride requires two or more stages; got last_stride={self.last_stride} with one stage; drop it",
+        )
+        if wanted is None:
+            return
+        yield wanted not in allowed, f"output_stride must be {listed([*map(str, allowed)])}; got {wanted}"
+        yield (
+            self.last_stride == 2 and wanted < full,
+            f"last_stride=2 keeps the output stride at {full}; got output_stride={wanted}; drop one of them",
+        )
+        yield (
+            self.last_stride == 1 and wanted == full,
+            f"last_stride=1 makes the output stride {full // 2}; got output_stride={wanted}; drop one of them",
+        )
 
     @property
     def stem_reduction(self) -> int:
-        """Input cells per cell where the first stage begins."""
+        """Input cells per cell of the first stage's input."""
         return (1 if self.stem == "3x3" else 2) * (1 if self.stem_pool == "none" else 2)

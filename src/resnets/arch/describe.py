@@ -1,10 +1,11 @@
-"""The table of a network: its parts, their operations, shapes and costs, without torch."""
+"""Table of a network: its layers, their operations, shapes, receptive fields, parameters and MACs, without torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig, config_to_dict
 from resnets.arch.nodes import Chain, Node, Residual, children
 from resnets.arch.operations import NOTHING, operations
@@ -14,23 +15,24 @@ from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, ShapeError
 
-__all__ = ["Description", "LayerRow", "describe"]
+__all__ = ["HEADINGS", "Description", "LayerRow", "describe", "totals"]
 
-HEADINGS = ("name", "operations", "output", "stride", "field", "params", "MACs")
+HEADINGS = ("name", "operations", "output", "stride", "receptive field", "params", "MACs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """A line of the table.
+    """A row of the table.
 
     Args:
-        name: the path in the module, such as `layer1.0.conv1`; a VGG's stages, which have none, are `block1`...
-        role: `stage`, `block`, `layer`, or `group`: several layers, such as attention. Layers add up to the whole.
-        operations: what happens there, in a few words.
+        name: path of the module, such as `layer1.0.conv1`; a VGG's stages, which have none, are `block1`...
+        role: `stage`, `block`, `layer`, or `group` (several layers, such as attention). Layers sum to the total.
+        operations: short description.
         output: (C, H, W), or (D,).
-        stride: input cells from one output cell to the next.
-        receptive_field: input cells a side that one output cell sees; `None` is the whole image.
-        params: learned numbers in it; macs: multiply-adds of it, for one image.
+        stride: distance of neighbouring output cells, in input pixels.
+        receptive_field: side of an output cell's receptive field, in input pixels; `None` for the whole image.
+        params: number of parameters.
+        macs: multiply-adds for one image.
     """
 
     name: str
@@ -43,7 +45,7 @@ class LayerRow:
     macs: int
 
     def cells(self) -> tuple[str, ...]:
-        """The row as the table prints it, under `HEADINGS`."""
+        """The row as text, under `HEADINGS`."""
         field = "all" if self.receptive_field is None else str(self.receptive_field)
         return (
             self.name,
@@ -58,15 +60,17 @@ class LayerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What `describe` answers.
+    """Result of `describe`.
 
     Args:
-        name: the variant, or `None` where the options make a network without a name.
-        origin: whose network the name means, where codebases use it for different ones.
+        name: of the variant; `None` for a network without a name.
+        origin: codebase whose network the name means, where several use the name for different networks.
+        config: of the network.
         input: (C, H, W).
-        rows: the parts in order, every layer among them.
-        params, macs: totals; FLOPs are twice the MACs.
-        warnings: what is odd about this input size.
+        rows: all nodes in order, parents first.
+        params: total number of parameters.
+        macs: total multiply-adds for one image; FLOPs are twice that.
+        warnings: about the input size.
     """
 
     name: str | None
@@ -79,8 +83,8 @@ class Description:
     warnings: tuple[str, ...]
 
     def select(self, layers: bool = False) -> list[LayerRow]:
-        """The rows of stem, stages, blocks and head; or, with `layers`, every operation and place-keeper too."""
-        whole = ("features",)  # a VGG's stages stand inside it
+        """Rows of stem, stages, blocks and head; with `layers`, of every layer, identities included."""
+        whole = ("features",)  # holds a VGG's stages
         parts = ("stage", "block")
         shown = [
             row for row in self.rows if layers or row.role in parts or ("." not in row.name and row.role not in whole)
@@ -88,7 +92,7 @@ class Description:
         return [row for row in shown if row.name and (layers or row.operations != NOTHING)]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The table as JSON values."""
         return {
             "name": self.name,
             "origin": self.origin,
@@ -101,28 +105,28 @@ class Description:
         }
 
     def to_markdown(self, layers: bool = False) -> str:
-        """The table as Markdown, numbers to the right."""
+        """The table as Markdown, with numbers aligned right."""
         lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
         lines += ["| " + " | ".join(row.cells()) + " |" for row in self.select(layers)]
         return "\n".join([*lines, f"| total | | | | | {self.params:,} | {self.macs:,} |"])
 
 
 def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | None = None) -> Description:
-    """The table of a network for images of a size.
+    """Compute the table of a network for an image size.
 
     Args:
-        model: a name that `list_models` knows, or a description.
-        input_size: pixels a side, or (H, W); by default what the network is meant for.
+        model: a name from `list_models`, or a configuration.
+        input_size: pixels a side, or (H, W); by default the network's own.
 
     Raises:
-        UnknownNameError: no such network.
-        ShapeError: an image so small that a stage would be empty; the message names the stage and the least size.
+        UnknownNameError: an unknown name.
+        ShapeError: an image so small that a stage would be empty; the message names the stage and the minimum size.
     """
     config = get_config(model) if isinstance(model, str) else model
     size = config.img_size if input_size is None else input_size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
-        raise ConfigError(f"an input size must be at least 1; got {height}x{width}")
+        raise ConfigError(f"input_size must be at least 1; got {height}x{width}")
     shape = (config.in_chans, height, width)
     tree = plan(config)
     try:
@@ -142,13 +146,37 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
     )
 
 
+def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Params and MACs for one image of (H, W), equal to those of `describe`, in a fraction of its time.
+
+    Between the first and the last block of a stage all blocks are alike, so that three stand for any depth.
+
+    Raises:
+        ShapeError: an image so small that a stage would be empty.
+    """
+    height, width = input_size or (config.img_size, config.img_size)
+    residual = isinstance(config, ResNetConfig)
+    shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths)) if residual else config
+    records = trace(plan(shallow), (config.in_chans, height, width))
+    params, macs = records[0].params, records[0].macs
+    if not residual:
+        return params, macs
+    at = {record.path: record for record in records}
+    for stage, depth in enumerate(config.depths, start=1):
+        if depth > 3:
+            block = at[f"layer{stage}.1"]
+            params += (depth - 3) * block.params
+            macs += (depth - 3) * block.macs
+    return params, macs
+
+
 def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
     for least in range(max(2, min(shape[1:])), 4096):
         try:
             trace(tree, (config.in_chans, least, least))
         except ShapeError:
             continue
-        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the least size is {least}x{least}")
+        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the minimum size is {least}x{least}")
     return error
 
 
@@ -159,9 +187,8 @@ def _warnings(records: list[Record], shape: tuple[int, int, int]) -> list[str]:
         return []
     first = next(r for r in stages if min(r.result.shape[1:]) == 1)
     return [
-        f"the input is smaller than the total reduction of {reduction}; got {shape[1]}x{shape[2]}; "
-        f"{first.path} has shrunk to {first.result.shape[1]}x{first.result.shape[2]}, so it and what follows "
-        "see a single cell; use larger images or output_stride"
+        f"the input is smaller than the total reduction of {reduction}; got {shape[1]}x{shape[2]}; the output of "
+        f"{first.path} is {first.result.shape[1]}x{first.result.shape[2]}; use larger images or output_stride"
     ]
 
 
@@ -174,7 +201,7 @@ def _row(record: Record) -> LayerRow:
         operations=operations(node),
         output=record.result.shape,
         stride=record.result.stride,
-        receptive_field=record.result.field,
+        receptive_field=record.result.receptive_field,
         params=record.params,
         macs=record.macs,
     )
@@ -185,4 +212,6 @@ def _role(node: Node) -> str:
         return node.role
     if isinstance(node, Residual):
         return "block"
-    return "group" if children(node) else "layer"  # only what holds nothing else is a layer: layers add up
+    return (
+        "group" if children(node) else "layer"
+    )  # only nodes without children are layers, so that layers sum to the total

@@ -1,7 +1,7 @@
-"""What a plan is made of: operations and the ways to put them together. Nothing here knows of ResNets.
+"""Nodes of a plan: operations and the ways to combine them, independent of any family of networks.
 
-A node's `name` is its attribute in the module that holds it; names joined by dots are the paths that a
-`state_dict` uses. A chain named `""` groups its children (a stem, a head) without a level of its own.
+A node's `name` is its attribute in the parent module; names joined by dots are the paths of a `state_dict`. A chain
+named `""` groups its children (a stem, a head) without a module of its own.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ __all__ = [
 ]
 
 Padding = int | tuple[int, int] | Literal["same"]
-"""Cells on every side; (before, after) on both axes; or TensorFlow's SAME, which depends on the input's size."""
+"""Cells on every side, (before, after) on both axes, or TensorFlow's SAME, which depends on the input size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """Anything in a plan. `name` is the attribute that holds it, `""` for a chain without a level."""
+    """Base of all nodes. `name` is its attribute in the parent module, `""` for a chain without a module."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(Node):
-    """A square 2-d convolution. (N, in_chans, H, W) -> (N, out_chans, H', W').
+    """A 2-d convolution with a square kernel. (N, in_chans, H, W) -> (N, out_chans, H', W').
 
-    `standardised`: each filter is brought to mean 0 and variance 1 before use.
+    `standardised`: each filter is normalised to mean 0 and variance 1 before use.
     """
 
     in_chans: int
@@ -74,7 +74,7 @@ class ChannelConv(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Node):
-    """Normalisation over `channels`; `groups` counts only for `kind="group"`."""
+    """Normalisation over `channels`; `groups` applies to `kind="group"` only."""
 
     kind: Literal["batch", "group", "frozen_batch", "instance"]
     channels: int
@@ -95,8 +95,8 @@ class Act(Node):
 class Pool(Node):
     """Max or average pooling over a square window.
 
-    `zeros`: a max pool's padding is zeros, not minus infinity. An average never counts cells that its symmetric
-    padding or rounding up adds.
+    `zeros`: a max pool pads with zeros instead of minus infinity. An average pool excludes cells that symmetric padding
+    or rounding up adds.
     """
 
     kind: Literal["max", "avg"]
@@ -109,35 +109,35 @@ class Pool(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(Node):
-    """A 3x3 binomial filter, then every `stride`-th cell; edges are reflected."""
+    """A 3x3 binomial filter with reflected edges, then subsampling by `stride`."""
 
     stride: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalPool(Node):
-    """Pooling over the whole map. (N, C, H, W) -> (N, C, 1, 1)."""
+    """Pooling over the whole feature map. (N, C, H, W) -> (N, C, 1, 1)."""
 
     kind: Literal["avg", "max", "gem"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptivePool(Node):
-    """Averages over a `size` x `size` grid, whatever the map. (N, C, H, W) -> (N, C, size, size)."""
+    """Average pooling to a fixed size. (N, C, H, W) -> (N, C, size, size)."""
 
     size: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Node):
-    """Zeroes each number with probability `rate` in training. Shape kept."""
+    """Zeroes each element with probability `rate` in training. The shape is unchanged."""
 
     rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flatten(Node):
-    """(N, C, H, W) -> (N, C * H * W). A step of `forward`, no module."""
+    """(N, C, H, W) -> (N, C * H * W). A step of `forward` without a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class Linear(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class PadChannels(Node):
-    """Every `stride`-th cell, with channels of zeros before and after: (N, C, H, W) -> (N, before+C+after, ...)."""
+    """Subsampling by `stride`, with zero channels before and after: (N, C, H, W) -> (N, before+C+after, ...)."""
 
     stride: int
     before: int
@@ -160,12 +160,12 @@ class PadChannels(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Node):
-    """Nothing; it keeps the place of a module that another network of the family has there."""
+    """The identity, in place of a module that other networks of the family have there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain(Node):
-    """Nodes one after the other. `role` is its place in the network, `kind` what readers call it."""
+    """Nodes in sequence. `role` is its part of the network, `kind` its name for readers."""
 
     role: Literal["network", "stem", "features", "stage", "block", "head", "group"]
     nodes: tuple[Node, ...]
@@ -177,12 +177,12 @@ class Residual(Node):
     """A block with a shortcut: `p = pre(x)`, then `post(body(p) + shortcut(s))`.
 
     Args:
-        kind: what readers call it, such as `"Bottleneck"`.
-        pre: operations before the fork; then body and shortcut both read their result.
+        kind: name for readers, such as `"Bottleneck"`.
+        pre: operations before the fork, whose output is the input of body and shortcut.
         body: the residual function.
-        shortcut: operations on the other path; none is the identity.
+        shortcut: operations of the other path; empty for the identity.
         post: operations after the sum.
-        drop_path: probability that training leaves the body out, for a sample.
+        drop_path: probability of skipping the body for a sample, in training.
     """
 
     kind: str
@@ -195,19 +195,18 @@ class Residual(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitNorm(Node):
-    """The channels in parts, each with a norm of its own, as IBN has them."""
+    """Channels split into parts, each with its own norm, as in IBN-Net."""
 
     parts: tuple[Norm, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Node):
-    """Attention: the input times what `nodes` make of it, in (0, 1).
+    """Attention: the input times the sigmoid of `nodes`, applied to statistics of the input.
 
     Args:
-        kind: `se` (mean of each channel, through `nodes`), `eca` (the same), `channel` (mean and maximum of each
-            channel, side by side as (C, 1, 2) through `nodes`, then added) or `spatial` (mean and maximum over the
-            channels, as two channels).
+        kind: the statistics. `se` and `eca`: mean of each channel; `channel`: mean and maximum of each channel, stacked
+            as (C, 1, 2), whose outputs are added; `spatial`: mean and maximum over channels, as two channels.
     """
 
     kind: Literal["se", "eca", "channel", "spatial"]
@@ -215,7 +214,7 @@ class Gate(Node):
 
 
 def children(node: Node) -> tuple[tuple[str, Node], ...]:
-    """The nodes directly inside `node`, each with its path from there."""
+    """Direct children of `node`, each with its path from there."""
     match node:
         case Chain() | Gate():
             return tuple((child.name, child) for child in node.nodes)
@@ -235,7 +234,7 @@ def join(path: str, name: str) -> str:
 
 
 def walk(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
-    """`node` and all inside it, parents first, each with its dotted path."""
+    """`node` and all its descendants, parents first, each with its dotted path."""
     yield path, node
     for name, child in children(node):
         yield from walk(child, join(path, name))

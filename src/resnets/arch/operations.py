@@ -1,4 +1,4 @@
-"""What a node does, in a few words."""
+"""Short descriptions of nodes, as the table of `describe` shows them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from resnets.arch.nodes import (
 
 __all__ = ["NOTHING", "operations"]
 
-NOTHING = "-"  # an identity, which only keeps a module's place
+NOTHING = "-"  # an identity
 
 
 def operations(node: Node) -> str:
-    """What `node` does: `3x3 64 /2 conv`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`.
+    """Description of `node`: `3x3 64 /2 conv`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`.
 
-    A number after a kernel is the channels that come out, `/2` a stride. Blocks leave out their norms and activations,
-    which their kind implies, but for IBN's.
+    The number after a kernel is its output channels, `/2` a stride. Norms and activations of a block are omitted, since
+    its kind implies them; IBN is listed.
     """
     match node:
         case Conv():
@@ -73,7 +73,7 @@ def operations(node: Node) -> str:
         case Chain():
             return _chain(node)
         case _:
-            raise AssertionError(f"no words for {type(node).__name__}")
+            raise AssertionError(f"no description of {type(node).__name__}")
 
 
 def _every(stride: int) -> str:
@@ -100,8 +100,8 @@ def _pool(node: Pool) -> str:
         "unpadded" if node.padding == 0 and node.kernel > node.stride else "",
         "rounded up" if node.ceil else "",
     ]
-    said = " and ".join(filter(None, marks))
-    return f"{node.kernel}x{node.kernel} {node.kind} pool{_stride(node.stride)}" + (f" {said}" if said else "")
+    details = " and ".join(filter(None, marks))
+    return f"{node.kernel}x{node.kernel} {node.kind} pool{_stride(node.stride)}" + (f" {details}" if details else "")
 
 
 def _gate(node: Gate) -> str:
@@ -109,14 +109,14 @@ def _gate(node: Gate) -> str:
         reach = next(layer.kernel for _, layer in walk(node) if isinstance(layer, ChannelConv))
         return f"ECA over {reach} channels"
     if node.kind == "spatial":
-        return "gate for places: mean and max over channels, 7x7 conv, batch norm"
+        return "spatial gate: mean and max over channels, 7x7 conv, batch norm"
     if node.kind == "channel":
-        return f"gate for channels: mean and max, {_widths(node)}"
+        return f"channel gate: mean and max, {_widths(node)}"
     return f"squeeze and excitation {_widths(node)}"
 
 
 def _widths(gate: Node) -> str:
-    """Channels through a gate's two layers, such as `256-16-256`."""
+    """Channels of a gate's two layers, such as `256-16-256`."""
     for _, layer in walk(gate):
         if isinstance(layer, Conv):
             return f"{layer.in_chans}-{layer.out_chans}-{layer.in_chans}"
@@ -130,7 +130,7 @@ def _chain(node: Chain) -> str:
         return f"CBAM {_widths(node)}"
     if node.role == "stage" and node.name:
         return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
-    if node.role == "stage":  # a VGG's, whose layers stand side by side in `features`
+    if node.role == "stage":  # a VGG's, whose layers are siblings in `features`
         convs = ", ".join(_conv(part) for part in node.nodes if isinstance(part, Conv))
         norms = "batch norm and " if any(isinstance(part, Norm) for part in node.nodes) else ""
         first, last = node.nodes[0].name, node.nodes[-1].name
@@ -151,7 +151,7 @@ def _residual(node: Residual) -> str:
 
 
 def _body(nodes: tuple[Node, ...]) -> str:
-    """Convolutions, IBN, blurs and attention in their order."""
+    """Convolutions, IBN, blurs and attention in order."""
     words = list[str]()
     for node in nodes:
         match node:

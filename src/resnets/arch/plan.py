@@ -1,10 +1,10 @@
-"""From a description to a plan: with `blocks`, the one place where strides, widths and names are worked out."""
+"""Build a plan from a configuration. Only this module and `blocks` derive strides, widths and names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from resnets.arch.blocks import EXPANSION, BlockMaker, Place
+from resnets.arch.blocks import EXPANSION, BlockBuilder, BlockSpec
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Blur, Chain, Flatten, GlobalPool, Identity, Linear, Node, Pool
@@ -25,51 +25,51 @@ POOLS: dict[str, Pool] = {
 
 
 def plan(config: NetworkConfig) -> Chain:
-    """The tree of `config`: of a residual network stem, stages of blocks, head.
+    """Build the plan of `config`: stem, stages of blocks, head.
 
-    The top level keeps torchvision's order of children whatever the options (conv1, bn1, act1, maxpool, layer1, ...);
-    where an option drops one, an identity keeps its place.
+    The top level has torchvision's order of children for any options (conv1, bn1, act1, maxpool, layer1, ...); where
+    an option drops one, an identity takes its place.
     """
     if isinstance(config, VGGConfig):
         return plan_vgg(config)
-    maker = BlockMaker(config)
-    body = (_stem(config, maker), *_stages(config, maker), *_last_norm(config, maker))
+    builder = BlockBuilder(config)
+    body = (_stem(config, builder), *_stages(config, builder), *_last_norm(config, builder))
     return Chain(name="", role="network", nodes=(*body, _head(config, body)))
 
 
-def _stem(config: ResNetConfig, maker: BlockMaker) -> Chain:
-    normed = not config.pre_activation  # a pre-activation network's first block brings norm and activation
+def _stem(config: ResNetConfig, builder: BlockBuilder) -> Chain:
+    normed = not config.pre_activation  # a pre-activation block starts with norm and activation
     width = config.stem_width
     return Chain(
         name="",
         role="stem",
         nodes=(
-            _stem_convolution(config, maker),
-            maker.first_norm("bn1", width) if normed else Identity(name="bn1"),
-            maker.act("act1") if normed and config.stem_act else Identity(name="act1"),
+            _stem_convolution(config, builder),
+            builder.first_norm("bn1", width) if normed else Identity(name="bn1"),
+            builder.act("act1") if normed and config.stem_act else Identity(name="act1"),
             _stem_pool(config),
         ),
     )
 
 
-def _stem_convolution(config: ResNetConfig, maker: BlockMaker) -> Node:
+def _stem_convolution(config: ResNetConfig, builder: BlockBuilder) -> Node:
     normed = not config.pre_activation
     if config.stem in ("7x7", "3x3"):
         kernel, stride = (7, 2) if config.stem == "7x7" else (3, 1)
-        return maker.conv("conv1", config.in_chans, config.stem_width, kernel, stride, normed=normed)
+        return builder.conv("conv1", config.in_chans, config.stem_width, kernel, stride, normed=normed)
     width = config.stem_width  # timm: `deep` has two of half the width, `tiered` one of 3/8 and one of a half
     first, second = (3 * (width // 8) if config.stem == "tiered" else width // 2), width // 2
     return Chain(
         name="conv1",
         role="group",
         nodes=(
-            maker.conv("0", config.in_chans, first, 3, 2),
-            maker.norm("1", first),
-            maker.act("2"),
-            maker.conv("3", first, second, 3),
-            maker.norm("4", second),
-            maker.act("5"),
-            maker.conv("6", second, width, 3, normed=normed),
+            builder.conv("0", config.in_chans, first, 3, 2),
+            builder.norm("1", first),
+            builder.act("2"),
+            builder.conv("3", first, second, 3),
+            builder.norm("4", second),
+            builder.act("5"),
+            builder.conv("6", second, width, 3, normed=normed),
         ),
     )
 
@@ -83,7 +83,7 @@ def _stem_pool(config: ResNetConfig) -> Node:
     return Chain(name="maxpool", role="group", nodes=(dense, Blur(name="1", stride=2)))
 
 
-def _stages(config: ResNetConfig, maker: BlockMaker) -> Iterator[Chain]:
+def _stages(config: ResNetConfig, builder: BlockBuilder) -> Iterator[Chain]:
     in_chans, reduction, dilation = config.stem_width, config.stem_reduction, 1
     number, total = 0, sum(config.depths)
     for index, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
@@ -93,7 +93,7 @@ def _stages(config: ResNetConfig, maker: BlockMaker) -> Iterator[Chain]:
             if config.output_stride is not None and reduction * stride > config.output_stride:
                 dilation, stride = dilation * stride, 1
             reduction *= stride
-            place = Place(
+            spec = BlockSpec(
                 name=str(position),
                 stage=index,
                 first=position == 0,
@@ -106,28 +106,29 @@ def _stages(config: ResNetConfig, maker: BlockMaker) -> Iterator[Chain]:
                 dilation=dilation,
                 drop_path=config.drop_path_rate * number / max(total - 1, 1),
             )
-            blocks.append(maker.block(place))
-            in_chans, number = place.out_chans, number + 1
+            blocks.append(builder.block(spec))
+            in_chans, number = spec.out_chans, number + 1
         yield Chain(name=f"layer{index + 1}", role="stage", nodes=tuple(blocks))
 
 
 def _inner_width(config: ResNetConfig, width: int) -> int:
-    """Channels of a block's 3x3 where the stage is `width` wide."""
+    """Channels of a block's 3x3 in a stage of `width` channels."""
     one = int(width * config.group_width / 64)
     if not one:
         raise ConfigError(
-            "a stage's width x group_width / 64, the channels of one group, must be at least 1; "
+            "channels of one group, width x group_width / 64, must be at least 1; "
             f"got {width} x {config.group_width} / 64; widen the stage or its groups"
         )
     if one * config.groups % config.reduce_first:
         raise ConfigError(
-            f"reduce_first must divide every block's 3x3; got {config.reduce_first} for {one * config.groups} channels"
+            f"reduce_first must divide the channels of every 3x3; got {config.reduce_first} for "
+            f"{one * config.groups} channels"
         )
     return one * config.groups
 
 
 def _natural_stride(config: ResNetConfig, stage: int, position: int) -> int:
-    """The stride of a block before dilation takes it over: of its stage's first, or of the stage before's last."""
+    """Stride of a block before dilation replaces it: of a stage's first block, or of the previous stage's last."""
     if config.stride_unit == "last":
         stage, strides = stage + 1, position == config.depths[stage] - 1
     else:
@@ -137,11 +138,11 @@ def _natural_stride(config: ResNetConfig, stage: int, position: int) -> int:
     return config.last_stride or 2 if stage == len(config.depths) - 1 else 2
 
 
-def _last_norm(config: ResNetConfig, maker: BlockMaker) -> tuple[Chain, ...]:
+def _last_norm(config: ResNetConfig, builder: BlockBuilder) -> tuple[Chain, ...]:
     if not config.pre_activation:
         return ()
     width = config.widths[-1] * EXPANSION[config.block]
-    return (Chain(name="", role="group", nodes=(maker.norm("norm", width), maker.act("act"))),)
+    return (Chain(name="", role="group", nodes=(builder.norm("norm", width), builder.act("act"))),)
 
 
 def _head(config: ResNetConfig, body: tuple[Node, ...]) -> Chain:

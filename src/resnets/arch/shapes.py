@@ -1,9 +1,9 @@
-"""What a plan does to an image's shape, and what it costs: one walk over the tree, in integers.
+"""Shapes, receptive fields, parameters and MACs of a plan, in one walk over the tree, in integers.
 
 Shape letters: C channels, H height, W width. MACs are multiply-adds of convolutions and linear layers, for one
-image; FLOPs are twice that. The receptive field counts input cells a side that convolutions and pools reach; `None`
-is the whole image, from a global pool on. Statistics of the whole map (a gate's, an instance or group norm's) scale
-what is there and do not count.
+image; FLOPs are twice that. The receptive field is that of convolutions and pools, in input pixels a side; `None` is
+the whole image, from a global pool on. Statistics of the whole feature map (of a gate, an instance norm or a group
+norm) do not extend it.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from resnets.arch.nodes import (
 )
 from resnets.errors import ShapeError
 
-__all__ = ["Record", "Signal", "trace"]
+__all__ = ["Record", "Signal", "apply", "trace"]
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What stands between two operations.
+    """Shape, receptive field and stride of a tensor between two operations.
 
     Args:
         shape: (C, H, W), or (D,) once flattened.
-        field: receptive field of one cell, in input cells a side.
-        stride: input cells from one cell to the next.
+        receptive_field: of one cell, in input pixels a side; `None` for the whole image.
+        stride: distance of neighbouring cells, in input pixels.
     """
 
     shape: tuple[int, ...]
-    field: int | None = 1
+    receptive_field: int | None = 1
     stride: int = 1
 
 
 @dataclass(frozen=True)
 class Record:
-    """One node met on the walk: where, what, the signal before and after, and its cost with all inside it."""
+    """A visited node: its path, depth in the tree, input, output, and the cost of it and its children."""
 
     path: str
     node: Node
@@ -67,17 +67,17 @@ class Record:
 
 
 def trace(plan: Node, shape: tuple[int, int, int]) -> list[Record]:
-    """Every node of `plan`, parents first, for an input of `shape` (C, H, W).
+    """Trace an input of `shape` (C, H, W) through every node of `plan`; parents come first.
 
     Raises:
-        ShapeError: the wrong channels, or a node that would put out an empty map (the message names it).
+        ShapeError: the wrong number of channels, or an empty output; the message names the node.
     """
     return _trace(plan, Signal(shape), "", 0)
 
 
 def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
     if not isinstance(node, Chain | Residual | Gate | SplitNorm):
-        result = _apply(node, signal, path)
+        result = apply(node, signal, path)
         macs = _macs(node, result)
         return [Record(path, node, level, signal, result, _params(node), macs)]
 
@@ -96,15 +96,15 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         _expect(signal.shape, sum(part.channels for part in node.parts), path)
         for name, part in children(node):
             assert isinstance(part, Norm)
-            run(((name, part),), Signal((part.channels, *signal.shape[1:]), signal.field, signal.stride))
+            run(((name, part),), Signal((part.channels, *signal.shape[1:]), signal.receptive_field, signal.stride))
         result = signal
     elif isinstance(node, Gate):
         squeezed = {"spatial": (2, *signal.shape[1:]), "channel": (signal.shape[0], 1, 2)}.get(
             node.kind, (signal.shape[0], 1, 1)
         )
-        places = node.kind == "spatial"
-        gate = run(children(node), Signal(squeezed, signal.field if places else None, signal.stride))
-        result = Signal(signal.shape, gate.field if places else signal.field, signal.stride)
+        spatial = node.kind == "spatial"
+        gate = run(children(node), Signal(squeezed, signal.receptive_field if spatial else None, signal.stride))
+        result = Signal(signal.shape, gate.receptive_field if spatial else signal.receptive_field, signal.stride)
     else:
         parts = {id(child): name for name, child in children(node)}
 
@@ -115,9 +115,11 @@ def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
         body, shortcut = run(named(node.body), fork), run(named(node.shortcut), fork)
         if body.shape != shortcut.shape:
             raise ShapeError(
-                f"a block's two paths must meet in one shape; got {body.shape} and {shortcut.shape} at {path}"
+                f"both paths of a block must have one output shape; got {body.shape} and {shortcut.shape} at {path}"
             )
-        result = run(named(node.post), Signal(body.shape, _wider(body.field, shortcut.field), body.stride))
+        result = run(
+            named(node.post), Signal(body.shape, _wider(body.receptive_field, shortcut.receptive_field), body.stride)
+        )
     own = [record for record in inside if record.level == level + 1]
     params, macs = sum(record.params for record in own), sum(record.macs for record in own)
     return [Record(path, node, level, signal, result, params, macs), *inside]
@@ -127,8 +129,13 @@ def _wider(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def _apply(node: Node, signal: Signal, path: str) -> Signal:
-    shape, field, stride = signal.shape, signal.field, signal.stride
+def apply(node: Node, signal: Signal, path: str) -> Signal:
+    """The signal after a single operation.
+
+    Raises:
+        ShapeError: the wrong channels, or an empty output.
+    """
+    shape, field, stride = signal.shape, signal.receptive_field, signal.stride
     match node:
         case Conv():
             _expect(shape, node.in_chans, path)
@@ -140,7 +147,7 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
             return Signal((shape[0], *cells), field and field + (node.kernel - 1) * stride, stride * node.stride)
         case Blur():
             if min(shape[1:]) < 2:
-                raise ShapeError(f"{path} reflects its edges and needs two cells a side; got {shape[1]}x{shape[2]}")
+                raise ShapeError(f"{path} reflects its edges and requires two cells a side; got {shape[1]}x{shape[2]}")
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + 2 * stride, stride * node.stride)
         case ChannelConv():
@@ -161,7 +168,7 @@ def _apply(node: Node, signal: Signal, path: str) -> Signal:
         case Norm():
             _expect(shape, node.channels, path)
             if node.kind == "instance" and shape[1:] == (1, 1):
-                raise ShapeError(f"{path} is an instance norm, which needs more than one cell; got 1x1")
+                raise ShapeError(f"{path} is an instance norm, which requires more than one cell; got 1x1")
             return signal
         case Act() | Dropout() | Identity():
             return signal
@@ -175,7 +182,7 @@ def _expect(shape: tuple[int, ...], channels: int, path: str) -> None:
 
 
 def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, path: str) -> int:
-    """Cells that a window of `reach` cells finds in `size` cells."""
+    """Output cells of a window of `reach` cells over `size` cells."""
     if padding == "same":
         return -(-size // stride)
     before, after = padding if isinstance(padding, tuple) else (padding, padding)
@@ -184,7 +191,7 @@ def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, pa
     if ceil and (cells - 1) * stride >= size + before:
         cells -= 1  # the last window must start inside the image or the padding before it, as in torch
     if cells < 1:
-        raise ShapeError(f"{path} would be empty: a window of {reach} finds no place in {size} cells")
+        raise ShapeError(f"{path} would have an empty output: its window of {reach} exceeds {size} cells")
     return cells
 
 

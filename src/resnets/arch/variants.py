@@ -1,4 +1,4 @@
-"""The networks that have a name. A name is a key in this table (or follows a rule below) and nothing more."""
+"""Named networks. A name is a key of this table, or follows the rule of CIFAR networks, and never drives behaviour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["VARIANTS", "get_config", "list_models", "name_of"]
+__all__ = ["VARIANTS", "cifar_config", "get_config", "list_models", "name_of"]
 
 R18 = ResNetConfig(block="basic", depths=(2, 2, 2, 2))
 R34 = replace(R18, depths=(3, 4, 6, 3))
@@ -33,13 +33,13 @@ CIFAR = ResNetConfig(
 )
 
 
-def _cifar(depth: int, **overrides: Any) -> ResNetConfig:
-    """He et al. 2015, section 4.2: three stages of n blocks; 6n+2 layers, or 9n+2 with bottlenecks."""
+def cifar_config(depth: int, **overrides: Any) -> ResNetConfig:
+    """CIFAR network (He et al. 2015, section 4.2): three stages of n blocks, 6n+2 layers, or 9n+2 with bottlenecks."""
     layers = 9 if overrides.get("block") == "bottleneck" else 6
     blocks, rest = divmod(depth - 2, layers)
     if rest or blocks < 1:
         below, above = layers * max(blocks, 1) + 2, layers * (max(blocks, 0) + 1) + 2
-        near = f"nearest are {below} and {above}" if below != above else f"the least is {below}"
+        near = f"nearest are {below} and {above}" if below != above else f"the minimum is {below}"
         raise ConfigError(f"CIFAR depth must be {layers}n+2; got {depth}; {near}")
     return replace(CIFAR, depths=(blocks,) * 3, **overrides)
 
@@ -49,7 +49,7 @@ D = {"stem": "deep", "shortcut": "D"}
 # IBN-Net (Pan et al. 2018)
 IBN_A = {"ibn": ("a", "a", "a", "")}
 IBN_B = {"ibn": ("b", "b", "", "")}
-# Squeeze and excitation as timm has it; as IBN-Net and the re-identification tutorials have it; as Caffe had it first
+# Squeeze and excitation: timm's, that of IBN-Net and re-identification, Caffe's
 SE = {"attention": "se", "attention_round": 8}
 SE_LINEAR = {"attention": "se", "se_form": "linear"}
 SE_CAFFE = {"attention": "se", "stem_pool": "max_ceil"}
@@ -174,13 +174,13 @@ VARIANTS: dict[str, NetworkConfig] = {
         for name, depths in VGG_DEPTHS.items()
     },
     # CIFAR networks: any other depth follows the same names
-    **{f"resnet{depth}_cifar": _cifar(depth) for depth in (20, 32, 44, 56, 110, 1202)},
-    **{f"resnetv2_{depth}_cifar": _cifar(depth, pre_activation=True) for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}_cifar": cifar_config(depth) for depth in (20, 32, 44, 56, 110, 1202)},
+    **{f"resnetv2_{depth}_cifar": cifar_config(depth, pre_activation=True) for depth in (20, 32, 44, 56, 110)},
     **{
-        f"resnetv2_{depth}_bottleneck_cifar": _cifar(depth, block="bottleneck", pre_activation=True, shortcut="B")
+        f"resnetv2_{depth}_bottleneck_cifar": cifar_config(depth, block="bottleneck", pre_activation=True, shortcut="B")
         for depth in (164, 1001)
     },
-    **{f"plain{depth}_cifar": _cifar(depth, shortcut="none") for depth in (20, 32, 44, 56)},
+    **{f"plain{depth}_cifar": cifar_config(depth, shortcut="none") for depth in (20, 32, 44, 56)},
 }
 
 _RULE = re.compile(r"(?P<family>resnetv2_|resnet|plain)(?P<depth>\d+)(?P<bottleneck>_bottleneck)?_cifar")
@@ -192,15 +192,15 @@ _FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def get_config(name: str, **overrides: Any) -> NetworkConfig:
-    """The description that `name` stands for, with some fields changed.
+    """Configuration of a named network, with some fields changed.
 
     Args:
         name: a key of `VARIANTS`, or a CIFAR network of any depth: `resnet38_cifar`, `resnetv2_29_bottleneck_cifar`.
-        **overrides: fields of `ResNetConfig`.
+        **overrides: fields of its configuration.
 
     Raises:
-        UnknownNameError: no such network or field.
-        ConfigError: a depth that no rule makes, or fields that contradict each other.
+        UnknownNameError: an unknown network or field; the message names the nearest.
+        ConfigError: an impossible depth, an invalid value, or fields that contradict each other.
     """
     config = VARIANTS.get(name)
     if config is None:
@@ -210,31 +210,31 @@ def get_config(name: str, **overrides: Any) -> NetworkConfig:
         fields = dict(_FAMILIES[match["family"]])
         if match["bottleneck"]:
             fields |= {"block": "bottleneck", "shortcut": fields.get("shortcut", "B")}
-        config = _cifar(int(match["depth"]), **fields)
+        config = cifar_config(int(match["depth"]), **fields)
     return config.with_overrides(**overrides)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names in `VARIANTS` that match a shell pattern; a pattern without wildcards matches anywhere."""
+    """Names in `VARIANTS` that match a shell pattern; a pattern without wildcards matches anywhere in a name."""
     if not any(mark in pattern for mark in "*?["):
         pattern = f"*{pattern}*"
     return [name for name in VARIANTS if fnmatch(name, pattern)]
 
 
 def name_of(config: NetworkConfig) -> str | None:
-    """The variant that `config` is, but for classes, input channels and regularisation; `None` if it has no name."""
+    """Name of `config`, ignoring classes, input channels, image size and regularisation; `None` if it has none."""
     names = [*VARIANTS, *_by_rule(config)]
-    return next((name for name in names if _free(get_config(name)) == _free(config)), None)
+    return next((name for name in names if _key(get_config(name)) == _key(config)), None)
 
 
-def _free(config: NetworkConfig) -> dict[str, Any]:
-    """The fields that no name is about left out."""
-    free = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "zero_init_last")
-    return {"": type(config)} | {field: value for field, value in vars(config).items() if field not in free}
+def _key(config: NetworkConfig) -> dict[str, Any]:
+    """Type and fields, without those that names do not determine."""
+    ignored = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "zero_init_last")
+    return {"": type(config)} | {field: value for field, value in vars(config).items() if field not in ignored}
 
 
 def _by_rule(config: NetworkConfig) -> list[str]:
-    """The names that a CIFAR network of these blocks may have."""
+    """Possible names of a CIFAR network with these blocks."""
     if isinstance(config, VGGConfig) or len(set(config.depths)) != 1 or len(config.depths) != 3:
         return []
     layers, suffix = (9, "_bottleneck") if config.block == "bottleneck" else (6, "")

@@ -1,61 +1,60 @@
-"""VGG (Simonyan and Zisserman 2014): the second small family, for its side outputs beside ResNet's."""
+"""VGG (Simonyan and Zisserman 2014): its configuration and its plan."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from resnets.arch.base_config import BaseConfig
+from annotated_types import MinLen
+from typing_extensions import Doc
+
+from resnets.arch.config import BaseConfig, ClassCount, Count, Eps, Momentum, Probability
 from resnets.arch.nodes import Act, AdaptivePool, Chain, Conv, Dropout, Flatten, Identity, Linear, Node, Norm, Pool
-from resnets.arch.rules import check_norm
 from resnets.errors import ConfigError
 
 __all__ = ["VGGConfig", "plan_vgg"]
 
-WINDOW = 7  # the map that the classifier reads has this many cells a side
+WINDOW = 7  # the classifier reads a feature map of 7x7 cells
 
 
 @dataclass(frozen=True, kw_only=True)
 class VGGConfig(BaseConfig):
-    """A VGG network.
-
-    Args:
-        depths: 3x3 convolutions in each of the five blocks; a 2x2 max pool ends each.
-        widths: channels of each block.
-        norm: `batch`, or `none` as published.
-        hidden: width of the classifier's two inner layers.
-        drop_rate: dropout probability behind each of them.
-        global_pool: `avg` (to 7x7, as torchvision) or `none` (the last map; only with `num_classes=0`).
-        in_chans, num_classes, img_size: as in `ResNetConfig`; 0 classes answer the second inner layer.
+    """Frozen configuration of a VGG network. Each field documents itself.
 
     Raises:
-        ConfigError: a value outside its rule.
+        ConfigError: an invalid value, or fields that contradict each other.
     """
 
-    depths: tuple[int, ...] = (2, 2, 3, 3, 3)
-    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
-    norm: Literal["none", "batch"] = "none"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
-    hidden: int = 4096
-    drop_rate: float = 0.5
-    global_pool: Literal["avg", "none"] = "avg"
-    in_chans: int = 3
-    num_classes: int = 1000
-    img_size: int = 224
+    depths: Annotated[
+        tuple[Count, ...], MinLen(1), Doc("3x3 convolutions in each block. A 2x2 max pool ends each block.")
+    ] = (2, 2, 3, 3, 3)
+    widths: Annotated[tuple[Count, ...], MinLen(1), Doc("Channels of each block.")] = (64, 128, 256, 512, 512)
+    norm: Annotated[Literal["none", "batch"], Doc("Normalisation. `none` as published, or `batch`.")] = "none"
+    norm_eps: Eps = 1e-5
+    norm_momentum: Momentum = 0.1
+    hidden: Annotated[Count, Doc("Width of the classifier's two hidden layers.")] = 4096
+    drop_rate: Annotated[Probability, Doc("Dropout probability after each hidden layer.")] = 0.5
+    global_pool: Annotated[
+        Literal["avg", "none"],
+        Doc("Pooling. `avg` (to 7x7, as torchvision) or `none` (the last feature map; only with `num_classes=0`)."),
+    ] = "avg"
+    in_chans: Annotated[Count, Doc("Input channels.")] = 3
+    num_classes: ClassCount = 1000
+    img_size: Annotated[Count, Doc("Image size that the network is meant for, in pixels a side.")] = 224
 
     def check_rules(self) -> None:
         if len(self.depths) != len(self.widths):
-            raise ConfigError(f"depths and widths name the same blocks; got {len(self.depths)} and {len(self.widths)}")
-        if not 0 <= self.drop_rate < 1:
-            raise ConfigError(f"drop_rate is a probability in [0, 1); got {self.drop_rate}")
-        check_norm(self.norm_eps, self.norm_momentum)
+            raise ConfigError(
+                f"depths and widths must name the same blocks; got {len(self.depths)} and {len(self.widths)}"
+            )
         if self.global_pool == "none" and self.num_classes:
-            raise ConfigError("a classifier needs pooled features; got global_pool='none'; pass num_classes=0 for maps")
+            raise ConfigError(
+                "a classifier requires pooled features; got global_pool='none'; pass num_classes=0 for feature maps"
+            )
 
 
 def plan_vgg(config: VGGConfig) -> Chain:
-    """The tree of `config`, named as torchvision names it: `features.0` ..., `avgpool`, `classifier.0` ..."""
+    """The plan of `config`, named as in torchvision: `features.0` ..., `avgpool`, `classifier.0` ..."""
     blocks, number, in_chans = list[Node](), 0, config.in_chans
     for block, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
         layers = list[Node]()

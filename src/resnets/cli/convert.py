@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.arch.overrides import parse_overrides
+from resnets.arch.networks import convert_overrides, network_options
 from resnets.cli.output import print_json, print_text
-from resnets.errors import ConfigError, UnknownNameError
+from resnets.options.grammar import parse_settings, parse_value
 
 if TYPE_CHECKING:
     from resnets.weights.convert import Conversion
@@ -102,30 +101,10 @@ def run(
 
 
 def _options(settings: Iterable[str]) -> dict[str, Any]:
-    """`key=value` texts: fields of ours by their type, others as their codebase may write them."""
-    options: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"a setting is key=value; got {setting!r}; write, for example, stride_in=1x1")
-        try:
-            options |= parse_overrides([setting])
-        except UnknownNameError:
-            options[key.strip()] = _value(text.strip())
-    return options
-
-
-def _value(text: str) -> Any:
-    """A number, a truth value, nothing, or several of them with commas; else the text."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    if "," in text and not text.startswith(("[", "(", "{")):
-        return [_value(part.strip()) for part in text.split(",")]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    """KEY=VALUE texts: fields of a network configuration in their types, options of other codebases as they read."""
+    texts, known = parse_settings(settings, "stride_in=1x1"), network_options()
+    foreign = {key: parse_value(text) for key, text in texts.items() if key not in known}
+    return foreign | convert_overrides({key: text for key, text in texts.items() if key in known})
 
 
 def _lines(source: str, done: Conversion, to: str | None) -> Iterable[str]:
@@ -154,13 +133,13 @@ def _report(done: Conversion) -> Iterable[str]:
 
     report = done.report
     assert report is not None
-    yield f"  dialect   {report.dialect}: {get_dialect(report.dialect).whose}"
+    yield f"  dialect   {report.dialect}: {get_dialect(report.dialect).description}"
     yield f"  filled    {report.filled:.2%}"
     if report.assumed:
         yield "  assumed   as the dialect has it, for tensors do not tell; --set says otherwise"
         for name, value in report.assumed.items():
             yield f"            {f'{name}={value}':<24}{WHY.get(name, 'the same tensors fit another value')}"
-    if done.assumed_preprocessing and done.preprocessing is not None:
+    if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
         yield f"  images  {preprocessing.channels} {size}, mean {mean}: usual for {report.dialect}, not in the file"

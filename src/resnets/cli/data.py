@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from resnets.cli.help import VerbHelp, VerbListHelp
 from resnets.cli.output import Column, Line, print_json, print_table, print_text
+from resnets.options.grammar import parse_size
 
 if TYPE_CHECKING:
     from resnets.data.dataset import Dataset, Problem
@@ -60,7 +60,7 @@ def pack_verb(
     from resnets.data.pack import pack
     from resnets.runtime.console import Console
 
-    side = _read_size(size)
+    side = parse_size(size)
     dataset, console, done = open_dataset(source, val_fraction=0), Console(), 0
 
     def progress(now: int, _: int) -> None:
@@ -120,14 +120,6 @@ def check_verb(source: Source, workers: Workers = None, as_json: AsJson = False)
     else:
         _print(dataset, problems, sound)
     return 0 if sound else 1
-
-
-def _read_size(text: str) -> int | tuple[int, int]:
-    """`256` or `192x256` (H, W)."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
-    if match is None or "0" in (match[1].lstrip("0") or "0", (match[2] or "1").lstrip("0") or "0"):
-        raise typer.BadParameter(f"pass pixels, such as 256 or 192x256; got {text!r}", param_hint="--size")
-    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
 def _summary(dataset: Dataset, problems: list[Problem], sound: bool) -> dict[str, object]:

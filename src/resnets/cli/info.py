@@ -1,68 +1,60 @@
-"""`resnets info`: a network's table of parts."""
+"""`resnets info`: table of a network's layers."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from resnets.arch.describe import Description, LayerRow, describe
-from resnets.arch.networks import NetworkConfig, config_from_dict
-from resnets.arch.overrides import parse_overrides, parse_size
+from resnets.arch.config import ResNetConfig
+from resnets.arch.describe import HEADINGS, Description, LayerRow, describe
+from resnets.arch.networks import NetworkConfig, convert_overrides
 from resnets.arch.variants import get_config
+from resnets.cli.declared import flag
 from resnets.cli.output import Column, Line, print_json, print_table, print_text, short, warn
-from resnets.errors import ConfigError, WeightsError
+from resnets.options.declarations import options_of
+from resnets.options.grammar import parse_settings, parse_size
 
 NETWORK, PRINTED = "Network", "Output"
 
-COLUMNS = (
-    Column(title="name"),
-    Column(title="operations", fold=True),
-    Column(title="output", right=True),
-    Column(title="stride", right=True),
-    Column(title="field", right=True),
-    Column(title="params", right=True, rounds=True),
-    Column(title="MACs", right=True, rounds=True),
-)
+COLUMNS = [
+    Column(title=title, right=title not in HEADINGS[:2], fold=title == "operations", rounds=title in ("params", "MACs"))
+    for title in HEADINGS
+]
+
+
+_FIELDS = {field.name: field for field in options_of(ResNetConfig)}
+
+
+def _field(name: str, metavar: str | None = None) -> Any:
+    return flag(replace(_FIELDS[name], default=""), NETWORK, metavar)  # the default is that of the named network
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="A name that `resnets models` lists, a model folder or a run folder.")],
+    model: Annotated[str, typer.Argument(help="Name of a network, a model folder or a run folder.")],
     img_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Pixels a side, or HEIGHTxWIDTH: 352, 720x1280.")
+        str | None, typer.Option(metavar="SIZE", help="Image size in pixels, N or HxW (default: the network's own).")
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Every layer, not only stages and blocks.")] = False,
-    num_classes: Annotated[int | None, typer.Option(help="Logits; 0 for embeddings.", rich_help_panel=NETWORK)] = None,
-    in_chans: Annotated[int | None, typer.Option(help="Channels of the input.", rich_help_panel=NETWORK)] = None,
-    output_stride: Annotated[
-        int | None, typer.Option(help="8, 16 or 32; dilation makes up for strides.", rich_help_panel=NETWORK)
-    ] = None,
-    last_stride: Annotated[
-        int | None, typer.Option(help="Stride of the last stage, 1 or 2.", rich_help_panel=NETWORK)
-    ] = None,
-    shortcut: Annotated[
-        str | None, typer.Option(metavar="A|B|C|none", help="As in He et al. 2015.", rich_help_panel=NETWORK)
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(metavar="batch|group|frozen_batch", help="Normalisation.", rich_help_panel=NETWORK),
-    ] = None,
-    stride_in: Annotated[
-        str | None,
-        typer.Option(metavar="3x3|1x1", help="Where a bottleneck strides: v1.5 or v1.", rich_help_panel=NETWORK),
-    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer instead of stages and blocks.")] = False,
+    num_classes: Annotated[int | None, _field("num_classes", "N")] = None,
+    in_chans: Annotated[int | None, _field("in_chans", "N")] = None,
+    output_stride: Annotated[int | None, _field("output_stride", "N")] = None,
+    last_stride: Annotated[int | None, _field("last_stride")] = None,
+    shortcut: Annotated[str | None, _field("shortcut", "NAME")] = None,
+    norm: Annotated[str | None, _field("norm")] = None,
+    stride_in: Annotated[str | None, _field("stride_in")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the config.", rich_help_panel=NETWORK),
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of it.", rich_help_panel=NETWORK),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Every layer, for programs.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every layer as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Show a network's parts: operations, output shapes, strides, receptive fields, parameters and MACs.
+    """Show a network's layers: operations, output shapes, strides, receptive fields, parameters and MACs.
 
-    Output is channels x height x width; stride and field are in input pixels a side. MACs are multiply-adds for one
-    image; FLOPs are twice that.
+    Output is channels x height x width; stride and receptive field are in input pixels a side. MACs are
+    multiply-adds for one image; FLOPs are twice that.
     """
     named: dict[str, Any] = {
         "num_classes": num_classes,
@@ -73,14 +65,14 @@ def run(
         "norm": norm,
         "stride_in": stride_in,
     }
-    overrides = parse_overrides(settings or []) | {key: value for key, value in named.items() if value is not None}
+    given = parse_settings(settings or (), "stem_width=32") | {k: v for k, v in named.items() if v is not None}
+    overrides = convert_overrides(given)
     size = None if img_size is None else parse_size(img_size)
-    folder = Path(model).is_dir() or len(Path(model).parts) > 1
-    if folder or overrides:
-        config = _read_folder(Path(model)) if folder else get_config(model)
-        table = describe(config.with_overrides(**overrides), size)
-    else:
+    config = _read_config(model)
+    if config is None and not overrides:
         table = describe(model, size)
+    else:
+        table = describe((config or get_config(model)).with_overrides(**overrides), size)
     for warning in table.warnings:
         warn(warning)
     title = _title(model, table, bool(overrides))
@@ -94,20 +86,19 @@ def run(
         print_table(COLUMNS, lines, ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"])
 
 
-def _read_folder(folder: Path) -> NetworkConfig:
-    """The network of a model folder (its `config.json`) or a run folder (its `best` model, else its `last`)."""
-    from resnets.weights.folder.config_json import read_config
+def _read_config(model: str) -> NetworkConfig | None:
+    """Config of a model reference; `None` for a network's name. Imports torch if only tensors determine it."""
+    from resnets.weights.resolve import resolve
 
-    places = (folder, folder / "best", folder / "last")
-    path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
-    if path is None:
-        raise WeightsError(
-            f"a model folder holds config.json, a run folder best/config.json; got {folder}; pass one of these"
-        )
-    try:
-        return config_from_dict(read_config(path)["resnets"]["config"])
-    except (ConfigError, KeyError, TypeError) as error:
-        raise WeightsError(f"config.json must describe a network; {error} in {path}; write the folder again") from None
+    reference = resolve(model)
+    if reference.kind == "variant":
+        return None
+    if (config := reference.read_config()) is not None:
+        return config
+    from resnets.weights.folder.bundle import Bundle
+    from resnets.weights.open import open_model
+
+    return open_model(reference, Bundle).model.config  # type: ignore[no-any-return]
 
 
 def _title(model: str, table: Description, changed: bool) -> str:

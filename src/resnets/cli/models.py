@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.describe import totals
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.totals import totals
 from resnets.arch.variants import VARIANTS, list_models
 from resnets.arch.vgg import VGGConfig
 from resnets.cli.output import Column, Line, markdown, print_json, print_table, print_text, short

@@ -1,4 +1,4 @@
-"""`resnets recipes`: the training recipes that have a name."""
+"""`resnets recipes`: list and show training recipes and their options."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from resnets.cli.output import Column, Line, print_json, print_table, print_text
 if TYPE_CHECKING:
     from resnets.train.config.recipes import Recipe
 
-OPTION_COLUMNS = (Column(title="option"), Column(title="default"), Column(title="what it does", fold=True))
+OPTION_COLUMNS = (Column(title="option"), Column(title="default"), Column(title="description", fold=True))
 COLUMNS = (
     Column(title="name"),
     Column(title="epochs", right=True),
-    Column(title="optimiser"),
+    Column(title="optimizer"),
     Column(title="loss"),
     Column(title="batch", right=True),
     Column(title="about", fold=True),
@@ -23,19 +23,19 @@ COLUMNS = (
 
 
 def run(
-    name: Annotated[str | None, typer.Argument(help="A recipe to show, or a YAML file of your own to check.")] = None,
-    options: Annotated[bool, typer.Option("--options", help="Every option that a recipe or --set may name.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+    name: Annotated[str | None, typer.Argument(help="A recipe to show, or a YAML file to validate.")] = None,
+    options: Annotated[bool, typer.Option("--options", help="List every option of recipes and --set.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """List the training recipes, or show one.
 
-    What is shown is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
+    The output is a file to edit: `resnets recipes cifar > my.yaml`, then `resnets train DATA --recipe my.yaml`.
     """
-    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
-
     if options:
         _print_options(as_json)
         return
+    from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe, recipe_yaml
+
     if name is None:
         recipes = [load_recipe(one) for one in list_recipes()]
         if as_json:
@@ -45,7 +45,7 @@ def run(
         return
     recipe = load_recipe(name)
     if name not in list_recipes():
-        check_recipe(recipe)  # ours are checked by our tests, and need not wait for torch
+        check_recipe(recipe)  # included recipes are validated by tests
     if as_json:
         from dataclasses import asdict
 
@@ -55,20 +55,25 @@ def run(
 
 
 def _print_options(as_json: bool) -> None:
-    from dataclasses import asdict
+    from resnets.train.config.train_config import grouped_options
 
-    from resnets.train.config.option_docs import option_docs
-
-    found = option_docs()
+    rows = [
+        {"name": one.name, "group": group, "default": one.default, "text": one.help}
+        for group, options in grouped_options().items()
+        for one in options
+    ]
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json(rows)
         return
-    lines = [Line(cells=[f"{one.group}." * bool(one.group) + one.name, one.default, one.text]) for one in found]
-    print_table(OPTION_COLUMNS, lines)
+    names = [f"{row['group']}.".lstrip(".") + row["name"] for row in rows]
+    print_table(
+        OPTION_COLUMNS,
+        [Line(cells=[name, row["default"], row["text"]]) for name, row in zip(names, rows, strict=True)],
+    )
 
 
 def summary(recipe: Recipe) -> dict[str, Any]:
-    """What is listed of one recipe of ours; `batch_size` is `None` where it follows from the data."""
+    """Listing of an included recipe; `batch_size` is `None` where it depends on the data."""
     settings = recipe.settings
     return {
         "name": recipe.name,

@@ -8,10 +8,10 @@ import torch
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import memory, stream
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batches
 from resnets.data.dataset import Dataset, ImageSet
-from resnets.data.sampler import Sampling
 from resnets.data.transform import pixel_dtype
 from resnets.data.workers import Kind
 from resnets.runtime.shard import Shard

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnets.arch.preprocessing import Preprocessing
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import AugmentConfig, PixelTable, augment, augment_draws
 from resnets.data.augment.varied import vary_batch
 from resnets.data.batches import Batch
 from resnets.data.cores import available_cores
 from resnets.data.dataset import ImageSet
-from resnets.data.sampler import Epochs, Order, Sampling, eval_bounds
+from resnets.data.sampler import Epochs, Order, eval_bounds
 from resnets.data.transform import decode_channels, fill_values, normalise, prepare
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard

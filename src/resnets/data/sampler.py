@@ -8,38 +8,19 @@ Legend: N images in the split, M places in an epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from resnets.data.augment.config import Sampling
 from resnets.data.random import Stream, permutation
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard
 
-__all__ = ["Epochs", "Order", "Sampling", "batch_bounds", "draw", "eval_bounds"]
+__all__ = ["Epochs", "Order", "batch_bounds", "draw", "eval_bounds"]
 
 Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the images of an epoch are drawn; every epoch is as long as the split.
-
-    Args:
-        balanced: every class equally often, whatever its size: a small class comes round several times, each time
-            varied anew, a large one shows another part of itself each epoch.
-        repeats: each image that is drawn comes so many times, one after the other, varied anew each time (repeated
-            augmentation, Hoffer et al. 2019); an epoch then shows a part of the split. 3 is usual.
-    """
-
-    balanced: bool = False
-    repeats: int = 1
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigError(f"repeats must be at least 1; got {self.repeats}; 3 is usual")
 
 
 class Order(NamedTuple):

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from resnets.arch.preprocessing import Preprocessing
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import FLIP, AugmentConfig, PixelTable, augment, augment_draws, crop_draws
 from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.augment.varied import vary_batch
@@ -23,7 +24,7 @@ from resnets.data.batches import Batch
 from resnets.data.buffers import Buffers
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
-from resnets.data.sampler import Epochs, Order, Sampling, eval_bounds
+from resnets.data.sampler import Epochs, Order, eval_bounds
 from resnets.data.transform import decode_channels, fill_values, normalise, pixel_dtype, prepare
 from resnets.data.workers import Kind, hire
 from resnets.errors import ImageError

@@ -1,4 +1,4 @@
-"""Attention at the end of a residual branch: the branch times a gate in (0, 1) that it computes itself.
+"""Attention modules at the end of a residual branch: they multiply it by a gate in (0, 1) computed from it.
 
 Shape letters: N batch, C channels, H height, W width, R squeezed channels.
 """
@@ -14,7 +14,9 @@ __all__ = ["CBAM", "ECA", "ChannelGate", "SELayer", "SEModule", "SpatialGate"]
 
 
 class SELayer(nn.Module):
-    """Squeeze and excitation with linear layers, without bias (Hu et al. 2018, as in IBN-Net). Shape kept.
+    """Squeeze and excitation, as in IBN-Net: mean, linear, ReLU, linear, sigmoid (Hu et al. 2018). Keeps the shape.
+
+    The linear layers have no bias.
 
     Args:
         channels: C.
@@ -34,7 +36,9 @@ class SELayer(nn.Module):
 
 
 class SEModule(nn.Module):
-    """Squeeze and excitation with 1x1 convolutions, with bias (Hu et al. 2018, as Caffe's and timm's). Shape kept.
+    """Squeeze and excitation, as in Caffe and timm: mean, 1x1, ReLU, 1x1, sigmoid (Hu et al. 2018). Keeps the shape.
+
+    The convolutions have a bias.
 
     Args:
         channels: C.
@@ -54,10 +58,10 @@ class SEModule(nn.Module):
 
 
 class ECA(nn.Module):
-    """Efficient channel attention: each channel looks at its neighbours (Wang et al. 2020). Shape kept.
+    """Efficient channel attention: mean, 1-D convolution over channels, sigmoid (Wang et al. 2020). Keeps the shape.
 
     Args:
-        kernel: how many channels one looks at, odd.
+        kernel: number of neighbouring channels that a gate depends on, odd.
     """
 
     def __init__(self, kernel: int = 3) -> None:
@@ -71,9 +75,9 @@ class ECA(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """CBAM's first half: mean and maximum of each channel through the same two layers. Shape kept.
+    """Channel half of CBAM: mean and maximum, 1x1, ReLU, 1x1, summed, sigmoid. Keeps the shape.
 
-    They go through side by side, as two cells: each layer runs once, as hooks and attribution need it.
+    Mean and maximum pass side by side, as two cells, so that each layer runs once, as hooks and attribution require.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -90,10 +94,10 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """CBAM's second half: mean and maximum over the channels through a 7x7 and a norm. Shape kept.
+    """Spatial half of CBAM: mean and maximum over channels, 7x7, norm, sigmoid. Keeps the shape.
 
     Args:
-        norm: of the one channel; `None` makes a batch norm.
+        norm: norm of one channel; default: a batch norm.
     """
 
     def __init__(self, norm: nn.Module | None = None) -> None:
@@ -109,12 +113,12 @@ class SpatialGate(nn.Module):
 
 
 class CBAM(nn.Sequential):
-    """Convolutional block attention: a gate for channels, then one for places (Woo et al. 2018). Shape kept.
+    """Convolutional block attention: channel gate, then spatial gate (Woo et al. 2018). Keeps the shape.
 
     Args:
         channels: C.
         squeezed: R, usually C / 16.
-        norm: of the gate for places; `None` makes a batch norm.
+        norm: norm in the spatial gate; default: a batch norm.
     """
 
     def __init__(self, channels: int, squeezed: int, norm: nn.Module | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Residual blocks. All share one forward; what a class adds is a name and its list of operations."""
+"""Residual blocks. They share one `forward`; each class states its list of operations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ __all__ = ["BLOCKS", "BasicBlock", "Bottleneck", "PreActBasicBlock", "PreActBott
 
 
 class ResidualBlock(nn.Module):
-    """`post(body(p) + downsample(p))` with `p = pre(x)`. (N, C, H, W) -> (N, C', H/s, W/s).
+    """Operations before the fork, branch plus shortcut, operations after the sum. (N, C, H, W) -> (N, C', H/s, W/s).
 
-    The operations are attributes of the block itself, named as torchvision names them, in the order they run;
-    `downsample` is `None` where the shortcut is the identity.
+    The operations are attributes of the block, named as in torchvision (`conv1`, `bn1`, ...), in the order they run.
+
+    Args:
+        pre: operations before the shortcut branches off, by name.
+        body: operations of the residual branch, by name.
+        downsample: projection of the shortcut; `None` for the identity.
+        post: operations after the sum, by name.
+        drop_path: probability of stochastic depth, in [0, 1).
     """
 
     def __init__(
@@ -37,29 +43,30 @@ class ResidualBlock(nn.Module):
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         for name in names:
-            x = self._modules[name](x)  # type: ignore[misc]  # never None: set in __init__
+            x = self._modules[name](x)  # type: ignore[misc]  # set in __init__
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._run(self._pre, x)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self._run(self._post, self.drop_path(self._run(self._body, x)) + shortcut)
+        x = self.drop_path(self._run(self._body, x)) + shortcut  # (N, C', H/s, W/s)
+        return self._run(self._post, x)
 
 
 class BasicBlock(ResidualBlock):
-    """3x3, norm, act, 3x3, norm, plus the shortcut, act."""
+    """3x3, norm, act, 3x3, norm, + shortcut, act (He et al. 2015)."""
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, norm, act, 3x3, norm, act, 1x1, norm, plus the shortcut, act."""
+    """1x1, norm, act, 3x3, norm, act, 1x1, norm, + shortcut, act (He et al. 2015)."""
 
 
 class PreActBasicBlock(ResidualBlock):
-    """norm, act, 3x3, norm, act, 3x3, plus the shortcut."""
+    """norm, act, 3x3, norm, act, 3x3, + shortcut (He et al. 2016)."""
 
 
 class PreActBottleneck(ResidualBlock):
-    """norm, act, 1x1, norm, act, 3x3, norm, act, 1x1, plus the shortcut."""
+    """norm, act, 1x1, norm, act, 3x3, norm, act, 1x1, + shortcut (He et al. 2016)."""
 
 
 BLOCKS: dict[str, type[ResidualBlock]] = {

@@ -1,4 +1,4 @@
-"""From a plan's nodes to torch modules, and their first weights."""
+"""Torch modules for the nodes of a plan, and their initial weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from resnets.arch import nodes
 from resnets.nn import attention, layers
 from resnets.nn.blocks import BLOCKS
 
-__all__ = ["build", "init_weights", "named"]
+__all__ = ["build", "build_named", "init_weights"]
 
 
 def build(node: nodes.Node) -> nn.Module:
-    """The module that `node` stands for. Its weights are whatever torch puts there: see `init_weights`."""
+    """Build the module of a node. `init_weights` sets its initial weights."""
     match node:
         case nodes.Conv():
             return _conv(node)
@@ -44,24 +44,25 @@ def build(node: nodes.Node) -> nn.Module:
         case nodes.Identity():
             return nn.Identity()
         case nodes.Residual():
-            downsample = nn.Sequential(named(node.shortcut)) if node.shortcut else None
-            return BLOCKS[node.kind](named(node.pre), named(node.body), downsample, named(node.post), node.drop_path)
+            downsample = nn.Sequential(build_named(node.shortcut)) if node.shortcut else None
+            pre, body, post = (build_named(part) for part in (node.pre, node.body, node.post))
+            return BLOCKS[node.kind](pre, body, downsample, post, node.drop_path)
         case nodes.Chain(kind="CBAM"):
             channel, spatial = node.nodes
             assert isinstance(channel, nodes.Gate)
             return attention.CBAM(*_widths(channel), norm=_gate_norm(spatial))
         case nodes.Chain():
-            return nn.Sequential(named(node.nodes))
+            return nn.Sequential(build_named(node.nodes))
         case _:
             raise AssertionError(f"no module for {type(node).__name__}")
 
 
-def named(parts: Iterable[nodes.Node]) -> OrderedDict[str, nn.Module]:
-    """A module for each node, under its name; chains without a name hand up their own."""
+def build_named(parts: Iterable[nodes.Node]) -> OrderedDict[str, nn.Module]:
+    """Build a module for each node, by name; the nodes of a chain without a name are included in its place."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for part in parts:
         if isinstance(part, nodes.Chain) and not part.name:
-            modules |= named(part.nodes)
+            modules |= build_named(part.nodes)
         elif not isinstance(part, nodes.Flatten):
             modules[part.name] = build(part)
     return modules
@@ -86,7 +87,7 @@ def _global_pool(node: nodes.GlobalPool) -> nn.Module:
 
 
 def _gate(node: nodes.Gate) -> nn.Module:
-    """Each of these makes the layers that the node lists, under the same names."""
+    """The module of a gate; it has the layers that the node lists, under the same names."""
     first = node.nodes[0]
     match node.kind:
         case "eca":
@@ -105,7 +106,7 @@ def _gate_norm(gate: nodes.Node) -> nn.Module:
 
 
 def _widths(node: nodes.Gate) -> tuple[int, int]:
-    """(channels, squeezed) of a gate's first layer."""
+    """Channels and squeezed channels of a gate, from its first layer."""
     for _, layer in nodes.walk(node):
         if isinstance(layer, nodes.Conv):
             return layer.in_chans, layer.out_chans
@@ -135,10 +136,14 @@ def _pool(node: nodes.Pool) -> nn.Module:
 
 
 def init_weights(model: nn.Module, plan: nodes.Node) -> None:
-    """First weights from torch's global generator: He et al. 2015 (fan out) for convolutions, as torchvision.
+    """Set initial weights from torch's global generator.
 
-    Linear layers keep torch's rule; norms start at one and zero; nodes marked `zero_init` start at zero, so that a
-    residual block begins as the identity.
+    Convolutions as in torchvision, by He et al. 2015 (fan out); linear layers by torch's rule; norms at one and zero.
+    Nodes marked `zero_init` start at zero, so that a residual block starts as the identity.
+
+    Args:
+        model: a module with allocated tensors.
+        plan: the node it was built from.
     """
     for path, node in nodes.walk(plan):
         match node:

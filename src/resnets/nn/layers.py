@@ -1,4 +1,4 @@
-"""Operations that torch does not have, or has under another rule.
+"""Operations that torch lacks, or pads or normalises by another rule.
 
 Shape letters: N batch, C channels, H height, W width.
 """
@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 
-@torch.fx.wrap  # what it pads depends on the size: to a tracer it is one step
+@torch.fx.wrap  # padding depends on the input's size; a tracer treats it as one operation
 def pad_by_rule(x: Tensor, padding: Padding, reach: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad (N, C, H, W) for a window of `reach` cells, where torch's own symmetric padding does not serve."""
+    """Pad (N, C, H, W) for a window of `reach` cells by a rule that torch's convolutions and pools lack."""
     height, width = x.shape[-2:]
-    if padding == "same":  # TensorFlow: the total depends on the input's size, and the odd cell goes after
+    if padding == "same":  # TensorFlow: the total depends on the input's size; the odd cell is padded after
         totals = [max((-(-size // stride) - 1) * stride + reach - size, 0) for size in (width, height)]
         sides = [side for total in totals for side in (total // 2, total - total // 2)]
     else:
@@ -38,7 +38,7 @@ def pad_by_rule(x: Tensor, padding: Padding, reach: int, stride: int, value: flo
 
 
 class Conv2dPadded(nn.Conv2d):
-    """A convolution whose padding is one-sided or TensorFlow's SAME. (N, C, H, W) -> (N, C', H', W')."""
+    """Convolution with one-sided padding or TensorFlow's SAME. (N, C, H, W) -> (N, C', H', W')."""
 
     def __init__(self, *args: int, rule: Padding, **options: int | bool) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ class Conv2dPadded(nn.Conv2d):
 
 
 class StdConv2d(Conv2dPadded):
-    """A convolution whose filters are brought to mean 0 and variance 1 (Qiao et al. 2019). Shapes as its base's."""
+    """Convolution with filters standardised to mean 0 and variance 1 (Qiao et al. 2019)."""
 
     eps = 1e-8  # as BiT's
 
@@ -63,9 +63,9 @@ class StdConv2d(Conv2dPadded):
 
 
 class Pool2dPadded(nn.Module):
-    """A pool whose padding is one-sided, TensorFlow's SAME, or zeros. (N, C, H, W) -> (N, C, H', W').
+    """Pool with one-sided padding, TensorFlow's SAME, or zeros. (N, C, H, W) -> (N, C, H', W').
 
-    A maximum is padded with minus infinity unless `zeros`; an average with zeros that count, as timm's does.
+    Maximum pools pad with minus infinity unless `zeros`; average pools with zeros that are counted, as timm's.
     """
 
     def __init__(self, kind: str, kernel: int, stride: int, rule: Padding, ceil: bool, zeros: bool) -> None:
@@ -83,14 +83,14 @@ class Pool2dPadded(nn.Module):
 
 
 class BlurPool2d(nn.Module):
-    """A 3x3 binomial filter at every `stride`-th cell, edges reflected (Zhang 2019)."""
+    """3x3 binomial filter with a stride, edges reflected (Zhang 2019). (N, C, H, W) -> (N, C, H/stride, W/stride)."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        line = x.new_tensor([0.25, 0.5, 0.25])  # no buffer: it is no weight, and the meta device would keep it
+        line = x.new_tensor([0.25, 0.5, 0.25])  # no buffer, which would stay on the meta device
         channels = x.shape[1]
         weight = (line[:, None] * line).expand(channels, 1, 3, 3)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), weight, stride=self.stride, groups=channels)
@@ -100,27 +100,27 @@ class BlurPool2d(nn.Module):
 
 
 class GeM(nn.Module):
-    """Generalised mean over the map, with a learnt power (Radenovic et al. 2018). (N, C, H, W) -> (N, C, 1, 1)."""
+    """Generalised-mean pooling with a learnt power (Radenovic et al. 2018). (N, C, H, W) -> (N, C, 1, 1)."""
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
         super().__init__()
-        self.first, self.eps = p, eps
+        self.initial, self.eps = p, eps
         self.p = nn.Parameter(torch.empty(1))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.p, self.first)
+        nn.init.constant_(self.p, self.initial)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x.clamp(min=self.eps).pow(self.p), 1).pow(1 / self.p)
 
 
 class IBN(nn.Module):
-    """Instance norm on the first half of the channels, a norm on the rest (Pan et al. 2018). Shape kept.
+    """Instance norm on the first half of the channels, another norm on the rest (Pan et al. 2018). Keeps the shape.
 
     Args:
         channels: C.
-        rest: the norm of the last `C - C // 2` channels; `None` makes a batch norm.
+        rest: norm of the last `C - C // 2` channels; default: a batch norm.
         eps: of the instance norm.
     """
 
@@ -136,9 +136,9 @@ class IBN(nn.Module):
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine terms are constants, in training too. Shape kept.
+    """Batch norm with constant statistics and affine terms, in training too. Keeps the shape.
 
-    Detection backbones use it, where batches are too small for statistics; names and sums are torchvision's.
+    For batches that are too small for statistics, as in detection; names and arithmetic are torchvision's.
     """
 
     weight: Tensor
@@ -169,7 +169,10 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """The option A shortcut of He et al. 2015: (N, C, H, W) -> (N, before + C + after, H/stride, W/stride)."""
+    """Option A shortcut (He et al. 2015): subsample, pad channels with zeros.
+
+    (N, C, H, W) -> (N, before + C + after, H/stride, W/stride).
+    """
 
     def __init__(self, stride: int, before: int, after: int) -> None:
         super().__init__()
@@ -183,7 +186,7 @@ class PadChannels(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): training zeroes a sample's branch with probability `rate`. Shape kept."""
+    """Stochastic depth (Huang et al. 2016): training zeroes a sample's branch with probability `rate`; shape kept."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

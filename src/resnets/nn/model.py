@@ -1,6 +1,6 @@
-"""The networks in torch. Their children are torchvision's, in torchvision's order; their methods are timm's.
+"""Networks in torch, with torchvision's children in torchvision's order, and timm's methods.
 
-Shape letters: N batch, C channels, H height, W width, D embedding, s the reduction.
+Shape letters: N batch, C channels, H height, W width, D embedding, s reduction.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from torch.nn import functional as F
 from resnets.arch.aliases import aliases, blocks
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
+from resnets.arch.parts import feature_paths, forward_steps
 from resnets.arch.plan import plan
 from resnets.arch.shapes import trace
-from resnets.arch.tree import steps, taps
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, ShapeError
-from resnets.nn.build import init_weights, named
+from resnets.nn.build import build_named, init_weights
 
 __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
 
 
 def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Network:
-    """The network of `config`, in training mode as torch builds things.
+    """Build the network of a config, in training mode.
 
     Args:
-        init: draw first weights from torch's global generator; else every tensor is on the meta device, to be
-            assigned from a file: nothing is drawn only to be overwritten.
+        config: the network.
+        init: draw initial weights from torch's global generator; else every tensor is on the meta device, to be
+            assigned from a file.
     """
     with torch.device("meta"):
         model = VGG(config) if isinstance(config, VGGConfig) else ResNet(config)
@@ -41,15 +42,15 @@ def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Netwo
 
 
 class Network(nn.Module):
-    """What all networks share. (N, in_chans, H, W) -> logits (N, num_classes).
+    """Base class of networks. (N, in_chans, H, W) -> logits (N, num_classes).
 
-    With `num_classes=0` it answers embeddings (N, D), and with `global_pool="none"` too, the last map.
+    With `num_classes=0` it outputs embeddings (N, D), and with `global_pool="none"` too, the last feature map.
 
     Attributes:
-        config: what it was built from.
-        plan: the tree it was built from.
-        num_features: D, of the embedding before the classifier.
-        feature_info: channels (`num_chs`), reduction and module of each map that `forward_intermediates` answers.
+        config: the config that it was built from.
+        plan: the tree of nodes that it was built from.
+        num_features: D, the size of the embedding before the classifier.
+        feature_info: channels (`num_chs`), reduction and module of each map that `forward_intermediates` returns.
     """
 
     config: Any
@@ -58,29 +59,29 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.plan = plan(config)
-        for name, module in named(self.plan.nodes).items():
+        for name, module in build_named(self.plan.nodes).items():
             self.add_module(name, module)
         self.feature_info, self.num_features = _features(self.plan, config)
-        self._steps, self._taps = steps(self.plan), taps(self.plan)
+        self._steps, self._taps = forward_steps(self.plan), feature_paths(self.plan)
 
     @property
     def num_classes(self) -> int:
-        """Logits that come out; 0 where embeddings do."""
+        """Number of logits; 0 for a network that outputs embeddings."""
         return int(self.config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the last map, (N, D, H/s, W/s)."""
+        """Run stem and stages. (N, C, H, W) -> last feature map (N, D, H/s, W/s)."""
         check_input(x, self.config.in_chans)
         for name in self._steps:
             x = self.get_submodule(name)(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """The last map -> logits (N, num_classes), or with `pre_logits` the embedding (N, D) before them."""
-        raise AssertionError("a family says what its head is")
+        """Run the head. Last feature map -> logits (N, num_classes), or with `pre_logits` the embedding (N, D)."""
+        raise NotImplementedError
 
     def forward_intermediates(
         self,
@@ -90,15 +91,15 @@ class Network(nn.Module):
         stop_early: bool = False,
         intermediates_only: bool = False,
     ) -> Any:
-        """Maps inside the network, as timm answers them.
+        """Feature maps inside the network, as in timm.
 
         Args:
             x: (N, C, H, W).
             indices: which of `feature_info` (0 the stem before its pool, 1.. the stages; negative from the end); an
-                int takes the last so many; `None` takes all.
+                int selects that many from the end; `None` selects all.
             norm: apply a pre-activation network's last norm and activation to the last map.
-            stop_early: do not run past the last map that is asked for (needs `intermediates_only`).
-            intermediates_only: answer the maps alone.
+            stop_early: stop behind the last selected map (requires `intermediates_only`).
+            intermediates_only: return only the list of maps.
 
         Returns:
             The list of maps, or `(last map, maps)`.
@@ -107,32 +108,35 @@ class Network(nn.Module):
             ConfigError: an index that does not exist, or `stop_early` without `intermediates_only`.
         """
         if stop_early and not intermediates_only:
-            raise ConfigError("stop_early leaves no last map to answer; pass intermediates_only=True with it")
+            raise ConfigError(
+                "stop_early computes no last feature map; got intermediates_only=False; pass intermediates_only=True"
+            )
         check_input(x, self.config.in_chans)
-        wanted, places = self.feature_indices(indices), list(self._taps.values())
+        selected, places = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
         for name in self._steps:
             x = self.get_submodule(name)(x)
             if name in places:
                 maps[places.index(name)] = x
-                if stop_early and len(maps) > max(wanted):
+                if stop_early and len(maps) > max(selected):
                     break
         if norm and not stop_early:
             maps[len(places) - 1] = x
-        ordered = [maps[index] for index in wanted]
+        ordered = [maps[index] for index in selected]
         return ordered if intermediates_only else (x, ordered)
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Every named map from one pass: `stem`, `layer1` .. (a VGG's `block1` ..), `pre_logits` (N, D), `logits`.
+        """All named feature maps from one forward pass, by name.
 
-        Blocks stand under their paths (`layer1.0`), and all of it under slim's and Keras's names too, as the same
-        tensors (`resnet_v2_50/block1/unit_1/bottleneck_v2`, `conv2_block1_out`; see `arch/aliases.py`).
+        Names are `stem`, `layer1`.. (a VGG's `block1`..), `pre_logits` (N, D), `logits` (N, num_classes), the paths of
+        blocks (`layer1.0`), and for the same tensors the names of slim and Keras
+        (`resnet_v2_50/block1/unit_1/bottleneck_v2`, `conv2_block1_out`; see `arch/aliases.py`).
         """
         other = aliases(self.plan)
-        wanted, seen = {*self._taps.values(), *other.values()}, dict[str, Tensor]()
+        paths, seen = {*self._taps.values(), *other.values()}, dict[str, Tensor]()
         hooks = [
             self.get_submodule(path).register_forward_hook(lambda _, __, out, path=path: seen.update({path: out}))
-            for path in wanted | blocks(self.plan)
+            for path in paths | blocks(self.plan)
         ]
         try:
             last = self.forward_features(x)
@@ -148,28 +152,29 @@ class Network(nn.Module):
         return points | {name: seen[path] for name, path in other.items()}
 
     def feature_indices(self, indices: int | Sequence[int] | None) -> list[int]:
-        """`indices` as `forward_intermediates` takes them, counted from 0.
+        """Indices of `forward_intermediates` as non-negative numbers.
 
         Raises:
-            ConfigError: there is no such map.
+            ConfigError: an index that does not exist.
         """
         count = len(self.feature_info)
         if indices is None:
             return list(range(count))
         chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
         if not 0 < len(chosen) <= count or any(not -count <= index < count for index in chosen):
-            raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}")
+            raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}; see feature_info")
         return [index % count for index in chosen]
 
     def get_classifier(self) -> nn.Module:
-        """The layer that answers logits, an identity where there is none."""
+        """The layer that outputs logits, or an identity."""
         return self.get_submodule(self._classifier())
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier of `num_classes` logits (0: embeddings) on the same device; inner layers stay.
+        """Replace the classifier by a fresh one on the same device; inner layers of a VGG's head are kept.
 
         Args:
-            global_pool: as in the config; `None` leaves it.
+            num_classes: number of logits; 0 outputs embeddings.
+            global_pool: as in the config; `None` keeps it.
         """
         changes: dict[str, Any] = {"num_classes": num_classes}
         if global_pool is not None:
@@ -180,20 +185,20 @@ class Network(nn.Module):
         self.config, self.plan = config, plan(config)
         head = self.plan.nodes[-1]
         assert isinstance(head, Chain)
-        for name, module in named(head.nodes).items():
+        for name, module in build_named(head.nodes).items():
             setattr(self, name, module.to(tensor.device, tensor.dtype))
             own = {key.partition(".")[2]: kept[key] for key in kept if key.partition(".")[0] == name}
             module.load_state_dict({key: own.get(key, value) for key, value in module.state_dict().items()})
             module.train(self.training)
 
     def _classifier(self) -> str:
-        """The path of the layer that answers logits."""
+        """Path of the layer that outputs logits."""
         return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
 
 
 @torch.fx.wrap
 def check_input(x: Tensor, in_chans: int) -> None:
-    """Raise ShapeError unless `x` is (N, in_chans, H, W). Wrapped, so that `torch.fx` can trace a network."""
+    """Raise ShapeError unless `x` is (N, in_chans, H, W). Wrapped so that `torch.fx` can trace networks."""
     if x.ndim != 4 or x.shape[1] != in_chans:
         raise ShapeError(
             f"the network takes (N, {in_chans}, H, W); got {tuple(x.shape)}; set in_chans or add the batch axis"
@@ -202,16 +207,19 @@ def check_input(x: Tensor, in_chans: int) -> None:
 
 @torch.fx.wrap
 def check_windows(x: Tensor, features: int, size: int) -> None:
-    """Raise ShapeError unless the windows of a fixed-window head gave what its classifier reads."""
+    """Raise ShapeError unless fixed pooling windows give as many features as the classifier takes."""
     if x.shape[1] != features:
         raise ShapeError(
-            f"a head of fixed windows takes images of one size, {size}x{size} here; got one whose windows give "
-            f"{x.shape[1]} features for {features}; set img_size or another global_pool"
+            f"a head of fixed windows takes images of {size}x{size}; got one whose windows give {x.shape[1]} features "
+            f"for {features}; set img_size or another global_pool"
         )
 
 
 class ResNet(Network):
-    """A residual network, as `ResNetConfig` describes it: conv1, bn1, act1, maxpool, layer1.., avgpool, fc."""
+    """Residual network of a `ResNetConfig`: conv1, bn1, act1, maxpool, layer1.., avgpool, fc.
+
+    A pre-activation network has norm and act before avgpool; its bn1 and act1 are identities.
+    """
 
     config: ResNetConfig
 
@@ -230,13 +238,13 @@ class ResNet(Network):
 
 
 class VGG(Network):
-    """A VGG network, as `VGGConfig` describes it: features, avgpool, classifier."""
+    """VGG network of a `VGGConfig`: features, avgpool, classifier."""
 
     config: VGGConfig
 
     def forward_features(self, x: Tensor) -> Tensor:
         check_input(x, self.config.in_chans)
-        return self.get_submodule("features")(x)  # type: ignore[no-any-return]  # whole, for those who hook it
+        return self.get_submodule("features")(x)  # type: ignore[no-any-return]  # as one module, for hooks on it
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if self.config.global_pool == "none":
@@ -248,11 +256,14 @@ class VGG(Network):
 
 
 class FeatureExtractor(nn.Module):
-    """A network without its head that answers a list of maps. (N, C, H, W) -> [(N, C_i, H/s_i, W/s_i), ...].
+    """Network without a head that outputs feature maps. (N, C, H, W) -> [(N, C_i, H/s_i, W/s_i), ...].
+
+    Args:
+        model: its head is removed.
+        out_indices: which maps, as in `Network.forward_intermediates`; `None` selects all.
 
     Attributes:
-        out_indices: which maps, as in `Network.forward_intermediates`.
-        feature_info: channels (`num_chs`), reduction and module of each, in order.
+        feature_info: channels (`num_chs`), reduction and module of each map, in order.
     """
 
     def __init__(self, model: Network, out_indices: Sequence[int] | None = None) -> None:
@@ -270,11 +281,11 @@ class FeatureExtractor(nn.Module):
 
 
 def _features(tree: Chain, config: ResNetConfig | VGGConfig) -> tuple[list[dict[str, Any]], int]:
-    """`feature_info`, and the size of what the last layer reads."""
-    size = config.img_size if config.global_pool == "window" else 256  # only windows depend on the image's size
+    """`feature_info` and `num_features` of a plan."""
+    size = config.img_size if config.global_pool == "window" else 256  # only pooling windows depend on the image size
     at = {record.path: record for record in trace(tree, (config.in_chans, size, size))}
     info = [
         {"num_chs": at[path].result.shape[0], "reduction": at[path].result.stride, "module": path}
-        for path in taps(tree).values()
+        for path in feature_paths(tree).values()
     ]
     return info, list(at.values())[-1].source.shape[0]

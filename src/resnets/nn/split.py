@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.cut_points import CLASSIFIER, owner, parts
 from resnets.arch.nodes import Chain, Flatten, Node, children, join
-from resnets.arch.tree import steps
+from resnets.arch.parts import CLASSIFIER, forward_steps, group_of, parts
 from resnets.errors import UnknownNameError
 from resnets.nn.layers import Pool2dPadded
 from resnets.nn.model import Network, check_input, check_windows
@@ -128,7 +127,7 @@ def split_at(model: Network, place: str) -> tuple[Prefix, Suffix]:
     run = list(_steps(model))
     cut = 0
     for number, step in enumerate(run, start=1):
-        if step.path and owner(step.path, names) in frozen:
+        if step.path and group_of(step.path, names) in frozen:
             cut = number
     while cut < len(run) and _is_free(run[cut].run):
         cut += 1
@@ -137,7 +136,7 @@ def split_at(model: Network, place: str) -> tuple[Prefix, Suffix]:
 
 def _steps(model: Network) -> Iterator[_Step]:
     """Everything that `forward` does, one after the other."""
-    for path in steps(model.plan):
+    for path in forward_steps(model.plan):
         yield _Step(path, model.get_submodule(path))
     config = model.config
     if config.global_pool == "none":

@@ -1,4 +1,4 @@
-"""YAML as options are written in it: `true` and `false` are truth values, `on`, `off`, `yes` and `no` are words."""
+"""YAML of options: `on`, `off`, `yes` and `no` stay text, which the type of the option then decides."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BOOL = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """No key may stand twice in a mapping, since the first would be lost without a word."""
+    """Rejects a repeated key in a mapping, since its first value would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for place, key in enumerate(keys) if key in keys[:place]]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is repeated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -31,9 +31,9 @@ _Loader.add_implicit_resolver(BOOL, re.compile("(true|True|TRUE|false|False|FALS
 
 
 def load_yaml(text: str) -> Any:
-    """What a YAML text holds.
+    """Parse YAML.
 
     Raises:
-        ValueError, yaml.YAMLError: it is none, or a key stands twice in a mapping.
+        ValueError, yaml.YAMLError: invalid YAML, or a repeated key.
     """
     return yaml.load(text, _Loader)

@@ -24,9 +24,9 @@ from resnets.train.run_folder.launch import launch, leave_launches, run_of
 from resnets.train.run_folder.manifest import check_data, open_data, recall, remember
 from resnets.train.run_folder.tracker import require_tensorboard
 from resnets.train.verify import Verdict, check_replay, two_states
-from resnets.weights.folder.bundle import read_folder
-from resnets.weights.folder.storage import standing
-from resnets.weights.resolve import load_bundle
+from resnets.weights.folder.model_folder import read_bundle
+from resnets.weights.folder.storage import current_folder
+from resnets.weights.open import load_bundle
 
 __all__ = ["TrainPlan", "TrainResult", "plan_run", "resume", "train", "verify"]
 
@@ -126,7 +126,7 @@ def _trainer(run: RunFolder, console: Console, world: World, state: State | None
     state = state or world.from_first(lambda: newest(run, console))
     config = world.from_first(lambda: read_args(run.args))
     dataset = open_data(config)
-    last = world.from_first(lambda: read_folder(run.last) if standing(run.last).is_dir() else None)
+    last = world.from_first(lambda: read_bundle(run.last) if current_folder(run.last).is_dir() else None)
     # Without a model, it was stopped in its first epoch.
     settings = settle(config, dataset, last) if last is not None else _settle(config, dataset)
     problems = world.from_first(lambda: recall(run, dataset))

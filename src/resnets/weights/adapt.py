@@ -2,79 +2,41 @@
 
 | what differs | rule |
 |---|---|
-| input channels | `sum`: every channel sees the sum of the filters, divided by their number; `repeat`: the filters in turn, times old / new (both as timm: 1 channel sums, N repeat) |
-| classes, or a window's size | the classifier starts fresh |
+| input channels | `sum`: every channel gets the sum of the filters, divided by the number of channels; `repeat`: the filters in turn, times old / new (both as timm: 1 channel sums, N repeat) |
+| classes, or the size of a pooling window | the classifier starts fresh |
 | IBN-a | the affine terms of a split norm: the first half to the instance norm, the rest, with its statistics, to the batch norm |
 | IBN-b | instance norms after a sum start at 1 and 0; the stem's takes the batch norm's affine terms, not its statistics |
 | attention | gates start fresh |
 | `gem` pooling | its power starts at 3 |
 | batch and frozen norms | the same tensors; step counters are dropped, or start at 0 |
 
-Nothing else may differ but what leaves every tensor as it is: training's fields, strides, dilation and pooling.
+Beyond that, only fields may differ that change no tensor: of training, strides, dilation and pooling.
 """  # noqa: E501
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from itertools import groupby
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import ChannelConv, Conv, GlobalPool, Linear, Norm, SplitNorm, walk
+from resnets.arch.nodes import Conv, GlobalPool, Linear, Norm, SplitNorm, walk
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
-from resnets.nn.build import init_weights
 from resnets.nn.model import Network, build_model
-from resnets.weights.strict import fill, listed
+from resnets.weights.fill import fill
+from resnets.weights.report import AdaptReport
+from resnets.weights.slots import COUNTER, NOT_IN_TENSORS
 
-__all__ = ["ATTENTION", "FREE", "AdaptReport", "Inflate", "adapt", "inflate_kernel"]
+__all__ = ["Inflate", "adapt", "inflate_kernel", "plain_config"]
 
 Inflate = Literal["auto", "sum", "repeat"]
 
-# Fields that leave every tensor as it is, and concern training or geometry alone.
-FREE = frozenset(
-    {"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum", "output_stride", "dilation_rule"}
-    | {"last_stride", "global_pool", "pool_window", "num_classes", "in_chans"}
-)
-ATTENTION = frozenset({"attention", "attention_reduction", "attention_round", "se_form"})
+ATTENTION_FIELDS = frozenset({"attention", "attention_reduction", "attention_round", "se_form"})
 STATISTICS = ("running_mean", "running_var")
-COUNTER = ".num_batches_tracked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptReport:
-    """How the weights of one network became another's.
-
-    Args:
-        source: what they were, for people.
-        kept: share of the new network's numbers that are the old ones as they were, in [0, 1].
-        changed: tensors that were summed, repeated or split: our key to what was done.
-        fresh: tensors that start anew.
-        dropped: tensors of the source that were left out.
-        notes: each rule that was used, a sentence each.
-    """
-
-    source: str
-    kept: float
-    changed: dict[str, str]
-    fresh: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-
-    def __str__(self) -> str:
-        lines = [f"{self.source}: {self.kept:.2%} kept as they were", *(f"  {note}" for note in self.notes)]
-        changed = [f"{key} {what}" for key, what in self.changed.items()]
-        for title, items in (("changed", changed), ("fresh", self.fresh), ("dropped", self.dropped)):
-            if items:
-                lines.append(f"  {title} ({len(items)}): {listed(items, 6)}")
-        return "\n".join(lines)
 
 
 def adapt(
@@ -85,53 +47,65 @@ def adapt(
     where: str = "the source",
     fixed: frozenset[str] = frozenset(),
 ) -> tuple[Network, AdaptReport]:
-    """The network of `config` with the weights of `source`, by the rules above, in evaluation mode.
+    """Build the network of `config` with the weights of `source`, by the rules above, in evaluation mode.
 
     Args:
-        source: a network with weights; its tensors are shared where they stay as they are.
-        config: what is wanted.
+        source: a network with weights; tensors that stay unchanged are shared with it.
+        config: the network to build.
         inflate: how filters for other input channels are made; `auto` sums for one channel and repeats for more.
-        where: what the weights are, for messages and the report.
-        fixed: fields that must be as the weights have them all the same.
+        where: the weights, for messages and the report.
+        fixed: fields that must not differ although a rule would allow it.
+
+    Returns:
+        The network, and what was done.
 
     Raises:
-        WeightsError: a difference that no rule is for.
+        WeightsError: a difference without a rule.
         ConfigError: another `inflate`.
     """
-    _check(config, source.config, where, fixed)
+    _check_differences(config, source.config, where, fixed)
     model = build_model(config, init=False)
     work = _Adaptation(source, model, inflate)
-    tensors = {key: work.tensor(key) for key in model.state_dict()}
-    fill(model, {key: tensor for key, tensor in tensors.items() if tensor is not None} | work.start_fresh(), where)
+    tensors = {key: tensor for key in work.slots if (tensor := work.tensor(key)) is not None}
+    fill(model, tensors, where, fresh=work.fresh)
     return model.eval(), work.report(where)
 
 
-def _check(config: NetworkConfig, has: NetworkConfig, where: str, fixed: frozenset[str]) -> None:
-    """Hold the differences between two descriptions against the rules."""
+def plain_config(config: NetworkConfig) -> NetworkConfig:
+    """The config without what `adapt` can add: instance norms, attention and frozen norms."""
+    if not isinstance(config, ResNetConfig):
+        return config
+    default = ResNetConfig()
+    plain = {name: getattr(default, name) for name in (*ATTENTION_FIELDS, "ibn")}
+    return replace(config, **plain, norm="batch" if config.norm == "frozen_batch" else config.norm)
+
+
+def _check_differences(config: NetworkConfig, has: NetworkConfig, where: str, fixed: frozenset[str]) -> None:
     if type(config) is not type(has):
-        raise WeightsError(f"weights stay in their family; {where} is no {_family(config)}; pass its own weights")
-    may = set(FREE)
-    if not isinstance(has, VGGConfig):
-        may |= {"ibn"} if not has.ibn else set()
-        may |= ATTENTION if has.attention == "none" else set()
-        may |= {"norm"} if {getattr(config, "norm", ""), has.norm} <= {"batch", "frozen_batch"} else set()
+        family = "VGG" if isinstance(config, VGGConfig) else "residual network"
+        raise WeightsError(f"weights and network must be of one family; {where} is no {family}; pass its own weights")
+    allowed = NOT_IN_TENSORS | {"num_classes", "in_chans"}
+    if isinstance(has, ResNetConfig) and isinstance(config, ResNetConfig):
+        allowed |= {"ibn"} if not has.ibn else set()
+        allowed |= ATTENTION_FIELDS if has.attention == "none" else set()
+        allowed |= {"norm"} if {config.norm, has.norm} <= {"batch", "frozen_batch"} else set()
     differing = [
         f"{field.name} {getattr(config, field.name)} for {getattr(has, field.name)}"
         for field in fields(has)
-        if field.name not in may - fixed and getattr(config, field.name) != getattr(has, field.name)
+        if field.name not in allowed - fixed and getattr(config, field.name) != getattr(has, field.name)
     ]
     if differing:
         raise WeightsError(
-            f"the weights must be of the network that is built, or of a plainer one; {where} differs in "
-            f"{', '.join(differing)}; name the network that they belong to, or pass what should change"
+            f"weights must be of the same network, or of a plainer one; {where} differs in {', '.join(differing)}; "
+            "name the network that the weights belong to, or pass these options"
         )
 
 
 def inflate_kernel(kernel: Tensor, in_chans: int, rule: Inflate = "auto") -> Tensor:
-    """Filters for `in_chans` channels from (out, old, k, k).
+    """Filters for `in_chans` channels: (out, old, k, k) -> (out, in_chans, k, k).
 
-    `sum`: grey values in every channel give what they gave in every old channel. `repeat`: so does any input whose
-    channels are alike.
+    An image with equal channels gives the same output as before, with `sum` for any number of channels, with `repeat`
+    for multiples of the old one.
     """
     if rule not in ("auto", "sum", "repeat"):
         raise ConfigError(f"inflate is one of auto, sum, repeat; got {rule!r}")
@@ -142,14 +116,14 @@ def inflate_kernel(kernel: Tensor, in_chans: int, rule: Inflate = "auto") -> Ten
 
 
 class _Adaptation:
-    """The tensors of `source` on their way into `model`, and what happened to each."""
+    """Makes each tensor of `model` from those of `source`, and records what was done."""
 
     def __init__(self, source: Network, model: Network, inflate: Inflate) -> None:
         self.model, self.inflate = model, inflate
         self.held: dict[str, Tensor] = source.state_dict()
         self.slots: dict[str, Tensor] = model.state_dict()
         self.nodes = dict(walk(model.plan))
-        self.first = next(path for path, node in self.nodes.items() if isinstance(node, Conv))
+        self.first_conv = next(path for path, node in self.nodes.items() if isinstance(node, Conv))
         self.classifier = _classifier(source)
         self.used: set[str] = set()
         self.kept: list[str] = []
@@ -158,14 +132,14 @@ class _Adaptation:
         self.notes: dict[str, None] = {}
 
     def tensor(self, key: str) -> Tensor | None:
-        """What stands at `key` in the new network; `None` where it starts fresh (or nothing is known of it)."""
+        """The tensor for `key`; `None` where it starts fresh, or no rule makes it."""
         path, _, last = key.rpartition(".")
         held, slot = self.held.get(key), self.slots[key]
         if held is not None and held.shape == slot.shape:
             self.kept.append(key)
             self.used.add(key)
             return held
-        if held is not None and path == self.first and last == "weight":
+        if held is not None and path == self.first_conv and last == "weight":
             return self._inflated(key, held)
         outer, _, half = path.rpartition(".")
         if isinstance(self.nodes.get(outer), SplitNorm) and f"{outer}.{last}" in self.held:
@@ -179,14 +153,15 @@ class _Adaptation:
 
     def _inflated(self, key: str, kernel: Tensor) -> Tensor:
         old, new = kernel.shape[1], self.slots[key].shape[1]
-        made = inflate_kernel(kernel, new, self.inflate)
-        summed = self.inflate == "sum" or (self.inflate == "auto" and new == 1)
-        what = f"sum of {old} channels" + (f", over {new}" if new > 1 else "") if summed else f"{old} channels in turn"
-        what += "" if summed else f", times {old}/{new}"
-        self.notes[f"the first convolution takes {new} channels instead of {old}: {what}"] = None
-        self.changed[key] = what
+        inflated = inflate_kernel(kernel, new, self.inflate)
+        if self.inflate == "sum" or (self.inflate == "auto" and new == 1):
+            change = f"sum of {old} channels" + (f", over {new}" if new > 1 else "")
+        else:
+            change = f"{old} channels in turn, times {old}/{new}"
+        self.notes[f"the first convolution takes {new} channels instead of {old}: {change}"] = None
+        self.changed[key] = change
         self.used.add(key)
-        return made
+        return inflated
 
     def _split(self, key: str, whole: str, half: str) -> Tensor:
         tensor, slot = self.held[whole], self.slots[key]
@@ -204,10 +179,10 @@ class _Adaptation:
         if path == _classifier(self.model):
             old, new = self.held.get(f"{self.classifier}.weight"), self.slots[f"{path}.weight"]
             alike = old is not None and old.shape[0] == new.shape[0]
-            has = f"has {old.shape[1 if alike else 0]}" if old is not None else "has no"
+            count = "no" if old is None else old.shape[1 if alike else 0]
             unit = "features" if alike else "classes"
-            wanted = f"{new.shape[1 if alike else 0]} are wanted"
-            self.notes[f"the old head {has} {unit}, {wanted}: the classifier starts fresh"] = None
+            requested = f"{new.shape[1 if alike else 0]} are requested"
+            self.notes[f"the old head has {count} {unit}, {requested}: the classifier starts fresh"] = None
         elif ".se." in path:
             self.notes["attention: every gate starts fresh"] = None
         elif path.endswith(".IN") and isinstance(node, Norm):
@@ -218,24 +193,12 @@ class _Adaptation:
             return False
         return True
 
-    def start_fresh(self) -> dict[str, Tensor]:
-        """First values of all that starts fresh, from torch's global generator."""
-        tensors: dict[str, Tensor] = {}
-        for path, keys in groupby(self.fresh, key=lambda key: key.rpartition(".")[0]):
-            module, node = self.model.get_submodule(path), self.nodes[path]
-            assert isinstance(node, Conv | Linear | ChannelConv | Norm | GlobalPool)
-            module.to_empty(device="cpu")
-            init_weights(module, node)
-            state = module.state_dict()
-            tensors |= {key: state[key.rpartition(".")[2]] for key in keys}
-        return tensors
-
     def report(self, where: str) -> AdaptReport:
         sizes = {key: slot.numel() for key, slot in self.slots.items() if not key.endswith(COUNTER)}
         dropped = [key for key in self.held if key not in self.used]
         stem = [key for key in dropped if key.startswith("bn1.") and key.rpartition(".")[2] in STATISTICS]
         if stem:
-            self.notes["IBN-b: the stem's instance norm takes the affine terms of its batch norm"] = None
+            self.notes["IBN-b: the stem's instance norm takes the affine terms of the batch norm"] = None
         return AdaptReport(
             source=where,
             kept=sum(sizes[key] for key in self.kept if key in sizes) / sum(sizes.values()),
@@ -247,10 +210,6 @@ class _Adaptation:
 
 
 def _classifier(model: Network) -> str:
-    """The path of the layer that answers logits; empty where there is none."""
+    """Path of the layer that outputs logits; empty where there is none."""
     linear = [path for path, node in walk(model.plan) if isinstance(node, Linear) and ".se." not in path]
     return linear[-1] if linear and model.num_classes else ""
-
-
-def _family(config: NetworkConfig) -> str:
-    return "VGG" if isinstance(config, VGGConfig) else "residual network"

@@ -1,8 +1,8 @@
-"""Published files into a cache: with progress, resumed where they broke off, checked, whole or not there.
+"""Download of published weights files into a cache: with progress, resumed, checked against their SHA-256.
 
-The cache is `RESNETS_CACHE`, or `~/.cache/resnets`. A file is `CACHE/NAME`; what has come of it so far `NAME.part`.
-A file that somebody put there by hand is checked once like any other; a note beside it (`NAME.ok`) then keeps its size
-and time, so that it is not read again for its hash. With `RESNETS_OFFLINE` set nothing is fetched.
+The cache is `RESNETS_CACHE`, or `~/.cache/resnets`. A file is `CACHE/NAME`, a partial download `NAME.part`. A file
+that was put there by hand is checked once like any other; a note beside it (`NAME.ok`) then records its size and time,
+so that it is not hashed again. With `RESNETS_OFFLINE` set nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["cache_folder", "cached", "fetch"]
 LOG = logging.getLogger("resnets.weights")
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with the bytes that are there and those that there will be (0: nobody knows)."""
+"""Called with the bytes received and the total (0: unknown)."""
 
 CHUNK = 1 << 20
 TRIES = 4
@@ -36,26 +36,25 @@ TIMEOUT = 30.0
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """Folder of the cache."""
     return Path(os.environ.get("RESNETS_CACHE") or Path.home() / ".cache" / "resnets").expanduser()
 
 
 def cached(url: str) -> Path:
-    """Where the file of `url` is found once it is there; a file put there by hand serves as well."""
+    """Path in the cache of the file of `url`, whether it exists or not."""
     return cache_folder() / url.rpartition("/")[2]
 
 
-def fetch(url: str, sha256: str, *, progress: ProgressCallback | None = None) -> Path:
-    """The file of `url` in the cache, downloaded if it is not there yet.
+def fetch(url: str, sha256: str) -> Path:
+    """Path in the cache of the file of `url`, which is downloaded if it is not there.
 
     Args:
         url: of the file; its last part is its name.
-        sha256: the hash that it must have, or the beginning of it.
-        progress: called as bytes arrive; by default a bar is shown in a terminal, a line elsewhere.
+        sha256: the hash that it must have, or its first digits.
 
     Raises:
-        WeightsError: no connection (the message says the URL and where to put the file by hand), another hash, or a
-            cache that cannot be written.
+        WeightsError: no connection (the message has the URL and the path to put the file by hand), another hash, or
+            a cache that cannot be written.
     """
     path = cached(url)
     try:
@@ -63,16 +62,16 @@ def fetch(url: str, sha256: str, *, progress: ProgressCallback | None = None) ->
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            if not path.is_file():  # another process may have been first
-                _download(url, path, sha256, progress or _shown(path.name))
+            if not path.is_file():  # another process may have downloaded it meanwhile
+                _download(url, path, sha256, _show_progress(path.name))
             elif not _has_hash(path, sha256):
                 raise WeightsError(
                     f"{path.name} must have a SHA-256 of {sha256}...; {path} has another; delete it, or put the "
-                    f"right file there, from {url}"
+                    f"file of {url} there"
                 )
     except OSError as error:
         raise WeightsError(
-            f"the cache must be writable; {path}: {error.strerror or error}; free some room, or set RESNETS_CACHE"
+            f"the cache must be writable; {path}: {error.strerror or error}; free disk space, or set RESNETS_CACHE"
         ) from None
     return path
 
@@ -82,20 +81,23 @@ def _has_hash(path: Path, sha256: str) -> bool:
     checked = f"{sha256} {status.st_size} {status.st_mtime_ns}"
     if note.is_file() and note.read_text(encoding="utf-8") == checked:
         return True
+    if not _digest(path).startswith(sha256):
+        return False
+    try:
+        note.write_text(checked, encoding="utf-8")
+    except OSError:
+        LOG.debug("cannot note that %s was checked", path)  # a read-only cache works all the same
+    return True
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found.startswith(sha256):
-        try:
-            note.write_text(checked, encoding="utf-8")
-        except OSError:
-            LOG.debug("cannot note that %s is right", path)  # a cache that may only be read serves all the same
-        return True
-    return False
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; a second one waits. The lock goes with its process."""
+    """Hold the lock of a file: one process at a time, others wait. It is released when its process ends."""
     with path.with_name(path.name + ".lock").open("w") as lock:
         try:
             import fcntl
@@ -105,7 +107,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            LOG.warning("another process is downloading %s: waiting for it", path.name)
+            LOG.warning("another process is downloading %s; waiting", path.name)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -113,8 +115,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _download(url: str, path: Path, sha256: str, progress: ProgressCallback) -> None:
     if os.environ.get("RESNETS_OFFLINE"):
         raise WeightsError(
-            f"{path.name} is not in the cache; RESNETS_OFFLINE is set; unset it, or get {url} by hand and put it at "
-            f"{path}"
+            f"{path.name} is not in the cache; RESNETS_OFFLINE is set; unset it, or download {url} and put it at {path}"
         )
     part = path.with_name(path.name + ".part")
     resumed, reason = part.is_file() and part.stat().st_size > 0, ""
@@ -123,16 +124,16 @@ def _download(url: str, path: Path, sha256: str, progress: ProgressCallback) -> 
             _receive(url, part, progress)
         except urllib.error.HTTPError as error:
             reason = f"{error.code} {error.reason}"
-            if error.code == 416:  # more is here than there: not the same file
+            if error.code == 416:  # the partial file is longer than the server's: another file
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code != 429:
                 break
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = str(getattr(error, "reason", error) or type(error).__name__)
             if isinstance(getattr(error, "reason", None), OSError) and not part.is_file():
-                break  # no connection at all: nothing to wait for
+                break  # no connection at all: waiting does not help
         else:
-            if _has_right(part, sha256):
+            if _digest(part).startswith(sha256):
                 part.replace(path)
                 _has_hash(path, sha256)
                 return
@@ -140,34 +141,30 @@ def _download(url: str, path: Path, sha256: str, progress: ProgressCallback) -> 
             if not resumed:
                 raise WeightsError(
                     f"{path.name} must have a SHA-256 of {sha256}...; {url} gave another; nothing was kept; "
-                    "try again later, or look whether a proxy changes downloads"
+                    "try again later, or check whether a proxy changes downloads"
                 )
-            resumed = False  # two halves of different files: once more, from the start
+            resumed = False  # the partial file was another file's: once more, from the start
             continue
         time.sleep(0.2 * attempt)
-    kept = f" ({part.stat().st_size:,} bytes are kept and will be gone on with)" if part.is_file() else ""
+    kept = f" ({part.stat().st_size:,} bytes are kept; the next try resumes there)" if part.is_file() else ""
     raise WeightsError(
-        f"{path.name} must be downloaded; {url} failed: {reason}{kept}; connect, or put it at {path} by hand"
+        f"{path.name} must be downloaded; {url} failed: {reason}{kept}; check the connection, or put the file at "
+        f"{path} by hand"
     )
 
 
-def _has_right(part: Path, sha256: str) -> bool:
-    with part.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
-
-
 def _receive(url: str, part: Path, progress: ProgressCallback) -> None:
-    """Append what is missing to `part`, or all of it where the server knows no ranges."""
+    """Append the missing bytes to `part`, or write all of them where the server supports no ranges."""
     have = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": f"resnets/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
-        span = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        goes_on = answer.status == 206 and span is not None and int(span[1]) == have
-        length = int(answer.headers.get("Content-Length") or 0)
-        have = have if goes_on else 0
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+        span = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        resumes = response.status == 206 and span is not None and int(span[1]) == have
+        length = int(response.headers.get("Content-Length") or 0)
+        have = have if resumes else 0
         total = have + length if length else 0
-        with part.open("ab" if goes_on else "wb") as file:
-            while chunk := answer.read(CHUNK):
+        with part.open("ab" if resumes else "wb") as file:
+            while chunk := response.read(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 progress(have, total)
@@ -177,8 +174,8 @@ def _receive(url: str, part: Path, progress: ProgressCallback) -> None:
         raise http.client.HTTPException(f"broke off after {have:,} of {total:,} bytes")
 
 
-def _shown(name: str) -> ProgressCallback:
-    """A bar with rate and time left in a terminal; elsewhere a line at the start and one every half minute."""
+def _show_progress(name: str) -> ProgressCallback:
+    """A bar with speed and remaining time in a terminal; elsewhere a line at the start and every half minute."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -195,14 +192,14 @@ def _shown(name: str) -> ProgressCallback:
                 bars.stop()
 
         return draw
-    started, said = time.monotonic(), [float("-inf")]
+    started, printed = time.monotonic(), [float("-inf")]
 
-    def say(have: int, total: int) -> None:
+    def write_line(have: int, total: int) -> None:
         now = time.monotonic()
-        if now - said[0] >= 30:
-            rate = f", {have / max(now - started, 1e-9) / 1e6:.1f} MB/s" if said[0] > 0 else ""
+        if now - printed[0] >= 30:
+            rate = f", {have / max(now - started, 1e-9) / 1e6:.1f} MB/s" if printed[0] > 0 else ""
             size = f" of {total / 1e6:.1f}" if total else ""
             print(f"downloading {name}: {have / 1e6:.1f}{size} MB{rate}", file=sys.stderr, flush=True)
-            said[0] = now
+            printed[0] = now
 
-    return say
+    return write_line

@@ -1,9 +1,9 @@
-"""Foreign tensors into a network: dialect, description, key map, strict filling, report."""
+"""Weights files into networks: identify, map the keys, fill strictly, report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -19,17 +19,17 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.axes import flattened_chans, to_torch
-from resnets.weights.identify import Reading, find_reading
+from resnets.weights.fill import fill
+from resnets.weights.identify import Identification, identify
 from resnets.weights.readers.files import read_file
+from resnets.weights.readers.limits import as_tensor
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
-from resnets.weights.report import LoadReport
-from resnets.weights.slots import slots
-from resnets.weights.strict import check, fill
+from resnets.weights.report import LoadReport, shorten
+from resnets.weights.slots import COUNTER, Slot, slots
 
 __all__ = ["import_weights"]
 
-HEAD = ("fc", "classifier", "avgpool")
-COUNTER = "num_batches_tracked"
+HEAD_MODULES = ("fc", "classifier", "avgpool")
 
 
 @overload
@@ -40,6 +40,7 @@ def import_weights(
     variant: str | NetworkConfig = ...,
     features_only: Literal[False] = ...,
     out_indices: None = ...,
+    min_filled: float = ...,
     **options: Any,
 ) -> tuple[Network, LoadReport]: ...
 
@@ -52,6 +53,7 @@ def import_weights(
     variant: str | NetworkConfig = ...,
     features_only: bool,
     out_indices: Sequence[int] | None = ...,
+    min_filled: float = ...,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]: ...
 
@@ -63,132 +65,167 @@ def import_weights(
     variant: str | NetworkConfig = "auto",
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
+    min_filled: float = 1.0,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]:
-    """The network that a weights file holds, filled completely, in evaluation mode.
+    """Load the network of a weights file, in evaluation mode.
 
     Args:
         source: a file that `read_file` reads, or tensors (torch or numpy) by name.
-        dialect: whose naming it follows, and whose habits the network has; `auto` tells from the names.
-        variant: the network's name or description; `auto` reads it off the tensors. Classes and input channels
-            come from the tensors either way. A name that two codebases use means the one's that introduced it, but
-            with `dialect=` what that codebase means by it.
-        features_only: answer a list of maps, as timm does; the classifier is left out.
-        out_indices: which maps (see `Network.forward_intermediates`), with `features_only`.
-        **options: what tensors cannot tell, in the dialect's own spelling (`replace_stride_with_dilation`) or as
-            fields of `NetworkConfig`. `num_classes=0` leaves the classifier out.
+        dialect: whose naming it follows, and whose conventions the network has; `auto` detects it from the names.
+        variant: the network's name or config; `auto` detects it from the tensors. Classes and input channels come
+            from the tensors either way. A name that two codebases use means the network of the one that introduced
+            it, but with `dialect=` what that codebase means by it.
+        features_only: return a `FeatureExtractor`, as timm does; the classifier is left out.
+        out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
+        min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
+            or has in another shape starts fresh, and what the network has no place for is left out.
+        **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
+            as config fields. `num_classes=0` leaves the classifier out.
+
+    Returns:
+        The network, and how the file was read.
 
     Raises:
-        WeightsError: a file that cannot be used, a tensor that is missing, left over or of the wrong shape, or
+        WeightsError: a file that cannot be used, a tensor that is missing, unexpected or of the wrong shape, or
             tensors that fit two networks.
         ConfigError: an unknown dialect, variant or option, or options that contradict each other.
     """
     if out_indices is not None and not features_only:
-        raise ConfigError(f"out_indices chooses among feature maps; got {list(out_indices)}; pass features_only=True")
+        raise ConfigError(f"out_indices selects feature maps; got {list(out_indices)}; pass features_only=True")
+    if not 0 <= min_filled <= 1:
+        raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
-    found = unwrap(_as_tensors(source), where) if isinstance(source, Mapping) else read_file(source)
+    file = unwrap(_as_tensors(source), where) if isinstance(source, Mapping) else read_file(source)
     if features_only:
         options = {"num_classes": 0} | options
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
     if dialect != "auto":
         get_dialect(dialect)
-    reading = find_reading(shapes, found.dialect or dialect, variant, options, where, found.facts)
-    model, report = _fill(reading, found, where, headless=features_only)
+    found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+    model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 
 def _as_tensors(source: Mapping[str, Any]) -> dict[str, Any]:
     """Numpy arrays as tensors; anything else as it is."""
-    return {name: _tensor(name, value) if isinstance(value, np.ndarray) else value for name, value in source.items()}
+    return {
+        name: as_tensor(name, value, "the tensors") if isinstance(value, np.ndarray) else value
+        for name, value in source.items()
+    }
 
 
-def _tensor(name: str, array: np.ndarray[Any, Any]) -> Tensor:
-    try:
-        # A copy in native byte order: torch shares memory with an array, and an .npz may give a read-only one.
-        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-    except TypeError:
-        raise WeightsError(f"weights are arrays of numbers; {name} holds {array.dtype}; convert it first") from None
+@dataclass(kw_only=True)
+class _Mapped:
+    """A file's tensors by our keys, in torch's axis order, and what happened to the others."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    unexpected: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _fill(reading: Reading, found: Unwrapped, where: str, *, headless: bool) -> tuple[Network, LoadReport]:
-    """`headless`: maps alone are wanted, and a pre-activation network may lack its last norm."""
-    config, dialect = reading.config, reading.dialect
-    if sum(config.depths) > len(found.tensors):  # before anything of that size is built
-        raise WeightsError(f"{sum(config.depths)} blocks cannot come from {len(found.tensors)} tensors; in {where}")
+def _load(
+    found: Identification, file: Unwrapped, where: str, *, features_only: bool, min_filled: float
+) -> tuple[Network, LoadReport]:
+    config = found.config
+    if sum(config.depths) > len(file.tensors):  # before anything of that size is built
+        raise WeightsError(f"{sum(config.depths)} blocks cannot come from {len(file.tensors)} tensors; in {where}")
     tree = plan(config)
-    expected = {slot.name: slot for slot in slots(tree)}
-    theirs = dialect.key_map(tree)
-    # What TensorFlow's dialects rename is settled before the plan; layers may be numbered from anywhere on.
-    exact = {} if dialect.layout == "tensorflow" else {name: key for key, name in theirs.items()}
-    ours = {name: exact.get(name, reading.names.get(name, name)) for name in found.tensors}
-    shapes = {key: tuple(found.tensors[name].shape) for name, key in ours.items() if key}
-    chans = flattened_chans(shapes, dialect.layout)
-    tensors: dict[str, Tensor] = {}
-    dropped, notes, renames = list(found.dropped), list(found.notes), dict[str, str]()
-    for name, tensor in found.tensors.items():
-        key = ours[name]
-        if key in expected:
-            tensors[key] = to_torch(key, tensor, dialect.layout, chans)
-            renames |= {name: key} if name != key else {}
-        elif key is None or _is_left_out(key, config) or _is_stray_counter(key, expected):
-            dropped.append(name)
-        else:
-            tensors[name] = tensor  # `check` reports it, under the file's own name
-    given = frozenset(tensors)
-    counters = [key for key in expected if key.endswith(COUNTER) and key not in tensors]
-    for key in counters:  # torch counts steps only since 0.4.1, and evaluation never reads them
-        tensors[key] = torch.tensor(0)
-    unused = _neutral_norm(tensors, expected) if headless else []
-    notes += [f"the file says {', '.join(f'{n}={v!r}' for n, v in found.facts.items())}"] if found.facts else []
-    notes += dialect.remarks(config)
-    kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()} - {"float32"}
-    notes += [f"converted from {', '.join(sorted(kinds))} to float32"] if kinds else []
+    expected = {slot.key: slot for slot in slots(tree)}
+    mapped = _map(found, file, expected, found.dialect.key_map(tree), keep_misshaped=min_filled == 1)
+    given = frozenset(mapped.tensors)
+    sizes = {key: slot.numel for key, slot in expected.items() if slot.role != "count"}
+    filled = sum(size for key, size in sizes.items() if key in given) / sum(sizes.values())
+    missing = [key for key in expected if key not in given]
+    counters = [key for key in missing if key.endswith(COUNTER)]  # torch counts steps only since 0.4.1
+    fresh = [key for key in missing if not key.endswith(COUNTER)]
+    notes = _notes(found, file, mapped.tensors)
+    tensors = mapped.tensors | {key: torch.tensor(0) for key in counters}
+    if min_filled == 1:
+        tensors |= mapped.unexpected  # `fill` reports them, under the file's own names
+        norm_is_unused = features_only and not any(key.startswith("norm.") for key in given)
+        fresh = [key for key in fresh if key.startswith("norm.")] if norm_is_unused else []
+        notes += ["the last norm is missing, and no feature map passes through it"] if fresh else []
+    elif filled < min_filled:
+        raise WeightsError(
+            f"{min_filled:.2%} of the network must come from the file; {where} gives {filled:.2%}, without "
+            f"{shorten(missing)}; name the network that it is of, or lower min_filled"
+        )
+    else:
+        notes += [f"{len(fresh)} tensors start fresh"] if fresh else []
     notes += [f"{len(counters)} step counters are missing and start at 0"] if counters else []
-    notes += ["the last norm is missing, and none of the maps passes it"] if unused else []
-    check({key: (slot.shape, slot.role != "count") for key, slot in expected.items()}, tensors, where)
-    if dialect.layout == "tensorflow":  # views in another order of axes
+    if found.dialect.layout == "tensorflow":  # views in another order of axes
         tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
     model = build_model(config, init=False)
-    fill(model, tensors, where)
-    sizes = {key: t.numel() for key, t in tensors.items() if not key.endswith(COUNTER)}
+    fill(model, tensors, where, fresh=fresh)
     report = LoadReport(
         source=where,
-        dialect=dialect.name,
-        variant=name_of(_plain(config)) or "custom",
-        filled=sum(size for key, size in sizes.items() if key in given) / sum(sizes.values()),
-        renames=renames,
-        missing=(*counters, *unused),
-        dropped=tuple(dropped),
-        assumed=reading.assumed,
+        dialect=found.dialect.name,
+        variant=name_of(_named_part(config)) or "custom",
+        filled=filled,
+        renames=mapped.renames,
+        missing=tuple(missing),
+        unexpected=tuple(mapped.unexpected),
+        dropped=tuple(mapped.dropped),
+        assumed=found.assumed,
         notes=tuple(notes),
     )
     return model.eval(), report
 
 
+def _map(
+    found: Identification,
+    file: Unwrapped,
+    expected: Mapping[str, Slot],
+    key_map: Mapping[str, str],
+    *,
+    keep_misshaped: bool,
+) -> _Mapped:
+    dialect, keys = found.dialect, dict(found.keys)
+    if dialect.layout == "torch":  # exact for this plan; TensorFlow's layers may be numbered from anywhere on
+        keys |= {name: key for key, name in key_map.items()}
+    shapes = {keys.get(name, name): tuple(tensor.shape) for name, tensor in file.tensors.items()}
+    chans = flattened_chans(shapes, dialect.layout)
+    mapped = _Mapped(dropped=list(file.dropped))
+    for name, tensor in file.tensors.items():
+        key = keys.get(name, name)
+        if key in expected:
+            converted = to_torch(key, tensor, dialect.layout, chans)
+            if not keep_misshaped and tuple(converted.shape) != expected[key].shape:
+                mapped.unexpected[name] = tensor
+                continue
+            mapped.tensors[key] = converted
+            if name != key:
+                mapped.renames[name] = key
+        elif _is_left_out(key, found.config) or _is_extra_counter(key, expected):
+            mapped.dropped.append(name)
+        else:
+            mapped.unexpected[name] = tensor
+    return mapped
+
+
 def _is_left_out(key: str, config: NetworkConfig) -> bool:
-    """Whether a key is of a head, where the network has none."""
-    return config.num_classes == 0 and key.partition(".")[0] in HEAD
+    """Whether a key is of a classifier that the network was requested without."""
+    return config.num_classes == 0 and key.partition(".")[0] in HEAD_MODULES
 
 
-def _neutral_norm(tensors: dict[str, Tensor], expected: Mapping[str, Any]) -> list[str]:
-    """Fill a last norm that no map passes through, if the file has none of it; its keys."""
-    keys = [key for key in expected if key.startswith("norm.") and not key.endswith(COUNTER)]
-    if any(key in tensors for key in keys):
-        return []
-    for key in keys:
-        one = key.endswith(("weight", "var"))
-        tensors[key] = torch.full(expected[key].shape, float(one))
-    return keys
+def _is_extra_counter(key: str, expected: Mapping[str, Slot]) -> bool:
+    """Whether a key is the step counter of a norm that the network keeps frozen, without one."""
+    return key.endswith(COUNTER) and key.removesuffix(COUNTER) + ".running_mean" in expected
 
 
-def _is_stray_counter(key: str, expected: Mapping[str, Any]) -> bool:
-    """A step counter beside statistics that the network keeps frozen, without one."""
-    path, _, last = key.rpartition(".")
-    return last == COUNTER and f"{path}.running_mean" in expected
+def _notes(found: Identification, file: Unwrapped, tensors: Mapping[str, Tensor]) -> list[str]:
+    notes = list(file.notes)
+    notes += [f"the file states {', '.join(f'{n}={v!r}' for n, v in file.facts.items())}"] if file.facts else []
+    notes += found.dialect.notes(found.config)
+    types = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()} - {"float32"}
+    notes += [f"converted from {', '.join(sorted(types))} to float32"] if types else []
+    return notes
 
 
-def _plain(config: NetworkConfig) -> NetworkConfig:
-    """Without what no name is about: dilation, and how the head pools."""
+def _named_part(config: NetworkConfig) -> NetworkConfig:
+    """The config without fields that no variant name is about: dilation, and pooling in the head."""
     if isinstance(config, VGGConfig):
         return replace(config, global_pool="avg")
     return replace(config, output_stride=None, last_stride=None, global_pool="avg")

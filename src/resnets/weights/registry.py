@@ -1,4 +1,4 @@
-"""Well-known weights by name: where they are, what their hash is, how their images are prepared, how good they are.
+"""Registry of published weights by name: URL, hash, license, preprocessing and accuracy.
 
 A name is `VARIANT.TAG`, the tag as in timm: `tv` and `tv2` torchvision's first and second recipes, `a1` .. `d` the
 ResNet strikes back recipes, `gluon` GluonCV's, `ibnnet` IBN-Net's. Caffe's SE networks are Cadene's copies; timm has
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from resnets.arch.preprocessing import Preprocessing
 from resnets.errors import UnknownNameError
 
-__all__ = ["NAMED", "NamedWeights", "best_weights", "get_weights"]
+__all__ = ["NAMED_WEIGHTS", "NamedWeights", "best_weights", "get_weights"]
 
 TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -36,11 +36,11 @@ class NamedWeights:
 
     Args:
         name: `VARIANT.TAG`.
-        url: where the file is.
-        sha256: its SHA-256 in hexadecimal, or the digits of its beginning that are published.
+        url: of the file.
+        sha256: its SHA-256 in hexadecimal, or the first digits of it that are published.
         license: of the weights, as SPDX writes it.
-        preprocessing: what they are measured with.
-        top1: on ImageNet-1k's validation images, in percent; `None` where nobody published it.
+        preprocessing: used when they were evaluated.
+        top1: on ImageNet-1k's validation images, in percent; `None` where it was not published.
     """
 
     name: str
@@ -52,29 +52,24 @@ class NamedWeights:
 
     @property
     def variant(self) -> str:
-        """The network that they are of."""
+        """Name of the network."""
         return self.name.rpartition(".")[0]
-
-    @property
-    def file(self) -> str:
-        """The name of the file."""
-        return self.url.rpartition("/")[2]
 
 
 def get_weights(name: str) -> NamedWeights:
     """The weights of that name.
 
     Raises:
-        UnknownNameError: no such weights; the nearest names are offered.
+        UnknownNameError: no such weights; the nearest names are listed.
     """
-    if name not in NAMED:
-        raise UnknownNameError("named weights", name, NAMED)
-    return NAMED[name]
+    if name not in NAMED_WEIGHTS:
+        raise UnknownNameError("named weights", name, NAMED_WEIGHTS)
+    return NAMED_WEIGHTS[name]
 
 
 def best_weights(variant: str) -> NamedWeights | None:
-    """Those of a network with the highest top-1; `None` where none are published."""
-    found = [weights for weights in NAMED.values() if weights.variant == variant]
+    """The weights of a network with the highest top-1; `None` where none are published."""
+    found = [weights for weights in NAMED_WEIGHTS.values() if weights.variant == variant]
     return max(found, key=lambda weights: weights.top1 or 0.0, default=None)
 
 
@@ -177,7 +172,7 @@ def _digits(file: str) -> str:
     return match[1]
 
 
-NAMED: dict[str, NamedWeights] = {
+NAMED_WEIGHTS: dict[str, NamedWeights] = {
     **_rows(TORCHVISION, "BSD-3-Clause", OF_TORCHVISION),
     **_rows(TIMM, "Apache-2.0", OF_TIMM),
     **_rows(GLUON, "Apache-2.0", OF_GLUON),

@@ -1,29 +1,47 @@
-"""What reading a weights file understood: said once, for people and for programs."""
+"""Reports for people and programs: how a weights file was read, and how weights were adapted to a related network."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnets.weights.strict import listed
+__all__ = ["AdaptReport", "LoadReport", "shorten"]
 
-__all__ = ["LoadReport"]
+
+def shorten(names: Iterable[str], most: int = 4) -> str:
+    """The first names of a list, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+class _Report:
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON can hold it."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+    @staticmethod
+    def _text(lines: Iterable[str], lists: dict[str, Iterable[str]]) -> str:
+        counted = {title: list(items) for title, items in lists.items()}
+        listed = (f"  {title} ({len(items)}): {shorten(items, 6)}" for title, items in counted.items() if items)
+        return "\n".join([*lines, *listed])
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadReport:
-    """How foreign tensors became a network.
+class LoadReport(_Report):
+    """How the tensors of a file became a network.
 
     Args:
-        source: the file, or `tensors`.
+        source: the file, or `the tensors`.
         dialect: whose naming it follows.
         variant: the network's name, or `custom`.
-        filled: share of the network's numbers (parameters and statistics) that the file gave, in [0, 1].
+        filled: share of the network's values (parameters and statistics) that came from the file, in [0, 1].
         renames: the file's key to ours, where they differ.
-        missing: our keys that the file lacks; only step counters may be among them.
-        unexpected: the file's keys that are not the network's; always empty, for a network that was filled.
+        missing: our keys that the file lacks: step counters, and with `min_filled` whatever starts fresh.
+        unexpected: the file's keys that the network has no place for; empty unless `min_filled` allows it.
         dropped: entries of the file left out on purpose.
-        assumed: fields that the tensors cannot tell, as the dialect settles them.
+        assumed: config fields that tensors do not determine, as the dialect sets them.
         notes: what else was done, a sentence each.
     """
 
@@ -38,24 +56,42 @@ class LoadReport:
     assumed: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-
     def __str__(self) -> str:
-        renames = [f"{theirs} -> {ours}" for theirs, ours in self.renames.items()]
-        assumed = [f"{name}={value!r}" for name, value in self.assumed.items()]
         lines = [
             f"{self.source}: {self.variant}, {self.dialect} naming, {self.filled:.2%} filled",
             *(f"  note: {note}" for note in self.notes),
         ]
-        for title, items in (
-            ("assumed", assumed),
-            ("renamed", renames),
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("dropped", self.dropped),
-        ):
-            if items:
-                lines.append(f"  {title} ({len(items)}): {listed(items, 6)}")
-        return "\n".join(lines)
+        lists: dict[str, Iterable[str]] = {
+            "assumed": [f"{name}={value!r}" for name, value in self.assumed.items()],
+            "renamed": [f"{theirs} -> {ours}" for theirs, ours in self.renames.items()],
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "dropped": self.dropped,
+        }
+        return self._text(lines, lists)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptReport(_Report):
+    """How the weights of one network became another's.
+
+    Args:
+        source: the weights, for people.
+        kept: share of the new network's values that are the old ones unchanged, in [0, 1].
+        changed: our key to what was done, for tensors that were summed, repeated or split.
+        fresh: keys of tensors that start fresh.
+        dropped: keys of the source that were left out.
+        notes: each rule that was applied, a sentence each.
+    """
+
+    source: str
+    kept: float
+    changed: dict[str, str]
+    fresh: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.kept:.2%} kept unchanged", *(f"  {note}" for note in self.notes)]
+        changed = [f"{key} {change}" for key, change in self.changed.items()]
+        return self._text(lines, {"changed": changed, "fresh": self.fresh, "dropped": self.dropped})

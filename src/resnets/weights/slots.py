@@ -1,41 +1,50 @@
-"""The tensors of a network as its plan names them: where each stands, what it is for, and its shape.
+"""Tensors of a network as its plan names them: module path, role and shape.
 
-A slot's role is what key maps of all dialects speak of; how a role is spelled, and the order of its axes, is the
-dialect's business.
+Key maps of all dialects are written in terms of roles; each dialect has its own spelling and axis order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from resnets.arch.nodes import ChannelConv, Conv, GlobalPool, Linear, Node, Norm, join, walk
 
-__all__ = ["OURS", "Role", "Slot", "slots"]
+__all__ = ["COUNTER", "NOT_IN_TENSORS", "TENSOR_NAMES", "Role", "Slot", "slots"]
 
 Role = Literal["kernel", "matrix", "bias", "gamma", "beta", "mean", "var", "count", "power"]
 
-OURS: dict[Role, str] = {
-    "kernel": "weight",  # of a convolution: out, in / groups, height, width; or out, in, cells
-    "matrix": "weight",  # of a linear layer: out, in
+TENSOR_NAMES: dict[Role, str] = {
+    "kernel": "weight",  # of a convolution: (out, in / groups, height, width), or (out, in, taps)
+    "matrix": "weight",  # of a linear layer: (out, in)
     "bias": "bias",
     "gamma": "weight",
     "beta": "bias",
     "mean": "running_mean",
     "var": "running_var",
     "count": "num_batches_tracked",
-    "power": "p",  # of a generalised mean
+    "power": "p",  # of generalised-mean pooling
 }
+
+COUNTER = ".num_batches_tracked"
+"""End of the key of a batch norm's step counter. Evaluation never reads it, and old files lack it."""
+
+NOT_IN_TENSORS = frozenset(
+    {"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum", "output_stride", "dilation_rule"}
+    | {"last_stride", "global_pool", "pool_window"}
+)
+"""Config fields that change no tensor's name, shape or value: they concern training or geometry alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A place for one tensor.
+    """One tensor of a network.
 
     Args:
-        path: of the operation that it belongs to, such as `layer1.0.conv1`.
-        role: what it is there.
+        path: module that holds it, such as `layer1.0.conv1`.
+        role: its function in that module.
         shape: in torch's axis order.
     """
 
@@ -44,13 +53,18 @@ class Slot:
     shape: tuple[int, ...]
 
     @property
-    def name(self) -> str:
-        """The key in our `state_dict`."""
-        return join(self.path, OURS[self.role])
+    def key(self) -> str:
+        """Its key in the network's `state_dict`."""
+        return join(self.path, TENSOR_NAMES[self.role])
+
+    @property
+    def numel(self) -> int:
+        """Number of values in the tensor."""
+        return math.prod(self.shape)
 
 
 def slots(plan: Node) -> Iterator[Slot]:
-    """Every tensor of the network of `plan`, in the order of its parts."""
+    """Every tensor of the network of `plan`, in `state_dict` order."""
     for path, node in walk(plan):
         for role, shape in _tensors(node):
             yield Slot(path=path, role=role, shape=shape)

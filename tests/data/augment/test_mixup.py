@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnets.data.augment.mixup import MixConfig, beta_quantile, cut_box, mix, soft_targets
+from resnets.data.augment.config import MixConfig
+from resnets.data.augment.mixup import beta_quantile, cut_box, mix, soft_targets
 from resnets.data.random import Stream, batch_permutation, batch_uniform
 from resnets.errors import ConfigError, ShapeError
 

@@ -22,7 +22,8 @@ from resnets.data.transform import decode_channels, fill_values, normalise, pixe
 from resnets.errors import ConfigError, DataError, ImageError
 from resnets.evaluate.predict import predict_images
 from resnets.nn.model import build_model
-from resnets.weights.folder.bundle import Bundle, read_folder
+from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.model_folder import read_bundle, save_bundle
 from tests.data.decode.test_depth import deep, encode, npy, tiff
 
 FIVE = Preprocessing(size=(8, 8), crop_pct=1, channels=5, dtype="uint16", mean=(0.5,) * 5, std=(0.25,) * 5)
@@ -138,8 +139,8 @@ def test_a_network_of_five_bands_from_its_folder_to_its_predictions(tmp_path: Pa
     torch.manual_seed(0)
     model = build_model(get_config("resnet8_cifar", num_classes=2, in_chans=5)).eval()
     preprocessing = replace(FIVE, mean=(0.1, 0.2, 0.3, 0.4, 0.5))
-    Bundle(model=model, preprocessing=preprocessing, classes=("dry", "wet")).save(tmp_path / "model")
-    bundle = read_folder(tmp_path / "model")
+    save_bundle(Bundle(model=model, preprocessing=preprocessing, classes=("dry", "wet")), tmp_path / "model")
+    bundle = read_bundle(tmp_path / "model")
     assert bundle.preprocessing == preprocessing
     assert "5 bands of uint16 at 8x8" in (tmp_path / "model" / "README.md").read_text()
     (tmp_path / "field.tif").write_bytes(tiff(deep(8, 8, 5)))

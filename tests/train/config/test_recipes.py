@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from resnets.arch.cut_points import places
+from resnets.arch.parts import freeze_points
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
@@ -80,33 +81,33 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
     return path
 
 
-def test_every_file_has_its_place_in_the_list() -> None:
+def test_every_recipe_file_is_listed() -> None:
     assert sorted(list_recipes()) == sorted(path.stem for path in recipes.FILES.glob("*"))
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_a_recipe_of_ours_is_whole_and_fits_the_options(name: str) -> None:
+def test_an_included_recipe_is_complete_and_valid(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.follows
     assert recipe.source
-    assert recipe.figures
+    assert recipe.published
     assert recipe.changes
     assert 0 < len(recipe.about) <= 110
     assert "\n" not in recipe.about
     config = check_recipe(recipe)
     assert config == TrainConfig.from_options(recipe.settings, data="digits")
     AugmentConfig(**config.augment)
-    assert {"epochs", "optim", "schedule", "loss"} <= set(recipe.settings)  # what the table lists is not left open
-    assert nested(recipe.settings) == recipe.settings  # every option stands in its group
+    assert {"epochs", "optim", "schedule", "loss"} <= set(recipe.settings)  # which the table lists
+    assert json.loads(json.dumps(nested(recipe.settings))) == recipe.settings  # every option is in its group
     assert "lr_batch" in recipe.settings["optim"]
     if config.model:
         network = get_config(config.model).with_overrides(**config.model_args)
-        phases_of(config.freeze, config.epochs, places(plan(network)))
+        phases_of(config.freeze, config.epochs, freeze_points(plan(network)))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_settings_are_the_published_ones(name: str) -> None:
+def test_settings_match_the_publication(name: str) -> None:
     settings = load_recipe(name).settings
     for key, value in PUBLISHED[name].items():
         group, _, option = key.partition(".")
@@ -114,7 +115,7 @@ def test_settings_are_the_published_ones(name: str) -> None:
         assert found == value, key
 
 
-def test_what_a_procedure_does_not_have_is_off() -> None:
+def test_options_absent_from_a_procedure_are_off() -> None:
     for name in ("imagenet-a1", "imagenet-a2", "imagenet-a3"):
         config = check_recipe(load_recipe(name))
         assert (config.average.ema, config.augment.get("random_erasing", 0)) == (0, 0)
@@ -123,20 +124,20 @@ def test_what_a_procedure_does_not_have_is_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet-a1", "imagenet-a2", "imagenet-a3"])
-def test_a_sum_over_classes_is_scaled_as_their_mean(name: str) -> None:
+def test_eps_and_clip_grad_are_scaled_for_a_sum_over_classes(name: str) -> None:
     """timm's LAMB has an eps of 1e-6 and clips to a length of 1, for the mean over the 1000 classes."""
     optim = check_recipe(load_recipe(name)).optim
     assert (optim.eps, optim.clip_grad) == (1e-3, 1000)
 
 
-def test_torchvisions_average_by_its_own_rule() -> None:
+def test_ema_decay_follows_torchvisions_adjustment() -> None:
     config = check_recipe(load_recipe("torchvision-v2"))
     assert config.batch_size == 1024
     expected = 1 - (1 - 0.99998) * 1024 * config.average.ema_every / config.epochs
     assert config.average.ema == pytest.approx(expected, abs=2e-5)
 
 
-def test_rates_at_the_published_batch_and_at_others() -> None:
+def test_learning_rates_by_batch_size() -> None:
     ninety, a2 = (check_recipe(load_recipe(name)).optim for name in ("imagenet-90", "imagenet-a2"))
     assert ninety.lr_for(256) == pytest.approx(0.1)
     assert ninety.lr_for(8192) == pytest.approx(3.2)  # Goyal et al. 2017
@@ -144,21 +145,21 @@ def test_rates_at_the_published_batch_and_at_others() -> None:
     assert a2.lr_for(512) == pytest.approx(2.5e-3)
 
 
-def test_finetune_begins_with_the_classifier() -> None:
+def test_finetune_trains_the_classifier_first() -> None:
     config = check_recipe(load_recipe("finetune"))
-    network = places(plan(get_config("resnet18")))
+    network = freeze_points(plan(get_config("resnet18")))
     first, second = phases_of(config.freeze.at_peak(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
     assert (second.freeze, second.epochs) == ("none", 16)
     assert second.lr == pytest.approx(0.002)
-    assert first.epochs > config.cache.views  # or keeping the frozen part's answers would not pay
+    assert first.epochs > config.cache.views  # otherwise caching features would not pay
     assert config.cache.cache == "auto"
     assert not config.train_sizes
     assert not config.mix.active(0)
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_what_is_shown_is_a_recipe_again(name: str, tmp_path: Path) -> None:
+def test_a_shown_recipe_can_be_loaded(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     shown = recipe_yaml(recipe)
     again = load_recipe(write(tmp_path, shown))
@@ -167,11 +168,17 @@ def test_what_is_shown_is_a_recipe_again(name: str, tmp_path: Path) -> None:
     comments = [line for line in shown.splitlines() if line.startswith("#")]
     assert all(len(line) <= 120 or "http" in line for line in comments)
     prose = " ".join(" ".join(comments).replace("#", " ").split())
-    for text in (recipe.about, recipe.follows, recipe.source, *recipe.changes, *(one.value for one in recipe.figures)):
+    for text in (
+        recipe.about,
+        recipe.follows,
+        recipe.source,
+        *recipe.changes,
+        *(one.value for one in recipe.published),
+    ):
         assert " ".join(text.replace("#", " ").split()) in prose
 
 
-def test_a_file_of_options_alone(tmp_path: Path) -> None:
+def test_a_file_with_options_only(tmp_path: Path) -> None:
     path = write(tmp_path, "lr: 0.02\noptim.opt: adamw\nfreeze: layer3\nname: run7\naugment: {random_erasing: 0.25}\n")
     recipe = load_recipe(path)
     assert recipe == Recipe(name="mine", settings=recipe.settings)
@@ -181,16 +188,16 @@ def test_a_file_of_options_alone(tmp_path: Path) -> None:
     assert config.augment == {"random_erasing": 0.25}
 
 
-def test_a_file_in_full(tmp_path: Path) -> None:
-    text = "name: pets\nabout: Cats\nchanges: [longer]\nsettings:\n  epochs: 5\nfigures:\n"
-    text += "- {what: Top-1, value: 9 %, network: ResNet-18, data: pets, where: here}\n"
+def test_a_file_in_the_full_form(tmp_path: Path) -> None:
+    text = "name: pets\nabout: Cats\nchanges: [longer]\nsettings:\n  epochs: 5\npublished:\n"
+    text += "- {metric: Top-1, value: 9 %, network: ResNet-18, data: pets, reference: here}\n"
     recipe = load_recipe(str(write(tmp_path, text, "x.yml")))
     assert (recipe.name, recipe.about, recipe.changes, recipe.settings) == ("pets", "Cats", ("longer",), {"epochs": 5})
-    assert recipe.figures[0].value == "9 %"
+    assert recipe.published[0].value == "9 %"
     assert check_recipe(recipe).epochs == 5
 
 
-def test_a_name_is_ours_and_a_path_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "epochs: 3\n", "cifar")
     write(tmp_path, "epochs: 4\n", "cifar.yaml")
@@ -199,13 +206,13 @@ def test_a_name_is_ours_and_a_path_is_not(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_recipe("cifar.yaml").settings["epochs"] == 4
 
 
-def test_the_options_of_a_run_are_a_recipe(tmp_path: Path) -> None:
+def test_args_of_a_run_are_a_recipe(tmp_path: Path) -> None:
     config = TrainConfig.from_options(load_recipe("reid").settings, data="digits", epochs=80)
     write_args(tmp_path / "args.yaml", config)
     assert check_recipe(load_recipe(tmp_path / "args.yaml")) == config
 
 
-def test_the_folder_of_a_run_is_no_part_of_its_recipe(tmp_path: Path) -> None:
+def test_the_run_folder_is_dropped_from_a_recipe(tmp_path: Path) -> None:
     config = TrainConfig.from_options(data="digits", name="first", output="there", recipe="cifar")
     write_args(tmp_path / "args.yaml", config)
     recipe = load_recipe(tmp_path / "args.yaml")
@@ -214,12 +221,12 @@ def test_the_folder_of_a_run_is_no_part_of_its_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["recipe: finetune\nepochs: 3", "settings: {recipe: finetune, epochs: 3}"])
-def test_a_recipe_takes_nothing_from_another(text: str, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"takes no options from another; .*mine\.yaml has recipe: finetune; write"):
+def test_a_recipe_cannot_name_another(text: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"mine\.yaml has recipe: finetune"):
         load_recipe(write(tmp_path, text))
 
 
-def test_off_is_a_word_in_a_recipe(tmp_path: Path) -> None:
+def test_off_is_a_choice_in_a_recipe(tmp_path: Path) -> None:
     for text in (
         "cache: off\npolicy: off\namp: off",
         "settings: {cache: {cache: off}, augment: {policy: off}, amp: off}",
@@ -228,17 +235,17 @@ def test_off_is_a_word_in_a_recipe(tmp_path: Path) -> None:
         assert (config.cache.cache, config.augment["policy"], config.amp) == ("off", "none", "off")
 
 
-def test_a_persons_choice_has_the_last_word() -> None:
+def test_options_override_the_recipe() -> None:
     settings = load_recipe("imagenet-a2").settings
     config = TrainConfig.from_options(settings, {"epochs": 3, "mixup": 0.4}, {"lr": 0.001}, data="x")
     assert (config.epochs, config.mix.mixup, config.mix.cutmix) == (3, 0.4, 1.0)
-    assert config.optim.lr_for(64) == 0.001  # a rate that is named is meant
+    assert config.optim.lr_for(64) == 0.001  # a named learning rate is not scaled
     assert config.optim.opt == "lamb"
     assert load_recipe("imagenet-a2").settings == settings  # layering changes no recipe
 
 
 @pytest.mark.parametrize(("name", "near"), [("imagenet", "imagenet-90"), ("cifr", "cifar"), ("finetuning", "finetune")])
-def test_an_unknown_name_meets_the_nearest(name: str, near: str) -> None:
+def test_an_unknown_name_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match="unknown recipe") as caught:
         load_recipe(name)
     assert near in caught.value.nearest
@@ -253,7 +260,7 @@ def test_an_unknown_name_meets_the_nearest(name: str, near: str) -> None:
         ("setings: {epochs: 1}\nepochs: 1", None),
     ],
 )
-def test_an_unknown_option_meets_the_nearest(text: str, near: str | None, tmp_path: Path) -> None:
+def test_an_unknown_option_names_the_nearest(text: str, near: str | None, tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, text))
     with pytest.raises(UnknownNameError, match="unknown training option") as caught:
         check_recipe(recipe)
@@ -263,7 +270,7 @@ def test_an_unknown_option_meets_the_nearest(text: str, near: str | None, tmp_pa
 @pytest.mark.parametrize(
     "text", ["lr: -1", "optim: {opt: adamm}", "epochs: many", "sched: step", "augment: {random_erasing: 2}"]
 )
-def test_a_wrong_value_is_an_error(text: str, tmp_path: Path) -> None:
+def test_an_invalid_value_is_an_error(text: str, tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, text))
     with pytest.raises(ConfigError) as caught:
         check_recipe(recipe)
@@ -273,21 +280,24 @@ def test_a_wrong_value_is_an_error(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds none"),
-        ("- epochs", "holds none"),
-        ("epochs: [1", "a recipe is YAML"),
-        ("lr: 0.1\nepochs: 3\nlr: 0.2", "lr stands twice"),
-        ("optim: {lr: 0.1, lr: 0.2}", "lr stands twice"),
-        ("about: Cats\nepochs: 3", "with about needs settings"),
-        ("settings: 3", "settings of a recipe is a mapping"),
-        ("settings: {}\nabout: [Cats]", "about of a recipe is text"),
-        ("settings: {}\nchanges: longer", "changes of a recipe is a list"),
-        ("settings: {}\nchanges: [3]", "a change of a recipe is text"),
-        ("settings: {}\nfigures: [{what: Top-1}]", "a figure of a recipe has what, value, network, data, where"),
-        ("settings: {}\nfigures: [91]", "a figure of a recipe has"),
+        ("", "mapping of options"),
+        ("- epochs", "mapping of options"),
+        ("epochs: [1", "must be YAML"),
+        ("lr: 0.1\nepochs: 3\nlr: 0.2", "lr is repeated"),
+        ("optim: {lr: 0.1, lr: 0.2}", "lr is repeated"),
+        ("about: Cats\nepochs: 3", "with about requires settings"),
+        ("settings: 3", "settings of a recipe must be a mapping"),
+        ("settings: {}\nabout: [Cats]", "about of a recipe must be text"),
+        ("settings: {}\nchanges: longer", "changes of a recipe must be a list"),
+        ("settings: {}\nchanges: [3]", "each change of a recipe must be text"),
+        (
+            "settings: {}\npublished: [{metric: Top-1}]",
+            "a published result must have metric, value, network, data, reference",
+        ),
+        ("settings: {}\npublished: [91]", "a published result must have"),
     ],
 )
-def test_what_is_no_recipe(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_files(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
         load_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -295,7 +305,7 @@ def test_what_is_no_recipe(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_of_the_full_form(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean source") as caught:
+    with pytest.raises(UnknownNameError, match="source") as caught:
         load_recipe(write(tmp_path, "settings: {}\nsorce: x"))
     assert "unknown key of a recipe" in str(caught.value)
 
@@ -306,5 +316,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="Is a directory"):
         load_recipe(tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match="a recipe is YAML"):
+    with pytest.raises(TrainingError, match="must be YAML"):
         load_recipe(tmp_path / "bytes.yaml")

@@ -99,7 +99,7 @@ def test_images_too_small_for_the_network(images: Path) -> None:
     def settled(model: str, size: int, batch_size: int = 8) -> Settings:
         return settle(TrainConfig.from_options(data="x", model=model, img_size=size, batch_size=batch_size), dataset)
 
-    with pytest.raises(ShapeError, match="the least size is 32x32"):
+    with pytest.raises(ShapeError, match="the minimum size is 32x32"):
         settled("vgg11_bn", 16)
     assert "layer4 has shrunk to 1x1" in settled("resnet18", 24).notes[0]
     assert not settled("resnet18", 64).notes
@@ -117,7 +117,7 @@ def test_sizes_that_the_network_cannot_train_at(images: Path) -> None:
         sizes = [[index / len(sides), side] for index, side in enumerate(sides)]
         return settle(TrainConfig.from_options(data="x", model=model, train_sizes=sizes, **options), dataset)
 
-    with pytest.raises(ShapeError, match=r"^train_sizes: .*the least size is 32x32"):
+    with pytest.raises(ShapeError, match=r"^train_sizes: .*the minimum size is 32x32"):
         settled("vgg11_bn", 32, 16, 64, img_size=64)
     with pytest.raises(ConfigError, match=r"^train_sizes: batch normalisation .* images of 32x32"):
         settled("resnet18", 32, img_size=64, batch_size=1)

@@ -7,7 +7,8 @@ import pytest
 
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
-from resnets.train.config.train_config import TrainConfig, option_names, parse_settings, read_args, write_args
+from resnets.options.grammar import parse_settings
+from resnets.train.config.train_config import GROUPS, TrainConfig, grouped_options, option_names, read_args, write_args
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from resnets.train.config.train_config import TrainConfig, option_names, parse_s
         ("name", ".."),
     ],
 )
-def test_values_outside_their_rule(field: str, value: Any) -> None:
+def test_values_out_of_bounds(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^(\w+\.)?{field}(:| must be)"):
         TrainConfig.from_options(data="digits", **{field: value})
 
@@ -36,13 +37,13 @@ def test_unknown_option_names_the_nearest() -> None:
         TrainConfig.from_options(data="digits", epoch=3)
 
 
-def test_args_come_back_as_they_went(tmp_path: Path) -> None:
+def test_args_round_trip(tmp_path: Path) -> None:
     config = TrainConfig.from_options(data="bilder/größe", model_args={"shortcut": "B"}, lr=0.1, epochs=3)
     write_args(tmp_path / "args.yaml", config)
     assert read_args(tmp_path / "args.yaml") == config
 
 
-def test_args_that_a_person_wrote(tmp_path: Path) -> None:
+def test_args_written_by_hand(tmp_path: Path) -> None:
     (tmp_path / "args.yaml").write_text("data: x\nlr: 5e-4\nepochs: '3'\nimg_size: [48, 64]\n")  # YAML's 5e-4 is text
     config = read_args(tmp_path / "args.yaml")
     assert (config.optim.lr, config.epochs, config.size) == (0.0005, 3, (48, 64))
@@ -71,7 +72,7 @@ def _default(full: str) -> Any:
 
 
 @pytest.mark.parametrize("word", ["off", "'off'"])
-def test_off_is_a_word(word: str, tmp_path: Path) -> None:
+def test_off_is_a_choice(word: str, tmp_path: Path) -> None:
     (tmp_path / "args.yaml").write_text(f"data: x\namp: {word}\ncompile: {word}\ncache: {word}\npolicy: {word}\n")
     said = parse_settings([f"amp={word}", f"compile={word}", f"cache={word}", f"policy={word}"])
     meant = {"amp": False, "compile": False, "cache": False, "policy": False}  # as Python may say it
@@ -84,13 +85,13 @@ def test_off_is_a_word(word: str, tmp_path: Path) -> None:
         assert config.augment["policy"] == "none"
 
 
-def test_a_key_stands_once(tmp_path: Path) -> None:
+def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "args.yaml").write_text("data: x\nlr: 0.1\nlr: 0.2\n")
     with pytest.raises(TrainingError, match=r"args\.yaml"):
         read_args(tmp_path / "args.yaml")
 
 
-def test_rates_and_decay_suit_the_optimiser() -> None:
+def test_learning_rate_and_weight_decay_depend_on_the_optimizer() -> None:
     found = {}
     for opt in ("sgd", "muon", "adamw", "lamb"):
         optim = TrainConfig.from_options(data="x", opt=opt).optim
@@ -104,11 +105,11 @@ def test_rates_and_decay_suit_the_optimiser() -> None:
     assert (recipe.lr, recipe.lr_batch) == (0.3, 64)
 
 
-def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path) -> None:
     for text, pattern in (
         ("data: x\nepoch: 3\n", "unknown training option; got 'epoch'; did you mean epochs"),
-        ("data: x\nepochs: many\n", "epochs must be a whole number; got 'many'"),
-        ("data: x\nepochs: 0\n", "epochs must be at least 1; got 0"),
+        ("data: x\nepochs: many\n", "epochs must be a whole number of at least 1; got 'many'"),
+        ("data: x\nepochs: 0\n", "epochs must be a whole number of at least 1; got 0"),
     ):
         (tmp_path / "args.yaml").write_text(text)
         with pytest.raises(TrainingError, match=pattern):
@@ -125,19 +126,19 @@ def test_args_that_are_no_configuration(tmp_path: Path, text: str) -> None:
 PHASES = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 3, "lr": 0.01}]
 
 
-def test_phases_say_how_long_a_run_is() -> None:
+def test_phases_determine_the_epochs() -> None:
     config = TrainConfig.from_options({"data": "x", "epochs": 7}, {"phases": PHASES})
     assert config.epochs == 5
     assert [phase.freeze for phase in config.phases] == ["backbone", "none"]
     assert TrainConfig.from_options(data="x", phases=PHASES, epochs=5).epochs == 5
-    with pytest.raises(ConfigError, match="epochs are those of all phases together, 5; got 6; "):
+    with pytest.raises(ConfigError, match=r"epochs .* phases, 5; got 6; "):
         TrainConfig.from_options(data="x", phases=PHASES, epochs=6)
 
 
 @pytest.mark.parametrize(
     "later", [{"epochs": 4}, {"freeze": "none"}, {"freeze": "layer1"}, {"layer_decay": 0.5}, {"bn_stats": "frozen"}]
 )
-def test_what_is_said_later_replaces_phases(later: dict[str, Any]) -> None:
+def test_later_options_replace_phases(later: dict[str, Any]) -> None:
     config = TrainConfig.from_options({"data": "x", "phases": PHASES}, later)
     assert config.phases == ()
     assert TrainConfig.from_options({"data": "x"}, later) == config
@@ -149,7 +150,7 @@ def test_what_is_said_later_replaces_phases(later: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", ["frezze", "epoch", "warmup_epoch"])
 def test_an_unknown_key_of_a_phase_names_the_nearest(wrong: str, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=f"unknown option of a phase; got '{wrong}'; did you mean {wrong[:3]}"):
+    with pytest.raises(UnknownNameError, match=rf"'phases\.1\.{wrong}'.* phases\.1\.{wrong[:3]}"):
         TrainConfig.from_options(data="x", phases=[{"epochs": 3}, {"epochs": 3, wrong: 1}])
 
 
@@ -157,40 +158,39 @@ def test_an_unknown_key_of_a_phase_names_the_nearest(wrong: str, tmp_path: Path)
     ("options", "message"),
     [
         ({"opt": "adam"}, "optim.opt must be sgd, adamw, lamb or muon; got 'adam'; did you mean adamw?"),
-        (
-            {"sched": "cosin"},
-            "schedule.sched must be cosine, linear, step, onecycle or constant; got 'cosin'; did you mean cosine?",
-        ),
+        ({"sched": "cosin"}, "schedule.sched must be cosine, linear, step, onecycle or constant; got 'cosin'"),
         (
             {"class_weights": "ballanced"},
-            "loss.class_weights must be none, balanced or a list of numbers; got 'ballanced'; did you mean balanced?",
+            "loss.class_weights must be none, balanced or a non-empty list of numbers of at least 0; got 'ballanced'; "
+            "did you mean balanced?",
         ),
-        ({"color_jitter": 0.4}, "augment.color_jitter must be 4 numbers; got 0.4"),
-        ({"color_jitter": [0.4, 0.1]}, "augment.color_jitter must be 4 numbers; got [0.4, 0.1]"),
-        ({"channels": [3]}, "channels must be RGB, L, a whole number or null; got [3]"),
-        ({"epochs": 2.5}, "epochs must be a whole number; got 2.5"),
+        ({"color_jitter": 0.4}, "augment.color_jitter must be 4 values: "),
+        ({"color_jitter": [0.4, 0.1]}, "augment.color_jitter must be 4 values: "),
+        ({"channels": [3]}, "channels must be RGB, L, a whole number of at least 1 or none; got [3]"),
+        ({"epochs": 2.5}, "epochs must be a whole number of at least 1; got 2.5"),
         ({"hflip": "maybe"}, "augment.hflip must be true or false; got 'maybe'"),
-        ({"train_sizes": [8]}, "train_sizes must be a list of lists of 2 numbers; got [8]"),
+        ({"train_sizes": 8}, "train_sizes must be a list of lists of 2 values: a number in [0, 1), a whole number"),
         ({"model_args": 3}, "model_args must be a mapping; got 3"),
-        ({"img_size": "big"}, "img_size must be a whole number, 2 whole numbers or null; got 'big'"),
+        ({"model_args": {"depht": 3}}, "unknown model option; got 'depht'; did you mean depths"),
+        ({"model_args": {"depths": 0}}, "depths must be a non-empty list of whole numbers of at least 1; got 0"),
+        ({"img_size": "big"}, "img_size must be a size such as 224 or 256x128 or none; got 'big'"),
         ({"phases": [{"epochs": 1}, {"epochs": 1, "bn_stats": "trian"}]},
          "phases.1.bn_stats must be auto, train or frozen; got 'trian'; did you mean train?"),
-        ({"phases": [{"freeze": "stem"}]}, "phases.0.epochs must be a whole number; got nothing"),
+        ({"phases": [{"freeze": "stem"}]}, "phases.0.epochs must be a whole number"),
         ({"phases": 3}, "phases must be a list of mappings; got 3"),
-        ({"phases": [3]},
-         "phases.0 must be a mapping of epochs, freeze, lr, warmup_epochs, layer_decay, bn_stats or bn_affine; got 3"),
-        ({"train_sizes": [[0, 0]]},
-         "train_sizes must be shares of the run that rise from 0 to below 1, each with a size of at least 1 pixel; "
-         "got ((0.0, 0),)"),
+        ({"phases": [3]}, "phases.0 must be a mapping of epochs, freeze, "),
+        ({"train_sizes": [[0, 0]]}, "train_sizes must be a list of lists of 2 values: "),
+        ({"train_sizes": [[0, 8], [0, 9]]}, "train_sizes must start at 0 and rise; got ((0.0, 8), (0.0, 9))"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_in_our_words(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_value_is_named_in_the_words_of_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_options({"data": "x"}, options)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
-def test_what_a_config_lacks_is_told() -> None:
+def test_missing_data_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^data must be text; got nothing$"):
         TrainConfig.from_options(epochs=3)
 
@@ -199,22 +199,22 @@ def test_milestones_go_with_their_schedule() -> None:
     stepped = {"data": "x", "sched": "step", "milestones": [10, 20]}
     assert TrainConfig.from_options(stepped, sched="cosine").schedule.milestones == ()
     assert TrainConfig.from_options(stepped, sched="step").schedule.milestones == (10, 20)
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="sched=step and milestones"):
         TrainConfig.from_options(stepped, sched="cosine", milestones=[3])
 
 
 @pytest.mark.parametrize(
     "idle", [{"freeze_epochs": 3}, {"unfreeze_lr": 0.1}, {"unfreeze_lr_share": 0.1}, {"unfreeze": "stages"}]
 )
-def test_unfreezing_by_word_needs_something_frozen(idle: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(idle))} is for a frozen network; got .* add freeze=backbone"):
+def test_unfreezing_requires_a_frozen_part(idle: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(idle))} .*; got .* add freeze=backbone"):
         TrainConfig.from_options({"data": "x"}, {"epochs": 9, **idle})
     TrainConfig.from_options({"data": "x", **idle}, epochs=9)  # of a recipe, may wait
     TrainConfig.from_options({"data": "x", "freeze": "layer1"}, idle)
     TrainConfig.from_options({"data": "x", "freeze": "none", **idle})  # as args.yaml has it
 
 
-def test_a_unfreezing_rate_and_its_share_replace_each_other() -> None:
+def test_unfreeze_lr_and_its_share_replace_each_other() -> None:
     share, rate = {"freeze": "backbone", "unfreeze_lr_share": 0.1}, {"freeze": "backbone", "unfreeze_lr": 0.002}
     one = TrainConfig.from_options({"data": "x", **share}, unfreeze_lr=0.003).freeze
     two = TrainConfig.from_options({"data": "x", **rate}, unfreeze_lr_share=0.2).freeze
@@ -222,3 +222,24 @@ def test_a_unfreezing_rate_and_its_share_replace_each_other() -> None:
     assert (two.unfreeze_lr, two.unfreeze_lr_share) == (None, 0.2)
     with pytest.raises(ConfigError, match="leave one out"):
         TrainConfig.from_options({"data": "x"}, {**share, **rate})
+
+
+DOCUMENTED = [group for group in GROUPS if group != "freeze"]  # for the lead: all of GROUPS once phases.py is merged
+
+
+@pytest.mark.parametrize("group", ["", *DOCUMENTED])
+def test_every_option_declares_its_documentation(group: str) -> None:
+    options = grouped_options()[group]
+    assert [one.name for one in options if not one.help.endswith(".")] == []
+    assert [one.name for one in options if not one.default] == (["data"] if group == "" else [])
+    assert max(len(one.summary()) for one in options) < 160
+
+
+@pytest.mark.parametrize("opt", ["sgd", "muon", "adamw", "lamb"])
+def test_listed_defaults_by_optimizer_are_those_that_are_used(opt: str) -> None:
+    listed = {one.name: one.default for one in grouped_options()["optim"]}
+    used = TrainConfig.from_options(data="x", opt=opt).optim
+    for name in ("lr", "lr_batch", "weight_decay"):
+        first, *others = listed[name].split("; ")
+        shown = dict(other.split(" ") for other in others).get(opt, first)
+        assert float(shown) == getattr(used, name)

@@ -1,4 +1,4 @@
-"""What users of other trainers trip over: options that are misspelt, or that mean something else than they say."""
+"""Pitfalls for users of other trainers: misspelt options, and options with an unexpected meaning."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from resnets.errors import ConfigError, ResnetsError, UnknownNameError
+from resnets.options.grammar import parse_settings
 from resnets.train.config.recipes import check_recipe, list_recipes, load_recipe
-from resnets.train.config.train_config import TrainConfig, option_names, parse_settings, read_args, write_args
+from resnets.train.config.train_config import TrainConfig, nested, option_names, read_args, write_args
 from tests.conftest import Command
 
 
@@ -74,9 +75,21 @@ def test_bare_and_full_names_are_equal() -> None:
 
 
 def test_the_same_on_the_command_line() -> None:
-    assert parse_settings(["lr=0.3"]) == parse_settings(["optim.lr=0.3"]) == {"optim": {"lr": 0.3}}
-    assert parse_settings(["betas=0.9,0.99"]) == {"optim": {"betas": [0.9, 0.99]}}
-    assert parse_settings(["ema=0.9", "ema_every=2"]) == {"average": {"ema": 0.9, "ema_every": 2}}
+    def read(*settings: str) -> dict[str, Any]:
+        return nested(parse_settings(settings))
+
+    assert (
+        read("lr=0.3")
+        == read("optim.lr=0.3")
+        == read("optim={lr: 0.3}")
+        == {
+            "optim": {
+                "lr": 0.3,
+            }
+        }
+    )
+    assert read("betas=0.9,0.99") == {"optim": {"betas": (0.9, 0.99)}}
+    assert read("ema=0.9", "ema_every=2") == {"average": {"ema": 0.9, "ema_every": 2}}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,7 @@ def test_the_same_on_the_command_line() -> None:
         (("--set", "balanced=true"), "sampling", "balanced", True),
     ],
 )
-def test_what_is_said_is_what_is_done(
+def test_options_take_effect(
     words: tuple[str, ...], group: str, name: str, value: Any, command: Command, images: Path
 ) -> None:
     answer = command("train", images, "--dry-run", "--json", *words)
@@ -130,14 +143,14 @@ def test_what_cannot_be_meant_is_refused_in_a_line(
         {"policy": "randomaugment"},
     ],
 )
-def test_options_that_cannot_be_are_one_line(options: dict[str, Any]) -> None:
+def test_invalid_options_are_errors_of_one_line(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_options({"data": "digits"}, options)
     assert "\n" not in str(caught.value)
     assert "got" in str(caught.value)
 
 
-def test_defaults_then_the_recipe_then_what_is_said() -> None:
+def test_options_override_the_recipe_and_the_recipe_the_defaults() -> None:
     recipe = {"data": "digits", "optim": {"lr": 0.5, "lr_batch": 256, "momentum": 0.8}, "label_smoothing": 0.2}
     config = TrainConfig.from_options(recipe, {"momentum": 0.7})
     assert (config.optim.lr, config.optim.lr_batch, config.optim.momentum) == (0.5, 256, 0.7)
@@ -146,7 +159,7 @@ def test_defaults_then_the_recipe_then_what_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_a_rate_that_is_named_is_that_rate(name: str, tmp_path: Path) -> None:
+def test_a_named_learning_rate_is_not_scaled(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name).settings
     config = TrainConfig.from_options({"data": "digits", **recipe}, {"lr": 0.123, "batch_size": 7})
     assert config.optim.lr_for(7) == 0.123
@@ -155,7 +168,7 @@ def test_a_rate_that_is_named_is_that_rate(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_args_of_every_recipe_come_back(name: str, tmp_path: Path) -> None:
+def test_args_of_every_recipe_round_trip(name: str, tmp_path: Path) -> None:
     config = replace(check_recipe(load_recipe(name)), recipe=name)
     write_args(tmp_path / "args.yaml", config)
     assert read_args(tmp_path / "args.yaml") == config

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from resnets.data.augment.config import Sampling
 from resnets.data.augment.geometric import AugmentConfig
 from resnets.data.batches import Batch
 from resnets.data.loader import make_batches
 from resnets.data.open import open_dataset
 from resnets.data.random import permutation, uniform
-from resnets.data.sampler import Epochs, Sampling
+from resnets.data.sampler import Epochs
 from resnets.errors import ConfigError, TrainingError
 from resnets.nn.model import Network
 from resnets.nn.split import split_at
@@ -31,7 +32,7 @@ from resnets.train.freeze.feature_cache import (
 )
 from resnets.train.freeze.frozen import Frozen, apply_phase
 from resnets.train.freeze.phases import Phase
-from resnets.weights.resolve import load_bundle
+from resnets.weights.open import load_bundle
 from tests.train.nets import images, make
 
 COUNT, BATCH = 11, 4

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnets.arch.cut_points import CLASSIFIER, owner, parts, places
+from resnets.arch.parts import CLASSIFIER, freeze_points, group_of, parts
 from resnets.arch.variants import get_config
 from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.layers import DropPath
@@ -63,12 +63,12 @@ def test_what_is_frozen_stays_and_all_else_moves(name: str, optimiser: str) -> N
     train(apply_phase(model, Phase(epochs=1)), optimizer)
     names = parts(model.plan)
     constants = {key for path, m in model.named_modules() if "Frozen" in type(m).__name__ for key in _keys(path, m)}
-    for place in places(model.plan):
+    for place in freeze_points(model.plan):
         frozen = apply_phase(model, Phase(epochs=1, freeze=place))
         held = tuple(names)[: tuple(names).index(place) + 1]
         before, prints = snapshot(model), frozen.fingerprint()
         train(frozen, optimizer, steps=3)
-        expected = {key for key in before if owner(key, names) not in held} - constants
+        expected = {key for key in before if group_of(key, names) not in held} - constants
         assert moved(model, before) == expected, place
         frozen.verify(prints)
         assert set(prints) == set(before) - expected
@@ -93,7 +93,7 @@ def test_batch_norms_do_as_they_are_told(stats: str, affine: str) -> None:
 
     def moves(key: str) -> bool:
         choice = {"stats": stats, "affine": affine}.get(norms.get(key, ""), "auto")
-        return owner(key, names) not in ("stem", "layer1") if choice == "auto" else choice == "train"
+        return group_of(key, names) not in ("stem", "layer1") if choice == "auto" else choice == "train"
 
     assert moved(model, before) == {key for key in before if moves(key)}
     frozen.verify(prints)
@@ -132,7 +132,7 @@ def test_backbone_leaves_the_classifier_alone() -> None:
         model = make(name)
         apply_phase(model, Phase(epochs=1, freeze="backbone"))
         trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
-        assert {owner(key, parts(model.plan)) for key in trained} == {CLASSIFIER}
+        assert {group_of(key, parts(model.plan)) for key in trained} == {CLASSIFIER}
         assert len(trained) == 2
 
 

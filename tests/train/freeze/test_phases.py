@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnets.arch.cut_points import layers, owner, parts, places
+from resnets.arch.parts import freeze_points, group_of, layer_groups, parts
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError
@@ -29,15 +29,15 @@ def spelt(phases: tuple[Phase, ...]) -> list[tuple[int, str]]:
 
 
 def test_places_of_the_families() -> None:
-    assert places(plan(get_config("resnet50"))) == PLACES
-    assert places(plan(get_config("resnet20_cifar"))) == ("stem", "layer1", "layer2", "layer3", "backbone")
-    assert places(plan(get_config("vgg16_bn"))) == ("block1", "block2", "block3", "block4", "block5", "backbone")
+    assert freeze_points(plan(get_config("resnet50"))) == PLACES
+    assert freeze_points(plan(get_config("resnet20_cifar"))) == ("stem", "layer1", "layer2", "layer3", "backbone")
+    assert freeze_points(plan(get_config("vgg16_bn"))) == ("block1", "block2", "block3", "block4", "block5", "backbone")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_module_with_weights_lies_in_one_part_and_one_layer(name: str) -> None:
     model = build_model(get_config(name), init=False)
-    by_part, by_layer = parts(model.plan), layers(model.plan)
+    by_part, by_layer = parts(model.plan), layer_groups(model.plan)
     for parameter, _ in model.named_parameters():
         for groups in (list(by_part.values()), list(by_layer)):
             hits = [paths for paths in groups if any(parameter.startswith(f"{path}.") for path in paths)]
@@ -61,18 +61,18 @@ def test_parts_by_hand() -> None:
 
 
 def test_layers_are_timms_groups() -> None:
-    found = layers(plan(get_config("resnet50")))
+    found = layer_groups(plan(get_config("resnet50")))
     assert len(found) == 18  # stem, 3 + 4 + 6 + 3 blocks, head
     assert [paths[0] for paths in found[:5]] == ["conv1", "layer1.0", "layer1.1", "layer1.2", "layer2.0"]
     assert found[-1] == ("avgpool", "fc")
-    assert layers(plan(get_config("resnetv2_50")))[-2] == ("layer4.2", "norm", "act")
-    assert len(layers(plan(get_config("vgg16_bn")))) == 14  # 13 convolutions, head
+    assert layer_groups(plan(get_config("resnetv2_50")))[-2] == ("layer4.2", "norm", "act")
+    assert len(layer_groups(plan(get_config("vgg16_bn")))) == 14  # 13 convolutions, head
 
 
 def test_owner_takes_whole_names() -> None:
     groups = {"one": ("layer1",), "ten": ("layer10",)}
-    assert owner("layer10.0.conv1.weight", groups) == "ten"
-    assert owner("layer1", groups) == "one"
+    assert group_of("layer10.0.conv1.weight", groups) == "ten"
+    assert group_of("layer1", groups) == "one"
 
 
 def test_frozen_then_unfrozen() -> None:

@@ -16,7 +16,7 @@ from resnets.train.loop.train_step import TrainStep
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run import resume
 from resnets.train.run_folder.checkpoint import read_state, states
-from resnets.weights.folder.bundle import read_folder
+from resnets.weights.folder.model_folder import read_bundle
 from tests.images import write_images
 from tests.train.run_folder.test_resume import _no_report
 from tests.train.runs import QUIET, outcome, start
@@ -58,7 +58,7 @@ def sound(folder: Path) -> None:
         assert state.progress.loss_sum < float("inf")
     for name in ("best", "last"):
         if (folder / name).exists():
-            assert all(one.isfinite().all() for one in read_folder(folder / name).model.state_dict().values()), name
+            assert all(one.isfinite().all() for one in read_bundle(folder / name).model.state_dict().values()), name
 
 
 @pytest.mark.parametrize("kind", ["loss", "weights", "statistics", "momentum"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from resnets.data.augment.mixup import MixConfig
+from resnets.data.augment.config import MixConfig
 from resnets.data.sampler import batch_bounds
 from resnets.errors import TrainingError
 from resnets.nn.model import Network, build_model

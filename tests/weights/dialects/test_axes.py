@@ -27,7 +27,7 @@ from resnets.weights.dialects.axes import flattened_chans, from_torch, is_matrix
         ("bn1.num_batches_tracked", (), 0),
     ],
 )
-def test_there_and_back(layout: Literal["torch", "tensorflow"], key: str, shape: tuple[int, ...], kernel: int) -> None:
+def test_round_trip(layout: Literal["torch", "tensorflow"], key: str, shape: tuple[int, ...], kernel: int) -> None:
     tensor = torch.randn(shape)
     theirs = from_torch(key, tensor, layout, 8, kernel)
     assert torch.equal(to_torch(key, theirs, layout, 8), tensor)
@@ -50,7 +50,7 @@ def test_channels_of_the_last_map() -> None:
     assert flattened_chans({"fc.weight": (3, 4)}, "torch") == 0
 
 
-def test_matrices_are_told_by_name() -> None:
+def test_linear_layers_are_recognised_by_key() -> None:
     assert is_matrix("fc.weight")
     assert is_matrix("layer4.2.se.fc.2.weight")
     assert not is_matrix("layer4.2.se.fc1.weight")

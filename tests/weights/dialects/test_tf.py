@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,101 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from resnets.arch.aliases import aliases, keras_points, slim_points
-from resnets.arch.config import ResNetConfig
-from resnets.arch.networks import NetworkConfig
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
-from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import build_model
-from resnets.weights.dialects import find_dialects, get_dialect
-from resnets.weights.dialects.axes import flattened_chans, from_torch
+from resnets.weights.dialects import get_dialect, matching_dialects
 from resnets.weights.load import import_weights
-from tests.weights.conftest import lively
-
-NARROW = {"widths": (4, 8, 16, 32), "stem_width": 4}
-DEEPER = {"depths": (2, 1, 3, 1), **NARROW}
-TUTORIAL = {
-    **NARROW,
-    "conv_bias": "all",
-    "stride_in": "1x1",
-    "norm_eps": 1e-3,
-    "stem_pool": "max_valid",
-    "global_pool": "window",
-    "pool_window": 2,
-    "img_size": 64,
-}
-OFFICIAL = {"shortcut": "first", "stem_pool": "max_same", **NARROW}
-OFFICIAL_CIFAR = {"shortcut": "first", "stem_pool": "none", "stem": "3x3", "img_size": 32}
-TINY: dict[str, Any] = {
-    "block": "basic",
-    "stem": "3x3",
-    "stem_pool": "none",
-    "stem_width": 8,
-    "shortcut_norm": False,
-    "conv_bias": "all",
-    "padding": "same",
-    "norm_eps": 1e-3,
-    "global_pool": "window",
-    "pool_window": 8,
-    "img_size": 32,
-    "num_classes": 10,
-}
-
-NETWORKS: dict[str, tuple[str, NetworkConfig]] = {
-    "keras 50": ("keras", get_config("keras_resnet50", **NARROW)),
-    "keras 101, 4 channels in": ("keras", get_config("keras_resnet101", in_chans=4, **NARROW)),
-    "keras 152v2": ("keras", get_config("keras_resnet152v2", num_classes=5, **NARROW)),
-    "keras v2 of other depths": ("keras", get_config("keras_resnet50v2", **DEEPER)),
-    "keras without top": ("keras", get_config("keras_resnet50", num_classes=0, global_pool="none", **NARROW)),
-    "keras vgg19": (
-        "keras",
-        VGGConfig(depths=(2, 2, 4, 4, 4), widths=(4, 4, 8, 8, 8), hidden=16, num_classes=3),
-    ),
-    "keras vgg without top": (
-        "keras",
-        VGGConfig(depths=(1, 2, 3), widths=(4, 4, 8), num_classes=0, global_pool="none"),
-    ),
-    "tutorial 50": ("kerastutorial", ResNetConfig(num_classes=6, **TUTORIAL)),
-    "tutorial 101, Caffe's count": ("kerastutorial", ResNetConfig(num_classes=2, depths=(3, 4, 23, 3), **TUTORIAL)),
-    "keras before 2.2": ("kerastutorial", ResNetConfig(**(TUTORIAL | {"img_size": 224, "pool_window": 7}))),
-    "slim v1 50": ("slim", get_config("resnet_v1_50", **NARROW)),
-    "slim v1 101": ("slim", get_config("resnet_v1_101", num_classes=3, **NARROW)),
-    "slim v2 152": ("slim", get_config("resnet_v2_152", in_chans=1, **NARROW)),
-    "slim v2 without logits": ("slim", get_config("resnet_v2_50", num_classes=0, **DEEPER)),
-    "official v1 18": ("tfofficial", ResNetConfig(block="basic", depths=(2, 2, 2, 2), **OFFICIAL)),
-    "official v1 101": ("tfofficial", ResNetConfig(depths=(3, 4, 23, 3), num_classes=1001, **OFFICIAL)),
-    "official v2 34": ("tfofficial", ResNetConfig(block="basic", pre_activation=True, **OFFICIAL)),
-    "official v2 50": ("tfofficial", ResNetConfig(pre_activation=True, num_classes=1001, **OFFICIAL)),
-    "official of one-block stages": ("tfofficial", ResNetConfig(depths=(1, 1, 1, 1), **OFFICIAL)),
-    "official CIFAR v2 20": (
-        "tfofficial",
-        get_config("resnetv2_20_cifar", **OFFICIAL_CIFAR),
-    ),
-    "official CIFAR v1 32": ("tfofficial", get_config("resnet32_cifar", **OFFICIAL_CIFAR)),
-    "mlperf resnet-8": ("mlperf", ResNetConfig(depths=(1, 1, 1), widths=(8, 16, 32), **TINY)),
-    "keras.io resnet-20": ("mlperf", ResNetConfig(depths=(3, 3, 3), widths=(8, 16, 32), **TINY)),
-}
-
-
-def foreign(config: NetworkConfig, dialect: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A lively network's tensors under a dialect's names and in its axes; and our own."""
-    model, speech = lively(build_model(config)), get_dialect(dialect)  # type: ignore[arg-type]
-    state, kernels = model.state_dict(), speech.kernels(model.plan)
-    chans = flattened_chans({key: tuple(tensor.shape) for key, tensor in state.items()}, "torch")
-    theirs = {
-        name: from_torch(key, state[key], speech.layout, chans, kernels.get(key, 0))
-        for key, name in speech.key_map(model.plan).items()
-    }
-    return theirs, state
-
-
-def same(found: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
-    counted = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
-    return found.keys() == state.keys() and all(torch.equal(found[key], tensor) for key, tensor in counted.items())
+from tests.weights.networks import DEEPER, NETWORKS, foreign, same
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -121,7 +36,7 @@ def test_same_network_from_their_tensors(name: str) -> None:
 def test_no_other_dialect_reads_the_names(name: str) -> None:
     dialect, config = NETWORKS[name]
     names = get_dialect(dialect).key_map(plan(config)).values()
-    assert [found.name for found in find_dialects(names, "here")] == [dialect]
+    assert [found.name for found in matching_dialects(names, "here")] == [dialect]
 
 
 @pytest.mark.parametrize("size", [(97, 64), (65, 129)])
@@ -149,7 +64,7 @@ def test_numbers_may_begin_anywhere_and_scopes_may_be_absent() -> None:
         assert same(model.state_dict(), state)
 
 
-def test_tutorial_letters_go_on_to_z() -> None:
+def test_tutorial_blocks_are_lettered_up_to_z() -> None:
     """`res4b2_branch2a` and `res4c_branch2a` are one block."""
     dialect, config = NETWORKS["tutorial 101, Caffe's count"]
     tensors, state = foreign(config, dialect)
@@ -163,7 +78,7 @@ def test_tutorial_letters_go_on_to_z() -> None:
     assert same(import_weights(renamed)[0].state_dict(), state)
 
 
-def test_options_mean_what_their_codebase_means() -> None:
+def test_options_in_the_spelling_of_their_codebase() -> None:
     tensors, _ = foreign(NETWORKS["slim v2 without logits"][1], "slim")
     model, report = import_weights(tensors, dialect="slim", global_pool=False, output_stride=16)
     assert model.config.global_pool == "none"
@@ -205,15 +120,7 @@ def test_broken_sets_are_refused(name: str, harm: str) -> None:
         import_weights(tensors, dialect=dialect)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_taps_are_modules(name: str) -> None:
-    dialect, config = NETWORKS[name]
-    model = build_model(config, init=False)
-    for path in get_dialect(dialect).points(model.plan).values():
-        model.get_submodule(path)
-
-
-def test_end_points_answer_slims_and_keras_names() -> None:
+def test_end_points_have_the_names_of_slim_and_keras() -> None:
     model = build_model(get_config("resnet_v2_50", **DEEPER)).eval()
     with torch.no_grad():
         points = model.end_points(torch.randn(1, 3, 64, 64))
@@ -225,16 +132,18 @@ def test_end_points_answer_slims_and_keras_names() -> None:
     assert aliases(model.plan).keys() <= points.keys()
 
 
-# Real weights on real images: to the image
+# Real weights on real images
 
 
 @pytest.mark.parametrize(
-    ("file", "right"), [("mlperf_tiny/pretrainedResnet.h5", 877), ("weights/onnx/resnet20.onnx", 926)]
+    ("file", "correct"), [("mlperf_tiny/pretrainedResnet.h5", 877), ("weights/onnx/resnet20.onnx", 926)]
 )
-def test_real_weights_to_the_image(shared_data: Path, command: Any, file: str, right: int) -> None:
+def test_real_weights_classify_as_published(shared_data: Path, command: Any, file: str, correct: int) -> None:
     for package in ("h5py", "onnx"):
         if os.environ.get("CI") != "true":
             pytest.importorskip(package)
-    answer = command("val", shared_data / "cifar10_png", "--model", shared_data / file)
-    assert answer.code == 0, answer.err
-    assert f"{right} of 1,000" in answer.out
+    result = command("val", shared_data / "cifar10_png", "--json", "--model", shared_data / file)
+    assert result.code == 0, result.err
+    metrics = json.loads(result.out)
+    assert metrics["images"] == 1000
+    assert round(metrics["top1"] * 1000) == correct

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
@@ -15,25 +14,10 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.nn.model import FeatureExtractor, build_model
+from resnets.nn.model import FeatureExtractor
 from resnets.weights.dialects import DIALECTS
-from resnets.weights.dialects.axes import from_torch
 from resnets.weights.load import import_weights
-from tests.weights.conftest import lively
-
-
-def foreign(state: dict[str, Tensor], config: NetworkConfig, dialect: str) -> dict[str, Tensor]:
-    """The tensors of a network as a file of a dialect has them."""
-    speech, tree = DIALECTS[dialect], plan(config)
-    names, cells = speech.key_map(tree), speech.kernels(tree)
-    return {names[key]: from_torch(key, tensor, speech.layout, 0, cells.get(key, 0)) for key, tensor in state.items()}
-
-
-def empty(config: NetworkConfig, dialect: str) -> dict[str, Tensor]:
-    """The same, all zero and of no size in memory."""
-    state = build_model(config, init=False).state_dict()
-    return foreign({k: torch.zeros((), dtype=t.dtype).expand(t.shape) for k, t in state.items()}, config, dialect)
-
+from tests.weights.networks import empty_tensors, in_dialect, randomized
 
 # The networks of each dialect, by patterns of our names; and those that its keys alone do not tell, with what does.
 OWN: dict[str, tuple[str, ...]] = {
@@ -59,10 +43,10 @@ def matching(dialect: str) -> list[str]:
 @pytest.mark.parametrize(("dialect", "name"), [(dialect, name) for dialect in OWN for name in matching(dialect)])
 def test_every_network_of_a_dialect_is_recognised(dialect: str, name: str) -> None:
     config = get_config(name, num_classes=7, in_chans=4)
-    tensors = empty(config, dialect)
+    tensors = empty_tensors(config, dialect)
     names = DIALECTS[dialect].key_map(plan(config))
     assert len(set(names.values())) == len(names)
-    renamed = DIALECTS[dialect].rename({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    renamed = DIALECTS[dialect].our_keys({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     assert renamed == {theirs: ours for ours, theirs in names.items()}
     model, report = import_weights(tensors)
     assert (report.dialect, report.filled, report.missing, report.dropped) == (dialect, 1, (), ())
@@ -70,7 +54,7 @@ def test_every_network_of_a_dialect_is_recognised(dialect: str, name: str) -> No
     assert report.variant == name
 
 
-SMALL = {"depths": (1, 2, 1), "widths": (16, 24, 32), "stem_width": 16, "num_classes": 5}
+SMALL: dict[str, Any] = {"depths": (1, 2, 1), "widths": (16, 24, 32), "stem_width": 16, "num_classes": 5}
 
 
 @pytest.mark.parametrize(
@@ -93,9 +77,9 @@ SMALL = {"depths": (1, 2, 1), "widths": (16, 24, 32), "stem_width": 16, "num_cla
     ],
     ids=str,
 )
-def test_values_go_there_and_back(dialect: str, config: NetworkConfig) -> None:
-    model = lively(build_model(config))
-    tensors = foreign(model.state_dict(), config, dialect)
+def test_values_survive_the_round_trip(dialect: str, config: NetworkConfig) -> None:
+    model = randomized(config)
+    tensors = in_dialect(model.state_dict(), model, dialect)
     assert all(
         torch.equal(t.flatten(), s.flatten())
         for t, s in zip(tensors.values(), model.state_dict().values(), strict=True)
@@ -109,8 +93,8 @@ def test_values_go_there_and_back(dialect: str, config: NetworkConfig) -> None:
     assert again.config == config
 
 
-def test_what_keys_share_is_asked_about() -> None:
-    bare = empty(get_config("resnet50", num_classes=0), "torchvision")
+def test_keys_of_two_dialects_are_ambiguous() -> None:
+    bare = empty_tensors(get_config("resnet50", num_classes=0), "torchvision")
     with pytest.raises(
         WeightsError, match=r"read as torchvision \(.*\) and tutorial \(.*stem_pool='max2'.*pass dialect="
     ):
@@ -122,22 +106,22 @@ def test_what_keys_share_is_asked_about() -> None:
     assert import_weights(bare, variant="resnet50")[0].config == get_config("resnet50", num_classes=0)
 
 
-def test_a_name_means_what_the_dialect_means_by_it() -> None:
+def test_a_variant_has_the_meaning_of_a_requested_dialect() -> None:
     config = get_config("senet154")
-    caffe = import_weights(empty(config, "cadene"), variant="senet154")[0].config
+    caffe = import_weights(empty_tensors(config, "cadene"), variant="senet154")[0].config
     assert (caffe.stem_pool, caffe.stride_in) == ("max_ceil", "3x3")
-    timms, report = import_weights(empty(config, "timm"), dialect="timm", variant="senet154")
+    timms, report = import_weights(empty_tensors(config, "timm"), dialect="timm", variant="senet154")
     assert timms.config.stem_pool == "max"
     assert report.assumed["stem_pool"] == "max"
-    unsaid = import_weights(empty(config, "timm"), variant="senet154")[0].config
+    unsaid = import_weights(empty_tensors(config, "timm"), variant="senet154")[0].config
     assert unsaid.stem_pool == "max_ceil"
     tutorial = get_config("resnet50", attention="se", se_form="linear", num_classes=0)
-    model, _ = import_weights(empty(tutorial, "tutorial"), dialect="tutorial", variant="seresnet50")
+    model, _ = import_weights(empty_tensors(tutorial, "tutorial"), dialect="tutorial", variant="seresnet50")
     assert (model.config.se_form, model.config.stem_pool, model.config.stem_act) == ("linear", "max2", False)
 
 
-def test_a_name_keeps_what_the_dialect_does_not_settle() -> None:
-    plain = empty(get_config("resnet50"), "timm")
+def test_a_variant_keeps_fields_without_a_default_of_the_dialect() -> None:
+    plain = empty_tensors(get_config("resnet50"), "timm")
     blur, report = import_weights(plain, dialect="timm", variant="resnetblur50")
     assert blur.config == get_config("resnetblur50")
     assert report.variant == "resnetblur50"
@@ -148,7 +132,7 @@ def test_a_name_keeps_what_the_dialect_does_not_settle() -> None:
 
 
 def test_vocreid_drops_the_classifier() -> None:
-    tensors = empty(get_config("resnet50_ibn_a"), "ibnnet")
+    tensors = empty_tensors(get_config("resnet50_ibn_a"), "ibnnet")
     for variant in ("auto", "resnet50_ibn_a"):
         model, report = import_weights(tensors, dialect="vocreid", variant=variant, last_stride=1)
         assert report.dropped == ("fc.weight", "fc.bias")
@@ -158,7 +142,7 @@ def test_vocreid_drops_the_classifier() -> None:
 @pytest.mark.parametrize("flat", [False, True])
 def test_feature_maps_of_timm(flat: bool) -> None:
     for name in ("resnet34", "resnetv2_18", "vgg11"):
-        tensors = empty(get_config(name, num_classes=3), "timm")
+        tensors = empty_tensors(get_config(name, num_classes=3), "timm")
         if flat:  # as timm's features_only names and leaves out
             parts = ("stem.", "stages.", "features.")
             tensors = {
@@ -173,7 +157,7 @@ def test_feature_maps_of_timm(flat: bool) -> None:
         assert [info["num_chs"] for info in model.feature_info] == [tensor.shape[1] for tensor in maps]
         assert all(not key.startswith("stages") for key in report.dropped)
     with pytest.raises(ConfigError, match="features_only=True"):
-        import_weights(tensors, dialect="timm", out_indices=(1,))
+        import_weights(tensors, dialect="timm", out_indices=(1,))  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -192,23 +176,23 @@ def test_feature_maps_of_timm(flat: bool) -> None:
     ids=str,
 )
 def test_options_of_timm(options: dict[str, Any], fields: dict[str, Any]) -> None:
-    tensors = empty(get_config("resnet50"), "timm")
+    tensors = empty_tensors(get_config("resnet50"), "timm")
     for variant in ("auto", "resnet50"):
         model, _ = import_weights(tensors, dialect="timm", variant=variant, **options)
         assert model.config == get_config("resnet50", **fields)
 
 
 def test_options_without_a_counterpart_are_refused() -> None:
-    tensors = empty(get_config("resnet50"), "timm")
+    tensors = empty_tensors(get_config("resnet50"), "timm")
     for options in ({"global_pool": "catavgmax"}, {"act_layer": "silu"}, {"block_args": {"x": 1}}, {"aa_layer": ["a"]}):
         with pytest.raises(ConfigError, match="no other has a counterpart"):
-            import_weights(tensors, dialect="timm", **options)  # type: ignore[arg-type]
+            import_weights(tensors, dialect="timm", **options)
     with pytest.raises(UnknownNameError, match="timm option"):
         import_weights(tensors, dialect="timm", replace_stride_with_dilation=None)
 
 
 def test_two_tensors_for_one_place() -> None:
-    tensors = empty(get_config("resnet18"), "akamaster")
+    tensors = empty_tensors(get_config("resnet18"), "akamaster")
     both = {**tensors, "fc.weight": tensors["linear.weight"]}
     with pytest.raises(WeightsError, match="each tensor has one place"):
         import_weights(both, dialect="akamaster")
@@ -216,6 +200,6 @@ def test_two_tensors_for_one_place() -> None:
 
 def test_a_network_that_a_codebase_does_not_have() -> None:
     with pytest.raises(WeightsError, match="cadene has no such network"):
-        import_weights(empty(get_config("resnet50"), "cadene"), dialect="cadene")
+        import_weights(empty_tensors(get_config("resnet50"), "cadene"), dialect="cadene")
     with pytest.raises(WeightsError, match="have no such network"):
-        import_weights(empty(get_config("keras_resnet50"), "resnets"))
+        import_weights(empty_tensors(get_config("keras_resnet50"), "resnets"))

@@ -11,7 +11,8 @@ import pytest
 
 from resnets.errors import WeightsError
 from resnets.weights.folder import storage as folders
-from resnets.weights.folder.bundle import Bundle, read_folder
+from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.model_folder import read_bundle, save_bundle
 
 OWN = ["README.md", "config.json", "model.safetensors"]
 
@@ -21,7 +22,7 @@ def mark(bundle: Bundle, value: float) -> None:
 
 
 def marked(folder: Path) -> float:
-    return float(read_folder(folder).model.state_dict()["fc.bias"][0])
+    return float(read_bundle(folder).model.state_dict()["fc.bias"][0])
 
 
 def fill(folder: Path) -> None:
@@ -43,11 +44,11 @@ def filled(folder: Path) -> bool:
 
 
 def test_other_files_stay_in_a_model_folder(bundle: Bundle, tmp_path: Path) -> None:
-    place = bundle.save(tmp_path / "m")
+    place = save_bundle(bundle, tmp_path / "m")
     fill(place)
     for value in (5, 6):
         mark(bundle, value)
-        bundle.save(place)
+        save_bundle(bundle, place)
         assert marked(place) == value
         assert filled(place)
         assert os.listdir(tmp_path) == ["m"]
@@ -57,7 +58,7 @@ def test_other_files_stay_in_a_model_folder(bundle: Bundle, tmp_path: Path) -> N
 def test_only_our_model_folders_are_replaced_around_other_files(
     bundle: Bundle, tmp_path: Path, content: str | None
 ) -> None:
-    place = bundle.save(tmp_path / "m")
+    place = save_bundle(bundle, tmp_path / "m")
     (place / "tokenizer.json").write_text("{}")
     if content is None:
         (place / "config.json").unlink()
@@ -65,7 +66,7 @@ def test_only_our_model_folders_are_replaced_around_other_files(
         (place / "config.json").write_text(content)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     with pytest.raises(WeightsError, match="holds other files"):
-        bundle.save(place)
+        save_bundle(bundle, place)
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
@@ -76,7 +77,7 @@ def test_a_killed_save_loses_no_other_file(
     class KilledError(BaseException):
         pass
 
-    place = bundle.save(tmp_path / "m")
+    place = save_bundle(bundle, tmp_path / "m")
     fill(place)
     mark(bundle, 5)
     rename, renames = Path.replace, 0
@@ -97,27 +98,27 @@ def test_a_killed_save_loses_no_other_file(
         patch.setattr(Path, "replace", replace)
         patch.setattr(shutil, "rmtree", die if dies_at == "deleting" else lambda *_, **__: None)
         with pytest.raises(KilledError):
-            bundle.save(place)
+            save_bundle(bundle, place)
     assert folders.is_model_folder(place)
     assert place.exists() == (dies_at != "the second rename")
     for left in tmp_path.glob(".m.*.tmp"):
         os.utime(left, (0, 0))  # long ago
     mark(bundle, 6)
-    bundle.save(place)
+    save_bundle(bundle, place)
     assert marked(place) == 6
     assert filled(place)
     assert os.listdir(tmp_path) == ["m"]
 
 
-def test_what_cannot_go_over_is_kept_beside(bundle: Bundle, tmp_path: Path) -> None:
+def test_files_that_cannot_be_moved_are_kept_beside_the_folder(bundle: Bundle, tmp_path: Path) -> None:
     """A save was killed before it carried a file over, and there is a newer one by now."""
-    place = bundle.save(tmp_path / "m")
+    place = save_bundle(bundle, tmp_path / "m")
     shutil.copytree(place, tmp_path / ".m.old")
     (tmp_path / ".m.old" / "notes").write_text("older")
     (place / "notes").write_text("newer")
     for value in (5, 6):
         mark(bundle, value)
-        bundle.save(place)
+        save_bundle(bundle, place)
         assert marked(place) == value
     assert (place / "notes").read_text() == "newer"
     (kept,) = tmp_path.glob(".m.????????.kept")
@@ -125,11 +126,11 @@ def test_what_cannot_go_over_is_kept_beside(bundle: Bundle, tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path)) == sorted(["m", kept.name])
 
 
-def test_a_leftover_that_cannot_be_removed_ends_no_run(
+def test_a_leftover_that_cannot_be_removed_is_no_error(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On NFS a deleted file that somebody reads takes another name, and its folder stays."""
-    place = bundle.save(tmp_path / "m")
+    place = save_bundle(bundle, tmp_path / "m")
     remove = shutil.rmtree
 
     def rmtree(path: Path, ignore_errors: bool = False, **_: Any) -> None:
@@ -148,7 +149,7 @@ def test_a_leftover_that_cannot_be_removed_ends_no_run(
         patch.setattr(shutil, "rmtree", rmtree)
         for value in (5, 6, 7):
             mark(bundle, value)
-            bundle.save(place)
+            save_bundle(bundle, place)
             assert marked(place) == value
             assert sorted(os.listdir(place)) == OWN
     assert os.listdir(tmp_path / ".m.old") == [".nfs0001"]
@@ -157,5 +158,5 @@ def test_a_leftover_that_cannot_be_removed_ends_no_run(
     assert len(aside) == 2
     for left in aside:
         os.utime(left, (0, 0))  # long ago, and nobody reads them any more
-    bundle.save(place)
+    save_bundle(bundle, place)
     assert os.listdir(tmp_path) == ["m"]

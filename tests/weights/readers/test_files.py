@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from resnets.errors import WeightsError
-from resnets.weights.readers.files import read_file, read_tensors
+from resnets.weights.readers.files import read_file
 from resnets.weights.readers.unwrap import unwrap
 
 STATE = {"a.weight": torch.arange(1000.0), "a.bias": torch.ones(2)}
@@ -31,7 +31,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("archive", [True, False])
 def test_torch_files(tmp_path: Path, name: str, archive: bool) -> None:
     torch.save(OrderedDict(STATE), tmp_path / name, _use_new_zipfile_serialization=archive)
-    assert same(read_tensors(tmp_path / name), STATE)
+    assert same(read_file(tmp_path / name).tensors, STATE)
 
 
 def test_safetensors_files(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_checkpoints_are_unwrapped(key: str) -> None:
     found = unwrap({"epoch": 3, key: STATE, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}}, "w")
     assert same(found.tensors, STATE)
     assert found.dropped == ("epoch", "optimizer")
-    assert found.notes == (f"took {key!r}",)
+    assert found.notes == (f"used {key!r}",)
 
 
 @pytest.mark.parametrize("key", ["ema", "state_dict_ema", "model_ema", "ema_state_dict"])
@@ -61,13 +61,13 @@ def test_the_moving_average_comes_first(key: str) -> None:
     assert same(empty.tensors, STATE)
 
 
-def test_an_architectures_name_under_model_is_no_network() -> None:
+def test_the_name_of_an_architecture_under_model_is_no_network() -> None:
     found = unwrap({"model": "resnet50", "state_dict": STATE}, "w")
     assert same(found.tensors, STATE)
     assert found.dropped == ("model",)
 
 
-def test_prefixes_are_cut_only_where_all_keys_share_them() -> None:
+def test_prefixes_are_cut_only_if_all_keys_share_them() -> None:
     stacked = {f"_orig_mod.module.model.{key}": value for key, value in STATE.items()}
     assert same(unwrap(stacked, "w").tensors, STATE)
     mixed = {"backbone.conv": torch.ones(1), "head.fc": torch.ones(1)}
@@ -76,7 +76,7 @@ def test_prefixes_are_cut_only_where_all_keys_share_them() -> None:
     assert same(unwrap(foreign, "w").tensors, foreign)
 
 
-def test_what_is_no_tensor_is_dropped_by_name() -> None:
+def test_entries_that_are_no_tensors_are_dropped() -> None:
     averaged = {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in STATE.items()}, "best_acc": 0.5}
     found = unwrap(averaged, "w")  # torch.optim.swa_utils.AveragedModel
     assert same(found.tensors, STATE)
@@ -89,7 +89,7 @@ def test_two_networks_are_not_chosen_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "says"),
+    ("payload", "message"),
     [
         ([torch.ones(1)], "holds a list"),
         (torch.ones(1), "holds a Tensor"),
@@ -98,8 +98,8 @@ def test_two_networks_are_not_chosen_between() -> None:
         ({"state_dict": {}}, "has none, only state_dict"),
     ],
 )
-def test_payloads_without_tensors(payload: Any, says: str) -> None:
-    with pytest.raises(WeightsError, match=says):
+def test_payloads_without_tensors(payload: Any, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
         unwrap(payload, "w")
 
 
@@ -110,10 +110,10 @@ class Evil:
         return os.mkdir, ("pwned",)
 
 
-def refuse(path: Path, says: str) -> None:
+def refuse(path: Path, message: str) -> None:
     with pytest.raises(WeightsError) as caught:
         read_file(path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -125,7 +125,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
     (tmp_path / "c.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
     (tmp_path / "d.pth").write_bytes(pickle.dumps(Evil()))
     for name in "abc":
-        refuse(tmp_path / f"{name}.pth", "would run code to be read (it names posix.mkdir)")
+        refuse(tmp_path / f"{name}.pth", "would run code (it names posix.mkdir)")
     refuse(tmp_path / "d.pth", "damaged or no torch file")
     assert not (tmp_path / "pwned").exists()
     pickle.loads(pickle.dumps(Evil()))  # the trap does work
@@ -190,7 +190,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, archive: bool, left: float)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("w.pth", b"", "is empty"),
         ("w.pth", b"hello, this is a text", "damaged or no torch file"),
@@ -203,15 +203,15 @@ def test_a_truncated_file_is_refused(tmp_path: Path, archive: bool, left: float)
         ("w.msgpack", b"\x89HDF", "weights come as .safetensors .pth"),
     ],
 )
-def test_other_content_is_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_other_content_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    refuse(tmp_path / name, says)
+    refuse(tmp_path / name, message)
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "w.pth", "does not exist")
     (tmp_path / "v.pth").mkdir()
-    refuse(tmp_path / "v.pth", "is no file")
+    refuse(tmp_path / "v.pth", "is not a file")
 
 
 @pytest.mark.parametrize("odd", [torch.zeros(2, dtype=torch.complex64), torch.eye(3).to_sparse()])

@@ -20,11 +20,10 @@ from torch import Tensor
 from resnets.arch.config import ResNetConfig
 from resnets.arch.variants import get_config
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.nn.model import Network, build_model
+from resnets.nn.model import Network
 from resnets.weights.load import import_weights
 from resnets.weights.readers.files import read_file
-from tests.weights.conftest import lively
-from tests.weights.dialects.test_tf import DEEPER, NARROW, NETWORKS, foreign, same
+from tests.weights.networks import DEEPER, NARROW, NETWORKS, foreign, randomized, same
 
 
 def arrays_of(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -34,7 +33,7 @@ def arrays_of(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def refused(path: Path, match: str) -> None:
-    """One line that says why, and nothing is written."""
+    """Reading raises an error of one line, and nothing is written."""
     before = sorted(path.parent.iterdir())
     with pytest.raises(WeightsError, match=match) as error:
         read_file(path)
@@ -68,8 +67,8 @@ def zipped(path: Path, **entries: bytes) -> Path:
 
 def test_hostile_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", a=np.array([{"a": 1}], dtype=object))
-    refused(tmp_path / "objects.npz", "would run code to be read")
-    refused(zipped(tmp_path / "billion.npz", a=header("(1000000000,)")), "not of the size that it claims")
+    refused(tmp_path / "objects.npz", "would run code")
+    refused(zipped(tmp_path / "billion.npz", a=header("(1000000000,)")), "not of the size in its header")
     refused(zipped(tmp_path / "bomb.npz", a=header("(10000000,)") + bytes(40_000_000)), "larger than their file")
     refused(zipped(tmp_path / "words.npz", a=header("(1,)", "<U4") + bytes(16)), "arrays of numbers")
     refused(zipped(tmp_path / "negative.npz", a=header("(-4,)")), "damaged")
@@ -157,7 +156,7 @@ def test_keras_3(tmp_path: Path) -> None:
         assert same(model.state_dict(), state), path
 
 
-def test_the_description_stands_above_habits(tmp_path: Path) -> None:
+def test_the_model_description_overrides_defaults(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     arrays, _ = arrays_of("keras 50")
     norm = {"class_name": "BatchNormalization", "config": {"name": "a", "epsilon": 0.002}}
@@ -187,7 +186,7 @@ def test_hostile_keras(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "outside.h5", "w") as file:
         group = file.create_group("layers/dense/vars")
         group.create_dataset("0", (3,), dtype="f4", external=[("/etc/hostname", 0, 12)])
-    refused(tmp_path / "outside.h5", "stand in their own file")
+    refused(tmp_path / "outside.h5", "must be in the file itself")
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file["layers"] = h5py.ExternalLink(str(tmp_path / "huge.h5"), "layers")
         file["loop"] = h5py.SoftLink("/loop")
@@ -219,7 +218,7 @@ def test_missing_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module:
 
 
 def exported(model: Network, path: Path, *, folded: bool, size: int = 64) -> Tensor:
-    """What torch's exporter writes, and the model's answer to the image."""
+    """Write what torch's exporter writes; returns the model's output."""
     image = torch.randn(1, model.config.in_chans, size, size, generator=torch.Generator().manual_seed(1))
     mode = torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE
     with warnings.catch_warnings(), torch.no_grad():
@@ -246,9 +245,9 @@ ONNX = {
 @pytest.mark.parametrize("name", ONNX)
 def test_onnx(tmp_path: Path, name: str, folded: bool) -> None:
     pytest.importorskip("onnx")
-    model = lively(build_model(ONNX[name]))  # type: ignore[arg-type]
+    model = randomized(ONNX[name])
     if "slim" in name:  # SAME padding depends on the image's size, and no exporter states it but by a pad
-        model = lively(build_model(ONNX[name].with_overrides(stem_pool="max")))  # type: ignore[arg-type]
+        model = randomized(ONNX[name].with_overrides(stem_pool="max"))
     for key, tensor in model.state_dict().items():  # so that nothing grows out of float32
         if tensor.ndim > 1:
             tensor.sub_(0.6).div_(tensor[0].numel() ** 0.5)
@@ -261,26 +260,26 @@ def test_onnx(tmp_path: Path, name: str, folded: bool) -> None:
         assert found.config.conv_bias == model.config.conv_bias
     with torch.no_grad():
         image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-        answer = found(image)
-    assert torch.allclose(answer, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        output = found(image)
+    assert torch.allclose(output, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert any("folded" in note for note in report.notes) == folded
 
 
 def test_onnx_by_names(tmp_path: Path) -> None:
     """Attention is not read off a graph; names are, where the norms were not folded."""
     pytest.importorskip("onnx")
-    model = lively(build_model(get_config("seresnet50", **NARROW)))  # type: ignore[arg-type]
+    model = randomized(get_config("seresnet50", **NARROW))
     exported(model, tmp_path / "w.onnx", folded=False)
     found, report = import_weights(tmp_path / "w.onnx", variant="seresnet50", **NARROW)
     assert same(found.state_dict(), model.state_dict())
-    assert any("taken by name" in note for note in report.notes)
+    assert any("read by name" in note for note in report.notes)
     exported(model, tmp_path / "w.onnx", folded=True)
     refused(tmp_path / "w.onnx", "plain residual network, or keep its weights' names")
 
 
 def test_hostile_onnx(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    exported(lively(build_model(ONNX["resnet20"])), tmp_path / "w.onnx", folded=False, size=32)  # type: ignore[arg-type]
+    exported(randomized(ONNX["resnet20"]), tmp_path / "w.onnx", folded=False, size=32)
     data = (tmp_path / "w.onnx").read_bytes()
     (tmp_path / "w.onnx").write_bytes(data[: len(data) // 2])
     refused(tmp_path / "w.onnx", "damaged or no ONNX file")

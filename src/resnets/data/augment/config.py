@@ -1,122 +1,106 @@
-"""What training does to images, as data. `data.augment` and `data.vary` carry it out."""
+"""Options of training data: augmentation, mixing of batches, and sampling. No torch or numpy here."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from resnets.errors import ConfigError, nearest
+from annotated_types import Ge, Gt, Interval
+from typing_extensions import Doc
 
-__all__ = ["AugmentConfig", "PadMode"]
+from resnets.errors import ConfigError
+from resnets.options.declarations import DefaultText
+from resnets.options.validate import Options
+
+__all__ = ["AugmentConfig", "MixConfig", "PadMode", "Sampling"]
 
 PadMode = Literal["zero", "reflect", "mean"]
-
-_CHOICES = {
-    "pad_mode": ("zero", "reflect", "mean"),
-    "policy": ("none", "randaugment", "trivialaugment", "autoaugment"),
-    "policy_set": ("imagenet", "cifar10"),
-    "policy_filter": ("nearest", "bilinear", "bicubic"),
-    "erasing_fill": ("mean", "noise", "black"),
-}
+Pixels = Annotated[int, Ge(0)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
+AreaShare = Annotated[float, Interval(gt=0, le=1)]
+Positive = Annotated[float, Gt(0)]
+FewTimes = Annotated[int, Interval(ge=1, le=100)]
+Strength = Annotated[float, Interval(ge=0, lt=math.inf)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training images are varied: where pixels come from, then the policy, then colours, then erasing.
+class AugmentConfig(Options):
+    """Augmentation of training images, in this order: geometry, policy, colour, erasing."""
 
-    Args:
-        pad: pixels added on every side before a crop of the original size (4 for CIFAR); 0 for none.
-        pad_mode: what the added pixels show: `zero` (black), `reflect`, or `mean` (the mean colour).
-        hflip: mirror left and right with probability 1/2.
-        vflip: mirror top and bottom with probability 1/2.
-        cutout: side of a square, in pixels, filled with the mean colour at a random place; 0 for none.
-        scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no
-            such crop (the preprocessing's own resize and crop is used then). ImageNet's is (0.08, 1).
-        ratio: width / height of that crop, (least, most).
-        policy: operations picked at random, see `data.policy`: `randaugment` (timm's form), `trivialaugment`
-            (TrivialAugment Wide), `autoaugment` or `none`; `parse_policy` reads timm's short form.
-        policy_ops: operations that RandAugment picks for an image, with replacement.
-        policy_magnitude: RandAugment's, 0 to 10.
-        policy_std: standard deviation of the normal noise on that magnitude; infinite: uniform from 0 to it.
-        policy_prob: probability that RandAugment carries out an operation it picked: timm's 0.5; the paper's is 1.
-        policy_increasing: RandAugment's operations do more as the magnitude grows (timm's `inc1`); else some do less,
-            as in the first TensorFlow code.
-        policy_set: the data set whose AutoAugment policy is taken, `imagenet` or `cifar10`.
-        policy_filter: how sheared, shifted and rotated images are interpolated.
-        color_jitter: how far brightness, contrast and saturation may go, each a factor from [1 - j, 1 + j] and
-            at least 0; hue, a turn of [-j, j] of the colour circle, j at most 1/2; 0 for none. In random order.
-        grayscale: probability of an image without colours.
-        random_erasing: probability of random erasing.
-        erasing_scale: share of the image's area erased, (least, most).
-        erasing_ratio: height / width of what is erased, (least, most).
-        erasing_fill: `mean` colour, `black`, or `noise`: every value normal around the mean colour, with a standard
-            deviation of a quarter of the value range (timm's `pixel` mode, which works on normalised images).
-        erasing_count: up to so many places are erased in an image, which share the area between them.
-    """
+    pad: Annotated[Pixels, Doc("Pixels added on every side before a crop of the original size. 4 for CIFAR.")] = 0
+    pad_mode: Annotated[
+        PadMode, Doc("Value of the padding. `zero` (black), `reflect` or `mean` (the mean colour).")
+    ] = "zero"
+    hflip: Annotated[bool, Doc("Mirror left and right with probability 1/2.")] = True
+    vflip: Annotated[bool, Doc("Mirror top and bottom with probability 1/2.")] = False
+    cutout: Annotated[
+        Pixels, Doc("Side of a square at a random position that is filled with the mean colour, in pixels.")
+    ] = 0
+    scale: Annotated[
+        tuple[AreaShare, AreaShare] | None,
+        Doc(
+            "Random resized crop: range of its area as a fraction of the image's. (0.08, 1) for ImageNet; `none` uses "
+            "the resize and crop of the preprocessing."
+        ),
+    ] = None
+    ratio: Annotated[tuple[Positive, Positive], Doc("Range of that crop's width / height.")] = (3 / 4, 4 / 3)
+    policy: Annotated[
+        Literal["none", "randaugment", "trivialaugment", "autoaugment"],
+        Doc(
+            "Augmentation policy. `randaugment` (timm's form), `trivialaugment` (TrivialAugment Wide), `autoaugment` "
+            "or `none`; timm's short form, such as rand-m9-mstd0.5-inc1, is accepted too."
+        ),
+    ] = "none"
+    policy_ops: Annotated[FewTimes, Doc("Operations that RandAugment draws for an image, with replacement.")] = 2
+    policy_magnitude: Annotated[float, Interval(ge=0, le=10), Doc("Magnitude of RandAugment.")] = 9.0
+    policy_std: Annotated[
+        float, Ge(0), Doc("Standard deviation of the magnitude's normal noise. Infinite: uniform from 0 to it.")
+    ] = 0.5
+    policy_prob: Annotated[
+        Probability, Doc("Probability that RandAugment applies a drawn operation. 0.5 in timm, 1 in the paper.")
+    ] = 0.5
+    policy_increasing: Annotated[
+        bool,
+        Doc(
+            "RandAugment's operations become stronger with the magnitude (timm's `inc1`). Otherwise some become "
+            "weaker, as in the original TensorFlow code."
+        ),
+    ] = True
+    policy_set: Annotated[Literal["imagenet", "cifar10"], Doc("Dataset whose AutoAugment policy is used.")] = "imagenet"
+    policy_filter: Annotated[
+        Literal["nearest", "bilinear", "bicubic"], Doc("Interpolation of sheared, shifted and rotated images.")
+    ] = "bilinear"
+    color_jitter: Annotated[
+        tuple[Strength, Strength, Strength, Annotated[float, Interval(ge=0, le=0.5)]],
+        Doc(
+            "Colour jitter of brightness, contrast, saturation and hue. The first three draw a factor from [1 - j, 1 "
+            "+ j], hue a rotation of [-j, j] turns; applied in random order."
+        ),
+    ] = (0.0, 0.0, 0.0, 0.0)
+    grayscale: Annotated[Probability, Doc("Probability of converting an image to grayscale.")] = 0.0
+    random_erasing: Annotated[Probability, Doc("Probability of random erasing.")] = 0.0
+    erasing_scale: Annotated[
+        tuple[AreaShare, AreaShare], Doc("Range of the erased area as a fraction of the image's.")
+    ] = (0.02, 1 / 3)
+    erasing_ratio: Annotated[tuple[Positive, Positive], Doc("Range of the erased area's height / width.")] = (
+        0.3,
+        10 / 3,
+    )
+    erasing_fill: Annotated[
+        Literal["mean", "noise", "black"],
+        Doc(
+            "Fill of the erased area. `mean` colour, `black`, or `noise`: normal around the mean colour with a "
+            "standard deviation of a quarter of the value range (timm's `pixel` mode)."
+        ),
+    ] = "mean"
+    erasing_count: Annotated[FewTimes, Doc("Maximum number of erased areas in an image, which share the area.")] = 1
 
-    pad: int = 0
-    pad_mode: PadMode = "zero"
-    hflip: bool = True
-    vflip: bool = False
-    cutout: int = 0
-    scale: tuple[float, float] | None = None
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    policy: Literal["none", "randaugment", "trivialaugment", "autoaugment"] = "none"
-    policy_ops: int = 2
-    policy_magnitude: float = 9.0
-    policy_std: float = 0.5
-    policy_prob: float = 0.5
-    policy_increasing: bool = True
-    policy_set: Literal["imagenet", "cifar10"] = "imagenet"
-    policy_filter: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    grayscale: float = 0.0
-    random_erasing: float = 0.0
-    erasing_scale: tuple[float, float] = (0.02, 1 / 3)
-    erasing_ratio: tuple[float, float] = (0.3, 10 / 3)
-    erasing_fill: Literal["mean", "noise", "black"] = "mean"
-    erasing_count: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("pad", "cutout"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more pixels; got {getattr(self, name)}; use 0 for none")
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                near = nearest(str(value), choices)
-                remedy = f"did you mean {near[0]}?" if near else "choose one of them"
-                raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}; got {value!r}; {remedy}")
-        for name, usual in (("scale", (0.08, 1)), ("erasing_scale", (0.02, 0.33))):
+    def check_rules(self) -> None:
+        for name in ("scale", "ratio", "erasing_scale", "erasing_ratio"):
             pair = getattr(self, name)
-            if pair is not None and not 0 < pair[0] <= pair[1] <= 1:
-                raise ConfigError(f"{name} must be 0 < least <= most <= 1; got {pair}; ImageNet's is {usual}")
-        for name, published in (("ratio", "(3/4, 4/3)"), ("erasing_ratio", "(0.3, 10/3)")):
-            pair = getattr(self, name)
-            if not 0 < pair[0] <= pair[1]:
-                raise ConfigError(f"{name} must be 0 < least <= most; got {pair}; ImageNet's is {published}")
-        for name in ("policy_prob", "grayscale", "random_erasing"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ConfigError(f"{name} is a probability in [0, 1]; got {value}; use 0 for never")
-        self._check_strengths()
-
-    def _check_strengths(self) -> None:
-        for name in ("policy_ops", "erasing_count"):
-            if not 1 <= (value := getattr(self, name)) <= 100:
-                raise ConfigError(f"{name} must be 1 to 100; got {value}; 1 to 3 are usual")
-        if not 0 <= self.policy_magnitude <= 10:
-            raise ConfigError(f"policy_magnitude must be 0 to 10; got {self.policy_magnitude}; 6 to 9 are usual")
-        if not self.policy_std >= 0:
-            raise ConfigError(f"policy_std must be 0 or more; got {self.policy_std}; 0.5 is usual")
-        if (
-            len(self.color_jitter) != 4
-            or not all(0 <= value < math.inf for value in self.color_jitter)
-            or self.color_jitter[3] > 0.5
-        ):
-            raise ConfigError(
-                f"color_jitter is brightness, contrast, saturation and hue, each 0 or more and hue at most 0.5; "
-                f"got {self.color_jitter}; (0.4, 0.4, 0.4, 0) is usual"
-            )
+            if pair is not None and pair[0] > pair[1]:
+                raise ConfigError(f"{name} must be (least, most); got {pair}; swap them")
 
     @property
     def varies(self) -> bool:
@@ -125,5 +109,46 @@ class AugmentConfig:
 
     @property
     def recolours(self) -> bool:
-        """Whether anything is asked for that takes images of bytes, grey or RGB: a policy, jitter or greyscale."""
+        """Whether a policy, color_jitter or grayscale is enabled, which require 8-bit grayscale or RGB images."""
         return self.policy != "none" or any(self.color_jitter) or self.grayscale > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig(Options):
+    """Mixup and CutMix of training batches."""
+
+    mixup: Annotated[
+        float, Interval(ge=0, le=1000), Doc("Alpha of mixup, whose lambda is Beta(alpha, alpha). 0 disables it.")
+    ] = 0.0
+    cutmix: Annotated[float, Interval(ge=0, le=1000), Doc("Alpha of CutMix. 0 disables it; 1 is usual.")] = 0.0
+    prob: Annotated[Probability, Doc("Probability of mixing a batch.")] = 1.0
+    switch_prob: Annotated[Probability, Doc("Probability of CutMix where both are enabled.")] = 0.5
+    off_epoch: Annotated[
+        int | None, Ge(0), Doc("First epoch without mixing, counted from 0."), DefaultText("never")
+    ] = None
+
+    def active(self, epoch: int) -> bool:
+        """Whether batches of this epoch, counted from 0, are mixed."""
+        on = self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+        return on and (self.off_epoch is None or epoch < self.off_epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Options):
+    """Sampling of an epoch's images; every epoch is as long as the split."""
+
+    balanced: Annotated[
+        bool,
+        Doc(
+            "Draw every class equally often. Images of a small class repeat, each time augmented anew; of a large "
+            "class each epoch draws another part."
+        ),
+    ] = False
+    repeats: Annotated[
+        int,
+        Ge(1),
+        Doc(
+            "Repeat each drawn image N times, each time augmented anew (repeated augmentation, Hoffer et al. 2019). "
+            "An epoch then covers a part of the split; 3 is usual."
+        ),
+    ] = 1

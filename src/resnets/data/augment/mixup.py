@@ -9,51 +9,17 @@ Legend: N batch, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from resnets.data import random
-from resnets.errors import ConfigError, ShapeError
+from resnets.data.augment.config import MixConfig
+from resnets.errors import ShapeError
 
-__all__ = ["MixConfig", "beta_quantile", "cut_box", "mix", "soft_targets"]
+__all__ = ["beta_quantile", "cut_box", "mix", "soft_targets"]
 
 _WHETHER, _SWITCH, _LAMBDA, _ROW, _COLUMN = range(5)  # places in a row of draws
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """How batches are mixed.
-
-    Args:
-        mixup: alpha of mixup, whose lambda is Beta(alpha, alpha); 0 for none. ImageNet recipes take 0.1 to 0.8.
-        cutmix: alpha of CutMix; 0 for none. 1 is usual.
-        prob: probability that a batch is mixed at all.
-        switch_prob: probability of CutMix where both are on.
-        off_epoch: the first epoch, from 0, that is not mixed any more; None for never.
-    """
-
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    prob: float = 1.0
-    switch_prob: float = 0.5
-    off_epoch: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("mixup", "cutmix"):
-            if not 0 <= (value := getattr(self, name)) <= 1000:
-                raise ConfigError(f"{name} is an alpha from 0 to 1000; got {value}; use 0 for none")
-        for name in ("prob", "switch_prob"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ConfigError(f"{name} is a probability in [0, 1]; got {value}; timm's are 1 and 0.5")
-        if self.off_epoch is not None and self.off_epoch < 0:
-            raise ConfigError(f"off_epoch must be 0 or more; got {self.off_epoch}; leave it out to mix to the end")
-
-    def active(self, epoch: int) -> bool:
-        """Whether batches of this epoch, counted from 0, are mixed."""
-        on = self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
-        return on and (self.off_epoch is None or epoch < self.off_epoch)
 
 
 def mix(

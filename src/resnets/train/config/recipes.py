@@ -1,7 +1,7 @@
-"""Training recipes by name, as data: a YAML file each in `recipe_files`, or a person's own.
+"""Training recipes: YAML files in `recipe_files`, or the user's own.
 
-Reading one imports neither torch nor the training options, so that listing is quick; `check_recipe` holds the
-settings against the options, and so does `TrainConfig.from_options` where a run starts.
+Listing recipes does not import the training options; `check_recipe` validates a recipe's settings, as does
+`TrainConfig.from_options` when a run starts.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from resnets.options.yaml_text import load_yaml
 if TYPE_CHECKING:
     from resnets.train.config.train_config import TrainConfig
 
-__all__ = ["Figure", "Recipe", "check_recipe", "list_recipes", "load_recipe", "recipe_yaml"]
+__all__ = ["PublishedResult", "Recipe", "check_recipe", "list_recipes", "load_recipe", "recipe_yaml"]
 
 FILES = Path(__file__).with_name("recipe_files")
-NAMES = (  # own images first, then the small benchmarks, then ImageNet from plain to costly
+NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to costly
     "finetune",
     "scratch-small",
     "cifar",
@@ -35,45 +35,45 @@ NAMES = (  # own images first, then the small benchmarks, then ImageNet from pla
     "reid",
 )
 SUFFIXES = (".yaml", ".yml")
-PROSE = ("about", "follows", "source", "figures", "changes")  # what only the full form has; `name` is an option too
-KINDS: dict[str, tuple[type, str]] = {  # of the full form; all else is text
+PROSE = ("about", "follows", "source", "published", "changes")  # keys of the full form only; `name` is an option too
+KINDS: dict[str, tuple[type, str]] = {  # of the full form; the others are text
     "settings": (dict, "a mapping of options"),
-    "figures": (list, "a list"),
+    "published": (list, "a list"),
     "changes": (list, "a list"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A published figure.
+class PublishedResult:
+    """A published result.
 
     Args:
-        what: the measure, such as `Top-1 at 224 pixels`.
+        metric: such as `Top-1 at 224 pixels`.
         value: with its unit.
-        network: what was trained.
-        data: what it was measured on.
-        where: publication or file, and the place in it.
+        network: that was trained.
+        data: that it was evaluated on.
+        reference: publication or file, and the table or section.
     """
 
-    what: str
+    metric: str
     value: str
     network: str
     data: str
-    where: str
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Options of a training run under a name, and where they come from.
+    """Named options of a training run, and their source.
 
     Args:
         name: of the recipe.
-        settings: options as `TrainConfig.from_options` takes them, but for a run's folder.
-        about: what it is for, one line.
-        follows: whose publication or code, with the year.
-        source: arXiv numbers or addresses.
-        figures: what was published with it. No promise: see `changes`.
-        changes: what differs from the publication, and why.
+        settings: options as `TrainConfig.from_options` takes them, without those of the run folder.
+        about: its purpose, one line.
+        follows: publication or code it follows, with the year.
+        source: arXiv number or URL.
+        published: results published with it; this recipe may not reach them, see `changes`.
+        changes: differences from the publication, and why.
     """
 
     name: str
@@ -81,28 +81,28 @@ class Recipe:
     about: str = ""
     follows: str = ""
     source: str = ""
-    figures: tuple[Figure, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
     changes: tuple[str, ...] = ()
 
 
 def list_recipes() -> list[str]:
-    """The names of our recipes, in an order to read them."""
+    """Names of the included recipes."""
     return list(NAMES)
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe of ours by name, or of one's own by path.
+    """Load an included recipe by name, or a user's by path.
 
-    A file holds either options alone, or `settings` and around them any of `about`, `follows`, `source`, `figures`
-    and `changes`; a recipe without a name of its own is called after its file. Options are not looked at here, but a
-    run's folder, `name` and `output`, is no part of a recipe and left out: a run's `args.yaml` is one.
+    A file holds either options alone, or `settings` with any of `about`, `follows`, `source`, `published` and
+    `changes`. A recipe without a name is named after its file. Options are not validated here; `name` and `output` of
+    the run folder are dropped, so that a run's `args.yaml` is a recipe too.
 
     Args:
-        name_or_path: a name of `list_recipes`; or a path, which ends in .yaml or .yml or has a folder.
+        name_or_path: a name of `list_recipes`, or a path that ends in .yaml or .yml or has a folder.
 
     Raises:
-        UnknownNameError: no recipe of that name (the nearest are named), or an unknown key.
-        TrainingError: no such file, no YAML, a key twice, a recipe that names another, or something that is none.
+        UnknownNameError: an unknown name or key; the message names the nearest.
+        TrainingError: a missing file, invalid YAML, a repeated key, a recipe that names another, or no recipe.
     """
     name, path = str(name_or_path), Path(name_or_path)
     if name in NAMES:
@@ -113,11 +113,11 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:
-    """The configuration that a recipe's settings make, with the defaults for all else. Imports torch.
+    """Validate a recipe: the configuration of its settings, with defaults for the other options.
 
     Raises:
-        UnknownNameError: an option that there is not; the nearest are named.
-        ConfigError: a value of the wrong type or against its rule.
+        UnknownNameError: an unknown option; the message names the nearest.
+        ConfigError: a value of the wrong type or out of bounds.
     """
     from resnets.train.config.train_config import TrainConfig
 
@@ -125,16 +125,16 @@ def check_recipe(recipe: Recipe) -> TrainConfig:
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """The settings as YAML that `load_recipe` reads again, the prose above them as comments."""
+    """The settings as YAML that `load_recipe` can read, with the prose as comments above."""
     lines = [recipe.name, ""]
     for title in ("about", "follows", "source"):
         lines += _wrapped(f"{title}: {text}") if (text := getattr(recipe, title)) else []
-    if recipe.figures:
-        lines += ["", "published figures, which this recipe need not reach:"]
-        for one in recipe.figures:
-            lines += _wrapped(f"- {one.value}: {one.what}; {one.network}, {one.data}; {one.where}")
+    if recipe.published:
+        lines += ["", "published results, which this recipe may not reach:"]
+        for one in recipe.published:
+            lines += _wrapped(f"- {one.value}: {one.metric}; {one.network}, {one.data}; {one.reference}")
     if recipe.changes:
-        lines += ["", "what differs from the publication, or matters:"]
+        lines += ["", "differences from the publication, and notes:"]
         for change in recipe.changes:
             lines += _wrapped(f"- {change}")
     comments = [f"# {line}".rstrip() for line in lines]
@@ -147,7 +147,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Mappings as lines, lists within one."""
+    """Writes mappings in block style, lists in flow style."""
 
 
 _Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, True))
@@ -157,7 +157,7 @@ def _recipe(name: str, path: Path) -> Recipe:
     values = _read(path)
     if "settings" not in values:
         if stray := [key for key in values if key in PROSE]:
-            raise TrainingError(f"a recipe with {stray[0]} needs settings; {path} has none; put its options under them")
+            raise TrainingError(f"a recipe with {stray[0]} requires settings; {path} has none; move its options there")
         return Recipe(name=name, settings=_settings(values, path))
     values = {"name": name, **values}
     known = _names(Recipe)
@@ -165,31 +165,31 @@ def _recipe(name: str, path: Path) -> Recipe:
         if key not in known:
             raise UnknownNameError("key of a recipe", str(key), known)
         kind, words = KINDS.get(key, (str, "text"))
-        _require(isinstance(value, kind), f"{key} of a recipe is {words}", path, value)
+        _require(isinstance(value, kind), f"{key} of a recipe must be {words}", path, value)
     values["settings"] = _settings(values["settings"], path)
-    values["figures"] = tuple(_figure(one, path) for one in values.get("figures", ()))
+    values["published"] = tuple(_published(one, path) for one in values.get("published", ()))
     values["changes"] = tuple(values.get("changes", ()))
     for change in values["changes"]:
-        _require(isinstance(change, str), "a change of a recipe is text", path, change)
+        _require(isinstance(change, str), "each change of a recipe must be text", path, change)
     return Recipe(**values)
 
 
 def _settings(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    if "recipe" in values and "data" not in values:  # in a run's args.yaml, it is for the record
+    if "recipe" in values and "data" not in values:  # args.yaml of a run names its recipe for information
         raise TrainingError(
-            f"a recipe takes no options from another; {path} has recipe: {values['recipe']}; write its options out, "
-            "see `resnets recipes NAME`"
+            f"a recipe cannot name another; {path} has recipe: {values['recipe']}; copy its options, see "
+            f"`resnets recipes {values['recipe']}`"
         )
     return {key: value for key, value in values.items() if key not in ("name", "output")}
 
 
-def _figure(values: Any, path: Path) -> Figure:
-    known = _names(Figure)
+def _published(values: Any, path: Path) -> PublishedResult:
+    known = _names(PublishedResult)
     whole = (
         isinstance(values, dict) and set(values) == {*known} and all(isinstance(one, str) for one in values.values())
     )
-    _require(whole, f"a figure of a recipe has {', '.join(known)}, each a text", path, values)
-    return Figure(**values)
+    _require(whole, f"a published result must have {', '.join(known)}, each a text", path, values)
+    return PublishedResult(**values)
 
 
 def _names(kind: type) -> list[str]:
@@ -198,7 +198,7 @@ def _names(kind: type) -> list[str]:
 
 def _require(kept: bool, rule: str, path: Path, value: Any) -> None:
     if not kept:
-        raise TrainingError(f"{rule}; {path} has {value!r}; mend the line")
+        raise TrainingError(f"{rule}; {path} has {value!r}; correct the line")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -206,11 +206,11 @@ def _read(path: Path) -> dict[str, Any]:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(
-            f"a recipe is a name or a YAML file; {path}: {error.strerror}; see `resnets recipes`"
+            f"a recipe must be a name or a YAML file; {path}: {error.strerror}; see `resnets recipes`"
         ) from None
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise TrainingError(f"a recipe is YAML, each key once; {path}: {reason}; mend the line") from None
+        raise TrainingError(f"a recipe must be YAML without repeated keys; {path}: {reason}; correct it") from None
     if not isinstance(values, dict) or not values:
-        raise TrainingError(f"a recipe is a mapping of options; {path} holds none; write NAME: VALUE lines")
+        raise TrainingError(f"a recipe must be a mapping of options; {path} has none; write NAME: VALUE lines")
     return values

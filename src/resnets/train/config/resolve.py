@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from pydantic import TypeAdapter
 
-from resnets.arch.cut_points import places
 from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Norm
+from resnets.arch.parts import freeze_points
 from resnets.arch.plan import plan
 from resnets.arch.preprocessing import FULL_SCALE, IMAGENET_MEAN, IMAGENET_STD, Depth, Preprocessing
 from resnets.arch.shapes import trace
@@ -103,7 +103,7 @@ def settle(config: TrainConfig, dataset: Dataset, start: Bundle | None = None) -
         }
         | config.augment
     )
-    stops = places(plan(network))
+    stops = freeze_points(plan(network))
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
     phases = config.phases or phases_of(config.freeze.at_peak(optim.lr), config.epochs, stops)
     config = replace(

@@ -1,27 +1,28 @@
-"""What a training run is told: one strict configuration, whether it comes from flags, keywords, a recipe or a file.
+"""Configuration of a training run, the same for flags, keywords, recipes and files.
 
 Options stand in groups (`optim.lr`); since no two groups share a name, the last part (`lr`) is enough everywhere.
-A group that is given one plain value means its first option: `freeze: layer3`. A field left `None` is worked out
-from the data; a run's `args.yaml` holds the result.
+A group that is given one plain value means its first option: `freeze: layer3`. Fields of the network's configuration
+may stand without `model_args.` too. Reading it imports neither torch nor numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
+from annotated_types import Ge, Interval
+from typing_extensions import Doc
 
+from resnets.arch.networks import convert_overrides, network_options
+from resnets.arch.preprocessing import Depth, Interpolation
 from resnets.atomic import write_atomic
-from resnets.data.augment.auto import parse_policy
-from resnets.data.augment.config import AugmentConfig
-from resnets.data.augment.mixup import MixConfig
-from resnets.data.sampler import Sampling
+from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
-from resnets.options.validate import checked
-from resnets.options.yaml_text import load_yaml
+from resnets.options.declarations import DefaultText, ImageSize, Option, hints_of, options_of
+from resnets.options.grammar import parse_tree
+from resnets.options.validate import Options, build, convert, convert_fields
 from resnets.train.config.layers import Nested, filled, overlay
 from resnets.train.config.options import (
     AverageConfig,
@@ -30,11 +31,10 @@ from resnets.train.config.options import (
     OptimConfig,
     SaveConfig,
     ScheduleConfig,
-    require,
 )
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
-__all__ = ["GROUPS", "TrainConfig", "nested", "option_names", "parse_settings", "read_args", "read_yaml", "write_args"]
+__all__ = ["GROUPS", "TrainConfig", "grouped_options", "nested", "option_names", "read_args", "read_yaml", "write_args"]
 
 GROUPS: dict[str, type] = {
     "optim": OptimConfig,
@@ -49,116 +49,126 @@ GROUPS: dict[str, type] = {
     "save": SaveConfig,
 }
 
+Count = Annotated[int, Ge(1)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The recipe and its surroundings.
+class TrainConfig(Options):
+    """Options of a training run: data, model, recipe and environment."""
 
-    Args:
-        data: `digits`, a folder `{train,val,test}/class/*`, a CSV, WebDataset or Parquet shards, a packed folder.
-        model: a variant name; `None`: `resnet20_cifar` for images up to 64 pixels, else `resnet18`.
-        model_args: fields of the network's configuration to change, such as `{"shortcut": "B"}`.
-        pretrained: a model reference (`starter`, a file, a folder) whose weights to start from.
-        recipe: the named recipe (or its file) that the rest came from; only for the record.
-        epochs: passes over the training images.
-        batch_size: images that run together, over all processes, see `optim.accumulate`; `None`: 128 for small
-            images and 32 for large ones, less where the data would make fewer than 32 steps an epoch.
-        img_size: pixels a side, or (H, W); `None`: that of the images if they are all alike and small, else 224.
-        train_sizes: other sizes to train at, each with the share of the run from which it holds: ((0, 128),
-            (0.7, 176)); validation is at `img_size` always.
-        channels: `RGB`, `L`, or how many bands; `None`: what the images have.
-        depth: `uint8`, `uint16` or `float32`; `None`: what the images have.
-        crop_pct, interpolation: of validation, see `Preprocessing`; `None` as usual for the size.
-        val_fraction: share of the training images held out where the data has no `val` split.
-        folds: hold out one part of so many instead; fold: which, from 0.
-        seed: of weights, order and augmentation.
-        amp: mixed precision: `auto` (bfloat16 where the device computes in it), `bf16`, `fp16` or `off`.
-        channels_last: the memory layout that convolutions like.
-        compile: torch.compile's mode, or `off`; `reduce-overhead` and `max-autotune` use CUDA graphs.
-        sync_bn: batch statistics over all processes.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        workers: who decode large images; `None`: one a core.
-        workers_kind: `processes`, or `threads`, which suit packed data and few cores and copy nothing.
-        skip_bad: leave out images that do not decode, listed in `quarantine.txt`, instead of stopping.
-        tensorboard: write events for TensorBoard into the run folder too.
-        output: the folder of runs; name: this run's folder in it, `None`: after model and data.
-        optim, schedule, loss, mix, sampling, average, cache, save: see their classes.
-        augment: fields of `AugmentConfig`; those left out follow from the images.
-        freeze: what does not train at first.
-        phases: the same in full, in place of `epochs` and `freeze`: a list of mappings, each with `epochs` and any of
-            `freeze`, `lr`, `warmup_epochs`, `layer_decay`, `bn_stats`, `bn_affine`; see docs/training.md, "Freezing".
-    """
-
-    data: str
-    model: str | None = None
-    model_args: dict[str, Any] = field(default_factory=dict)
-    pretrained: str | None = None
-    recipe: str | None = None
-    epochs: int = 30
-    batch_size: int | None = None
-    img_size: int | tuple[int, int] | None = None
-    train_sizes: tuple[tuple[float, int], ...] = ()
-    channels: Literal["RGB", "L"] | int | None = None
-    depth: Literal["uint8", "uint16", "float32"] | None = None
-    crop_pct: float | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic", "box", "lanczos"] | None = None
-    val_fraction: float = 0.1
-    folds: int | None = None
-    fold: int = 0
-    seed: int = 0
-    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
-    channels_last: bool = True
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
-    sync_bn: bool = False
-    device: str = "auto"
-    workers: int | None = None
-    workers_kind: Literal["processes", "threads"] = "processes"
-    skip_bad: bool = False
-    tensorboard: bool = False
-    output: str = "runs"
-    name: str | None = None
+    data: Annotated[
+        str,
+        Doc(
+            "Training data. `digits`, a folder {train,val,test}/CLASS/*, a CSV, WebDataset or Parquet shards, or "
+            "packed data."
+        ),
+    ]
+    model: Annotated[
+        str | None,
+        Doc("Network, see `resnets models`. The default is resnet20_cifar for images up to 64 pixels."),
+        DefaultText("resnet20_cifar or resnet18"),
+    ] = None
+    model_args: Annotated[
+        dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
+    ] = field(default_factory=dict)
+    pretrained: Annotated[
+        str | None,
+        Doc("Model to start from. `starter`, a weights file or a model folder."),
+        DefaultText("random weights"),
+    ] = None
+    recipe: Annotated[
+        str | None, Doc("Name of a recipe, see `resnets recipes`, or YAML file. The other options override it.")
+    ] = None
+    epochs: Annotated[Count, Doc("Number of epochs.")] = 30
+    batch_size: Annotated[
+        Count | None,
+        Doc(
+            "Images per batch. Over all processes, see `accumulate`; smaller where an epoch would have under 32 steps."
+        ),
+        DefaultText("128, or 32 for large images"),
+    ] = None
+    img_size: Annotated[
+        ImageSize | None,
+        Doc("Image size in pixels, N or HxW."),
+        DefaultText("that of small images, else 224"),
+    ] = None
+    train_sizes: Annotated[
+        tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...],
+        Doc(
+            "Training sizes over the run (progressive resizing). Each with the fraction of the run at which it "
+            "starts: ((0, 128), (0.7, 176)); validation always uses `img_size`."
+        ),
+    ] = ()
+    channels: Annotated[
+        Literal["RGB", "L"] | Count | None,
+        Doc("Colour channels, or number of bands."),
+        DefaultText("those of the images"),
+    ] = None
+    depth: Annotated[Depth | None, Doc("Depth of the pixels."), DefaultText("that of the images")] = None
+    crop_pct: Annotated[
+        Annotated[float, Interval(gt=0, le=1)] | None,
+        Doc("Fraction of the resized image that the validation crop keeps."),
+        DefaultText("by the size"),
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
+    ] = None
+    val_fraction: Annotated[
+        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
+    ] = 0.1
+    folds: Annotated[int | None, Ge(2), Doc("Hold out one of N folds instead (cross-validation).")] = None
+    fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of weights, order, split and augmentation.")] = 0
+    amp: Annotated[
+        Literal["auto", "bf16", "fp16", "off"],
+        Doc("Mixed precision. `auto` uses bfloat16 where the device computes in it."),
+    ] = "auto"
+    channels_last: Annotated[bool, Doc("Channels-last memory format, which is faster for convolutions.")] = True
+    compile: Annotated[
+        Literal["off", "default", "reduce-overhead", "max-autotune"],
+        Doc("Mode of torch.compile. `reduce-overhead` and `max-autotune` use CUDA graphs."),
+    ] = "off"
+    sync_bn: Annotated[bool, Doc("Synchronise batch-norm statistics over all processes. Requires CUDA.")] = False
+    device: Annotated[str, Doc("Device. `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")] = "auto"
+    workers: Annotated[int | None, Ge(0), Doc("Decoding workers for large images."), DefaultText("one per core")] = None
+    workers_kind: Annotated[
+        Literal["processes", "threads"],
+        Doc("Kind of the workers. `threads` suit packed data and few cores, and copy nothing."),
+    ] = "processes"
+    skip_bad: Annotated[
+        bool, Doc("Skip images that cannot be decoded. They are listed in quarantine.txt; otherwise they are an error.")
+    ] = False
+    tensorboard: Annotated[bool, Doc("Write TensorBoard events into the run folder.")] = False
+    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
+    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    augment: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
     mix: MixConfig = field(default_factory=MixConfig)
     sampling: Sampling = field(default_factory=Sampling)
     average: AverageConfig = field(default_factory=AverageConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
-    phases: tuple[Phase, ...] = ()
+    phases: Annotated[
+        tuple[Phase, ...],
+        Doc(
+            "Phases of the run, in place of `epochs` and `freeze`. Each with `epochs` and any of `freeze`, `lr`, "
+            "`warmup_epochs`, `layer_decay`, `bn_stats`, `bn_affine`; see docs/training.md."
+        ),
+    ] = ()
     cache: CacheConfig = field(default_factory=CacheConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
 
-    def __post_init__(self) -> None:
-        size, starts, sides = (
-            self.size,
-            [start for start, _ in self.train_sizes],
-            [side for _, side in self.train_sizes],
-        )
-        require(
-            self,
-            {
-                "epochs": (self.epochs >= 1, "at least 1"),
-                "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
-                "img_size": (size is None or (len(size) == 2 and min(size) >= 1), "pixels a side, or (H, W)"),
-                "train_sizes": (
-                    not starts
-                    or (starts == sorted(set(starts)) and starts[0] == 0 and starts[-1] < 1 and min(sides) >= 1),
-                    "shares of the run that rise from 0 to below 1, each with a size of at least 1 pixel",
-                ),
-                "crop_pct": (self.crop_pct is None or 0 < self.crop_pct <= 1, "in (0, 1]"),
-                "val_fraction": (0 <= self.val_fraction < 1, "in [0, 1)"),
-                "folds": (self.folds is None or self.folds >= 2, "at least 2"),
-                "fold": (0 <= self.fold < (self.folds or 1), "below folds"),
-                "seed": (0 <= self.seed < 2**32, "in [0, 2**32)"),
-                "workers": (self.workers is None or self.workers >= 0, "at least 0"),
-                "amp": (self.amp in ("auto", "bf16", "fp16", "off"), "auto, bf16, fp16 or off"),
-                "name": (
-                    self.name is None or (self.name not in ("", ".", "..") and "/" not in self.name),
-                    "a folder name",
-                ),
-            },
-        )
+    def check_rules(self) -> None:
+        starts = [start for start, _ in self.train_sizes]
+        if starts and (starts != sorted(set(starts)) or starts[0] != 0):
+            raise ConfigError(
+                f"train_sizes must start at 0 and rise; got {self.train_sizes}; write ((0, 128), (0.7, 176))"
+            )
+        if self.fold >= (self.folds or 1):
+            raise ConfigError(f"fold must be below folds; got {self.fold} with folds={self.folds}; count from 0")
+        if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name):
+            raise ConfigError(f"name must be a folder name; got {self.name!r}; use output for the folder around it")
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -172,167 +182,155 @@ class TrainConfig:
 
     @classmethod
     def from_options(cls, *layers: Mapping[str, Any], **options: Any) -> TrainConfig:
-        """The configuration of these options, checked strictly; a later layer has the last word, see `layering`.
+        """Build the configuration from layers of options; a later layer overrides, see `layers.overlay`.
 
         Args:
-            layers: such as a recipe's settings, then a person's choices; names as in `nested`.
+            layers: such as a recipe's settings, then the options of a command line; names as in `nested`.
             options: the last layer.
 
         Raises:
-            UnknownNameError: an option that there is not; the nearest are named.
-            ConfigError: a value of the wrong type or against its rule, or options that contradict each other.
+            UnknownNameError: an unknown option; the message names the nearest.
+            ConfigError: a value of the wrong type or out of bounds, or options that contradict each other.
         """
-        said = [nested(layer) for layer in (*layers, options) if layer]
+        given = [nested(layer) for layer in (*layers, options) if layer]
         merged: Nested = {}
-        for layer in said:
+        for layer in given:
             merged = overlay(merged, layer)
-        checked(AugmentConfig, merged.get("augment", {}), "augment")
-        config = checked(cls, filled(merged))
+        AugmentConfig(**merged.get("augment", {}))
+        values = filled(merged)
+        groups = {group: kind(**values[group]) for group, kind in GROUPS.items() if group in values}
+        config = build(cls, {**values, **groups, "augment": values.get("augment", {})})
         if config.phases:
             total = sum(phase.epochs for phase in config.phases)
             if "epochs" in merged and config.epochs != total:
                 raise ConfigError(
-                    f"epochs are those of all phases together, {total}; got {config.epochs}; leave one of them out"
+                    f"epochs must be the sum of all phases, {total}; got {config.epochs}; leave one of them out"
                 )
             config = replace(config, epochs=total)
-        if said:
-            _check_unfreezing(config, said[-1].get("freeze", {}))
+        if given:
+            _check_unfreezing(config, given[-1].get("freeze", {}))
         return config
 
 
-def _check_unfreezing(config: TrainConfig, said: Mapping[str, Any]) -> None:
-    """Of freezing, the last word must mean something; a recipe's may wait for a `freeze`."""
-    if "freeze" in said or {config.freeze.freeze, *(phase.freeze for phase in config.phases)} != {NONE}:
+def _check_unfreezing(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Options of the last layer that concern unfreezing require a frozen part; a recipe's may wait for `freeze`."""
+    if "freeze" in given or {config.freeze.freeze, *(phase.freeze for phase in config.phases)} != {NONE}:
         return
-    usual = FreezeConfig()
+    default = FreezeConfig()
     for name in ("freeze_epochs", "unfreeze", "unfreeze_lr", "unfreeze_lr_share"):
-        if said.get(name, getattr(usual, name)) != getattr(usual, name):
+        if given.get(name, getattr(default, name)) != getattr(default, name):
             raise ConfigError(
-                f"{name} is for a frozen network; got {said[name]}, and nothing is frozen; add freeze=backbone"
+                f"{name} requires a frozen network; got {given[name]} with freeze=none; add freeze=backbone"
             )
 
 
 def option_names() -> dict[str, str]:
-    """Where each option stands: its bare name -> its full one, `lr` -> `optim.lr`."""
+    """Bare name of each option -> its full name: `lr` -> `optim.lr`."""
     top = {one.name: one.name for one in fields(TrainConfig) if one.name not in GROUPS}
     return top | {one.name: f"{group}.{one.name}" for group, kind in GROUPS.items() for one in fields(kind)}
 
 
-def nested(options: Mapping[str, Any], *, network: Iterable[str] = ()) -> Nested:
-    """Options under their groups: `{"lr": 1, "optim.opt": "sgd"}` -> `{"optim": {"lr": 1, "opt": "sgd"}}`.
+def grouped_options() -> dict[str, list[Option]]:
+    """Group -> its options as declared; the group `""` holds those of `TrainConfig` itself."""
+    top = [one for one in options_of(TrainConfig) if one.name not in GROUPS]
+    return {"": top} | {group: options_of(kind) for group, kind in GROUPS.items()}
+
+
+def nested(options: Mapping[str, Any]) -> Nested:
+    """Sort options into their groups and convert them to their types.
 
     Args:
-        network: fields of networks, which may stand without `model_args.` too.
+        options: by bare or full name, or by group; values or their text: `{"lr": "1", "optim.opt": "sgd"}`.
+
+    Returns:
+        Such as `{"optim": {"lr": 1.0, "opt": "sgd"}}`.
 
     Raises:
-        UnknownNameError: an option that there is not; the nearest are named.
+        UnknownNameError: an unknown option; the message names the nearest.
+        ConfigError: a value of the wrong type or out of bounds.
     """
-    places, found = option_names(), Nested()
-    fits = {*network}
-    inner: Mapping[str, Any] | None
-    for key, value in options.items():
-        group, _, name = str(key).partition(".")
-        if group in GROUPS and not name:
-            inner = value if isinstance(value, Mapping) else {fields(GROUPS[group])[0].name: value}
-        elif group in (*GROUPS, "model_args") and name:
-            inner = {name: value}
-        elif key in places:
-            group, _, name = places[key].partition(".")
-            inner = {name: value} if name else None
-        elif key in fits:
-            group, inner = "model_args", {key: value}
+    names, of_network, found = option_names(), network_options(), Nested()
+    for key, value in ((str(key), value) for key, value in options.items()):
+        group, _, name = (key if key in GROUPS else names.get(key, key)).partition(".")
+        if group not in (*GROUPS, "model_args") and key not in names:
+            if key not in of_network:
+                raise UnknownNameError("training option", key, {*names, *names.values(), *of_network})
+            group, name = "model_args", key
+        if name:
+            found[group] = {**found.get(group, {}), name: value}
+        elif group in GROUPS:
+            found[group] = {**found.get(group, {}), **_group_values(group, value)}
         else:
-            raise UnknownNameError("training option", str(key), {*places, *places.values(), *fits})
-        if inner is None:
             found[group] = value
-            continue
-        for name in inner if group in GROUPS else ():
-            if places.get(name) != f"{group}.{name}":
-                known = [full for full in places.values() if full.startswith(group)]
-                raise UnknownNameError("training option", f"{group}.{name}", known)
-        found.setdefault(group, {}).update(inner)
-    if (policy := found.get("augment", {}).get("policy")) is not None:
-        rest = {name: value for name, value in found["augment"].items() if name != "policy"}
-        found["augment"] = {**parse_policy("none" if policy in (False, "off") else str(policy)), **rest}
-    for name in ("amp", "compile"):
-        if found.get(name) is False:  # Python's word for off
-            found[name] = "off"
-    if found.get("cache", {}).get("cache") is False:
-        found["cache"] = {**found["cache"], "cache": "off"}
-    known = [one.name for one in fields(Phase)]
-    phases = found.get("phases")
-    for phase in phases if isinstance(phases, list | tuple) else ():
-        for key in phase if isinstance(phase, Mapping) else ():
-            if key not in known:
-                raise UnknownNameError("option of a phase", str(key), known)
-    return found
+    return {key: _converted(key, value) for key, value in found.items()}
 
 
-def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Options from `key=value` texts: `mixup=0.2`, `optim.betas=0.9,0.99`, and of the network `shortcut=B`.
+def _group_values(group: str, value: Any) -> Mapping[str, Any]:
+    """The options of a group given as a mapping, its text, or one plain value for the group's first option."""
+    if isinstance(value, str) and value.startswith("{"):
+        value = parse_tree(value)
+    return value if isinstance(value, Mapping) else {fields(GROUPS[group])[0].name: value}
 
-    Raises:
-        UnknownNameError: neither a training option nor a field of a network.
-        ConfigError: no `=`, or no YAML after it.
-    """
-    from resnets.arch.networks import FAMILIES
-    from resnets.arch.overrides import parse_overrides
 
-    network = {one.name for family in FAMILIES.values() for one in fields(family)}
-    places, found = option_names(), Nested()
-    for text in texts:
-        key, equals, value = text.partition("=")
-        name = key.strip().replace("-", "_")
-        if not equals:
-            raise ConfigError(f"a setting is key=value; got {text!r}; write, for example, label_smoothing=0.1")
-        if name.removeprefix("model_args.") in network and name not in places:
-            found.setdefault("model_args", {}).update(parse_overrides([text.strip().removeprefix("model_args.")]))
-            continue
-        try:
-            inner = value if value.strip().startswith(("[", "{")) or "," not in value else f"[{value}]"
-            one = nested({name: load_yaml(inner)}, network=network)
-        except yaml.YAMLError:
-            raise ConfigError(f"a setting's value is YAML; got {text!r}; write, for example, betas=0.9,0.99") from None
-        for group, values in one.items():
-            found[group] = {**found.get(group, {}), **values} if group in GROUPS else values
-    return found
+def _converted(key: str, value: Any) -> Any:
+    """A group's options, or a single option, in their types."""
+    if key not in GROUPS:
+        value = convert(hints_of(TrainConfig)[key], value, key)
+        return convert_overrides(value) if key == "model_args" else value
+    if key == "augment" and isinstance(value.get("policy"), str):
+        from resnets.data.augment.auto import parse_policy
+
+        word = value["policy"].lower()
+        rest = {name: one for name, one in value.items() if name != "policy"}
+        value = {**parse_policy("none" if word in ("off", "null") else word), **rest}
+    return convert_fields(hints_of(GROUPS[key]), value, key, option="training option")
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
-    """Write a run's configuration as YAML, to be read by people and by `read_args`."""
+    """Write a run's configuration as YAML, for people and for `read_args`."""
+    import yaml
+
     write_atomic(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True))
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, which is how YAML has them."""
+    """Tuples as lists, for YAML."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
+def read_yaml(path: Path, rule: str) -> dict[str, Any]:
     """The mapping in a YAML file.
 
+    Args:
+        path: the file.
+        rule: what the file should be, for the message.
+
     Raises:
-        TrainingError: no such file, no YAML, or no mapping.
+        TrainingError: the file is missing, is not YAML, or holds no mapping.
     """
+    import yaml
+
+    from resnets.options.yaml_text import load_yaml
+
     try:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise TrainingError(f"{what}; {path}: {type(error).__name__}; is it there, and YAML?") from None
+        raise TrainingError(f"{rule}; {path}: {type(error).__name__}; check that it exists and is YAML") from None
     if not isinstance(values, dict):
-        raise TrainingError(f"{what}; {path} holds no mapping of options; write NAME: VALUE lines")
+        raise TrainingError(f"{rule}; {path} has no options; write NAME: VALUE lines")
     return values
 
 
 def read_args(path: Path) -> TrainConfig:
-    """The configuration in an `args.yaml`, checked strictly.
+    """Read the configuration in an `args.yaml`.
 
     Raises:
-        TrainingError: no such file, no YAML, an unknown key or a value of the wrong type.
+        TrainingError: the file is missing or not YAML, or has an unknown or invalid option.
     """
-    values = read_yaml(path, "a run folder holds args.yaml")
+    values = read_yaml(path, "a run folder must have args.yaml")
     try:
         return TrainConfig.from_options(values)
     except ConfigError as error:
-        raise TrainingError(f"args.yaml holds training options; {path}: {error}; mend the line") from None
+        raise TrainingError(f"args.yaml must hold training options; {path}: {error}; correct the line") from None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resnets.arch.cut_points import CLASSIFIER, layers, owner, parts
+from resnets.arch.parts import CLASSIFIER, group_of, layer_groups, parts
 from resnets.errors import TrainingError, UnknownNameError
 from resnets.nn.model import Network
 from resnets.train.freeze.phases import NONE, Phase
@@ -34,7 +34,7 @@ def apply_phase(model: Network, phase: Phase) -> Frozen:
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     affine = {f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_parameters(recurse=False)}
     for name, parameter in model.named_parameters():
-        held = owner(name, names) in frozen
+        held = group_of(name, names) in frozen
         if name in affine and phase.bn_affine != "auto":
             held = phase.bn_affine == "frozen"
         parameter.requires_grad_(not held)
@@ -45,7 +45,7 @@ def apply_phase(model: Network, phase: Phase) -> Frozen:
             f"something must train; got freeze {phase.freeze!r} for a network without a classifier; freeze less"
         )
     if phase.bn_stats == "auto":
-        still = {name for name in norms if owner(name, names) in frozen}
+        still = {name for name in norms if group_of(name, names) in frozen}
     else:
         still = set(norms) if phase.bn_stats == "frozen" else set()
     return Frozen(model, phase, paths, tuple(name for name in norms if name in still))
@@ -135,10 +135,10 @@ def lr_scales(model: Network, phase: Phase) -> dict[str, float]:
     A parameter of layer i of n, counted from the input on, learns at `layer_decay ** (n - 1 - i)` of the rate. Layers
     are the stem, each residual block (a VGG's convolutions) and the head, see `places.layers`: timm's rule.
     """
-    groups = layers(model.plan)
+    groups = layer_groups(model.plan)
     shares = {path: phase.layer_decay ** (len(groups) - 1 - i) for i, paths in enumerate(groups) for path in paths}
     known = {path: (path,) for path in shares}
-    return {name: shares[owner(name, known)] for name, _ in model.named_parameters()}
+    return {name: shares[group_of(name, known)] for name, _ in model.named_parameters()}
 
 
 def _hash(tensor: Tensor) -> str:

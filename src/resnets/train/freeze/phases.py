@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from resnets.arch.cut_points import BACKBONE
+from resnets.arch.parts import BACKBONE
 from resnets.errors import ConfigError, UnknownNameError
 
 __all__ = ["NONE", "FreezeConfig", "Moves", "Phase", "PhaseAt", "check_phases", "phase_at", "phases_of"]

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resnets.arch.cut_points import layers, owner, parts
+from resnets.arch.parts import group_of, layer_groups, parts
 from resnets.nn.model import Network
 from resnets.train.freeze.frozen import apply_phase, lr_scales
 from resnets.train.freeze.phases import Phase
@@ -50,7 +50,7 @@ def plan_table(model: Network, phases: Sequence[Phase], base_lr: float, *, param
         parameters: a row for every parameter.
     """
     names = parts(model.plan)
-    homes = {path: (path,) for group in layers(model.plan) for path in group}
+    homes = {path: (path,) for group in layer_groups(model.plan) for path in group}
     rows: list[PlanRow] = []
     first = 1
     for number, phase in enumerate(phases, start=1):
@@ -65,7 +65,7 @@ def plan_table(model: Network, phases: Sequence[Phase], base_lr: float, *, param
                 PlanRow(
                     phase=number,
                     epochs=span,
-                    part=owner(name, names),
+                    part=group_of(name, names),
                     name=name,
                     tensors=1,
                     numbers=parameter.numel(),
@@ -99,7 +99,7 @@ def plan_lines(rows: Iterable[PlanRow]) -> list[str]:
 def _merged(rows: list[PlanRow], homes: Mapping[str, tuple[str, ...]]) -> list[PlanRow]:
     """Rows of the same part and rate as one, in the order in which they run."""
     order = {path: place for place, path in enumerate(homes)}
-    held_by = {row.name: owner(row.name, homes) for row in rows}
+    held_by = {row.name: group_of(row.name, homes) for row in rows}
     parts_in_order = list(dict.fromkeys(row.part for row in sorted(rows, key=lambda row: order[held_by[row.name]])))
     rows = sorted(rows, key=lambda row: (parts_in_order.index(row.part), row.lr is not None, order[held_by[row.name]]))
     merged = []

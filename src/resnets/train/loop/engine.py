@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnets.data.augment.config import Sampling
 from resnets.data.batches import Batch, Batches
 from resnets.data.dataset import Dataset
 from resnets.data.loader import make_batches
-from resnets.data.sampler import Sampling
 from resnets.nn.batch_norm import measure_statistics
 from resnets.nn.model import Network
 from resnets.nn.split import Tail

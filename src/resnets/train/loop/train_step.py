@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnets.data.augment.mixup import MixConfig, mix, soft_targets
+from resnets.data.augment.config import MixConfig
+from resnets.data.augment.mixup import mix, soft_targets
 from resnets.errors import TrainingError
 from resnets.nn.batch_norm import in_parts
 from resnets.runtime.processes import World

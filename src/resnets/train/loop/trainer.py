@@ -33,8 +33,9 @@ from resnets.train.run_folder.keeper import Keeper
 from resnets.train.run_folder.record import announce, describe_event, epoch_line, make_bundle, make_row
 from resnets.train.run_folder.report import write_summary
 from resnets.train.run_folder.tracker import Tracker
-from resnets.weights.folder.bundle import Bundle, read_folder
-from resnets.weights.folder.storage import standing
+from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.model_folder import read_bundle, save_bundle
+from resnets.weights.folder.storage import current_folder
 
 __all__ = ["Trainer", "TrainResult"]
 
@@ -182,8 +183,8 @@ class Trainer:
 
     def _leave_a_model(self) -> None:
         """Of a run that was stopped in its first epoch."""
-        if not standing(self.run.best).exists():
-            self._bundle(None).save(self.run.best)
+        if not current_folder(self.run.best).exists():
+            save_bundle(self._bundle(None), self.run.best)
 
     def replay(self, until: int) -> list[torch.Tensor]:
         """Train up to step `until` of the run and write nothing.
@@ -316,8 +317,8 @@ class Trainer:
         def write() -> None:
             bundle = self._bundle(evaluation)
             if best:
-                bundle.save(self.run.best)
-            bundle.save(self.run.last)
+                save_bundle(bundle, self.run.best)
+            save_bundle(bundle, self.run.last)
             add_result(self.run.results, row)
             self.tracker.epoch(row)
 
@@ -341,7 +342,7 @@ class Trainer:
         )
 
     def _finish(self, stopped: signal.Signals | None) -> TrainResult:
-        best = self.world.from_first(lambda: read_folder(self.run.best))
+        best = self.world.from_first(lambda: read_bundle(self.run.best))
         evaluation = self._validate(best.model.to(self.engine.device)) if self.progress.epoch else None
         results = self.world.from_first(lambda: read_results(self.run.results))
         self.world.from_first(

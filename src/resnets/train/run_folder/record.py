@@ -68,7 +68,7 @@ def make_bundle(
             "recipe": {key: value for key, value in recipe.items() if value is not None or key == "pretrained"},
             "training": recipe_words(settings),
             **({"phases": phases} if (phases := phase_rows(config)) else {}),
-            "figures": figures,
+            "metrics": figures,
             "seed": config.seed,
             "date": date.today().isoformat(),
             "resnets": __version__,

@@ -1,4 +1,8 @@
-"""The dialects that weights files are written in: one table, found by name or from a file's keys."""
+"""Dialects of weights files: how each codebase names its tensors, one key table each, read and written.
+
+`base.py` explains the parts of a dialect, `key_table.py` the tables, `axes.py` the axis orders; the other files hold
+the dialects themselves. `DIALECTS` lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,15 @@ from resnets.weights.dialects.cadene import CADENE
 from resnets.weights.dialects.keras import KERAS
 from resnets.weights.dialects.kerastutorial import KERASTUTORIAL
 from resnets.weights.dialects.numbered import MLPERF, TFOFFICIAL
-from resnets.weights.dialects.onnx import ONNX
 from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
 from resnets.weights.dialects.slim import SLIM
 from resnets.weights.dialects.timm import TIMM
-from resnets.weights.dialects.torch_names import AKAMASTER, LAODAOGUIZHONG, RESNETS, TORCHVISION
-from resnets.weights.strict import listed
+from resnets.weights.dialects.torchvision import AKAMASTER, LAODAOGUIZHONG, ONNX, RESNETS, TORCHVISION
+from resnets.weights.report import shorten
 
-__all__ = ["DIALECTS", "Dialect", "find_dialects", "get_dialect"]
+__all__ = ["DIALECTS", "Dialect", "get_dialect", "matching_dialects"]
 
-# Where several read the same keys as the same network, `auto` names the first.
+# Where several dialects read the same names as the same network, `auto` reports the first.
 DIALECTS: dict[str, Dialect] = {
     d.name: d
     for d in (
@@ -54,17 +57,17 @@ def get_dialect(name: str) -> Dialect:
     return DIALECTS[name]
 
 
-def find_dialects(names: Iterable[str], where: str) -> list[Dialect]:
-    """The dialects that spell keys as `names` are spelled, at least one.
+def matching_dialects(names: Iterable[str], where: str) -> list[Dialect]:
+    """Dialects that match the tensor names of a file, at least one.
 
     Raises:
         WeightsError: none does.
     """
     keys = frozenset(names)
-    found = [dialect for dialect in DIALECTS.values() if dialect.recognise(keys)]
+    found = [dialect for dialect in DIALECTS.values() if dialect.matches(keys)]
     if not found:
         raise WeightsError(
-            f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {listed(sorted(keys))}; "
+            f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {shorten(sorted(keys))}; "
             "pass dialect= if it is one of them"
         )
     return found

@@ -1,14 +1,14 @@
-"""The order of a tensor's axes: torch's, TensorFlow's, and linear layers that are stored as convolutions. Two-way.
+"""Axis orders of torch and TensorFlow, and linear layers stored as convolutions: conversion in both directions.
 
 | role | torch | TensorFlow |
 |---|---|---|
 | kernel of a convolution | out, in / groups, height, width | height, width, in / groups, out |
-| kernel along the channels (ECA) | out, in, cells | cells, in, out |
+| kernel along the channels (ECA) | out, in, taps | taps, in, out |
 | matrix of a linear layer | out, in | in, out |
 | matrix behind a flattened map | out, (channel, row, column) | (row, column, channel), out |
 
-A linear layer may stand in a file as a convolution over all that it reads (slim's logits, timm's `head.fc` and
-`pre_logits.fc1`). Which of our keys are linear layers is told by their names; all other tensors are as they are.
+A file may store a linear layer as a convolution over its whole input (slim's logits, timm's `head.fc` and
+`pre_logits.fc1`). Linear layers are recognised by our keys; all other tensors keep their shape.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ BACK = {3: (2, 1, 0), 4: (2, 3, 1, 0)}
 
 
 def is_matrix(key: str) -> bool:
-    """Whether our key is the weight of a linear layer."""
+    """Whether our key is that of a linear layer's weight."""
     return MATRIX.fullmatch(key) is not None
 
 
 def flattened_chans(shapes: Shapes, layout: Layout) -> int:
-    """Channels of the map that the first linear layer reads, 0 where no convolution tells. `shapes`: by our keys."""
+    """Channels of the feature map before the first linear layer, 0 without a convolution. `shapes`: by our keys."""
     kernels = {
         tuple(int(part) for part in match.groups() if part): shape
         for key, shape in shapes.items()
@@ -62,7 +62,7 @@ def torch_shape(key: str, shape: Shape, layout: Layout) -> Shape:
 
 
 def to_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0) -> Tensor:
-    """A tensor for `key` in torch's axis order; a view of it wherever that is possible.
+    """A tensor for `key` in torch's axis order; a view of it where possible.
 
     Args:
         key: of ours.
@@ -82,14 +82,14 @@ def to_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0) -> Tensor
 
 
 def from_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0, kernel: int = 0) -> Tensor:
-    """What a file of that layout holds for `key`: the inverse of `to_torch`.
+    """The tensor that a file of that layout holds for `key`: the inverse of `to_torch`.
 
     Args:
         key: of ours.
         tensor: of ours.
         layout: of the file.
         chans: from `flattened_chans` of our own tensors.
-        kernel: cells a side of the convolution that stands for a linear layer; 0 for a matrix.
+        kernel: side in cells of the convolution that stores a linear layer; 0 for a matrix.
     """
     if kernel and is_matrix(key):
         tensor = tensor.reshape(tensor.shape[0], -1, kernel, kernel)
@@ -106,7 +106,7 @@ def from_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0, kernel:
 
 
 def _side(key: str, features: int, chans: int) -> int:
-    """Cells a side of the flattened map that a matrix reads; 1 where it reads channels alone."""
+    """Side in cells of the flattened map that a matrix reads; 1 where it reads channels alone."""
     if key not in BEHIND_A_MAP or not chans or features % chans:
         return 1
     side = math.isqrt(features // chans)

@@ -1,25 +1,19 @@
-"""What a dialect is: how a codebase spells the roles of a plan, and what it means by the same tensors.
+"""Description of a dialect: how one codebase names the tensors of a network, and what it means by the same tensors.
 
-A file goes through a dialect in this order (`weights/load.py`):
+A file is read in these steps (`identify.py`, `load.py`):
 
-1. `recognise(names)`: `dialect="auto"` keeps the dialects that say yes to the file's names.
-2. `rename(shapes)`: the file's names (with all shapes, so that an order of creation can be counted) to our keys.
-   `None` drops a name on purpose, and the report says so; a name that is absent is not understood, and refused.
-   Simple dialects give `parts` and `prefixes`; others give `renames` and `maps`.
+1. `matches(names)`: `dialect="auto"` keeps the dialects that match the file's names.
+2. `our_keys(shapes)`: the file's names to ours, by the key table; a name that the table lacks is unexpected.
 3. `layout`: every tensor is brought into torch's axis order (`axes.py`), by our key.
-4. `detect.py` reads the description off our keys and torch's shapes. What they leave open, `settled` and
-   `by_network` say: `settled` for all networks of the codebase, `by_network` from the fields that were read (`None`
-   where no network of this codebase has such fields: then `auto` passes over the dialect). Both may also name fields
-   that tensors never tell (`norm_eps`, `stride_in`, `stem_pool`, ...). A field that the tensors do tell is not
-   overridden, but for `attention_round`. With `variant=`, a dialect that was asked for by name says what that name
-   means to it: always for names that match `names`, else where the variant has the default.
-5. `options`: the codebase's own spelling of what tensors cannot tell, one strict table. Fields of our descriptions are
-   always understood; `features_only` and `out_indices` belong to `import_weights` itself.
-6. `head=False`: its networks answer the last map; a classifier in the file is dropped by name.
+4. `detect_config.py` reads config fields off our keys and torch's shapes. `defaults` and `infer_defaults` supply the
+   fields that tensors leave open or never determine (`norm_eps`, `stride_in`, `stem_pool`, ...). Apart from
+   `attention_round`, they never override a field that the tensors determine. With `variant=`, a dialect that was
+   requested by name applies its defaults to variants that match `variants`, and to fields that the variant leaves at
+   the config's default.
+5. `options`: the codebase's own spelling of options, one strict table. Config fields are always accepted.
 
-Saving goes back: `key_map(plan)` answers our key -> theirs for every tensor of a plan, and `axes.from_torch` with
-`layout` and `kernels(plan)` (our key -> cells a side, for linear layers that it stores as convolutions) the array.
-`rename` must undo `key_map` for every plan of the codebase, which tests/weights/test_dialects_torch.py checks.
+Files are written with the same key table: `key_map(plan)` inverts it over the tensors of a plan, and
+`axes.from_torch` converts the arrays. `tests/weights/dialects` checks the round trip.
 """
 
 from __future__ import annotations
@@ -30,91 +24,118 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from resnets.arch.config import ResNetConfig
-from resnets.arch.nodes import Chain, Node
+from resnets.arch.nodes import Node
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
 from resnets.weights.dialects.axes import Layout, Shapes
-from resnets.weights.slots import OURS, slots
+from resnets.weights.dialects.key_table import KeyTable
+from resnets.weights.slots import TENSOR_NAMES, Role, slots
 
-__all__ = ["Dialect", "Option", "has_part", "renamed"]
+__all__ = ["KERAS_ROLES", "Dialect", "Option", "has_component", "layer_of", "rename_to"]
 
 Option = Callable[[Any], dict[str, Any]]
-"""From the value of an option, as a codebase writes it, to fields of a description."""
+"""Converts an option's value, as a codebase writes it, to config fields."""
 
 CONFIG_FIELDS = tuple(dict.fromkeys(field.name for kind in (ResNetConfig, VGGConfig) for field in fields(kind)))
+SAME_PATHS = KeyTable(keep=True)
+
+# Names of variables in Keras and TensorFlow, whose norms count no steps: no role `count`.
+KERAS_ROLES: dict[Role, str] = {
+    "kernel": "kernel",
+    "matrix": "kernel",
+    "bias": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "mean": "moving_mean",
+    "var": "moving_variance",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """The naming and the habits of one codebase.
+    """Tensor names and conventions of one codebase.
 
     Args:
-        name: what `dialect=` takes.
-        whose: whose files are written so, for people.
-        recognise: whether a set of key names may be of this dialect.
-        layout: the order of its tensors' axes.
-        parts: our name of a part of a path to theirs; parts that are not here are spelled alike.
-        renames: in place of `parts`: from their shapes by name to our keys, `None` for what is dropped on purpose.
-        maps: in place of `parts`: from a plan to their name of each of our keys.
-        kernels: from a plan, our keys of linear layers that it stores as convolutions, to their cells a side.
-        settled: what the tensors of any network leave open, and this codebase does only one way.
-        by_network: the same, where it depends on what was read; `None` for a network that it does not have.
-        names: pattern of the variant names that it has a meaning of its own for.
-        head: whether its networks answer logits; if not, they answer the last map.
-        options: its own spelling of options that tensors cannot tell.
-        preprocessing: fields of `Preprocessing` that its networks were trained with, where they differ from ImageNet's.
-        prepares: the same, from the description, where its networks differ in it.
-        points: from a plan, its names of maps inside the network to the paths of our modules.
-        remarks: from a description, where ours is not the same network after all, a sentence each, for the report.
+        name: value of `dialect=`.
+        description: the codebase, for people.
+        matches: whether a set of tensor names may be of this dialect.
+        layout: axis order of its tensors. Names are `path.tensor` in torch, `layer/variable` in TensorFlow, where
+            `:0` may follow.
+        table: key table for tensors with these names and shapes. Called with the file's names when a file is read
+            and with our keys when one is written.
+        roles: its name of the tensor of each role, if they are not torch's or Keras's by `layout`; roles without a
+            name are not stored.
+        clean: normalises a name before the table is consulted.
+        defaults: config fields that tensors leave open and that are the same in all of its networks.
+        infer_defaults: the same, where they depend on the detected fields; `None` for a network that the codebase
+            does not have (`auto` then skips the dialect).
+        variants: pattern of variant names for which `defaults` override the variant's own fields.
+        has_classifier: whether its networks output logits; if not, they output the last feature map, and a
+            classifier in the file is dropped.
+        options: its own spelling of options that tensors do not determine.
+        preprocessing: from a config, the fields of `Preprocessing` that its networks were trained with, where they
+            differ from ImageNet's.
+        notes: from a config, in which respects our network differs from the codebase's, a sentence each.
     """
 
     name: str
-    whose: str
-    recognise: Callable[[frozenset[str]], bool]
+    description: str
+    matches: Callable[[frozenset[str]], bool]
     layout: Layout = "torch"
-    parts: Mapping[str, str] = field(default_factory=dict)
-    renames: Callable[[Shapes], dict[str, str | None]] | None = None
-    maps: Callable[[Node], dict[str, str]] | None = None
-    kernels: Callable[[Node], Mapping[str, int]] = lambda plan: {}
-    settled: Mapping[str, Any] = field(default_factory=dict)
-    by_network: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda fields: {}
-    names: str = ".*"
-    head: bool = True
+    table: Callable[[Shapes], KeyTable] = lambda shapes: SAME_PATHS
+    roles: Mapping[Role, str] | None = None
+    clean: Callable[[str], str] = lambda name: name.removesuffix(":0")
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    infer_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda fields: {}
+    variants: str = ".*"
+    has_classifier: bool = True
     options: Mapping[str, Option] = field(default_factory=dict)
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    prepares: Callable[[Any], Mapping[str, Any]] | None = None
-    points: Callable[[Chain], Mapping[str, str]] = lambda plan: {}
-    remarks: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    preprocessing: Callable[[Any], Mapping[str, Any]] = lambda config: {}
+    notes: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
-    def rename(self, shapes: Shapes) -> dict[str, str | None]:
-        """Our key for each name that is understood, `None` for one that is dropped on purpose."""
-        if self.renames is not None:
-            return self.renames(shapes)
-        ours = {theirs: part for part, theirs in self.parts.items()}
-        return {name: ".".join(ours.get(part, part) for part in name.split(".")) for name in shapes}
+    def our_keys(self, shapes: Shapes) -> dict[str, str]:
+        """Our key for each of the file's names that the table has."""
+        cleaned = {name: self.clean(name) for name in shapes}
+        table = self.table({cleaned[name]: shape for name, shape in shapes.items()})
+        separator, roles = self._spelling
+        tensors = {theirs: TENSOR_NAMES[role] for role, theirs in roles.items()}
+        paths: dict[str, str | None] = {}
+        keys: dict[str, str] = {}
+        for name in shapes:
+            path, _, tensor = cleaned[name].rpartition(separator)
+            if path not in paths:
+                paths[path] = table.ours(path)
+            if (ours := paths[path]) and tensor in tensors:
+                keys[name] = f"{ours}.{tensors[tensor]}"
+        return keys
 
     def key_map(self, plan: Node) -> dict[str, str]:
-        """Our key of every tensor of a plan to theirs, one to one."""
-        if self.maps is not None:
-            return self.maps(plan)
-        return {
-            slot.name: ".".join(self.parts.get(part, part) for part in (*slot.path.split("."), OURS[slot.role]))
-            for slot in slots(plan)
-        }
+        """The dialect's name for each of our keys; keys that it has no name for are left out."""
+        every = list(slots(plan))
+        table = self.table({slot.key: slot.shape for slot in every})
+        separator, roles = self._spelling
+        names: dict[str, str] = {}
+        for slot in every:
+            if slot.role in roles and (path := table.theirs(slot.path)) is not None:
+                names[slot.key] = f"{path}{separator}{roles[slot.role]}"
+        return names
 
-    def preprocessing_for(self, config: Any) -> Mapping[str, Any]:
-        """Fields of `Preprocessing` that a network of this codebase was trained with."""
-        return self.prepares(config) if self.prepares else self.preprocessing
+    @property
+    def _spelling(self) -> tuple[str, Mapping[Role, str]]:
+        """The separator between path and tensor, and the names of roles."""
+        separator, roles = (".", TENSOR_NAMES) if self.layout == "torch" else ("/", KERAS_ROLES)
+        return separator, self.roles or roles
 
-    def knows(self, variant: str) -> bool:
-        """Whether a variant's name is one that this codebase has a meaning of its own for."""
-        return re.fullmatch(self.names, variant) is not None
+    def kernels(self, plan: Node) -> dict[str, int]:
+        """Our keys of linear layers that the dialect stores as convolutions, to the kernel's side in cells."""
+        table = self.table({slot.key: slot.shape for slot in slots(plan)})
+        return {f"{path}.weight": side for path, side in table.kernels.items()}
 
-    def translate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options in this codebase's spelling, or fields of a description, as fields of a description.
+    def translate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options in this codebase's spelling, or config fields, as config fields.
 
         Raises:
-            UnknownNameError: an option that neither knows.
+            UnknownNameError: an option that is neither.
             ConfigError: two options that set the same field, or a value without a counterpart.
         """
         changes: dict[str, Any] = {}
@@ -130,12 +151,21 @@ class Dialect:
             changes |= new
         return changes
 
+    def defines_variant(self, variant: str) -> bool:
+        """Whether the codebase has its own meaning for the name of a variant."""
+        return re.fullmatch(self.variants, variant) is not None
 
-def renamed(field: str) -> Option:
-    """An option that is a field of ours under another name."""
+
+def rename_to(field: str) -> Option:
+    """Option with the meaning of a config field of another name."""
     return lambda value: {field: value}
 
 
-def has_part(names: Iterable[str], part: str) -> bool:
-    """Whether some key has `part` as a component of its path."""
+def layer_of(name: str) -> str:
+    """Name of the layer that a TensorFlow variable belongs to."""
+    return name.rpartition("/")[0]
+
+
+def has_component(names: Iterable[str], part: str) -> bool:
+    """Whether some name has `part` between dots."""
     return any(part in name and part in name.split(".") for name in names)

@@ -1,52 +1,41 @@
-"""Cadene's SE-ResNets, SE-ResNeXts and SENet-154: Caffe's networks, as Hu et al. published them.
+"""Cadene's SE-ResNets, SE-ResNeXts and SENet-154: networks converted from Caffe, as Hu et al. published them.
 
 The pool is not padded and rounds up. SE-ResNets stride in the first 1x1 of a block, SE-ResNeXts and SENet-154 in the
-3x3: groups tell them apart.
+3x3; the number of groups tells them apart.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from resnets.arch.nodes import Node
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect
-from resnets.weights.slots import slots
+from resnets.weights.dialects.base import Dialect, rename_to
+from resnets.weights.dialects.key_table import KeyTable
 
 __all__ = ["CADENE"]
 
-DEEP = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4", "conv3": "conv1.6", "bn3": "bn1"}
-PARTS = {"se_module": "se", "last_linear": "fc"}
+BODY = (("layer{s}.{b}.se.{rest}", "layer{s}.{b}.se_module.{rest}"), ("fc", "last_linear"))
+PLAIN = KeyTable((("conv1", "layer0.conv1"), ("bn1", "layer0.bn1"), *BODY), keep=True)
+DEEP_STEM = KeyTable(
+    (
+        ("conv1.0", "layer0.conv1"),
+        ("conv1.1", "layer0.bn1"),
+        ("conv1.3", "layer0.conv2"),
+        ("conv1.4", "layer0.bn2"),
+        ("conv1.6", "layer0.conv3"),
+        ("bn1", "layer0.bn3"),
+        *BODY,
+    ),
+    keep=True,
+)
 
 
-def _renames(shapes: Shapes) -> dict[str, str | None]:
-    deep = DEEP if "layer0.conv3.weight" in shapes else {}
-    return {name: _ours(name, deep) for name in shapes}
+def _table(shapes: Shapes) -> KeyTable:
+    return DEEP_STEM if {"layer0.conv3.weight", "conv1.6.weight"} & shapes.keys() else PLAIN
 
 
-def _ours(name: str, deep: Mapping[str, str]) -> str:
-    if match := re.fullmatch(r"layer0\.(\w+)\.(\w+)", name):
-        return f"{deep.get(match[1], match[1])}.{match[2]}"
-    return ".".join(PARTS.get(part, part) for part in name.split("."))
-
-
-def _maps(plan: Node) -> dict[str, str]:
-    keys = [slot.name for slot in slots(plan)]
-    back = {ours: theirs for theirs, ours in DEEP.items()} if "conv1.0.weight" in keys else {}
-    return {key: _theirs(key, back) for key in keys}
-
-
-def _theirs(key: str, back: Mapping[str, str]) -> str:
-    path, _, tensor = key.rpartition(".")
-    if path.startswith(("conv1", "bn1")):
-        return f"layer0.{back.get(path, path)}.{tensor}"
-    theirs = {ours: part for part, ours in PARTS.items()}
-    return ".".join(theirs.get(part, part) for part in key.split("."))
-
-
-def _of_cadene(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if fields.get("attention") != "se" or fields["se_form"] != "conv" or fields["block"] != "bottleneck":
         return None
     caffe = (fields["groups"], fields["reduce_first"]) == (1, 1)
@@ -55,11 +44,10 @@ def _of_cadene(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 CADENE = Dialect(
     name="cadene",
-    whose="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154 in the Caffe manner",
-    recognise=lambda names: names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"},
-    renames=_renames,
-    maps=_maps,
-    settled={"norm_eps": 1e-5, "stem_pool": "max_ceil"},
-    by_network=_of_cadene,
-    options={"inplanes": lambda value: {"stem_width": value}, "dropout_p": lambda value: {"drop_rate": value or 0.0}},
+    description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154 in the Caffe manner",
+    matches=lambda names: names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"},
+    table=_table,
+    defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},
+    infer_defaults=_infer_defaults,
+    options={"inplanes": rename_to("stem_width"), "dropout_p": lambda value: {"drop_rate": value or 0.0}},
 )

@@ -10,100 +10,94 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import partial
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
-from resnets.arch.aliases import keras_points
-from resnets.arch.nodes import Chain, Conv, Node, walk
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect
-from resnets.weights.dialects.tf_names import KERAS_ROLES, key_table, renamed_by, variables
+from resnets.weights.dialects.base import Dialect, layer_of, rename_to
+from resnets.weights.dialects.key_table import KeyTable
 
-__all__ = ["KERAS"]
+__all__ = ["CAFFE_PREPROCESSING", "INCEPTION_PREPROCESSING", "KERAS"]
 
-BLOCK = re.compile(r"conv(\d{1,4})_block(\d{1,4})_(?:(\d)_(conv|bn)|(preact_bn))")
-VGG_LAYER = re.compile(r"block(\d{1,3})_conv(\d{1,3})")
-HEADS = ("predictions", "probs", "fc1000")
-CAFFE = {"channels": "BGR", "value_range": (0, 255), "mean": (103.939, 116.779, 123.68), "std": (1, 1, 1)}
-INCEPTION = {"value_range": (-1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
+VGG_KERNEL = re.compile(r"block(\d{1,3})_conv\d{1,3}/kernel")
+OUR_VGG_KERNEL = re.compile(r"features\.(\d{1,4})\.weight")
+HEADS = ("predictions", "probs", "fc1000")  # the first is written
+CAFFE_PREPROCESSING = {
+    "channels": "BGR",
+    "value_range": (0, 255),
+    "mean": (103.939, 116.779, 123.68),
+    "std": (1, 1, 1),
+}
+INCEPTION_PREPROCESSING = {"value_range": (-1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
+
+UNIT = "conv{s+1}_block{b+1}"
+SHARED = (
+    ("conv1", "conv1_conv"),
+    *(("fc", head) for head in HEADS),
+    ("layer{s}.{b}.downsample.0", UNIT + "_0_conv"),
+    ("layer{s}.{b}.downsample.1", UNIT + "_0_bn"),
+    ("layer{s}.{b}.conv{n}", UNIT + "_{n}_conv"),
+)
+V1 = KeyTable((("bn1", "conv1_bn"), *SHARED, ("layer{s}.{b}.bn{n}", UNIT + "_{n}_bn")))
+V2 = KeyTable(
+    (
+        ("norm", "post_bn"),
+        *SHARED,
+        ("layer{s}.{b}.bn1", UNIT + "_preact_bn"),
+        ("layer{s}.{b}.bn{n}", UNIT + "_{n-1}_bn"),
+    )
+)
 
 
-def _names(names: frozenset[str]) -> bool:
-    layers = {variables(name)[0] for name in names}
+def _matches(names: frozenset[str]) -> bool:
+    layers = {layer_of(name) for name in names}
     return "conv1_conv" in layers or {"block1_conv1", "block2_conv1"} <= layers
 
 
-def _rename(shapes: Shapes) -> dict[str, str | None]:
-    layers = {variables(name)[0] for name in shapes}
-    if any(VGG_LAYER.fullmatch(layer) for layer in layers):
-        return renamed_by(shapes, _vgg_layers(layers).get)
-    return renamed_by(shapes, partial(_path, "post_bn" in layers))
+def _table(shapes: Shapes) -> KeyTable:
+    if depths := _vgg_depths(shapes):
+        return KeyTable(_vgg_rows(depths))
+    return V2 if {"norm.weight", "post_bn/gamma"} & shapes.keys() else V1
 
 
-def _path(pre_activation: bool, layer: str) -> str | None:
-    fixed = {"conv1_conv": "conv1", "conv1_bn": "bn1", "post_bn": "norm", **dict.fromkeys(HEADS, "fc")}
-    if layer in fixed:
-        return fixed[layer]
-    if (match := BLOCK.fullmatch(layer)) is None:
-        return None
-    path, number = f"layer{int(match[1]) - 1}.{int(match[2]) - 1}", int(match[3] or 0)
-    if match[5]:
-        return f"{path}.bn1"
-    if number == 0:
-        return f"{path}.downsample.{0 if match[4] == 'conv' else 1}"
-    return f"{path}.{match[4]}{number + (pre_activation and match[4] == 'bn')}"
+def _vgg_depths(names: Iterable[str]) -> tuple[int, ...]:
+    """Convolutions by block, from Keras's names or from ours; empty where the network is no VGG."""
+    counts = Counter(int(match[1]) for name in names if (match := VGG_KERNEL.fullmatch(name)))
+    if counts:
+        return tuple(counts[block] for block in range(1, max(counts) + 1))
+    places = sorted(int(match[1]) for name in names if (match := OUR_VGG_KERNEL.fullmatch(name)))
+    starts = [0, *(at for at, (one, other) in enumerate(pairwise(places), start=1) if other - one > 2)]  # over a pool
+    return tuple(end - start for start, end in pairwise([*starts, len(places)])) if places else ()
 
 
-def _vgg_layers(layers: set[str]) -> dict[str, str]:
-    places = sorted((int(m[1]), int(m[2]), m[0]) for layer in layers if (m := VGG_LAYER.fullmatch(layer)))
-    found = {"fc1": "classifier.0", "fc2": "classifier.3", **dict.fromkeys(HEADS, "classifier.6")}
-    number, block = 0, 1
-    for at, _, layer in places:
-        number += at - block  # the pools between
-        found[layer], block = f"features.{number}", at
-        number += 2
-    return found
+def _vgg_rows(depths: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    place = 0
+    for block, depth in enumerate(depths, start=1):
+        for number in range(1, depth + 1):
+            yield f"features.{place}", f"block{block}_conv{number}"
+            place += 2  # the convolution and its activation
+        place += 1  # the pool
+    yield from (("classifier.0", "fc1"), ("classifier.3", "fc2"), *(("classifier.6", head) for head in HEADS))
 
 
-def _key_map(plan: Node) -> dict[str, str]:
-    assert isinstance(plan, Chain)
-    if isinstance(plan.nodes[0], Chain) and plan.nodes[0].role == "features":
-        return key_table(plan, _vgg_table(plan).__getitem__, KERAS_ROLES)
-    layers = {path: name for name, path in keras_points(plan).items()} | {"fc": "predictions"}
-    for name, path in keras_points(plan).items():
-        if name.endswith("_out"):
-            layers |= {f"{path}.downsample.{at}": f"{name[:-4]}_0_{kind}" for at, kind in enumerate(("conv", "bn"))}
-    return key_table(plan, layers.__getitem__, KERAS_ROLES)
-
-
-def _vgg_table(plan: Chain) -> dict[str, str]:
-    features = plan.nodes[0]
-    assert isinstance(features, Chain)
-    found = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
-    for block in features.nodes:
-        convs = [name for name, node in walk(block) if isinstance(node, Conv)]
-        assert isinstance(block, Chain)
-        found |= {f"features.{name}": f"{block.kind}_conv{number}" for number, name in enumerate(convs, start=1)}
-    return found
-
-
-def _habits(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if "block" not in fields:
         return {}
     if fields["block"] != "bottleneck" or fields["stem"] != "7x7":
         return None
-    habits: dict[str, Any] = {"norm_eps": 1.001e-5, "stem_pool": "max_zero", "padding": "symmetric"}
-    habits |= {} if fields["num_classes"] else {"global_pool": "none"}  # include_top=False
+    defaults: dict[str, Any] = {"norm_eps": 1.001e-5, "stem_pool": "max_zero", "padding": "symmetric"}
+    defaults |= {} if fields["num_classes"] else {"global_pool": "none"}  # include_top=False
     if fields["pre_activation"]:
-        return habits | {"stride_in": "3x3", "stride_unit": "last", "shortcut": "subsample"}
-    return habits | {"stride_in": "1x1", "shortcut": "B"}
+        return defaults | {"stride_in": "3x3", "stride_unit": "last", "shortcut": "subsample"}
+    return defaults | {"stride_in": "1x1", "shortcut": "B"}
 
 
 def _include_top(value: Any) -> dict[str, Any]:
     if value not in (True, False):
-        raise ConfigError(f"include_top is True or False; got {value!r}; say which")
+        raise ConfigError(f"include_top is True or False; got {value!r}; pass one of them")
     return {} if value else {"num_classes": 0}
 
 
@@ -113,25 +107,16 @@ def _pooling(value: Any) -> dict[str, Any]:
     return {"global_pool": value or "none"}
 
 
-def _classes(value: Any) -> dict[str, Any]:
-    return {"num_classes": value}
-
-
-def preprocessing(config: Any) -> Mapping[str, Any]:
-    """As the networks of keras.applications take images: Caffe's way, but for V2's."""
-    return INCEPTION if getattr(config, "pre_activation", False) else CAFFE
-
-
 KERAS = Dialect(
     name="keras",
-    whose="keras.applications",
-    recognise=_names,
+    description="keras.applications",
+    matches=_matches,
     layout="tensorflow",
-    renames=_rename,
-    maps=_key_map,
-    points=keras_points,
-    by_network=_habits,
-    names=r"keras_.*",
-    options={"include_top": _include_top, "pooling": _pooling, "classes": _classes},
-    prepares=preprocessing,
+    table=_table,
+    infer_defaults=_infer_defaults,
+    variants=r"keras_.*",
+    options={"include_top": _include_top, "pooling": _pooling, "classes": rename_to("num_classes")},
+    preprocessing=lambda config: (
+        INCEPTION_PREPROCESSING if getattr(config, "pre_activation", False) else CAFFE_PREPROCESSING
+    ),
 )

@@ -1,6 +1,6 @@
-"""timm's options, in its own spelling and meaning, as fields of our descriptions.
+"""timm's options, in its own spelling and meaning, as config fields.
 
-What the tensors show anyway (depths, the stem, attention) is understood too, and held against them.
+Options that the tensors determine anyway (depths, the stem, attention) are accepted too, and checked against them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resnets.errors import ConfigError
-from resnets.weights.dialects.base import Option, renamed
+from resnets.weights.dialects.base import Option, rename_to
 
 __all__ = ["OPTIONS"]
 
 
 def _choice(name: str, choices: Mapping[Any, dict[str, Any]]) -> Option:
-    """An option of few values; any other is an error that lists them."""
+    """An option with a fixed set of values; any other is an error that lists them."""
 
     def translate(value: Any) -> dict[str, Any]:
         try:
@@ -37,7 +37,7 @@ def _block_args(value: Any) -> dict[str, Any]:
 
 
 def _ignored(value: Any) -> dict[str, Any]:
-    """What the tensors show, and nothing else depends on."""
+    """An option that the tensors determine, and nothing else depends on."""
     return {}
 
 
@@ -55,7 +55,7 @@ ATTENTION = _choice(
     },
 )
 
-# Ours are understood as well: `none` is timm's empty string.
+# Our values are accepted as well: `none` is timm's empty string.
 POOLS = {"": {"global_pool": "none"}, **{pool: {"global_pool": pool} for pool in ("none", "avg", "max", "gem")}}
 OUTPUT_STRIDES: dict[Any, dict[str, Any]] = {
     32: {"output_stride": None},
@@ -66,8 +66,8 @@ OPTIONS: dict[str, Option] = {
     "layers": _tuple("depths"),
     "output_stride": _choice("output_stride", OUTPUT_STRIDES),
     "global_pool": _choice("global_pool", POOLS),
-    "cardinality": renamed("groups"),
-    "base_width": renamed("group_width"),
+    "cardinality": rename_to("groups"),
+    "base_width": rename_to("group_width"),
     "stem_type": _choice(
         "stem_type",
         {
@@ -81,12 +81,12 @@ OPTIONS: dict[str, Option] = {
             "deep_same": {"stem": "deep", "stem_pool": "max_same"},
         },
     ),
-    "stem_width": _ignored,  # of half the channels in a deep stem, of none in a 7x7: the tensors say it
+    "stem_width": _ignored,  # half the channels of a deep stem, unused in a 7x7; the tensors determine it
     "replace_stem_pool": _choice("replace_stem_pool", {False: {}}),
-    "block_reduce_first": renamed("reduce_first"),
-    "down_kernel_size": renamed("shortcut_kernel"),
+    "block_reduce_first": rename_to("reduce_first"),
+    "down_kernel_size": rename_to("shortcut_kernel"),
     "avg_down": _choice("avg_down", {True: {"shortcut": "D"}, False: {"shortcut": "B"}}),
-    "preact": renamed("pre_activation"),
+    "preact": rename_to("pre_activation"),
     "act_layer": _choice("act_layer", {"relu": {}}),
     "norm_layer": _choice(
         "norm_layer",

@@ -1,55 +1,18 @@
-"""What stands in `config.json`: timm's fields, computed from ours, and ours under the one key `resnets`."""
+"""Reading `config.json`: our part of it, its schema version, and its agreement with timm's fields. Needs no torch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resnets.arch.config import ResNetConfig
-from resnets.arch.networks import config_to_dict
-from resnets.arch.nodes import Conv, walk
+from resnets.arch.networks import NetworkConfig, config_from_dict
 from resnets.arch.preprocessing import Preprocessing
-from resnets.arch.shapes import trace
-from resnets.errors import ShapeError, WeightsError
-from resnets.version import __version__
+from resnets.errors import ConfigError, WeightsError
 
-if TYPE_CHECKING:
-    from resnets.weights.folder.bundle import Bundle
-
-__all__ = ["SCHEMA", "check_preprocessing", "read_config", "read_json", "timm_preprocessing", "to_config"]
+__all__ = ["SCHEMA", "check_preprocessing", "network_config", "read_config", "read_json", "timm_preprocessing"]
 
 SCHEMA = 1
-
-
-def to_config(bundle: Bundle) -> dict[str, Any]:
-    """The content of `config.json` for a bundle, as JSON can hold it."""
-    config, preprocessing = bundle.config, bundle.preprocessing
-    return {
-        "architecture": bundle.name,
-        "num_classes": config.num_classes,
-        "num_features": bundle.model.num_features,
-        "global_pool": "" if config.global_pool == "none" else config.global_pool,  # timm's word for no pooling
-        "label_names": list(bundle.classes),
-        "model_args": {"output_stride": stride} if (stride := getattr(config, "output_stride", None)) else {},
-        "pretrained_cfg": {
-            **timm_preprocessing(preprocessing),
-            "num_classes": config.num_classes,
-            "pool_size": _pool_size(bundle),
-            "first_conv": next(path for path, node in walk(bundle.model.plan) if isinstance(node, Conv)),
-            "classifier": "fc" if isinstance(config, ResNetConfig) else "classifier.6",
-            "license": bundle.license,
-        },
-        "resnets": {
-            "schema": SCHEMA,
-            "version": __version__,
-            "config": config_to_dict(config),
-            "preprocessing": preprocessing.to_dict(),
-            "preprocessing_hash": preprocessing.hash,
-            "provenance": bundle.provenance,
-            "calibration": bundle.calibration,
-        },
-    }
 
 
 def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -66,10 +29,10 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What stands in a `config.json`.
+    """Content of a `config.json`, of ours or of timm's.
 
     Raises:
-        WeightsError: missing, unreadable, or no table.
+        WeightsError: missing, unreadable, or no JSON object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -80,15 +43,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON; {error}; write the folder again") from None
     if not isinstance(values, dict):
-        raise WeightsError(f'{path} has no "resnets" part; it holds a {type(values).__name__}; write the folder again')
+        raise WeightsError(f"config.json must be an object; {path} holds a {type(values).__name__}; write it again")
     return values
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What we wrote to a `config.json`.
+    """Content of a `config.json` that `save_bundle` wrote.
 
     Raises:
-        WeightsError: as `read_json`; no part of ours, or one of a newer version.
+        WeightsError: as `read_json`; without our part, or of another schema version.
     """
     values = read_json(path)
     ours = values.get("resnets")
@@ -104,7 +67,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
+def network_config(values: dict[str, Any], path: Path) -> NetworkConfig:
+    """The network's config in what `read_config` returned.
+
+    Raises:
+        WeightsError: no config, or an invalid one.
+    """
+    try:
+        return config_from_dict(values["resnets"]["config"])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise WeightsError(f"config.json must describe a network; {error} in {path}; write the folder again") from None
+
+
 def check_preprocessing(values: dict[str, Any], preprocessing: Preprocessing, path: Path) -> None:
+    """Check that the preprocessing was not edited, and that timm's fields agree with it.
+
+    Raises:
+        WeightsError: it was, or they do not.
+    """
     stated = values["resnets"]["preprocessing_hash"]
     if stated != preprocessing.hash:
         raise WeightsError(
@@ -114,14 +94,5 @@ def check_preprocessing(values: dict[str, Any], preprocessing: Preprocessing, pa
     for key, value in timm_preprocessing(preprocessing).items():
         if values["pretrained_cfg"].get(key) != value:
             raise WeightsError(
-                f"pretrained_cfg and resnets.preprocessing must say the same; {path} differs in {key}; undo the edit"
+                f"pretrained_cfg and resnets.preprocessing must agree; {path} differs in {key}; undo the edit"
             )
-
-
-def _pool_size(bundle: Bundle) -> list[int] | None:
-    """(H, W) of the map before the head; `None` for an input that is too small for the network."""
-    try:
-        records = trace(bundle.model.plan, (bundle.config.in_chans, *bundle.preprocessing.size))
-    except ShapeError:
-        return None
-    return list(next(record.source.shape[1:] for record in records if record.path == "avgpool"))

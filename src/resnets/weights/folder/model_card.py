@@ -5,26 +5,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.shapes import trace
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ShapeError
-
-if TYPE_CHECKING:
-    from resnets.arch.preprocessing import Preprocessing
-    from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.bundle import Bundle
 
 __all__ = ["model_card"]
 
 
 def model_card(bundle: Bundle, folder: str) -> str:
-    """Markdown: what the model is, its data, recipe and figures, its classes, and how it is used.
+    """The card as Markdown: network, input, metrics, training, provenance, classes, usage, license.
 
     Args:
-        bundle: what is saved.
+        bundle: the model that is saved.
         folder: the folder's name, for the examples.
     """
     matter = {
@@ -34,36 +32,36 @@ def model_card(bundle: Bundle, folder: str) -> str:
         "tags": ["image-classification" if bundle.classes else "feature-extraction", "resnet", "pytorch"],
     }
     provenance = bundle.provenance
-    figures, training, phases = (provenance.get(key) for key in ("figures", "training", "phases"))
-    own, told = ["figures"], ""
-    if isinstance(training, Mapping) and training:  # in words: the same in options is left to config.json
+    metrics, training, phases = (provenance.get(key) for key in ("metrics", "training", "phases"))
+    own, trained = ["metrics"], ""
+    if isinstance(training, Mapping) and training:  # a summary; config.json has the options
         own += ["training", "phases", "recipe"]
-        told = f"## How it was trained\n\n{_training(training, phases)}"
+        trained = f"## How it was trained\n\n{_training(training, phases)}"
     rest = {key: value for key, value in provenance.items() if key not in own}
     sections = [
         f"---\n{yaml.safe_dump(matter, sort_keys=False)}---",
         f"# {bundle.name}",
-        _what(bundle),
-        *([f"## Figures\n\n{_table(figures)}"] if isinstance(figures, Mapping) and figures else []),
-        *([told] if told else []),
-        *([f"## Where it comes from\n\n{_entries(rest)}"] if rest else []),
+        _summary(bundle),
+        *([f"## Metrics\n\n{_table(metrics)}"] if isinstance(metrics, Mapping) and metrics else []),
+        *([trained] if trained else []),
+        *([f"## Provenance\n\n{_entries(rest)}"] if rest else []),
         *([f"## Classes\n\n{_classes(bundle.classes)}"] if bundle.classes else []),
-        f"## How to use it\n\n{_usage(folder)}",
+        f"## Usage\n\n{_usage(folder)}",
         f"## License\n\n{bundle.license}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _what(bundle: Bundle) -> str:
+def _summary(bundle: Bundle) -> str:
     config, preprocessing = bundle.config, bundle.preprocessing
     height, width = preprocessing.size
-    answer = f"{config.num_classes} classes" if config.num_classes else f"embeddings of {bundle.model.num_features}"
+    output = f"{config.num_classes} classes" if config.num_classes else f"embeddings of {bundle.model.num_features}"
     blocks = "VGG blocks" if isinstance(config, VGGConfig) else f"{config.block} blocks"
     cost = f"{sum(tensor.numel() for tensor in bundle.model.parameters()):,} parameters"
-    with suppress(ShapeError):  # an input too small for the network has no count
-        cost += f", {trace(bundle.model.plan, (config.in_chans, height, width))[0].macs:,} multiply-adds an image"
+    with suppress(ShapeError):  # an input that is too small for the network has no MACs
+        cost += f", {trace(bundle.model.plan, (config.in_chans, height, width))[0].macs:,} multiply-adds per image"
     return (
-        f"A network for {answer}: {'-'.join(map(str, config.depths))} {blocks}, {cost}.\n\n"
+        f"A network for {output}: {'-'.join(map(str, config.depths))} {blocks}, {cost}.\n\n"
         f"Input: {_channels(preprocessing)} at {height}x{width} ({preprocessing.crop_mode} crop, "
         f"crop_pct {preprocessing.crop_pct:g}, {preprocessing.interpolation}), values in "
         f"[{preprocessing.value_range[0]:g}, {preprocessing.value_range[1]:g}], "
@@ -80,13 +78,13 @@ def _numbers(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
-def _table(figures: Mapping[str, Any]) -> str:
-    rows = [f"| {_cell(name)} | {_cell(_value(value))} |" for name, value in figures.items()]
-    return "\n".join(["| figure | value |", "|---|---|", *rows])
+def _table(metrics: Mapping[str, Any]) -> str:
+    rows = [f"| {_cell(name)} | {_cell(_value(value))} |" for name, value in metrics.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
-def _training(words: Mapping[str, Any], phases: object) -> str:
-    text = _entries(words)
+def _training(summary: Mapping[str, Any], phases: object) -> str:
+    text = _entries(summary)
     if isinstance(phases, list) and phases and all(isinstance(phase, Mapping) for phase in phases):
         lines = [[_cell(_value(value)) for value in phase.values()] for phase in phases]
         table = [[_cell(name) for name in phases[0]], ["---"] * len(phases[0]), *lines]

@@ -1,11 +1,11 @@
-"""A model folder is whole or not there.
+"""Replacing a model folder as a whole: it exists completely or not at all.
 
-Replacing one: the new folder is written beside it under a temporary name and flushed to the disk; the old one is
-renamed to `.NAME.old`, the new one to `NAME`, then the old one is deleted. A program killed between the two
-renames leaves `.NAME.old` alone, and whoever reads `NAME` is then given that; the next save puts it back first.
+The new folder is written beside the old one under a temporary name and flushed to the disk; the old one is renamed to
+`.NAME.old`, the new one to `NAME`, then the old one is deleted. A program killed between the two renames leaves only
+`.NAME.old`; readers of `NAME` are then given that, and the next save restores it first.
 
-What else somebody has put into a model folder (an export, notes, what a file browser leaves) goes over from the old
-folder to the new one before the old one is deleted. What cannot go over stays beside it, in `.NAME.XXXXXXXX.kept`.
+Other files in a model folder (an export, notes, thumbnails of a file browser) are moved from the old folder to the new
+one before the old one is deleted. What cannot be moved stays beside it, in `.NAME.XXXXXXXX.kept`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from resnets.atomic import flush
 from resnets.errors import WeightsError
 from resnets.weights.folder.config_json import read_config
 
-__all__ = ["CARD", "CONFIG", "TENSORS", "is_model_folder", "replacing_folder", "standing"]
+__all__ = ["CARD", "CONFIG", "TENSORS", "is_model_folder", "replacing_folder", "current_folder"]
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 STALE_SECONDS = 3600
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether `folder`, or the copy that an interrupted save has left of it, holds a model."""
-    return (standing(folder) / CONFIG).is_file()
+    """Whether `folder`, or the copy of it that an interrupted save has left, holds a model."""
+    return (current_folder(folder) / CONFIG).is_file()
 
 
-def standing(folder: Path) -> Path:
-    """`folder`, or what an interrupted save has left in its place."""
+def current_folder(folder: Path) -> Path:
+    """`folder`, or the copy of it that an interrupted save has left."""
     folder = folder.expanduser().resolve()
     return _old(folder) if folder.name and not folder.exists() and _old(folder).is_dir() else folder
 
@@ -47,10 +47,10 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         WeightsError: `folder` is a file, or holds other files and no model of ours.
-        OSError: no permission, or no room; `folder` is then what it was before.
+        OSError: no permission, or a full disk; `folder` is then unchanged.
     """
-    _tidy(folder)
-    if folder.exists() and not (folder.is_dir() and (not _foreign(folder) or _is_ours(folder))):
+    _clean_up(folder)
+    if folder.exists() and not (folder.is_dir() and (not _other_files(folder) or _is_ours(folder))):
         raise WeightsError(
             f"only an empty or a model folder is replaced; {folder} holds other files; choose another folder"
         )
@@ -59,7 +59,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield new
         umask = os.umask(0)
         os.umask(umask)
-        new.chmod(0o777 & ~umask)  # mkdtemp and safetensors make what only its owner reads
+        new.chmod(0o777 & ~umask)  # mkdtemp and safetensors restrict access to the owner
         for path in new.iterdir():
             path.chmod(0o666 & ~umask)
         for path in (*new.iterdir(), new):
@@ -74,7 +74,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         else:
             new.replace(folder)
         flush(folder.parent)
-        _clear(folder)
+        _delete_old(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -83,32 +83,32 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _tidy(folder: Path) -> None:
-    """Clear up after saves that were killed, and free the name that the folder is moved to."""
+def _clean_up(folder: Path) -> None:
+    """Clean up after killed saves, and free the name that the old folder is moved to."""
     old = _old(folder)
     if old.is_dir() and not folder.exists():
         old.replace(folder)
-    _clear(folder)
+    _delete_old(folder)
     if old.is_dir():
-        suffix = ".kept" if _foreign(old) else ".tmp"
+        suffix = ".kept" if _other_files(old) else ".tmp"
         old.replace(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=suffix, dir=folder.parent))
     for left in folder.parent.glob(f".{folder.name}.*.tmp"):
         if time.time() - left.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _clear(folder: Path) -> None:
-    """Delete the folder that was moved away, as far as that can be, after what is foreign in it went to `folder`."""
+def _delete_old(folder: Path) -> None:
+    """Move other files from the old folder to `folder`, then delete the old one if that succeeded."""
     old = _old(folder)
     if not old.is_dir():
         return
-    if foreign := _foreign(old):
-        for entry in foreign:
-            if not os.path.lexists(folder / entry.name):  # else somebody has put a newer one there
+    if others := _other_files(old):
+        for entry in others:
+            if not os.path.lexists(folder / entry.name):  # else a newer file has that name
                 with suppress(OSError):
                     entry.replace(folder / entry.name)
         flush(folder)
-    if not _foreign(old):
+    if not _other_files(old):
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -120,8 +120,8 @@ def _is_ours(folder: Path) -> bool:
     return True
 
 
-def _foreign(folder: Path) -> list[Path]:
-    """What is not a model's own, nor what NFS leaves of a file that somebody reads while it is deleted."""
+def _other_files(folder: Path) -> list[Path]:
+    """Entries that are neither a model's own files nor NFS's remains of files deleted while open."""
     return [
         entry
         for entry in folder.iterdir()

@@ -1,6 +1,13 @@
-"""Files of other frameworks as tensors by name: `.npz`, Keras, ONNX, TensorFlow checkpoints.
+"""Readers of weights files: each returns the tensors by name, and config fields that the file states besides.
 
-Each reader gives the file's own names and axes; whose they are, and what they mean, is the dialects' business. What
-a file says of its network besides tensors (epsilon, padding, windows) comes as facts, which stand above a dialect's
-habits and below what the caller says.
+Open `files.py` first: it picks the reader by suffix and content. Names and axes stay the file's own (ONNX apart);
+`dialects/` interprets them. Config fields of a file override a dialect's defaults; the caller's options override both.
 """
+
+from __future__ import annotations
+
+__all__ = ["KERAS_SUFFIXES", "SUFFIXES"]
+
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".index")

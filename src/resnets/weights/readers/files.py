@@ -1,7 +1,7 @@
-"""Tensors from files that anyone may have written: safetensors, what `torch.save` makes, and `readers/` for the rest.
+"""Reading weights files of any format safely: safetensors and torch files here, the others in the files beside this.
 
-Torch files are read with `weights_only=True`, and nothing turns that off. A torch file's size bounds what it can
-stand for: archives must be stored uncompressed, and no tensor may have more elements than its storage.
+Torch files are read with `weights_only=True`; no option turns that off. Archives must be stored uncompressed, and no
+tensor may be larger than its storage, so a small file cannot expand to a large allocation.
 """
 
 from __future__ import annotations
@@ -20,40 +20,28 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from resnets.errors import WeightsError
+from resnets.weights.readers import KERAS_SUFFIXES, SUFFIXES
 from resnets.weights.readers.keras import read_keras
 from resnets.weights.readers.npz import read_npz
 from resnets.weights.readers.onnx import read_onnx
 from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
-__all__ = ["SUFFIXES", "read_file", "read_safetensors", "read_tensors"]
+__all__ = ["read_file", "read_safetensors"]
 
-TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
-KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".index")
-CODE = re.compile(
-    r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)"
-)  # in what torch says on refusing a pickle
-
-
-def read_tensors(path: Path | str) -> dict[str, Tensor]:
-    """The network's tensors in a weights file, on the CPU, by the file's own names less common prefixes.
-
-    Raises:
-        WeightsError: as `read_file`.
-    """
-    return read_file(path).tensors
+# The name of a class or function in torch's error on rejecting a pickle.
+CODE = re.compile(r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)")
 
 
 def read_file(path: Path | str) -> Unwrapped:
-    """The network's tensors in a weights file or training checkpoint, and what was left out of it.
+    """Read the tensors of the network in a weights file or training checkpoint, on the CPU.
 
     Args:
         path: `.safetensors`, or a torch file (`.pth .pt .th .ckpt .bin`), mapped from the disk where it can be; a
             Keras file (`.h5 .keras`), `.npz`, `.onnx`; a TensorFlow checkpoint: its prefix or `.index`.
 
     Raises:
-        MissingExtraError: the file needs a library that is not installed.
+        MissingExtraError: the file requires a library that is not installed.
         WeightsError: missing, truncated, of another kind, without tensors, two networks, or a pickle with code.
     """
     path = Path(path).expanduser()
@@ -74,7 +62,7 @@ def read_file(path: Path | str) -> Unwrapped:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped from the disk. The format checks itself: no code, no overlaps.
+    """Read a safetensors file, mapped from the disk. The format itself rules out code and overlapping tensors.
 
     Raises:
         WeightsError: missing, unreadable, truncated or damaged.
@@ -90,8 +78,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise WeightsError(f"a weights file is needed; {path} {what}; check the path")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise WeightsError(f"a weights file is required; {path} {what}; check the path")
     if path.suffix.lower() not in SUFFIXES:
         raise WeightsError(f"weights come as {' '.join(SUFFIXES)}; got {path}; rename or convert it")
     try:
@@ -113,11 +101,11 @@ def _read_torch(path: Path) -> Any:
         if archive:
             _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice is for whoever wrote the file
+            warnings.simplefilter("ignore")  # torch's advice is for the author of the file
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except WeightsError:
         raise
-    except Exception as error:  # torch raises anything at all on damaged and hostile files
+    except Exception as error:  # torch raises any type on damaged and hostile files
         raise WeightsError(_why(error, path)) from None
 
 
@@ -136,7 +124,7 @@ def _why(error: Exception, path: Path) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, pickle.UnpicklingError) and (code := CODE.search(text)):
         return (
-            f"{path} would run code to be read (it names {code[1].rstrip('.')}), and that is never done; "
+            f"reading {path} would run code (it names {code[1].rstrip('.')}), which is never allowed; "
             "save its state_dict() alone, best as safetensors"
         )
     first = text.rpartition("WeightsUnpickler error: ")[2].split(". ")[0].split(" Check ")[0]  # the rest is advice

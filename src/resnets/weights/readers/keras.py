@@ -1,6 +1,6 @@
-"""Keras files: `.h5` (weights alone or the whole model), `.weights.h5` and `.keras` of Keras 3.
+"""Reader of Keras files: `.h5` (weights alone or a whole model), `.weights.h5` and `.keras` of Keras 3.
 
-Names come as `layer/variable`, whatever the generation: `conv1_conv/kernel`, `bn2a_branch2a/moving_mean`.
+Names have the form `layer/variable` for every generation: `conv1_conv/kernel`, `bn2a_branch2a/moving_mean`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
 from resnets.weights.readers.keras_config import config_facts, layer_names
-from resnets.weights.readers.limits import as_tensor, check_sizes
+from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["read_keras"]
@@ -30,27 +30,22 @@ KERAS_1 = {
     "gamma": "gamma",
     "beta": "beta",
     "running_mean": "moving_mean",
-    "running_std": "moving_variance",  # a variance, whatever it is called
+    "running_std": "moving_variance",  # a variance, despite its name
 }
 ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError("a Keras file", "keras") from error
-    return h5py
-
-
 def read_keras(path: Path) -> Unwrapped:
-    """The tensors of a Keras file, and what its description says besides.
+    """Read the tensors of a Keras file, and config fields from the model's description.
 
     Raises:
         MissingExtraError: h5py is not installed.
         WeightsError: damaged, without weights, with links to other files, or larger than itself.
     """
-    h5py = _h5py()
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError("a Keras file", "keras") from error
     try:
         if zipfile.is_zipfile(path):
             weights, config = _unpack(path)
@@ -60,9 +55,8 @@ def read_keras(path: Path) -> Unwrapped:
             return _read(file, _model_config(file), path, h5py)
     except WeightsError:
         raise
-    except Exception as error:  # h5py raises anything at all on damaged files
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise WeightsError(f"{path} is damaged or no Keras file; {reason}; copy or download it again") from None
+    except Exception as error:  # h5py raises any type on damaged files
+        raise WeightsError(f"{path} is damaged or no Keras file; {one_line(error)}; copy it again") from None
 
 
 def _unpack(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -74,7 +68,9 @@ def _unpack(path: Path) -> tuple[bytes, dict[str, Any]]:
             raise WeightsError(f"a .keras archive has model.weights.h5; {path} has none; save the model with Keras")
         check_sizes([(weights.filename, (weights.file_size,), 1)], path, path.stat().st_size)
         if config is not None and config.file_size > CONFIG_BYTES:
-            raise WeightsError(f"a model's description is small; {path} claims {config.file_size} bytes; do not use it")
+            raise WeightsError(
+                f"config.json of a .keras archive is small; {path} has {config.file_size} bytes; do not use it"
+            )
         return archive.read(weights), json.loads(archive.read(config)) if config else {}
 
 
@@ -88,7 +84,7 @@ def _model_config(file: Any) -> dict[str, Any]:
 
 def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped:
     root = file.get("model_weights", file)
-    arrays = _datasets(root, path, h5py)  # by path; no link is followed out of the file
+    arrays = _datasets(root, path, h5py)  # by path; links to other files are not followed
     dropped = tuple(name for name in file if name not in ("model_weights", "layers", "_layer_checkpoint_dependencies"))
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         named = list(_legacy(root, arrays))
@@ -98,7 +94,7 @@ def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped
     tensors: dict[str, Tensor] = {}
     for name, array in named:
         if name in tensors:
-            raise WeightsError(f"a name stands for one tensor; {path} has {name} twice; save one network alone")
+            raise WeightsError(f"each name has one tensor; {path} has {name} twice; save one network alone")
         tensors[name] = as_tensor(name, array[()], path)
     if not tensors:
         raise WeightsError(f"weights are tensors by layer; {path} has none; save the model with Keras")
@@ -108,11 +104,11 @@ def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped
 def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
-    def visit(name: str, item: Any) -> None:  # h5py shows hard links alone, each object once
+    def visit(name: str, item: Any) -> None:  # h5py follows only hard links, and each object once
         if not isinstance(item, h5py.Dataset) or "optimizer" in name.split("/")[0]:
             return
         if item.external or item.is_virtual:
-            raise WeightsError(f"weights stand in their own file; {path} has {name} in another; do not use it")
+            raise WeightsError(f"tensors must be in the file itself; {path} has {name} in another; do not use it")
         if item.dtype.kind in "biuf":
             found[name] = item
 
@@ -122,7 +118,7 @@ def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:
 
 
 def _legacy(root: Any, arrays: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keras 1 and 2: attributes list the layers, and the weights of each."""
+    """Variables of Keras 1 and 2 files: attributes list the layers, and the weights of each."""
     for layer in _strings(root, "layer_names"):
         if layer not in root:
             continue
@@ -140,7 +136,7 @@ def _legacy_name(layer: str, weight: str) -> str:
 
 
 def _strings(group: Any, name: str) -> list[str]:
-    """An attribute that is a list of strings, in one piece or, where it is long, in several."""
+    """An attribute that is a list of strings, split over several attributes if it is long."""
     pieces = [group.attrs[name]] if name in group.attrs else []
     while name not in group.attrs and f"{name}{len(pieces)}" in group.attrs:
         pieces.append(group.attrs[f"{name}{len(pieces)}"])
@@ -148,7 +144,7 @@ def _strings(group: Any, name: str) -> list[str]:
 
 
 def _by_order(file: Any, arrays: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keras 3: `layers/conv2d_1/vars/0`, classes counted through; `vars` says the layer's own name, if it is new."""
+    """Variables of Keras 3 files: `layers/conv2d_1/vars/0`, numbered by class; new ones name the layer in `vars`."""
     names = layer_names(config)
     groups: dict[str, dict[int, Any]] = {}
     for name, array in arrays.items():
@@ -163,6 +159,6 @@ def _by_order(file: Any, arrays: dict[str, Any], config: dict[str, Any]) -> Iter
         if len(variables) == 2 and variables[0].ndim == 1:
             roles = ("gamma", "beta")
         if sorted(variables) != list(range(len(roles))):
-            continue  # counters of random layers and such
+            continue  # seed counters of random layers
         for place, role in enumerate(roles):
             yield f"{layer}/{role}", variables[place]

@@ -1,4 +1,4 @@
-"""What the description in a Keras file says that its tensors do not: epsilon, padding, strides, windows."""
+"""Config fields from the model description in a Keras file, where tensors do not determine them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Layer = dict[str, Any]
 
 
 def _layers(config: Any) -> Iterator[tuple[str, str, Layer]]:
-    """Class, name and settings of every layer, those of models inside models too."""
+    """Class, name and settings of every layer, including those of nested models."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     for layer in layers if isinstance(layers, list) else []:
@@ -29,7 +29,7 @@ def _layers(config: Any) -> Iterator[tuple[str, str, Layer]]:
 
 
 def layer_names(config: dict[str, Any]) -> dict[str, str]:
-    """What Keras 3 calls a layer in its file (class and number) to the layer's own name."""
+    """Keras 3's name of a layer in its file (class and number) to the layer's own name."""
     names, counts = dict[str, str](), dict[str, int]()
     for kind, name, _ in _layers(config):
         snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", kind)).lower()
@@ -40,7 +40,7 @@ def layer_names(config: dict[str, Any]) -> dict[str, str]:
 
 
 def config_facts(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Fields of `ResNetConfig` that the description settles; none where the file has no description.
+    """Fields of `ResNetConfig` that the description determines; none where the file has no description.
 
     Raises:
         WeightsError: norms of several epsilons, channels first, or an activation that is not ReLU.
@@ -50,14 +50,16 @@ def config_facts(config: dict[str, Any], path: Path) -> dict[str, Any]:
     convs = [layer for kind, _, layer in every if kind == "Conv2D"]
     epsilons = {layer["epsilon"] for kind, _, layer in every if kind == "BatchNormalization" and "epsilon" in layer}
     if len(epsilons) > 1:
-        raise WeightsError(f"the norms of a network share one epsilon; {path} has {sorted(epsilons)}; pass variant=")
+        raise WeightsError(
+            f"the norms of a network share one epsilon; {path} has {sorted(epsilons)}; save the weights alone"
+        )
     if epsilons:
         facts["norm_eps"] = float(epsilons.pop())
     if any(layer.get("data_format") == "channels_first" for layer in convs):
         raise WeightsError(f"Keras kernels are read channels last; {path} has channels_first; save it channels last")
     acts = {str(layer.get("activation")) for kind, _, layer in every if kind in ("Conv2D", "Activation")}
-    if strange := acts - {"relu", "linear", "softmax", "None"}:
-        raise WeightsError(f"activations are ReLU; {path} has {', '.join(sorted(strange))}; it is another network")
+    if others := acts - {"relu", "linear", "softmax", "None"}:
+        raise WeightsError(f"activations are ReLU; {path} has {', '.join(sorted(others))}; no network here does")
     wide = [layer for layer in convs if _first(layer.get("kernel_size")) > 1]
     strided = [layer for layer in wide if _first(layer.get("strides")) > 1]
     if any(layer.get("padding") == "same" for layer in strided):

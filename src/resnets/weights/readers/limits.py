@@ -1,4 +1,4 @@
-"""How large the tensors of a file may be, judged before they are read."""
+"""Checks and conversions that all readers share: sizes before anything is read, arrays to tensors, error texts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch import Tensor
 
 from resnets.errors import WeightsError
 
-__all__ = ["as_tensor", "check_sizes"]
+__all__ = ["as_tensor", "check_sizes", "one_line"]
 
-RATIO = 16  # weights hardly compress; more than this is a bomb
-FLOOR = 2**24  # bytes that any file may stand for
+RATIO = 16  # weights hardly compress; a higher ratio is a decompression bomb
+FLOOR = 2**24  # bytes that any file may expand to
 
 
 def check_sizes(sizes: Iterable[tuple[str, tuple[int, ...], int]], path: Path, held: int) -> None:
-    """Refuse tensors that are far larger than the file that they come from.
+    """Reject tensors that are far larger than the file that they come from.
 
     Args:
-        sizes: name, shape and bytes an element of each, as the file's headers claim them.
+        sizes: name, shape and bytes per element of each, as the file's headers state them.
+        path: the file, for the message.
         held: bytes of the file or files.
 
     Raises:
-        WeightsError: they are.
+        WeightsError: a tensor that is too large.
     """
     total = 0
     for name, shape, width in sizes:
@@ -41,16 +42,21 @@ def check_sizes(sizes: Iterable[tuple[str, tuple[int, ...], int]], path: Path, h
             )
 
 
-def as_tensor(name: str, array: Any, path: Path) -> Tensor:
-    """An array of numbers as a tensor of its own, in native byte order.
+def as_tensor(name: str, array: Any, where: Path | str) -> Tensor:
+    """A copy of an array as a tensor, in native byte order.
 
     Raises:
         WeightsError: strings, objects or complex numbers.
     """
     array = np.asarray(array)
     if array.dtype.kind not in "biuf":
-        raise WeightsError(f"weights are arrays of numbers; {path} has {name} as {array.dtype}; convert it first")
+        raise WeightsError(f"weights are arrays of numbers; {name} in {where} is {array.dtype}; convert it first")
     try:
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError:
-        raise WeightsError(f"torch has no {array.dtype}; {path} has {name} so; convert it to float32") from None
+        raise WeightsError(f"torch has no {array.dtype}; {where} has {name} so; convert it to float32") from None
+
+
+def one_line(error: Exception) -> str:
+    """Type and first words of another library's error, for a message of one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"

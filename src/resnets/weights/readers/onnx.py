@@ -1,7 +1,7 @@
-"""ONNX files: the network is read off the graph, so that names do not matter and folded norms are found.
+"""Reader of ONNX files: the network is read off the graph, so names do not matter and folded norms are found.
 
-A graph that holds more than plain residual blocks (attention, zero-padded shortcuts) is taken by the names of its
-initialisers, where they are a `state_dict`'s.
+A graph of other than plain residual blocks (attention, zero-padded shortcuts) is read by the names of its
+initialisers, if they are those of a `state_dict`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.readers.limits import as_tensor, check_sizes
+from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
 from resnets.weights.readers.onnx_network import network_of
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
@@ -22,11 +22,11 @@ __all__ = ["read_onnx"]
 
 
 def read_onnx(path: Path) -> Unwrapped:
-    """The weights of an ONNX file under our names, and what its graph says besides (strides, padding, epsilon).
+    """Read the weights of an ONNX file under our keys, and config fields from its graph (strides, padding, epsilon).
 
     Raises:
         MissingExtraError: onnx is not installed.
-        WeightsError: damaged, larger than its file, or a graph of no network that the configuration can say.
+        WeightsError: damaged, larger than its file, or a graph of no network that a config describes.
     """
     try:
         import onnx
@@ -42,9 +42,8 @@ def read_onnx(path: Path) -> Unwrapped:
         ops = [_op(node, onnx) for node in model.graph.node]
     except WeightsError:
         raise
-    except Exception as error:  # protobuf's and onnx's errors have no common base but this
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise WeightsError(f"{path} is damaged or no ONNX file; {reason}; copy or export it again") from None
+    except Exception as error:  # the errors of protobuf and onnx have no other common base
+        raise WeightsError(f"{path} is damaged or no ONNX file; {one_line(error)}; export it again") from None
     arrays |= {
         op.outputs[0]: op.attributes["value"] for op in ops if op.kind == "Constant" and "value" in op.attributes
     }
@@ -55,17 +54,14 @@ def read_onnx(path: Path) -> Unwrapped:
     except UnknownGraphError as error:
         return _by_names(graph, error, path)
     tensors = {name: as_tensor(name, array, path) for name, array in network.tensors.items()}
-    notes = ["the graph was read for places, strides and padding"]
-    notes += (
-        [f"{network.folded} norms were folded into convolutions: identity norms hold their biases"]
-        if (network.folded)
-        else []
-    )
-    return Unwrapped(tensors=tensors, notes=tuple(notes), facts=network.facts, dialect=network.dialect)
+    notes = ["strides and padding were read off the graph"]
+    if network.folded:
+        notes.append(f"{network.folded} norms were folded into convolutions: identity norms hold their biases")
+    return Unwrapped(tensors=tensors, notes=tuple(notes), facts=network.facts, dialect="onnx")
 
 
 def _outside(model: Any, path: Path) -> int:
-    """Bytes of the files beside it that hold its large tensors; onnx itself refuses paths that lead elsewhere."""
+    """Bytes of external data files beside it; onnx itself rejects paths that lead elsewhere."""
     places = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
     beside = [path.parent / place for place in places if Path(place).name == place]
     return sum(file.stat().st_size for file in beside if file.is_file())
@@ -98,5 +94,5 @@ def _by_names(graph: Graph, why: UnknownGraphError, path: Path) -> Unwrapped:
             "export it unfolded (training=TrainingMode.PRESERVE), or save its state_dict"
         )
     found = unwrap(named, str(path))
-    note = f"the graph holds more than plain blocks ({why}): its weights were taken by name"
+    note = f"the graph is not of plain blocks ({why}): its weights were read by name"
     return Unwrapped(tensors=found.tensors, dropped=found.dropped, notes=(*found.notes, note))

@@ -1,4 +1,4 @@
-"""A graph of operations as an exporter writes it, without what carries values along unchanged."""
+"""Graph of the operations of an ONNX model, without those that pass values on unchanged."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 __all__ = ["Graph", "Op", "UnknownGraphError"]
 
-CARRIERS = {"Identity", "Cast", "Dropout", "Flatten", "Reshape", "Squeeze", "Softmax", "LogSoftmax"}
-PLUMBING = {"Constant", "Shape", "Gather", "Unsqueeze", "Concat", "Slice"}  # around a Reshape
+PASS_THROUGH = {"Identity", "Cast", "Dropout", "Flatten", "Reshape", "Squeeze", "Softmax", "LogSoftmax"}
+SHAPE_ARITHMETIC = {"Constant", "Shape", "Gather", "Unsqueeze", "Concat", "Slice"}  # around a Reshape
 
 
 class UnknownGraphError(Exception):
-    """A graph that is not read as a residual network; the text says what stands in the way."""
+    """A graph that cannot be read as a residual network; the text is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Op:
-    """One operation: ONNX's name for it, names of values in and out, attributes."""
+    """One operation: ONNX's name of it, names of its inputs and outputs, attributes."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -33,10 +33,10 @@ class Op:
 
 
 class Graph:
-    """Operations by the values that they make and read.
+    """Operations, and who makes and reads each value.
 
     Attributes:
-        ops: those that compute; carriers and the arithmetic of shapes are left out.
+        ops: those that compute; pass-through operations and shape arithmetic are left out.
         arrays: constants by name.
     """
 
@@ -46,12 +46,12 @@ class Graph:
         self.arrays = arrays
         self._alias: dict[str, str] = {}
         for op in ops:
-            if op.kind in CARRIERS and op.inputs[0] not in arrays:
+            if op.kind in PASS_THROUGH and op.inputs[0] not in arrays:
                 self._alias[op.out] = self.value(op.inputs[0])
-        self.ops = [op for op in ops if op.kind not in CARRIERS | PLUMBING]
+        self.ops = [op for op in ops if op.kind not in PASS_THROUGH | SHAPE_ARITHMETIC]
         self.makers = {self.value(op.out): op for op in self.ops}
         if len(inputs) != 1 or len(outputs) != 1:
-            raise_unknown(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
+            raise UnknownGraphError(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
         self.input, self.output = inputs[0], self.value(outputs[0])
         self.readers: dict[str, list[Op]] = {}
         for op in self.ops:
@@ -59,20 +59,20 @@ class Graph:
                 self.readers.setdefault(name, []).append(op)
 
     def value(self, name: str) -> str:
-        """The value that `name` carries."""
+        """Name of the value before pass-through operations."""
         return self._alias.get(name, name)
 
     def sources(self, op: Op) -> list[str]:
-        """The values that `op` reads, constants apart."""
+        """The values that `op` reads, without constants."""
         return [self.value(name) for name in op.inputs if name and name not in self.arrays]
 
     def constant(self, op: Op, place: int) -> np.ndarray[Any, Any] | None:
-        """The constant that `op` reads in that place, if it does."""
+        """The constant at that place of the inputs of `op`; `None` if there is none."""
         name = op.inputs[place] if place < len(op.inputs) else ""
         return np.asarray(self.arrays[name]) if name in self.arrays else None
 
     def path_to(self, value: str) -> tuple[str, list[Op]]:
-        """Back from a value to where the graph forks, joins or begins: that value, and the operations from there on."""
+        """Follow a value back to where the graph forks, joins or begins: that value, and the operations after it."""
         ops: list[Op] = []
         while value in self.makers:
             op = self.makers[value]
@@ -84,7 +84,3 @@ class Graph:
             if len(self.readers.get(value, ())) > 1:
                 break
         return value, ops
-
-
-def raise_unknown(why: str) -> None:
-    raise UnknownGraphError(why)

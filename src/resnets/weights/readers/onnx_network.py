@@ -1,4 +1,4 @@
-"""From a graph to a network under our names: stem, blocks (each ends in a sum), stages, head."""
+"""Reading a residual network off an ONNX graph: stem, blocks (each ends in a sum), stages, head; under our keys."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
 
 @dataclass(kw_only=True)
 class OnnxNetwork:
-    """What a graph is: tensors by our names, fields of `ResNetConfig`, and how many norms were folded."""
+    """Network of a graph: tensors by our keys, fields of `ResNetConfig`, and how many norms were folded."""
 
     tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     folded: int = 0
-    dialect: str = "onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A sum of two paths from one value."""
+    """Two paths from one value to a sum."""
 
     pre: list[Op]
     body: list[Op]
@@ -38,10 +37,10 @@ class Block:
 
 
 def network_of(graph: Graph) -> OnnxNetwork:
-    """Read a graph.
+    """Read the network of a graph.
 
     Raises:
-        UnknownGraphError: it is no plain residual network.
+        UnknownGraphError: no plain residual network.
     """
     return _Reader(graph).read()
 
@@ -56,7 +55,7 @@ class _Reader:
         sums = [op for op in graph.ops if op.kind == "Add" and len(graph.sources(op)) == 2]
         if not sums:
             raise UnknownGraphError("no two paths are added anywhere: no residual network")
-        pre_activation = self._is_pre_activation(sums[0])
+        pre_activation = not self._ends_in_relu(sums[0])
         blocks, before = list[Block](), list[Op]()
         value = ""
         for number, total in enumerate(sums):
@@ -71,13 +70,9 @@ class _Reader:
                 cut = max(i for i, op in enumerate(before) if op.kind == "BatchNormalization")
                 before, tail = before[:cut], before[cut:]
             blocks.append(Block(pre=tail, body=block.body, shortcut=block.shortcut))
-            value = graph.value(total.out)
-            if not pre_activation:
-                if [op.kind for op in graph.readers.get(value, [])] != ["Relu"]:
-                    raise UnknownGraphError("a sum is not followed by ReLU alone")
-                value = graph.value(graph.readers[value][0].out) if number + 1 < len(sums) else value
-            if not pre_activation and number + 1 < len(sums):
-                value = graph.value(total.out)  # `path_to` reads back over the ReLU
+            value = graph.value(total.out)  # `path_to` of the next block follows its ReLU back to here
+            if not pre_activation and not self._ends_in_relu(total):
+                raise UnknownGraphError("a sum is not followed by ReLU alone")
         self._stem(before, pre_activation)
         self._stages(blocks, pre_activation)
         self._head(graph.value(sums[-1].out), pre_activation)
@@ -87,8 +82,8 @@ class _Reader:
         self._unfold()
         return self.found
 
-    def _is_pre_activation(self, total: Op) -> bool:
-        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] != ["Relu"]
+    def _ends_in_relu(self, total: Op) -> bool:
+        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] == ["Relu"]
 
     def _block(self, total: Op) -> tuple[Block, str]:
         paths = [self._side(value) for value in self.graph.sources(total)]
@@ -96,15 +91,15 @@ class _Reader:
         (one, shortcut), (other, body) = paths
         if one != other:
             raise UnknownGraphError("two paths are added that do not begin at one place")
-        strange = {op.kind for op in (*body, *shortcut)} - PLAIN
-        if strange or not 2 <= sum(op.kind == "Conv" for op in body) <= 3:
+        others = {op.kind for op in (*body, *shortcut)} - PLAIN
+        if others or not 2 <= sum(op.kind == "Conv" for op in body) <= 3:
             raise UnknownGraphError(
-                f"a block holds {', '.join(sorted(strange)) or 'neither two nor three convolutions'}"
+                f"a block holds {', '.join(sorted(others)) or 'neither two nor three convolutions'}"
             )
         return Block(pre=[], body=body, shortcut=shortcut), one
 
     def _side(self, value: str) -> tuple[str, list[Op]]:
-        """One side of a sum: empty where it is the fork itself."""
+        """One side of a sum; no operations where it is the fork itself."""
         return (value, []) if len(self.graph.readers.get(value, ())) > 1 else self.graph.path_to(value)
 
     # Parts
@@ -153,7 +148,7 @@ class _Reader:
         self._strides(strides)
 
     def _strides(self, strides: dict[tuple[int, int], int]) -> None:
-        """Which block of a stage strides, from the strides of all by stage and number."""
+        """Find which block of a stage strides, from strides by (stage, block)."""
         depths = {stage: number + 1 for stage, number in strides}
         stages = sorted(depths)
         strided = {place for place, stride in strides.items() if stride > 1}
@@ -247,7 +242,7 @@ class _Reader:
             raise UnknownGraphError(f"{name} is {self.found.facts[name]} here and {value} there")
 
     def _unfold(self) -> None:
-        """A norm for each that was folded: it adds the convolution's bias and changes nothing else.
+        """Add an identity norm for each folded one, which adds the convolution's bias and changes nothing else.
 
         (x - 0) / sqrt((1 - eps) + eps) * 1 + bias is x + bias to float rounding.
         """
@@ -270,7 +265,7 @@ def _paths(tensors: dict[str, Any]) -> list[str]:
 
 
 def _norm_after(path: str, pre_activation: bool, tensors: dict[str, Any]) -> str | None:
-    """Our name of the norm that follows a convolution of ours, if one does."""
+    """Our path of the norm behind a convolution; `None` if none follows."""
     head, _, last = path.rpartition(".")
     if ".downsample" in path:
         return None if pre_activation else f"{head}.{int(last) + 1}"
@@ -292,7 +287,7 @@ def _pads(op: Op) -> list[int]:
 
 
 def _same(op: Op) -> bool:
-    """TensorFlow's SAME padding where it differs from symmetric padding."""
+    """Whether padding is TensorFlow's SAME and differs from symmetric padding."""
     if str(op.attributes.get("auto_pad", "NOTSET")) == "SAME_UPPER":
         return _pair(op, "strides", 1) > 1
     return len(set(_pads(op))) > 1

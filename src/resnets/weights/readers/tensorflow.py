@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints, read by TensorFlow itself: `model.ckpt-100.index` beside `.data-...`, or one old file."""
+"""Reader of TensorFlow checkpoints, through TensorFlow: `model.ckpt-100.index` beside `.data-...`, or one old file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.readers.limits import as_tensor, check_sizes
+from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["is_tensorflow", "read_tensorflow"]
 
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # ends LevelDB's tables, which checkpoints are
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # at the end of LevelDB tables, the format of checkpoints
 AVERAGE = "/ExponentialMovingAverage"
 OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -25,7 +25,7 @@ COUNTER = re.compile(r"(^|/)(global_step|save_counter|iter|beta[12]_power|learni
 
 
 def is_tensorflow(path: Path) -> bool:
-    """Whether `path` is a checkpoint's index, its prefix, or one in a single file, as TF-slim's first ones."""
+    """Whether `path` is the index or prefix of a checkpoint, or a checkpoint in one file, as TF-slim's first ones."""
     if path.suffix.lower() == ".index" or path.with_name(f"{path.name}.index").is_file():
         return True
     try:
@@ -37,10 +37,10 @@ def is_tensorflow(path: Path) -> bool:
 
 
 def read_tensorflow(path: Path) -> Unwrapped:
-    """The variables of a checkpoint; moving averages first, without optimizer slots and counters.
+    """Read the variables of a checkpoint: moving averages if there are any, no optimizer slots or counters.
 
     Args:
-        path: the `.index`, the prefix that it shares with its data, or a file of the old format.
+        path: the `.index`, the prefix that index and data share, or a file of the old format.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -56,28 +56,27 @@ def read_tensorflow(path: Path) -> Unwrapped:
         reader = train.load_checkpoint(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
         names = _names(reader, shapes)
-        kept, dropped = _chosen(names)
+        kept, dropped = _select(names)
         check_sizes(((name, shapes[name], 4) for name in kept), path, sum(part.stat().st_size for part in parts))
         tensors: dict[str, Tensor] = {ours: as_tensor(ours, reader.get_tensor(n), path) for n, ours in kept.items()}
     except (WeightsError, MissingExtraError):
         raise
     except Exception as error:  # TensorFlow's errors have no common base but this
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise WeightsError(
-            f"{path} is damaged or no TensorFlow checkpoint; {reason}; its .index and .data files belong together"
+            f"{path} is damaged or no TensorFlow checkpoint; {one_line(error)}; copy its .index and .data files again"
         ) from None
     if not tensors:
-        raise WeightsError(f"weights are variables by name; {path} has none; save the network's")
+        raise WeightsError(f"weights are variables by name; {path} has none; save the network's variables")
     averaged = any(name.endswith(AVERAGE) for name in kept)
     return Unwrapped(
         tensors=tensors,
         dropped=dropped,
-        notes=("took the moving averages of the weights",) if averaged else (),
+        notes=("used the moving averages of the weights",) if averaged else (),
     )
 
 
 def _names(reader: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """The file's keys to variables' names; TensorFlow 2 keeps these in a graph of objects beside the tensors."""
+    """The file's keys to the variables' names, which TensorFlow 2 stores in an object graph beside the tensors."""
     names = {name: name for name in shapes if name != GRAPH}
     if GRAPH not in shapes:
         return names
@@ -92,8 +91,8 @@ def _names(reader: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
     return {key: name.removesuffix(OBJECT) for key, name in names.items()}
 
 
-def _chosen(names: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The file's keys that are the network's to their names, and what is left out."""
+def _select(names: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Keys of the network's variables to their names, and the keys that are left out."""
     averages = {name.removesuffix(AVERAGE) for name in names.values() if name.endswith(AVERAGE)}
     kept: dict[str, str] = {}
     for key, name in sorted(names.items()):

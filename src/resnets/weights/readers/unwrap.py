@@ -1,4 +1,4 @@
-"""From what a training program saved to the tensors of its network: wrappers, EMA copies and prefixes."""
+"""Finding the network in what a training program saved: wrappers, EMA copies and key prefixes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import WeightsError
-from resnets.weights.strict import listed
+from resnets.weights.report import shorten
 
 __all__ = ["Unwrapped", "unwrap"]
 
@@ -22,14 +22,14 @@ COUNTERS = ("n_averaged",)  # torch.optim.swa_utils.AveragedModel counts its ste
 
 @dataclass(frozen=True, kw_only=True)
 class Unwrapped:
-    """A network's tensors, and how they were found.
+    """The tensors of a network in a file.
 
     Args:
-        tensors: by name, in the file's order, less the common prefixes.
-        dropped: entries of the file that are not the network's, by name.
-        notes: what was taken and which prefix was cut, a sentence each.
-        facts: fields of a description that the file says besides its tensors.
-        dialect: whose names a reader has given them; empty where they are the file's own.
+        tensors: by name, in the file's order, without common prefixes.
+        dropped: names of entries that are not the network's.
+        notes: which entry was used and which prefix was cut, a sentence each.
+        facts: config fields that the file states besides its tensors.
+        dialect: the dialect that a reader has named them in; empty where the names are the file's own.
     """
 
     tensors: dict[str, Tensor]
@@ -43,13 +43,13 @@ def unwrap(payload: object, where: str) -> Unwrapped:
     """The network in `payload`: a state_dict, or a training checkpoint that holds one (its EMA copy first).
 
     Raises:
-        WeightsError: no tensors, or two networks and no telling which.
+        WeightsError: no tensors, or two networks without a rule which to prefer.
     """
     dropped: list[str] = []
     notes: list[str] = []
     while isinstance(payload, Mapping) and (entry := _choose(payload, where)) is not None:
         dropped += [str(key) for key in payload if key != entry]
-        notes.append(f"took {entry!r}" + (", the moving average of the weights" if entry in EMA else ""))
+        notes.append(f"used {entry!r}" + (", the moving average of the weights" if entry in EMA else ""))
         payload = payload[entry]
     if not isinstance(payload, Mapping):
         raise WeightsError(
@@ -58,37 +58,37 @@ def unwrap(payload: object, where: str) -> Unwrapped:
     tensors = {str(key): value.detach() for key, value in payload.items() if _is_weight(key, value)}
     dropped += [str(key) for key, value in payload.items() if not _is_weight(key, value)]
     if not tensors:
-        raise WeightsError(f"weights are tensors by name; {where} has none, only {listed(dropped) or 'nothing'}")
+        raise WeightsError(f"weights are tensors by name; {where} has none, only {shorten(dropped) or 'nothing'}")
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         notes.append(f"cut the prefix {prefix!r}")
     if root := _root(tensors, where):
         dropped += [name for name in tensors if not name.startswith(root)]
-        notes.append(f"took what stands under {root!r}")
+        notes.append(f"used the part under {root!r}")
         tensors = {name.removeprefix(root): value for name, value in tensors.items() if name.startswith(root)}
     return Unwrapped(tensors=tensors, dropped=tuple(dropped), notes=tuple(notes))
 
 
 def _root(tensors: Mapping[str, Tensor], where: str) -> str:
-    """The prefix of a network beside which other parts stand, such as a re-identification head; empty for none."""
+    """Key prefix of a network beside other parts, such as a re-identification head; empty if there is none."""
     roots = {name.removesuffix(first) for name in tensors for first in FIRST_BLOCKS if name.endswith(first)}
     roots = {root for root in roots if not root or root.endswith(".")}
     if "" in roots or not roots:
         return ""
     if len(roots) > 1:
         raise WeightsError(
-            f"one network is read from a file; {where} has {listed(sorted(roots))}; save one of them alone"
+            f"one network is read from a file; {where} has {shorten(sorted(roots))}; save one of them alone"
         )
     return roots.pop()
 
 
 def _choose(payload: Mapping[Any, Any], where: str) -> str | None:
-    """The entry that holds the network; `None` where the payload itself does."""
+    """Key of the entry that holds the network; `None` where the payload itself does."""
     holders = [key for key in (*EMA, *WRAPPERS) if _holds_tensors(payload.get(key))]
     averaged = [key for key in holders if key in EMA]
     chosen = averaged or holders
     if len(chosen) > 1:
-        raise WeightsError(f"one network is read from a file; {where} has {listed(chosen)}; save one of them alone")
+        raise WeightsError(f"one network is read from a file; {where} has {shorten(chosen)}; save one of them alone")
     return chosen[0] if chosen else None
 
 

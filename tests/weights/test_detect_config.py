@@ -1,4 +1,4 @@
-"""Descriptions read off our own keys: everything that tensors show, for every network of the family."""
+"""Configs detected from our own keys: every field that tensors determine, for every network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import WeightsError
-from resnets.weights.detect import detect
+from resnets.weights.detect_config import detect_config
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.slots import slots
 
-# What no tensor shows.
+# Fields that no tensor determines.
 HIDDEN = {
     "antialias",
     "attention_round",
@@ -40,26 +40,26 @@ HIDDEN = {
 
 
 def shapes_of(config: NetworkConfig) -> Shapes:
-    return {slot.name: slot.shape for slot in slots(plan(config))}
+    return {slot.key: slot.shape for slot in slots(plan(config))}
 
 
-def seen(config: NetworkConfig) -> dict[str, Any]:
-    """What must be read: all that is not hidden."""
+def visible_fields(config: NetworkConfig) -> dict[str, Any]:
+    """Fields that must be detected."""
     return {name: value for name, value in vars(config).items() if name not in HIDDEN}
 
 
 def check(config: NetworkConfig) -> None:
-    found = detect(shapes_of(config), "here")
-    expected = seen(config)
+    found = detect_config(shapes_of(config), "here")
+    expected = visible_fields(config)
     defaults = vars(type(config)())
     for name, value in expected.items():
-        if name in found.open:
-            assert value in found.open[name], name
+        if name in found.ambiguous:
+            assert value in found.ambiguous[name], name
         else:
             assert found.fields.get(name, defaults[name]) == value, name
-    assert found.fields.keys() | found.open.keys() <= defaults.keys()
+    assert found.fields.keys() | found.ambiguous.keys() <= defaults.keys()
     if isinstance(config, ResNetConfig) and config.attention in ("se", "cbam"):
-        assert config.attention_round in found.open["attention_round"]
+        assert config.attention_round in found.ambiguous["attention_round"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -111,7 +111,7 @@ def test_every_option(block: str, pre_activation: bool, option: dict[str, Any]) 
 @pytest.mark.parametrize("ibn", [("a", "a", ""), ("b", "", ""), ("a", "b", "a"), ("", "", "b")])
 def test_instance_norms_by_stage(ibn: tuple[Any, ...]) -> None:
     for block in ("basic", "bottleneck"):
-        check(ResNetConfig(block=block, depths=(2, 1, 2), widths=(64, 128, 256), ibn=ibn))  # type: ignore[arg-type]
+        check(ResNetConfig(block=block, depths=(2, 1, 2), widths=(64, 128, 256), ibn=ibn))
 
 
 @pytest.mark.parametrize(("groups", "group_width"), [(1, 64), (32, 4), (64, 4), (1, 128), (8, 24)])
@@ -124,7 +124,7 @@ def test_cardinality(groups: int, group_width: int, reduce_first: int) -> None:
 
 def test_biases_without_a_norm_are_seen() -> None:
     for block in ("basic", "bottleneck"):
-        check(ResNetConfig(block=block, pre_activation=True, conv_bias="unnormed"))  # type: ignore[arg-type]
+        check(ResNetConfig(block=block, pre_activation=True, conv_bias="unnormed"))
 
 
 def test_shortcut_norm_is_seen() -> None:
@@ -145,7 +145,7 @@ def test_vgg(config: VGGConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"layer9999.0.conv1.weight": (1, 1, 1, 1)}, "stages are numbered"),
         ({"layer1.9999.conv1.weight": (1, 1, 1, 1)}, "blocks are numbered"),
@@ -156,7 +156,7 @@ def test_vgg(config: VGGConfig) -> None:
         ({"fc.weight": (10,)}, "must have 2 axes"),
     ],
 )
-def test_sizes_that_contradict(change: dict[str, tuple[int, ...]], says: str) -> None:
-    with pytest.raises(WeightsError, match=says) as caught:
-        detect({**shapes_of(get_config("resnet50")), **change}, "here")
+def test_contradicting_sizes_are_errors(change: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        detect_config({**shapes_of(get_config("resnet50")), **change}, "here")
     assert "\n" not in str(caught.value)

@@ -1,56 +1,56 @@
-"""The description of a network from the names and shapes of its tensors; what they cannot tell stays open."""
+"""Detection of a network's config from the names and shapes of its tensors, by our keys."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from resnets.arch.attention import squeezed_width
 from resnets.errors import WeightsError
 from resnets.weights.dialects.axes import Shapes
 
-__all__ = ["Detected", "detect"]
+__all__ = ["DetectedConfig", "detect_config"]
 
 STAGE = re.compile(r"layer([1-9]\d{0,3})\.(\d{1,4})\.")
 FEATURE = re.compile(r"features\.(\d{1,4})\.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detected:
-    """What tensors say of their network.
+class DetectedConfig:
+    """Config fields that tensors determine, and what they leave open.
 
     Args:
-        family: of networks.
-        fields: of its description, as the tensors settle them.
-        open: fields that they do not settle, each with the values that fit (none listed: any number).
-        likely: values that are taken unless a dialect says otherwise.
+        family: key of `FAMILIES`.
+        fields: fields that the tensors determine.
+        ambiguous: fields that they leave open, each with the values that fit (empty: any number).
+        likely: values that are used unless a dialect has others.
     """
 
     family: Literal["resnet", "vgg"]
     fields: dict[str, Any]
-    open: dict[str, tuple[Any, ...]]
+    ambiguous: dict[str, tuple[Any, ...]]
     likely: dict[str, Any]
 
 
-def detect(shapes: Shapes, where: str) -> Detected:
-    """Read a network off its tensors.
+def detect_config(shapes: Shapes, where: str) -> DetectedConfig:
+    """Read a network's config off its tensors.
 
     Args:
-        shapes: by our names (torchvision's), in torch's axis order.
+        shapes: by our keys (torchvision's names), in torch's axis order.
         where: the file, for messages.
 
     Raises:
-        WeightsError: tensors of no network that a description can say.
+        WeightsError: tensors of no network that a config describes.
     """
     residual, plain = any(map(STAGE.match, shapes)), any(map(FEATURE.match, shapes))
     if residual and plain:
         raise WeightsError(f"one network is read from a file; {where} has layer1 and features; save one of them alone")
-    return _VGGReader(shapes, where).read() if plain else _ResNetReader(shapes, where).read()
+    return _VGGDetector(shapes, where).detect() if plain else _ResNetDetector(shapes, where).detect()
 
 
-class _Reader:
+class _Detector:
     def __init__(self, shapes: Shapes, where: str) -> None:
         self.shapes, self.where = shapes, where
 
@@ -67,18 +67,18 @@ class _Reader:
     def shape(self, name: str, axes: int) -> tuple[int, ...]:
         shape = self.shapes.get(name)
         if shape is None or len(shape) != axes:
-            raise self.error(f"{name} must have {axes} axes; got {'no such tensor' if shape is None else shape}")
+            raise self.error(f"{name} must have {axes} axes; got {shape or 'no such tensor'}")
         return shape
 
     def classes(self, path: str) -> int:
         return self.shape(f"{path}.weight", 2)[0] if self.has(path) else 0
 
     def error(self, rule: str) -> WeightsError:
-        return WeightsError(f"{rule}; in {self.where}; pass variant= if the tensors are right")
+        return WeightsError(f"{rule}; in {self.where}; pass variant= if the tensors are correct")
 
 
-class _ResNetReader(_Reader):
-    def read(self) -> Detected:
+class _ResNetDetector(_Detector):
+    def detect(self) -> DetectedConfig:
         depths = self.depths()
         last = 3 if self.has("layer1.0.conv3") else 2
         expansion = 4 if last == 3 else 1
@@ -95,13 +95,13 @@ class _ResNetReader(_Reader):
             "num_classes": self.classes("fc"),
         }
         fields |= self.middle(fields["widths"][0], last == 3) | self.biases()
-        left: dict[str, tuple[Any, ...]] = {}
+        ambiguous: dict[str, tuple[Any, ...]] = {}
         if stem["stem"] == "3x3":
-            left["stem_pool"] = ("none", "max")
+            ambiguous["stem_pool"] = ("none", "max")
         if not self.has("layer1.0.bn2", "running_mean"):
-            fields["norm"], left["norm_groups"] = "group", ()
+            fields["norm"], ambiguous["norm_groups"] = "group", ()
         fields |= self.attention(depths, outs) | self.instance_norms(depths)
-        rounds = fields.pop("attention_round", (1,))
+        multiples = fields.pop("attention_round", (1,))
         if self.has("avgpool", "p"):
             fields["global_pool"] = "gem"
         shortcuts, projection = self.shortcut(depths, [stem["stem_width"], *outs], fields["pre_activation"])
@@ -109,12 +109,12 @@ class _ResNetReader(_Reader):
         likely: dict[str, Any] = {"img_size": 32 if stem["stem"] == "3x3" else 224}
         likely |= {"shortcut": shortcuts[0]} if projection else {}
         if fields["attention"] in ("se", "cbam"):
-            left["attention_round"], likely["attention_round"] = rounds, rounds[0]
+            ambiguous["attention_round"], likely["attention_round"] = multiples, multiples[0]
         if len(shortcuts) == 1:
             fields["shortcut"] = shortcuts[0]
         else:
-            left["shortcut"] = shortcuts
-        return Detected(family="resnet", fields=fields, open=left, likely=likely)
+            ambiguous["shortcut"] = shortcuts
+        return DetectedConfig(family="resnet", fields=fields, ambiguous=ambiguous, likely=likely)
 
     def depths(self) -> tuple[int, ...]:
         stages: dict[int, set[int]] = {}
@@ -139,7 +139,7 @@ class _ResNetReader(_Reader):
         return {"stem": f"{kernel}x{kernel}", "stem_width": width, "in_chans": in_chans}
 
     def middle(self, width: int, bottleneck: bool) -> dict[str, int]:
-        """The first block's convolutions: their kernel, groups, the width of one group, and the narrowing before."""
+        """Fields of the first block's middle convolution: `kernel`, `groups`, `group_width`, `reduce_first`."""
         first = self.kernel("layer1.0.conv1")[0]
         inner, each, kernel, _ = self.kernel("layer1.0.conv2")
         if not bottleneck:
@@ -156,7 +156,7 @@ class _ResNetReader(_Reader):
         }
 
     def biases(self) -> dict[str, str]:
-        """All convolutions have one, or some: those that no norm follows. Attention's own do not count."""
+        """Which convolutions have a bias: all, those that no norm follows, or none. Attention's own do not count."""
         if self.has("layer1.0.conv1", "bias"):
             return {"conv_bias": "all"}
         kernels = (name.removesuffix(".weight") for name, shape in self.shapes.items() if len(shape) == 4)
@@ -164,7 +164,7 @@ class _ResNetReader(_Reader):
         return {"conv_bias": "unnormed" if some else "none"}
 
     def attention(self, depths: tuple[int, ...], outs: list[int]) -> dict[str, Any]:
-        """The kind, and the squeezing that gives the widths of all stages."""
+        """Fields of the attention, which is of one kind in all stages."""
         if self.has("layer1.0.se.conv"):
             return {"attention": "eca"}
         kinds = {"se.fc1": ("se", "conv"), "se.fc.0": ("se", "linear"), "se.channel.fc1": ("cbam", "conv")}
@@ -179,14 +179,16 @@ class _ResNetReader(_Reader):
         return {"attention": "none"}
 
     def squeezing(self, outs: list[int], hidden: list[int]) -> dict[str, Any]:
-        """A reduction, 16 if it fits, with every rounding that gives the widths of all stages with it."""
+        """A reduction, preferably 16, and every rounding that gives the gate widths of all stages with it."""
         pairs = list(zip(outs, hidden, strict=True))
         for reduction in dict.fromkeys([16, *(out // max(few, 1) or 1 for out, few in pairs), 2, 4, 8, 32, 64]):
-            rounds = tuple(
-                step for step in (1, 4, 8, 16) if all(squeezed(out, reduction, step) == few for out, few in pairs)
+            multiples = tuple(
+                multiple
+                for multiple in (1, 4, 8, 16)
+                if all(squeezed_width(out, reduction, multiple) == few for out, few in pairs)
             )
-            if rounds:
-                return {"attention_reduction": reduction, "attention_round": rounds}
+            if multiples:
+                return {"attention_reduction": reduction, "attention_round": multiples}
         raise self.error(f"attention squeezes all stages alike; got {hidden} channels for {outs}")
 
     def instance_norms(self, depths: tuple[int, ...]) -> dict[str, Any]:
@@ -197,9 +199,10 @@ class _ResNetReader(_Reader):
         return {"ibn": kinds if any(kinds) else ()}
 
     def shortcut(self, depths: tuple[int, ...], outs: list[int], pre_activation: bool) -> tuple[Any, ...]:
-        """The options that have their projections just where these are, and the fields of a projection.
+        """The shortcut options that have projections in the same places, and the fields of a projection.
 
-        `outs`: channels of stem and stages.
+        Args:
+            outs: output channels of the stem and of each stage.
         """
         paths = {
             (stage, block): f"layer{stage + 1}.{block}.downsample"
@@ -218,20 +221,22 @@ class _ResNetReader(_Reader):
             fields["shortcut_kernel"] = max(kernels)
         if projected and not pre_activation:
             fields["shortcut_norm"] = self.has(f"{paths[min(projected)]}.{at + 1}")
-        # Where only the stages' first blocks change the shape, the first three of these are one network.
+        # Where the first block of every stage changes the shape, the first three options are the same network.
         options = {"B": changing, "subsample": widening, "first": firsts, "C": set(paths)}
         if average:
             options = {"D": changing}
         found = [name for name, places in options.items() if places == projected]
         if projected and not found:
-            raise self.error("projections stand where the shape changes (option B) or everywhere (C); these do not")
+            raise self.error(
+                "projections are in blocks that change the shape (option B) or in all blocks (C); these are not"
+            )
         if not projected:
             found += ["A", "A_after"] + ([] if pre_activation else ["none"])
         return tuple(found), fields
 
 
-class _VGGReader(_Reader):
-    def read(self) -> Detected:
+class _VGGDetector(_Detector):
+    def detect(self) -> DetectedConfig:
         places = sorted(int(match[1]) for name in self.shapes if (match := FEATURE.fullmatch(name)))
         convs = [place for place in places if len(self.shapes[f"features.{place}.weight"]) == 4]
         normed = self.has("features.1", "running_mean")
@@ -259,11 +264,4 @@ class _VGGReader(_Reader):
             fields["hidden"] = self.classes("classifier.0")
         else:
             fields |= {"global_pool": "none"}
-        return Detected(family="vgg", fields=fields, open={}, likely={})
-
-
-def squeezed(width: int, reduction: int, step: int) -> int:
-    """Channels that attention squeezes `width` to: as `BlockMaker` has it, which the filling checks."""
-    if step > 1:
-        return max(step, int(width / reduction + step / 2) // step * step)
-    return max(math.floor(width / reduction), 1)
+        return DetectedConfig(family="vgg", fields=fields, ambiguous={}, likely={})

@@ -1,0 +1,138 @@
+"""Saving and reading a bundle: `config.json`, `model.safetensors` and the model card in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import config_from_dict, config_to_dict
+from resnets.arch.nodes import Conv, walk
+from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.shapes import trace
+from resnets.errors import ConfigError, ShapeError, WeightsError
+from resnets.nn.model import build_model
+from resnets.version import __version__
+from resnets.weights.fill import fill
+from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.config_json import SCHEMA, check_preprocessing, read_config, timm_preprocessing
+from resnets.weights.folder.model_card import model_card
+from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
+from resnets.weights.readers.files import read_safetensors
+
+__all__ = ["AnyBundle", "read_bundle", "read_bundle_as", "save_bundle"]
+
+AnyBundle = TypeVar("AnyBundle", bound=Bundle)
+
+
+def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
+    """Write a model folder, whole or not at all; an existing one is replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: no permission, a full disk, or a folder that holds other files and no model of ours.
+    """
+    folder = Path(folder).expanduser().resolve()
+    tensors = {name: _stored(tensor) for name, tensor in bundle.model.state_dict().items()}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as new:
+            save_file(tensors, new / TENSORS, metadata={"format": "pt"})
+            (new / CONFIG).write_text(json.dumps(_config_json(bundle), indent=2) + "\n", encoding="utf-8")
+            (new / CARD).write_text(model_card(bundle, folder.name), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WeightsError(
+            f"cannot write the model folder; {folder}: {reason}; free disk space or choose another folder"
+        ) from None
+    return folder
+
+
+def read_bundle(folder: Path | str) -> Bundle:
+    """Read a model folder that `save_bundle` wrote, bit for bit; the network is in evaluation mode.
+
+    Raises:
+        WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
+            a preprocessing that was edited.
+    """
+    return read_bundle_as(Bundle, folder)
+
+
+def read_bundle_as(kind: type[AnyBundle], folder: Path | str) -> AnyBundle:
+    """`read_bundle` for a subclass of `Bundle`."""
+    place = current_folder(Path(folder))
+    values = read_config(place / CONFIG)
+    ours = values["resnets"]
+    tensors = read_safetensors(place / TENSORS)
+    try:
+        config = config_from_dict(ours["config"])
+        preprocessing = Preprocessing.from_dict(ours["preprocessing"])
+        check_preprocessing(values, preprocessing, place / CONFIG)
+        if sum(config.depths) > len(tensors):  # before anything of that size is built
+            raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
+        model = build_model(config, init=False)
+        fill(model, tensors, str(place / TENSORS))
+        return kind(
+            model=model.eval(),
+            preprocessing=preprocessing,
+            classes=tuple(map(str, values["label_names"])),
+            name=str(values["architecture"]),
+            license=str(values["pretrained_cfg"]["license"]),
+            provenance=dict(ours["provenance"]),
+            calibration=ours["calibration"],
+        )
+    except KeyError as error:
+        raise WeightsError(f"{place / CONFIG} lacks {error}; write the folder again") from None
+    except (AttributeError, ConfigError, TypeError, ValueError) as error:
+        raise WeightsError(f"{place / CONFIG} does not describe a model; {error}; write the folder again") from None
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+
+
+def _config_json(bundle: Bundle) -> dict[str, Any]:
+    """Content of `config.json`: timm's fields, computed from ours, and ours under the one key `resnets`."""
+    config, preprocessing = bundle.config, bundle.preprocessing
+    return {
+        "architecture": bundle.name,
+        "num_classes": config.num_classes,
+        "num_features": bundle.model.num_features,
+        "global_pool": "" if config.global_pool == "none" else config.global_pool,  # timm's word for no pooling
+        "label_names": list(bundle.classes),
+        "model_args": {"output_stride": stride} if (stride := getattr(config, "output_stride", None)) else {},
+        "pretrained_cfg": {
+            **timm_preprocessing(preprocessing),
+            "num_classes": config.num_classes,
+            "pool_size": _pool_size(bundle),
+            "first_conv": next(path for path, node in walk(bundle.model.plan) if isinstance(node, Conv)),
+            "classifier": "fc" if isinstance(config, ResNetConfig) else "classifier.6",
+            "license": bundle.license,
+        },
+        "resnets": {
+            "schema": SCHEMA,
+            "version": __version__,
+            "config": config_to_dict(config),
+            "preprocessing": preprocessing.to_dict(),
+            "preprocessing_hash": preprocessing.hash,
+            "provenance": bundle.provenance,
+            "calibration": bundle.calibration,
+        },
+    }
+
+
+def _pool_size(bundle: Bundle) -> list[int] | None:
+    """(H, W) of the feature map before the head; `None` for an input that is too small for the network."""
+    try:
+        records = trace(bundle.model.plan, (bundle.config.in_chans, *bundle.preprocessing.size))
+    except ShapeError:
+        return None
+    return list(next(record.source.shape[1:] for record in records if record.path == "avgpool"))
