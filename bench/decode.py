@@ -93,8 +93,8 @@ class Peer:
 def check_same(images: ImageSet, peer: Peer, folder: Path) -> float:
     """Mean absolute difference, in levels of 255, of the same crops cut by both."""
     draws = crop_draws(0, 0, np.arange(len(images)))
-    sizes = [images.image(i, "RGB").shape[:2] for i in range(len(images))]
-    boxes = [crop_box(*size, CROP, row) for size, row in zip(sizes, draws, strict=True)]
+    shapes = [images.image(i, "RGB").shape for i in range(len(images))]
+    boxes = [crop_box(height, width, CROP, row) for (height, width, _), row in zip(shapes, draws, strict=True)]
     (folder / "boxes.json").write_text(json.dumps(boxes), "utf-8")
     peer.ask(f"boxes {folder / 'boxes.json'}")
     theirs = np.load(folder / "boxes.json.npy").astype(np.int64)

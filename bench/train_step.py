@@ -61,7 +61,7 @@ class PlainBlock(nn.Module):
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         if self.more:
             x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
-        return self.relu(out + x)
+        return self.relu(out + x)  # type: ignore[no-any-return]
 
 
 class PlainResNet20(nn.Module):
@@ -117,7 +117,7 @@ def bare_step(
             logits = model(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=0.1)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.item()
 

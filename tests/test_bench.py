@@ -17,7 +17,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["train_step.py"], "our step against the plain way, float32"),
+        (["train_step.py"], "our step against plain code, float32"),
         (["train_step_tries.py", "NCHW", "foreach SGD", "zero_grad(set_to_none=False)"], "foreach SGD"),
     ],
 )

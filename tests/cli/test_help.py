@@ -34,7 +34,7 @@ def test_the_examples_of_the_help_page_work(command: Command, images: Path) -> N
     code, out, err = command("train", images, *words)
     assert code == 0, err
     args = json.loads(out)["args"]
-    assert (args["mix"]["mixup"], args["model_args"]["shortcut"]) == (0.2, "B")
+    assert (args["mix"]["mixup"], args["network"]["shortcut"]) == (0.2, "B")
 
 
 def test_a_flag_stands_beside_settings_of_its_group(command: Command, images: Path) -> None:
@@ -42,5 +42,5 @@ def test_a_flag_stands_beside_settings_of_its_group(command: Command, images: Pa
     code, out, err = command("train", images, *words, "--recipe", "finetune", "--dry-run", "--json")
     assert code == 0, err
     args = json.loads(out)["args"]
-    assert (args["freeze"]["freeze"], args["freeze"]["unfreeze_lr"]) == ("layer2", 0.003)
     assert [phase["freeze"] for phase in args["phases"]] == ["layer2", "none"]
+    assert args["phases"][1]["lr"] == 0.003

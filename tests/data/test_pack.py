@@ -214,7 +214,7 @@ def test_an_interrupted_pack_leaves_nothing(pets: Dataset, tmp_path: Path, monke
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pack_module, "flush", interrupted)
+    monkeypatch.setattr(pack_module, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(pets, tmp_path / "packed", workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]

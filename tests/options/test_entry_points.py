@@ -148,8 +148,7 @@ def test_sizes(text: str, size: int | tuple[int, int] | None, tmp_path: Path, co
     assert command("data", "pack", images, tmp_path / "packed", "--size", text).code == 0
     answer = command("train", images, "--img-size", text, "--dry-run", "--json")
     assert answer.code == 0, answer.err
-    asked = json.loads(answer.out)["args"]["img_size"]
-    assert ([asked, asked] if isinstance(asked, int) else asked) == [height, width]
+    assert json.loads(answer.out)["args"]["preprocessing"]["size"] == [height, width]
 
 
 def test_yaml_of_a_written_value_reads_back(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_images_too_small_for_the_network(images: Path) -> None:
 
     with pytest.raises(ShapeError, match="the minimum size is 32x32"):
         resolved("vgg11_bn", 16)
-    assert "layer4 has shrunk to 1x1" in resolved("resnet18", 24).notes[0]
+    assert "layer4 is 1x1" in resolved("resnet18", 24).notes[0]
     assert not resolved("resnet18", 64).notes
     with pytest.raises(ConfigError, match=r"batch normalisation needs more .*; layer4\.0\.bn1 has one"):
         resolved("resnet18", 32, batch_size=1)

@@ -70,7 +70,7 @@ def test_the_report_has_the_settings_events_and_plots_of_the_run(
     folder = train(config, console=Console(quiet=True)).folder
     html = (folder / "report.html").read_text(encoding="utf-8")
     for text in (
-        "Own images from pretrained weights",
+        "Fine-tuning of pretrained weights on own images",
         "<h3>Optimizer</h3>",
         "<tr><th>opt</th><td>adamw</td></tr>",
         "<tr><th>patience</th><td>9 (recipe: –)</td></tr>",

@@ -262,7 +262,7 @@ def test_a_killed_save_leaves_a_loadable_model(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed program cleans up nothing
         if dies_at == "writing":
-            patch.setattr(folders, "flush", die)
+            patch.setattr(folders, "fsync", die)
         elif dies_at == "between the renames":
             rename = Path.replace
             patch.setattr(Path, "replace", lambda self, to: die() if to.name == "m" else rename(self, to))
