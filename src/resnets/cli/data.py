@@ -10,7 +10,7 @@ import typer
 from resnets.cli.flags import Json, SkipBad, Workers
 from resnets.cli.help import VerbHelp, VerbListHelp
 from resnets.cli.output import Column, print_json, print_table, print_text
-from resnets.options.grammar import parse_size
+from resnets.options.validate import parse_size
 from resnets.runtime.formatting import plural
 
 __all__ = ["app"]

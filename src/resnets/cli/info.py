@@ -14,7 +14,8 @@ from resnets.cli.declared import flag
 from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.options.declarations import options_of
-from resnets.options.grammar import parse_settings, parse_size
+from resnets.options.grammar import parse_settings
+from resnets.options.validate import parse_size
 from resnets.runtime.console import Console
 from resnets.runtime.formatting import format_count
 
