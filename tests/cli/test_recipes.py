@@ -85,7 +85,7 @@ def test_an_unknown_name(command: Command) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["--json"], ["imagenet-a1"]], ids=["list", "json", "one"])
-def test_neither_torch_nor_pydantic_is_loaded(words: list[str]) -> None:
+def test_neither_torch_nor_numpy_is_imported(words: list[str]) -> None:
     code = f"import sys; from resnets.cli import main; assert main(['recipes', *{words!r}]) == 0\n"
     code += "print(*({'torch', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -169,7 +169,7 @@ def test_an_unknown_key_of_a_phase_names_the_nearest(wrong: str, tmp_path: Path)
         ({"channels": [3]}, "channels must be RGB, L, a whole number of at least 1 or none; got [3]"),
         ({"epochs": 2.5}, "epochs must be a whole number of at least 1; got 2.5"),
         ({"hflip": "maybe"}, "augment.hflip must be true or false; got 'maybe'"),
-        ({"train_sizes": 8}, "train_sizes must be a list of lists of 2 values: a number of at least 0 and below 1, a whole"),
+        ({"train_sizes": 8}, "train_sizes must be a list of lists of 2 values: a number of at least 0 and below 1,"),
         ({"model_args": 3}, "model_args must be a mapping; got 3"),
         ({"model_args": {"depht": 3}}, "unknown model option; got 'depht'; did you mean depths"),
         ({"model_args": {"depths": 0}}, "depths must be a non-empty list of whole numbers of at least 1; got 0"),
