@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import config_from_dict
 from resnets.arch.plan import plan
 from resnets.errors import ConfigError, UnknownNameError
 from tests.strategies import configs
@@ -107,12 +108,12 @@ def test_an_unknown_field_names_the_nearest() -> None:
 
 @given(configs())
 def test_a_config_survives_json(config: ResNetConfig) -> None:
-    assert ResNetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_missing_fields_keep_their_defaults() -> None:
-    assert ResNetConfig.from_dict({"block": "basic", "depths": [2, 2, 2, 2]}).norm == "batch"
-    assert ResNetConfig.from_dict({"block": "basic", "depths": [2, 2, 2, 2]}).depths == (2, 2, 2, 2)
+    config = config_from_dict({"block": "basic", "depths": [2, 2, 2, 2]})
+    assert (config.norm, config.depths) == ("batch", (2, 2, 2, 2))
 
 
 def test_a_config_is_frozen_and_hashable() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Interval, MinLen
@@ -24,7 +24,7 @@ Momentum = Annotated[float, Interval(ge=0, le=1), Doc("Momentum of running stati
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig(Options):
-    """Base of network configurations: validated fields, overrides, and conversion to JSON values."""
+    """Base of network configurations."""
 
     def with_overrides(self, **overrides: Any) -> Self:
         """A copy with some fields changed.
@@ -37,15 +37,6 @@ class BaseConfig(Options):
             if name not in hints_of(type(self)):
                 raise UnknownNameError("model option", name, hints_of(type(self)))
         return replace(self, **overrides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`; missing fields keep their defaults."""
-        return cls().with_overrides(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +167,8 @@ class ResNetConfig(BaseConfig):
     output_stride: Annotated[
         Count | None,
         Doc(
-            "Input cells per output cell. Below the network's own (32; 4 in CIFAR networks), dilation replaces the "
-            "strides of the last stages."
+            "Input pixels per cell of the last feature map. Below the network's own (32; 4 in CIFAR networks), "
+            "dilation replaces the strides of the last stages."
         ),
         DefaultText("the network's own, 32 or 4"),
     ] = None

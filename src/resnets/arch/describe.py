@@ -15,9 +15,7 @@ from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, ShapeError
 
-__all__ = ["HEADINGS", "Description", "LayerRow", "describe", "totals"]
-
-HEADINGS = ("name", "operations", "output", "stride", "receptive field", "params", "MACs")
+__all__ = ["Description", "LayerRow", "describe", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +41,6 @@ class LayerRow:
     receptive_field: int | None
     params: int
     macs: int
-
-    def cells(self) -> tuple[str, ...]:
-        """The row as text, under `HEADINGS`."""
-        field = "all" if self.receptive_field is None else str(self.receptive_field)
-        return (
-            self.name,
-            self.operations,
-            "x".join(map(str, self.output)),
-            str(self.stride),
-            field,
-            f"{self.params:,}",
-            f"{self.macs:,}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +69,10 @@ class Description:
 
     def select(self, layers: bool = False) -> list[LayerRow]:
         """Rows of stem, stages, blocks and head; with `layers`, of every layer, identities included."""
-        whole = ("features",)  # holds a VGG's stages
-        parts = ("stage", "block")
-        shown = [
-            row for row in self.rows if layers or row.role in parts or ("." not in row.name and row.role not in whole)
-        ]
-        return [row for row in shown if row.name and (layers or row.operations != NOTHING)]
+        if layers:
+            return [row for row in self.rows if row.name]
+        shown = [row for row in self.rows if row.role in ("stage", "block") or "." not in row.name]
+        return [row for row in shown if row.name and row.operations != NOTHING and row.role != "features"]
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON values."""
@@ -103,12 +86,6 @@ class Description:
             "warnings": list(self.warnings),
             "rows": [vars(row) | {"output": list(row.output)} for row in self.select(layers=True)],
         }
-
-    def to_markdown(self, layers: bool = False) -> str:
-        """The table as Markdown, with numbers aligned right."""
-        lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
-        lines += ["| " + " | ".join(row.cells()) + " |" for row in self.select(layers)]
-        return "\n".join([*lines, f"| total | | | | | {self.params:,} | {self.macs:,} |"])
 
 
 def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | None = None) -> Description:
@@ -171,12 +148,12 @@ def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> 
 
 
 def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
-    for least in range(max(2, min(shape[1:])), 4096):
+    for size in range(max(2, min(shape[1:])), 4096):
         try:
-            trace(tree, (config.in_chans, least, least))
+            trace(tree, (config.in_chans, size, size))
         except ShapeError:
             continue
-        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the minimum size is {least}x{least}")
+        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the minimum size is {size}x{size}")
     return error
 
 
@@ -212,6 +189,4 @@ def _role(node: Node) -> str:
         return node.role
     if isinstance(node, Residual):
         return "block"
-    return (
-        "group" if children(node) else "layer"
-    )  # only nodes without children are layers, so that layers sum to the total
+    return "group" if children(node) else "layer"  # layers have no children, so that they sum to the total

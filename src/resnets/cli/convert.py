@@ -34,7 +34,10 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="Model folder to write, or with --to a file (default: none)."
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Model folder to write, or with --to a file (default: write nothing).",
         ),
     ] = None,
     to: Annotated[

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.declared import flag
-from resnets.cli.output import print_json, print_text
+from resnets.cli.flags import Json, declared
+from resnets.cli.output import format_top1, print_json, print_text
 from resnets.options.grammar import parse_settings
 from resnets.train.config.train_config import grouped_options, option_names
 
@@ -21,7 +21,7 @@ _DECLARED = {f"{group}.{one.name}".lstrip("."): one for group, options in groupe
 
 
 def _option(name: str, panel: str, metavar: str | None = None, *flags: str) -> Any:
-    return flag(_DECLARED[option_names()[name]], panel, metavar, *flags)
+    return declared(_DECLARED[option_names()[name]], panel, metavar, *flags)
 
 
 def _hidden(*flags: str) -> Any:
@@ -74,12 +74,17 @@ def run(
     ] = None,
     verify: Annotated[
         int | None,
-        typer.Option(metavar="STEPS", help="With --resume: replay N steps and compare.", rich_help_panel=RUN),
+        typer.Option(
+            metavar="STEPS",
+            help="With --resume: repeat the last N steps and compare bit by bit.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would train when, at which learning rate.")
+        bool,
+        typer.Option("--dry-run", help="Print the training plan (phases, frozen layers, learning rates) and exit."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Train a network on images. Unset options are inferred from the data or use the default shown."""
     from resnets import api
@@ -148,11 +153,7 @@ def _print(result: Any, as_json: bool) -> None:
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
-        low, high = evaluation.top1_interval
-        print_text(
-            f"best: epoch {result.best_epoch}, validation top-1 {100 * evaluation.top1:.2f} %"
-            f" ({evaluation.correct:,}/{len(evaluation):,}), 95 % interval {100 * low:.2f} to {100 * high:.2f}"
-        )
+        print_text(f"best: epoch {result.best_epoch}, validation {format_top1(evaluation)}")
     print_text(
         f"run folder  {result.folder}\n"
         f"model       {result.folder}/best\n"

@@ -26,7 +26,7 @@ def run(
     ] = None,
     model: Annotated[str | None, MODEL] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, val or test (default: val, else test).")
+        str | None, typer.Option(metavar="NAME", help="Split: train, val or test (default: val, else test).")
     ] = None,
     batch_size: BatchSize = 128,
     device: Device = "auto",
@@ -44,7 +44,7 @@ def run(
     if model is None:  # `resnets val runs/digits`
         if data is None or not (Path(data) / "args.yaml").is_file():
             raise typer.BadParameter(
-                "pass starter, a weights file, a model folder or a run folder", param_hint="--model"
+                "pass starter, named weights, a weights file, a model folder or a run folder", param_hint="--model"
             )
         model, data = data, None
     evaluation = api.evaluate(

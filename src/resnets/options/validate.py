@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType
@@ -44,6 +45,10 @@ class Options:
         Raises:
             ConfigError: fields that contradict each other.
         """
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values; tuples become lists."""
+        return cast(dict[str, Any], json.loads(json.dumps(asdict(self))))
 
 
 def validate(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
