@@ -84,7 +84,7 @@ def test_output_stride_on_every_block_type(name: str, stride: int, cells: list[i
     table = describe(get_config(name, output_stride=stride), 224)
     assert [row(table, f"layer{stage}").output[1] for stage in (1, 2, 3, 4)] == cells
     assert row(table, "layer4").stride == stride
-    assert table.params == describe(name).params  # dilation has no weights of its own
+    assert table.params == describe(name).params  # dilation adds no weights
 
 
 def test_dilation_follows_torchvision() -> None:

@@ -126,7 +126,7 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
 def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Params and MACs for one image of (H, W), equal to those of `describe`, in a fraction of its time.
 
-    Between the first and the last block of a stage all blocks are alike, so that three stand for any depth.
+    All blocks between the first and the last of a stage are equal, so three blocks per stage determine any depth.
 
     Raises:
         ShapeError: an image so small that a stage would be empty.

@@ -45,7 +45,7 @@ def parts(plan: Chain) -> dict[str, tuple[str, ...]]:
 
     The parts are `stem`, `layer1`.. (`block1`.. in a VGG), then `backbone`, the modules between the last stage and
     the classifier (a last norm, the pool, a VGG's hidden linear layers), and `classifier`, the layer that outputs
-    logits with the dropout right before it.
+    logits with the dropout directly before it.
     """
     found: dict[str, tuple[str, ...]] = {}
     between: list[str] = []

@@ -149,7 +149,7 @@ def apply(node: nodes.Node, signal: Signal, path: str) -> Signal:
 
 def _expect(shape: tuple[int, ...], channels: int, path: str) -> None:
     if shape[0] != channels:
-        raise ShapeError(f"{path} takes {channels} channels; got {shape[0]}; pass in_chans={shape[0]}")
+        raise ShapeError(f"{path} requires {channels} channels; got {shape[0]}; pass in_chans={shape[0]}")
 
 
 def _window(size: int, reach: int, stride: int, padding: nodes.Padding, ceil: bool, path: str) -> int:

@@ -31,7 +31,7 @@ def declared(option: Option, panel: str, metavar: str | None = None, *names: str
     Args:
         option: as `options_of` lists it.
         panel: heading on the help page.
-        metavar: word for the value; without one the choices stand in its place.
+        metavar: placeholder for the value; by default the choices.
         names: of the flag, such as `--skip-bad`; by default that of the parameter.
     """
     text = option.summary(list_choices=metavar is not None)

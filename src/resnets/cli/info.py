@@ -90,7 +90,7 @@ def _describe(model: str, overrides: dict[str, Any], size: int | tuple[int, int]
 
     reference = resolve(model)
     if reference.kind == "variant" and not overrides:
-        return describe(model, size)  # by name: several names may stand for one config
+        return describe(model, size)  # by name: several names may have the same config
     config = reference.read_config()
     if config is None:  # only the tensors determine the network; imports torch
         from resnets.weights.folder.bundle import Bundle

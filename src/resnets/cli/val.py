@@ -22,7 +22,7 @@ COLUMNS = (
 
 def run(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Any data that `train` takes; by default that of the run.")
+        str | None, typer.Argument(metavar="DATA", help="Data as for `resnets train` (default: the data of the run).")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
     split: Annotated[

@@ -1,4 +1,4 @@
-"""`report.html`: one file about a whole run, rendered from `templates/report.html`; no script, no network access."""
+"""`report.html`: one file about a run, rendered from `templates/report.html`; no script, no network access."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Report:
         about: the recipe in one line.
         phases: phases of freezing, one row each; all rows have the same keys.
         events: recoverable failures, oldest first.
-        settings: all options of the run; mappings inside become tables of their own.
+        settings: all options of the run; nested mappings become separate tables.
         data: properties of the images: their size, channels, how classes are balanced.
         splits: images of each class by split: `{"train": (C counts), "val": (C counts)}`.
         plots: PNG files `curves`, `rates` and `confusion`.
