@@ -40,9 +40,7 @@ class BlockBuilder:
 
     def block(self, spec: BlockSpec) -> Node:
         """The block with this specification."""
-        if self.config.pre_activation:
-            return self._pre_activation(spec)
-        return self._post_activation(spec)
+        return self._pre_activation(spec) if self.config.pre_activation else self._post_activation(spec)
 
     def _convolutions(self, spec: BlockSpec) -> list[Conv]:
         config = self.config

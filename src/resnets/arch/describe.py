@@ -135,16 +135,10 @@ def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> 
     residual = isinstance(config, ResNetConfig)
     shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths)) if residual else config
     records = trace(plan(shallow), (config.in_chans, height, width))
-    params, macs = records[0].params, records[0].macs
-    if not residual:
-        return params, macs
     at = {record.path: record for record in records}
-    for stage, depth in enumerate(config.depths, start=1):
-        if depth > 3:
-            block = at[f"layer{stage}.1"]
-            params += (depth - 3) * block.params
-            macs += (depth - 3) * block.macs
-    return params, macs
+    more = [(depth - 3, f"layer{stage}.1") for stage, depth in enumerate(config.depths, 1) if residual and depth > 3]
+    params = records[0].params + sum(count * at[path].params for count, path in more)
+    return params, records[0].macs + sum(count * at[path].macs for count, path in more)
 
 
 def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:

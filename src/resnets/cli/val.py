@@ -53,14 +53,12 @@ def run(
     if as_json:
         print_json({"model": model, "data": data, **evaluation.summary()})
         return
-    classes = evaluation.per_class
-    scores = zip(classes.precision, classes.recall, classes.f1, strict=True)
+    by_class = evaluation.per_class
+    scores = (by_class.precision, by_class.recall, by_class.f1)
     rows = [
-        (name, f"{images:,}", *(f"{score:.4f}" for score in row))
-        for name, images, predicted, row in zip(
-            evaluation.classes, classes.support, classes.predicted, scores, strict=True
-        )
-        if images or predicted
+        (name, f"{by_class.support[i]:,}", *(f"{score[i]:.4f}" for score in scores))
+        for i, name in enumerate(evaluation.classes)
+        if by_class.support[i] or by_class.predicted[i]
     ]
     print_table(COLUMNS, rows)
     top5 = f", top-5 {format_percent(evaluation.top5)}" if evaluation.top5 is not None else ""

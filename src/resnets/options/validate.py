@@ -40,11 +40,7 @@ class Options:
         self.check_rules()
 
     def check_rules(self) -> None:
-        """Check rules between fields.
-
-        Raises:
-            ConfigError: fields that contradict each other.
-        """
+        """Check rules between fields; raise `ConfigError` where they contradict each other."""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; tuples become lists."""
@@ -239,19 +235,15 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
         if text and isinstance(value, float) and value.is_integer():
             return int(value)
     elif kind is float:
-        number = _float(word) if word is not None else value
+        try:
+            number = value if word is None else float(word)
+        except ValueError:
+            raise _MismatchError from None
         if not isinstance(number, bool) and isinstance(number, Real) and not math.isnan(number):
             return float(number)
     else:
         raise AssertionError(f"no rule for the type {kind} of an option")
     raise _MismatchError
-
-
-def _float(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def _within(item: Any, value: Any) -> bool:

@@ -95,7 +95,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "png_uri": _png_uri}
+    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "data_uri": _data_uri}
     environment.globals |= {"report": report, "open_rows": OPEN_ROWS}  # what the macros of the template read
     evaluation = report.evaluation
     return environment.get_template("report.html").render(
@@ -144,7 +144,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
     stream = io.BytesIO()
     if small:
         pixels.save(stream, "png")
-        return Thumbnail(_png_uri(stream.getvalue()), True)
+        return Thumbnail(_data_uri(stream.getvalue()), True)
     pixels.save(stream, "jpeg", quality=88)
     return Thumbnail(_data_uri(stream.getvalue(), "jpeg"), False)
 
@@ -226,9 +226,5 @@ def _range(counts: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _data_uri(content: bytes, kind: str) -> str:
+def _data_uri(content: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _png_uri(content: bytes) -> str:
-    return _data_uri(content, "png")
