@@ -60,7 +60,7 @@ class Bundle(bundle_data.Bundle):
     """
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model folder, whole or not at all; an existing one is replaced.
+        """Write the model folder atomically; an existing one is replaced.
 
         Returns:
             The folder.
@@ -178,7 +178,7 @@ def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> ReplayR
 
 
 def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
-    """Combine the defaults, the recipe named in `options`, and the other options, which take precedence."""
+    """Combine the defaults, the recipe named in `options`, and the other options, which override."""
     recipe = options.get("recipe")
     if recipe is None:
         return TrainConfig.from_options({"data": str(data), **options})
@@ -198,15 +198,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on labelled images, as `resnets val` does.
 
-    Under `torchrun`, every process calls it and evaluates some of the batches; all return the whole evaluation.
+    Under `torchrun`, every process calls it and evaluates some of the batches; all return the evaluation of all images.
 
     Args:
         model: model reference, or a bundle.
-        data: as for `train`; `None` takes the data of the run that `model` belongs to, with the images it held out.
-        split: `train`, `val` or `test`; `None` takes `val`, else `test`.
+        data: as for `train`; `None` uses the data of the run that `model` belongs to, with the images it held out.
+        split: `train`, `val` or `test`; `None` uses `val`, else `test`.
         batch_size: images per batch.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        workers: decoding processes; `None` takes one per CPU core.
+        workers: decoding processes; `None` uses one per CPU core.
         skip_bad: leave out images that cannot be decoded. Always set for the data of a run that was trained so.
         quiet: print only warnings to stderr.
 

@@ -78,7 +78,7 @@ PAPER_MILLIONS = {  # He et al. 2015, table 6
     "resnet110_cifar": "1.7",
     "resnet1202_cifar": "19.4",
 }
-OSMR = {  # pytorchcv's counts, an implementation of its own; its CIFAR ResNets have option B shortcuts
+OSMR = {  # counts of pytorchcv, an independent implementation; its CIFAR ResNets have option B shortcuts
     ("resnet20_cifar", "B"): 272_474,
     ("resnet56_cifar", "B"): 855_770,
     ("resnet110_cifar", "B"): 1_730_714,

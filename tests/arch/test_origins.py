@@ -58,6 +58,8 @@ def test_a_note_is_one_line() -> None:
 def test_networks_that_are_named_exist() -> None:
     """A note sends people to another name of ours, or to an option."""
     words = {word for text in ORIGINS.values() for word in re.findall(r"\b[a-z]+_?[a-z0-9]*net[a-z0-9_]*\b", text)}
-    ours = {word for word in words if any(mark.isdigit() for mark in word)} - {"resnext101"}  # torchvision's, said so
+    ours = {word for word in words if any(mark.isdigit() for mark in word)} - {
+        "resnext101"
+    }  # the text names it as torchvision's
     assert ours
     assert ours <= set(VARIANTS)

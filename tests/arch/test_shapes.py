@@ -146,5 +146,5 @@ def test_paths_that_do_not_meet() -> None:
 
 
 def test_wrong_channels_name_the_layer_and_the_remedy() -> None:
-    with pytest.raises(ShapeError, match="conv1 takes 3 channels; got 4; pass in_chans=4"):
+    with pytest.raises(ShapeError, match="conv1 requires 3 channels; got 4; pass in_chans=4"):
         trace(plan(ResNetConfig()), (4, 64, 64))

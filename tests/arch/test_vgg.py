@@ -19,7 +19,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [  # fields, facts of the me
     ({"depths": (1, 1)}, ("depths and widths", "got 2 and 5")),
     ({"norm": "group"}, ("norm", "none or batch", "got 'group'")),
     ({"norm_eps": 0.0}, ("norm_eps", "above 0", "got 0.0")),
-    ({"drop_rate": 1.0}, ("drop_rate", "[0, 1)", "got 1.0")),
+    ({"drop_rate": 1.0}, ("drop_rate", "of at least 0 and below 1", "got 1.0")),
     ({"hidden": 0}, ("hidden", "at least 1", "got 0")),
     ({"global_pool": "none"}, ("got global_pool='none'", "num_classes=0")),
 ]

@@ -39,7 +39,10 @@ def test_weights_file_to_model_folder(command: Command, weights: Path, tmp_path:
     for start in (
         "dialect akamaster: akamaster/pytorch_resnet_cifar10",
         "filled 100.00 %",
-        "assumed stem_pool=none, shortcut=A, norm_eps=1e-05",
+        "assumed not determined by the tensors; ",
+        "stem_pool=none: Pool of the stem; alternatives: max, ",
+        "shortcut=A: Shortcut (subsampling, zero channels on both sides); alternatives: A_after, B, ",
+        "norm_eps=1e-05: Added to the variance in each norm",
         "assumed RGB images of 32x32, mean 0.485, 0.456, 0.406",
         "renamed 2: linear.bias -> fc.bias, linear.weight -> fc.weight",
         "dropped 1: best_prec1",

@@ -1,4 +1,4 @@
-"""The help page of `train`: it fits on a screen, and says where all else is found."""
+"""The help page of `train`: it fits on a screen, and names the commands that list the rest."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from tests.conftest import Command
 
 
 def test_recipes_are_listed(command: Command) -> None:
-    answer = command("recipes")
-    assert (answer.code, answer.err) == (0, "")
-    head, _, *lines = answer.out.splitlines()
+    result = command("recipes")
+    assert (result.code, result.err) == (0, "")
+    head, _, *lines = result.out.splitlines()
     assert head.split() == ["name", "epochs", "optimizer", "loss", "batch", "about"]
     assert [line.split()[0] for line in lines] == list_recipes()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
@@ -42,12 +42,12 @@ def test_the_list_as_json(command: Command) -> None:
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_is_shown_as_a_file_to_edit(name: str, command: Command, tmp_path: Path) -> None:
-    answer = command("recipes", name)
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith(f"# {name}\n#\n# about: ")
-    assert yaml.safe_load(answer.out) == load_recipe(name).settings
+    result = command("recipes", name)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"# {name}\n#\n# about: ")
+    assert yaml.safe_load(result.out) == load_recipe(name).settings
     mine = tmp_path / "my.yaml"
-    mine.write_text(answer.out, encoding="utf-8")
+    mine.write_text(result.out, encoding="utf-8")
     again = command("recipes", mine)
     assert again.code == 0
     assert yaml.safe_load(again.out) == load_recipe(name).settings
@@ -71,21 +71,21 @@ def test_a_recipe_as_json(command: Command) -> None:
 def test_a_users_file_is_validated(text: str, message: str, command: Command, tmp_path: Path) -> None:
     mine = tmp_path / "my.yaml"
     mine.write_text(text, encoding="utf-8")
-    answer = command("recipes", mine)
-    assert (answer.code, answer.out) == (1, "")
-    assert answer.err.startswith("error: ")
-    assert message in answer.err
-    assert len(answer.err.splitlines()) == 1
+    result = command("recipes", mine)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
+    assert len(result.err.splitlines()) == 1
 
 
 def test_an_unknown_name(command: Command) -> None:
-    answer = command("recipes", "imagenet-a")
-    assert (answer.code, answer.out) == (1, "")
-    assert "unknown recipe; got 'imagenet-a'; did you mean imagenet-a" in answer.err
+    result = command("recipes", "imagenet-a")
+    assert (result.code, result.out) == (1, "")
+    assert "unknown recipe; got 'imagenet-a'; did you mean imagenet-a" in result.err
 
 
 @pytest.mark.parametrize("words", [[], ["--json"], ["imagenet-a1"]], ids=["list", "json", "one"])
-def test_neither_torch_nor_pydantic_is_loaded(words: list[str]) -> None:
+def test_neither_torch_nor_numpy_is_imported(words: list[str]) -> None:
     code = f"import sys; from resnets.cli import main; assert main(['recipes', *{words!r}]) == 0\n"
     code += "print(*({'torch', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -37,12 +37,12 @@ def test_results_go_to_stdout_and_progress_to_stderr(command: Command, images: P
 
 def test_json_is_the_only_output_on_stdout(command: Command, images: Path, tmp_path: Path) -> None:
     code, out, _ = command("train", images, "--epochs", 1, "--output", tmp_path, "--json", *TINY)
-    answer = json.loads(out)
+    result = json.loads(out)
     assert code == 0
-    assert set(answer) == {"folder", "best_epoch", "epochs", "seconds", "stopped", "val"}
-    assert (answer["best_epoch"], answer["epochs"], answer["stopped"]) == (1, 1, None)
-    assert answer["val"]["images"] == 18
-    assert (Path(answer["folder"]) / "best" / "config.json").is_file()
+    assert set(result) == {"folder", "best_epoch", "epochs", "seconds", "stopped", "val"}
+    assert (result["best_epoch"], result["epochs"], result["stopped"]) == (1, 1, None)
+    assert result["val"]["images"] == 18
+    assert (Path(result["folder"]) / "best" / "config.json").is_file()
 
 
 def test_options_reach_the_run(command: Command, images: Path, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_mistakes_are_errors_of_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    answer = command("train", *words)
-    assert (answer.code, answer.out) == (code, "")
-    line, *hints = answer.err.splitlines()
+    result = command("train", *words)
+    assert (result.code, result.out) == (code, "")
+    line, *hints = result.err.splitlines()
     assert line.startswith("error: ")
     assert message in line
     assert len(hints) == (2 if code == 2 else 0)

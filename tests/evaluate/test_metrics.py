@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from resnets.errors import DataError, ShapeError
 from resnets.evaluate import metrics
 
 # Six images of three classes; class 2 is never predicted:
@@ -33,15 +31,6 @@ def test_confusion_matrix_by_hand() -> None:
     assert_array_equal(metrics.confusion_matrix(LABELS, PREDICTIONS, 3), CONFUSION)
 
 
-def test_confusion_matrix_rejects_classes_out_of_range() -> None:
-    with pytest.raises(DataError, match="0 to 1; got 0 to 2"):
-        metrics.confusion_matrix(LABELS, PREDICTIONS, 2)
-    with pytest.raises(DataError, match="got -1 to 0"):
-        metrics.confusion_matrix(np.array([0, -1]), np.array([0, 0]), 2)
-    with pytest.raises(ShapeError):
-        metrics.confusion_matrix(LABELS, PREDICTIONS[:-1], 3)
-
-
 def test_per_class_by_hand_with_a_class_never_predicted() -> None:
     classes = metrics.per_class(CONFUSION)
     assert_allclose(classes.precision, [2 / 3, 1 / 3, 0])  # the last is 0/0
@@ -59,8 +48,6 @@ def test_macro_average_leaves_out_classes_without_images() -> None:
         classes = metrics.per_class(confusion)
         assert metrics.macro_average(classes.recall, classes.support) == pytest.approx(mean)
     assert metrics.macro_average(np.array([1.0, 0.5, 0.2]), np.array([4, 0, 1])) == pytest.approx(0.6)
-    with pytest.raises(DataError, match="at least one image"):
-        metrics.macro_average(np.zeros(2), np.zeros(2))
 
 
 def test_most_confused_orders_by_count_then_by_class() -> None:
@@ -102,16 +89,6 @@ def test_metrics_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch
     assert (metrics.cross_entropy(labels, logits), metrics.top_k_accuracy(labels, logits, 2)) == pytest.approx(whole)
 
 
-@pytest.mark.parametrize("metric", [metrics.cross_entropy, metrics.top_k_accuracy])
-def test_mismatched_labels_are_rejected(metric: Callable[[NDArray[Any], NDArray[Any]], float]) -> None:
-    with pytest.raises(ShapeError):
-        metric(np.array([0, 1]), np.zeros((3, 2)))
-    with pytest.raises(DataError, match="none"):
-        metric(np.array([], np.int64), np.zeros((0, 2)))
-    with pytest.raises(DataError, match="0 to 1; got 0 to 2"):
-        metric(np.array([0, 2]), np.zeros((2, 2)))
-
-
 def test_calibration_error_by_hand() -> None:
     # Bin (0.6, 0.667]: two at 0.65, one correct: gap |1 - 1.30| = 0.30. Bin (0.933, 1]: two at 1.0, one correct: 1.
     confidences = np.array([0.65, 0.65, 1.0, 1.0])
@@ -126,25 +103,12 @@ def test_calibration_bins_include_their_upper_edge() -> None:
     assert gap == pytest.approx((0.5 + 0.6) / 2)
 
 
-def test_calibration_rejects_empty_and_mismatched_arrays() -> None:
-    with pytest.raises(DataError):
-        metrics.expected_calibration_error(np.array([]), np.array([], bool))
-    with pytest.raises(ShapeError):
-        metrics.expected_calibration_error(np.array([0.5]), np.array([True, False]))
-
-
 def test_wilson_interval_matches_published_cases() -> None:
     # Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3.
     assert metrics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert metrics.wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert metrics.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
     assert metrics.wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
-
-@pytest.mark.parametrize(("correct", "n"), [(1, 0), (3, 2), (-1, 2)])
-def test_wilson_interval_rejects_impossible_counts(correct: int, n: int) -> None:
-    with pytest.raises(DataError):
-        metrics.wilson_interval(correct, n)
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -81,9 +81,9 @@ def test_a_field_of_a_network(
 
 @pytest.mark.parametrize(("field", "text", "value"), SPELLINGS)
 def test_a_field_of_a_network_on_the_command_line(field: str, text: str, value: Any, command: Command) -> None:
-    answer = command("info", "resnet18", "--set", f"{field}={text}", "--json")
-    assert answer.code == 0, answer.err
-    assert config_from_dict(json.loads(answer.out)["config"]) == get_config("resnet18", **{field: value})
+    result = command("info", "resnet18", "--set", f"{field}={text}", "--json")
+    assert result.code == 0, result.err
+    assert config_from_dict(json.loads(result.out)["config"]) == get_config("resnet18", **{field: value})
 
 
 def test_convert_reads_fields_and_foreign_options_by_the_same_grammar(
@@ -143,12 +143,12 @@ def test_sizes(text: str, size: int | tuple[int, int] | None, tmp_path: Path, co
     if size is None:
         return
     height, width = (size, size) if isinstance(size, int) else size
-    answer = command("info", "resnet20_cifar", "--img-size", text, "--json")
-    assert json.loads(answer.out)["input"] == [3, height, width]
+    result = command("info", "resnet20_cifar", "--img-size", text, "--json")
+    assert json.loads(result.out)["input"] == [3, height, width]
     assert command("data", "pack", images, tmp_path / "packed", "--size", text).code == 0
-    answer = command("train", images, "--img-size", text, "--dry-run", "--json")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["args"]["preprocessing"]["size"] == [height, width]
+    result = command("train", images, "--img-size", text, "--dry-run", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["args"]["preprocessing"]["size"] == [height, width]
 
 
 def test_yaml_of_a_written_value_reads_back(tmp_path: Path) -> None:

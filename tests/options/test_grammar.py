@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from resnets.errors import ConfigError
-from resnets.options.grammar import Quoted, parse_settings, parse_size, parse_value
+from resnets.options.grammar import Quoted, parse_settings, parse_value
+from resnets.options.validate import parse_size
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_text_and_values_become_their_types(name: str, value: Any, expected: Any
         ("lr", "fast", "a number above 0"),
         ("lr", math.nan, "a number above 0"),
         ("lr", True, "a number above 0"),
-        ("betas", "0.9", "2 numbers in [0, 1)"),
-        ("betas", [0.9, 1.0], "2 numbers in [0, 1)"),
+        ("betas", "0.9", "2 numbers of at least 0 and below 1"),
+        ("betas", [0.9, 1.0], "2 numbers of at least 0 and below 1"),
         ("opt", "adam", "sgd or adamw"),
         ("opt", None, "sgd or adamw"),
         ("stride", 3, "1, 2 or none"),
@@ -106,7 +106,7 @@ def test_text_and_values_become_their_types(name: str, value: Any, expected: Any
         ("depths", "1,0", "a non-empty list of whole numbers of at least 1"),
         ("depths", 2.5, "a non-empty list of whole numbers of at least 1"),
         ("extra", 3, "a mapping or none"),
-        ("phases", 3, "a list of mappings"),
+        ("phases", 3, "a list of mappings of epochs or freeze"),
     ],
 )
 def test_a_value_that_does_not_fit_is_an_error_of_one_line(name: str, value: Any, rule: str) -> None:
@@ -159,8 +159,8 @@ def test_rules_between_fields() -> None:
         ((Gt(2),), 3, 2, "above 2"),
         ((Le(2),), 2, 3, "of at most 2"),
         ((Lt(2),), 1, 2, "below 2"),
-        ((Interval(gt=0, le=2),), 2, 0, "in (0, 2]"),
-        ((Interval(ge=0, lt=math.inf),), 5, math.inf, "of at least 0 and finite"),
+        ((Interval(gt=0, le=2),), 2, 0, "above 0 and at most 2"),
+        ((Interval(ge=0, lt=math.inf),), 5, math.inf, "of at least 0 and below inf"),
     ],
 )
 def test_bounds(bounds: tuple[Any, ...], inside: float, outside: float, words: str) -> None:

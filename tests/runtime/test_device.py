@@ -37,6 +37,14 @@ def test_mixed_precision_by_name() -> None:
     assert pick_amp("auto", CPU) in (torch.bfloat16, None)
 
 
+def test_automatic_mixed_precision_requires_a_cpu_known_to_compute_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, None)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert pick_amp("auto", CPU) == dtype
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in torch 2.9
+    assert pick_amp("auto", CPU) is None
+
+
 @pytest.mark.parametrize("name", [name for name in list_models() if "1202" not in name])
 def test_named_networks_are_trained_channels_last(name: str) -> None:
     with torch.device("meta"):

@@ -88,7 +88,7 @@ def test_several_processes_train_as_one(
     for key, tensor in weights(folder / name / "last").items():
         torch.testing.assert_close(tensor, alone[key], rtol=1e-3, atol=2e-5, msg=key)
     for row, expected in zip(read_results(folder / name / "results.csv"), one[name].results, strict=True):
-        if name != "weighted":  # there the figure averages over images what are weighted means of parts
+        if name != "weighted":  # there the metric is an image-weighted mean of each process's weighted mean
             assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
         assert row["train_top1"] == expected["train_top1"]
 

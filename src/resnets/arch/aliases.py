@@ -4,8 +4,6 @@
 |---|---|---|
 | TF-slim | `resnet_v2_50/block1/unit_1/bottleneck_v2` | `.../conv1`: after its norm and activation |
 | Keras | `conv2_block1_out`, VGG's `block1_conv2` | `conv2_block1_1_relu` |
-| the Keras tutorial, Caffe | `out2a`, `res2a` | `res2a_branch2a` |
-| TensorFlow official | none; stages are `/block_layer1` | none |
 
 The names identify blocks, not resolutions: TF-slim and Keras may stride in another block than the network here.
 """
@@ -20,13 +18,10 @@ from resnets.arch.nodes import Act, Chain, Conv, Norm, Pool, Residual, join, wal
 __all__ = [
     "Shape",
     "aliases",
-    "block_letters",
     "blocks",
     "keras_points",
-    "official_points",
     "shape_of",
     "slim_points",
-    "tutorial_points",
 ]
 
 
@@ -143,37 +138,3 @@ def _keras_vgg(plan: Chain) -> dict[str, str]:
         points |= {f"{block.kind}_conv{i}": join("features", name) for i, name in enumerate(acts, start=1)}
         points |= {f"{block.kind}_pool": join("features", n.name) for n in block.nodes if isinstance(n, Pool)}
     return points
-
-
-def tutorial_points(plan: Chain) -> dict[str, str]:
-    """Block names of the Keras tutorial, `out3d`, and of Caffe, `res3d`."""
-    shape = shape_of(plan)
-    if shape is None:
-        return {}
-    points = {"conv1": "conv1", "bn_conv1": "bn1", "conv1_relu": "act1", "pool1": "maxpool"}
-    for stage, block, path in shape.blocks():
-        for letter in block_letters(shape, stage, block):
-            points |= {f"{word}{stage + 1}{letter}": path for word in ("out", "res")}
-    return points
-
-
-def block_letters(shape: Shape, stage: int, block: int) -> tuple[str, ...]:
-    """Spellings of a block's position in its stage: `a`..`z`, or Caffe's `a`, `b1`, `b2` ..., preferred first.
-
-    Caffe uses numbers in the middle stages of networks that have a stage of more than six blocks.
-    """
-    counted = "a" if block == 1 else f"b{block - 1}"
-    if block > 26:
-        return (counted,)
-    lettered = chr(ord("a") + block - 1)
-    long = max(shape.depths) > 6 and 1 < stage < len(shape.depths)
-    return tuple(dict.fromkeys((counted, lettered) if long else (lettered, counted)))
-
-
-def official_points(plan: Chain) -> dict[str, str]:
-    """Layer names of TensorFlow's official network."""
-    shape = shape_of(plan)
-    if shape is None:
-        return {}
-    stages = {f"/block_layer{stage}": f"layer{stage}" for stage in range(1, len(shape.depths) + 1)}
-    return {"/initial_conv": "conv1", "/initial_max_pool": "maxpool", **stages}

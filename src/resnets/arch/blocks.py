@@ -40,9 +40,7 @@ class BlockBuilder:
 
     def block(self, spec: BlockSpec) -> Node:
         """The block with this specification."""
-        if self.config.pre_activation:
-            return self._pre_activation(spec)
-        return self._post_activation(spec)
+        return self._pre_activation(spec) if self.config.pre_activation else self._post_activation(spec)
 
     def _convolutions(self, spec: BlockSpec) -> list[Conv]:
         config = self.config
@@ -100,8 +98,8 @@ class BlockBuilder:
     def _pre_activation(self, spec: BlockSpec) -> Residual:
         """norm, act, conv, ..., norm, act, conv, attention, plus the shortcut.
 
-        A projection takes the pre-activated input, so the first norm and activation serve both paths; any other
-        shortcut takes the input itself.
+        The input of a projection is pre-activated, so both paths share the first norm and activation; the input of any
+        other shortcut is that of the block.
         """
         body = list[Node]()
         for number, conv in enumerate(self._convolutions(spec), start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Interval, MinLen
@@ -24,7 +24,7 @@ Momentum = Annotated[float, Interval(ge=0, le=1), Doc("Momentum of running stati
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig(Options):
-    """Base of network configurations: validated fields, overrides, and conversion to JSON values."""
+    """Base of network configurations."""
 
     def with_overrides(self, **overrides: Any) -> Self:
         """A copy with some fields changed.
@@ -38,14 +38,26 @@ class BaseConfig(Options):
                 raise UnknownNameError("model option", name, hints_of(type(self)))
         return replace(self, **overrides)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`; missing fields keep their defaults."""
-        return cls().with_overrides(**values)
+SHORTCUTS = ("A", "A_after", "B", "C", "D", "first", "subsample")
+PROJECTIONS = ("B", "C", "D", "first", "subsample")
+
+REQUIREMENTS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    # field, other field, values that the other must have where the field is not at its default
+    ("groups", "block", ("bottleneck",)),
+    ("group_width", "block", ("bottleneck",)),
+    ("stride_in", "block", ("bottleneck",)),
+    ("stem_act", "pre_activation", (False,)),
+    ("shortcut_norm", "pre_activation", (False,)),
+    ("shortcut_norm", "shortcut", PROJECTIONS),
+    ("shortcut_kernel", "shortcut", ("B", "C", "first", "subsample")),  # a projection that strides
+    ("pre_activation", "shortcut", SHORTCUTS),
+    ("drop_path_rate", "shortcut", SHORTCUTS),
+    ("zero_init_last", "shortcut", SHORTCUTS),
+    ("se_form", "attention", ("se",)),
+    ("attention_reduction", "attention", ("se", "cbam")),
+    ("antialias", "stem_pool", ("max", "none")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +188,8 @@ class ResNetConfig(BaseConfig):
     output_stride: Annotated[
         Count | None,
         Doc(
-            "Input cells per output cell. Below the network's own (32; 4 in CIFAR networks), dilation replaces the "
-            "strides of the last stages."
+            "Input pixels per cell of the last feature map. Below the network's own (32; 4 in CIFAR networks), "
+            "dilation replaces the strides of the last stages."
         ),
         DefaultText("the network's own, 32 or 4"),
     ] = None
@@ -211,13 +223,20 @@ class ResNetConfig(BaseConfig):
     img_size: Annotated[Count, Doc("Image size that the network is meant for, in pixels a side.")] = 224
 
     def check_rules(self) -> None:
-        for broken, message in (*self._rules_of_blocks(), *self._rules_of_stem_and_head(), *self._rules_of_strides()):
+        for name, other, allowed in REQUIREMENTS:
+            value, got = getattr(self, name), getattr(self, other)
+            if value != getattr(type(self), name) and got not in allowed:
+                raise ConfigError(
+                    f"{name}={value!r} requires {other}={listed(map(repr, allowed))}; got {other}={got!r}; "
+                    "change one of them"
+                )
+        for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)
 
-    def _rules_of_blocks(self) -> Iterator[tuple[bool, str]]:
+    def _rules_of_layers(self) -> Iterator[tuple[bool, str]]:
         """Whether each rule is broken, and its message."""
-        basic, stages, preact = self.block == "basic", len(self.depths), "got pre_activation"
+        stages, unit = len(self.depths), {"deep": 2, "tiered": 8}.get(self.stem, 1)
         yield (
             stages != len(self.widths),
             f"depths and widths must name the same stages; got {stages} and {len(self.widths)}",
@@ -225,68 +244,22 @@ class ResNetConfig(BaseConfig):
         for name in ("kernel", "shortcut_kernel"):
             yield getattr(self, name) % 2 == 0, f"{name} must be odd; got {getattr(self, name)}"
         yield (
-            basic and (self.groups, self.group_width) != (1, 64),
-            f"groups and group_width require bottleneck blocks; got {self.groups} and {self.group_width} with basic "
-            "blocks; use block='bottleneck'",
-        )
-        yield (
-            basic and self.stride_in == "1x1",
-            "stride_in='1x1' requires bottleneck blocks; got block='basic'; leave it '3x3'",
-        )
-        yield (
             bool(self.ibn) and len(self.ibn) != stages,
             f"ibn must name every stage or none; got {len(self.ibn)} for {stages} stages",
         )
         yield (
             any(self.ibn) and self.pre_activation,
-            f"ibn requires post-activation blocks; {preact}; drop one of them",
-        )
-        for name in ("pre_activation", "drop_path_rate", "zero_init_last"):
-            value = getattr(self, name)
-            yield (
-                self.shortcut == "none" and bool(value),
-                f"a plain network (shortcut='none') has no residual branch; got {name}={value}; drop it",
-            )
-        yield (
-            self.shortcut_kernel != 1 and self.shortcut in ("A", "A_after", "D", "none"),
-            f"shortcut_kernel requires a projection that strides; got shortcut={self.shortcut!r}; drop it",
-        )
-        yield (
-            not self.shortcut_norm and self.pre_activation,
-            f"shortcut_norm=False requires a post-activation network; {preact}; leave it on",
-        )
-        yield (
-            not self.shortcut_norm and self.shortcut in ("A", "A_after", "none"),
-            f"shortcut_norm=False requires a projection; got shortcut={self.shortcut!r}; leave it on",
-        )
-        yield (
-            self.se_form != "conv" and self.attention != "se",
-            f"se_form requires attention='se'; got attention={self.attention!r}; leave se_form 'conv'",
-        )
-        yield (
-            self.attention_reduction != 16 and self.attention not in ("se", "cbam"),
-            f"attention_reduction requires attention='se' or 'cbam'; got attention={self.attention!r}; leave it 16",
+            "ibn requires post-activation blocks; got pre_activation=True; change one of them",
         )
         for width in (self.stem_width, *self.widths):
             yield (
                 self.norm == "group" and width % self.norm_groups > 0,
                 f"norm_groups must divide every width; got {self.norm_groups} for a width of {width}; lower it",
             )
-
-    def _rules_of_stem_and_head(self) -> Iterator[tuple[bool, str]]:
-        unit = {"deep": 2, "tiered": 8}.get(self.stem, 1)
         yield (
             self.stem_width % unit > 0,
             f"stem_width of a {self.stem} stem must be a multiple of {unit}; got {self.stem_width}; "
             f"the nearest is {max(round(self.stem_width / unit), 1) * unit}",
-        )
-        yield (
-            not self.stem_act and self.pre_activation,
-            "stem_act=False requires a post-activation network; got pre_activation; leave it on",
-        )
-        yield (
-            self.antialias and self.stem_pool not in ("max", "none"),
-            f"antialias requires stem_pool='max' or 'none'; got stem_pool={self.stem_pool!r}; use one of them",
         )
         yield (
             self.global_pool == "none" and self.num_classes > 0,

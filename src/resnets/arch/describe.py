@@ -15,9 +15,7 @@ from resnets.arch.shapes import Record, trace
 from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, ShapeError
 
-__all__ = ["HEADINGS", "Description", "LayerRow", "describe", "totals"]
-
-HEADINGS = ("name", "operations", "output", "stride", "receptive field", "params", "MACs")
+__all__ = ["Description", "LayerRow", "describe", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +41,6 @@ class LayerRow:
     receptive_field: int | None
     params: int
     macs: int
-
-    def cells(self) -> tuple[str, ...]:
-        """The row as text, under `HEADINGS`."""
-        field = "all" if self.receptive_field is None else str(self.receptive_field)
-        return (
-            self.name,
-            self.operations,
-            "x".join(map(str, self.output)),
-            str(self.stride),
-            field,
-            f"{self.params:,}",
-            f"{self.macs:,}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +69,10 @@ class Description:
 
     def select(self, layers: bool = False) -> list[LayerRow]:
         """Rows of stem, stages, blocks and head; with `layers`, of every layer, identities included."""
-        whole = ("features",)  # holds a VGG's stages
-        parts = ("stage", "block")
-        shown = [
-            row for row in self.rows if layers or row.role in parts or ("." not in row.name and row.role not in whole)
-        ]
-        return [row for row in shown if row.name and (layers or row.operations != NOTHING)]
+        if layers:
+            return [row for row in self.rows if row.name]
+        shown = [row for row in self.rows if row.role in ("stage", "block") or "." not in row.name]
+        return [row for row in shown if row.name and row.operations != NOTHING and row.role != "features"]
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON values."""
@@ -103,12 +86,6 @@ class Description:
             "warnings": list(self.warnings),
             "rows": [vars(row) | {"output": list(row.output)} for row in self.select(layers=True)],
         }
-
-    def to_markdown(self, layers: bool = False) -> str:
-        """The table as Markdown, with numbers aligned right."""
-        lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
-        lines += ["| " + " | ".join(row.cells()) + " |" for row in self.select(layers)]
-        return "\n".join([*lines, f"| total | | | | | {self.params:,} | {self.macs:,} |"])
 
 
 def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | None = None) -> Description:
@@ -149,7 +126,7 @@ def describe(model: str | NetworkConfig, input_size: int | tuple[int, int] | Non
 def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Params and MACs for one image of (H, W), equal to those of `describe`, in a fraction of its time.
 
-    Between the first and the last block of a stage all blocks are alike, so that three stand for any depth.
+    All blocks between the first and the last of a stage are equal, so three blocks per stage determine any depth.
 
     Raises:
         ShapeError: an image so small that a stage would be empty.
@@ -158,25 +135,19 @@ def totals(config: NetworkConfig, input_size: tuple[int, int] | None = None) -> 
     residual = isinstance(config, ResNetConfig)
     shallow = replace(config, depths=tuple(min(depth, 3) for depth in config.depths)) if residual else config
     records = trace(plan(shallow), (config.in_chans, height, width))
-    params, macs = records[0].params, records[0].macs
-    if not residual:
-        return params, macs
     at = {record.path: record for record in records}
-    for stage, depth in enumerate(config.depths, start=1):
-        if depth > 3:
-            block = at[f"layer{stage}.1"]
-            params += (depth - 3) * block.params
-            macs += (depth - 3) * block.macs
-    return params, macs
+    more = [(depth - 3, f"layer{stage}.1") for stage, depth in enumerate(config.depths, 1) if residual and depth > 3]
+    params = records[0].params + sum(count * at[path].params for count, path in more)
+    return params, records[0].macs + sum(count * at[path].macs for count, path in more)
 
 
 def _too_small(tree: Chain, config: NetworkConfig, shape: tuple[int, int, int], error: ShapeError) -> ShapeError:
-    for least in range(max(2, min(shape[1:])), 4096):
+    for size in range(max(2, min(shape[1:])), 4096):
         try:
-            trace(tree, (config.in_chans, least, least))
+            trace(tree, (config.in_chans, size, size))
         except ShapeError:
             continue
-        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the minimum size is {least}x{least}")
+        return ShapeError(f"{error}; got {shape[1]}x{shape[2]}; the minimum size is {size}x{size}")
     return error
 
 
@@ -212,6 +183,4 @@ def _role(node: Node) -> str:
         return node.role
     if isinstance(node, Residual):
         return "block"
-    return (
-        "group" if children(node) else "layer"
-    )  # only nodes without children are layers, so that layers sum to the total
+    return "group" if children(node) else "layer"  # layers have no children, so that they sum to the total

@@ -1,7 +1,7 @@
 """Nodes of a plan: operations and the ways to combine them, independent of any family of networks.
 
 A node's `name` is its attribute in the parent module; names joined by dots are the paths of a `state_dict`. A chain
-named `""` groups its children (a stem, a head) without a module of its own.
+named `""` groups its children (a stem, a head) without being a module.
 """
 
 from __future__ import annotations

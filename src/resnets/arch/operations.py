@@ -2,75 +2,55 @@
 
 from __future__ import annotations
 
-from resnets.arch.nodes import (
-    Act,
-    AdaptivePool,
-    Blur,
-    Chain,
-    ChannelConv,
-    Conv,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalPool,
-    Identity,
-    Linear,
-    Node,
-    Norm,
-    PadChannels,
-    Pool,
-    Residual,
-    SplitNorm,
-    walk,
-)
+from resnets.arch import nodes
 
 __all__ = ["NOTHING", "operations"]
 
 NOTHING = "-"  # an identity
 
 
-def operations(node: Node) -> str:
+def operations(node: nodes.Node) -> str:
     """Description of `node`: `3x3 64 /2 conv`, `Bottleneck: 1x1 64, 3x3 64, 1x1 256; shortcut 1x1 256`.
 
     The number after a kernel is its output channels, `/2` a stride. Norms and activations of a block are omitted, since
     its kind implies them; IBN is listed.
     """
     match node:
-        case Conv():
+        case nodes.Conv():
             return f"{_conv(node)} {'standardised ' * node.standardised}conv{' with bias' * node.bias}"
-        case Norm():
+        case nodes.Norm():
             groups = f" of {node.groups} groups" if node.kind == "group" else ""
             return f"{node.kind.replace('_', ' ')} norm{groups}"
-        case SplitNorm():
+        case nodes.SplitNorm():
             return "IBN: " + ", ".join(f"{part.kind.replace('_', ' ')} norm of {part.channels}" for part in node.parts)
-        case Act():
+        case nodes.Act():
             return {"relu": "ReLU"}[node.kind]
-        case Pool():
+        case nodes.Pool():
             return _every(node.stride) if node.kernel == 1 else _pool(node)
-        case Blur():
+        case nodes.Blur():
             return f"3x3 blur{_stride(node.stride)}"
-        case GlobalPool():
+        case nodes.GlobalPool():
             return f"global {node.kind} pool"
-        case AdaptivePool():
+        case nodes.AdaptivePool():
             return f"avg pool to {node.size}x{node.size}"
-        case Linear():
+        case nodes.Linear():
             return f"linear {node.out_features}"
-        case Dropout():
+        case nodes.Dropout():
             return f"dropout {node.rate:g}"
-        case Flatten():
+        case nodes.Flatten():
             return "flatten"
-        case Identity():
+        case nodes.Identity():
             return NOTHING
-        case PadChannels():
+        case nodes.PadChannels():
             every = f"{_every(node.stride)}, " if node.stride > 1 else ""
             return f"{every}{node.before}+{node.after} zero channels"
-        case ChannelConv():
+        case nodes.ChannelConv():
             return f"1-d conv over {node.kernel} channels"
-        case Gate():
+        case nodes.Gate():
             return _gate(node)
-        case Residual():
+        case nodes.Residual():
             return _residual(node)
-        case Chain():
+        case nodes.Chain():
             return _chain(node)
         case _:
             raise AssertionError(f"no description of {type(node).__name__}")
@@ -84,7 +64,7 @@ def _stride(stride: int) -> str:
     return f" /{stride}" if stride > 1 else ""
 
 
-def _conv(node: Conv) -> str:
+def _conv(node: nodes.Conv) -> str:
     marks = [
         "SAME" if node.padding == "same" else "",
         f"dilation {node.dilation}" if node.dilation > 1 else "",
@@ -93,7 +73,7 @@ def _conv(node: Conv) -> str:
     return " ".join([f"{node.kernel}x{node.kernel} {node.out_chans}{_stride(node.stride)}", *filter(None, marks)])
 
 
-def _pool(node: Pool) -> str:
+def _pool(node: nodes.Pool) -> str:
     marks = [
         "zero-padded" if node.zeros else "",
         "SAME" if node.padding == "same" else "",
@@ -104,9 +84,9 @@ def _pool(node: Pool) -> str:
     return f"{node.kernel}x{node.kernel} {node.kind} pool{_stride(node.stride)}" + (f" {details}" if details else "")
 
 
-def _gate(node: Gate) -> str:
+def _gate(node: nodes.Gate) -> str:
     if node.kind == "eca":
-        reach = next(layer.kernel for _, layer in walk(node) if isinstance(layer, ChannelConv))
+        reach = next(layer.kernel for _, layer in nodes.walk(node) if isinstance(layer, nodes.ChannelConv))
         return f"ECA over {reach} channels"
     if node.kind == "spatial":
         return "spatial gate: mean and max over channels, 7x7 conv, batch norm"
@@ -115,53 +95,53 @@ def _gate(node: Gate) -> str:
     return f"squeeze and excitation {_widths(node)}"
 
 
-def _widths(gate: Node) -> str:
+def _widths(gate: nodes.Node) -> str:
     """Channels of a gate's two layers, such as `256-16-256`."""
-    for _, layer in walk(gate):
-        if isinstance(layer, Conv):
+    for _, layer in nodes.walk(gate):
+        if isinstance(layer, nodes.Conv):
             return f"{layer.in_chans}-{layer.out_chans}-{layer.in_chans}"
-        if isinstance(layer, Linear):
+        if isinstance(layer, nodes.Linear):
             return f"{layer.in_features}-{layer.out_features}-{layer.in_features}"
     raise AssertionError(f"no layer in {gate}")
 
 
-def _chain(node: Chain) -> str:
+def _chain(node: nodes.Chain) -> str:
     if node.kind == "CBAM":
         return f"CBAM {_widths(node)}"
     if node.role == "stage" and node.name:
         return f"{len(node.nodes)} x {operations(node.nodes[0]).partition(':')[0]}"
     if node.role == "stage":  # a VGG's, whose layers are siblings in `features`
-        convs = ", ".join(_conv(part) for part in node.nodes if isinstance(part, Conv))
-        norms = "batch norm and " if any(isinstance(part, Norm) for part in node.nodes) else ""
+        convs = ", ".join(_conv(part) for part in node.nodes if isinstance(part, nodes.Conv))
+        norms = "batch norm and " if any(isinstance(part, nodes.Norm) for part in node.nodes) else ""
         first, last = node.nodes[0].name, node.nodes[-1].name
         return f"layers {first}-{last}: {convs}, each with {norms}ReLU, then {operations(node.nodes[-1])}"
     if node.role == "block":
         return f"{node.kind}: {_body(node.nodes)}"
-    return ", ".join(operations(part) for part in node.nodes if not isinstance(part, Identity))
+    return ", ".join(operations(part) for part in node.nodes if not isinstance(part, nodes.Identity))
 
 
-def _residual(node: Residual) -> str:
+def _residual(node: nodes.Residual) -> str:
     shortcut = ", ".join(
-        _conv(part) if isinstance(part, Conv) else operations(part)
+        _conv(part) if isinstance(part, nodes.Conv) else operations(part)
         for part in node.shortcut
-        if not isinstance(part, Norm | Identity)
+        if not isinstance(part, nodes.Norm | nodes.Identity)
     )
-    after = "".join(f"; then {operations(part)}" for part in node.post if isinstance(part, Norm))
+    after = "".join(f"; then {operations(part)}" for part in node.post if isinstance(part, nodes.Norm))
     return f"{node.kind}: {_body(node.body)}; shortcut {shortcut or 'identity'}{after}"
 
 
-def _body(nodes: tuple[Node, ...]) -> str:
+def _body(body: tuple[nodes.Node, ...]) -> str:
     """Convolutions, IBN, blurs and attention in order."""
     words = list[str]()
-    for node in nodes:
+    for node in body:
         match node:
-            case Conv():
+            case nodes.Conv():
                 words.append(_conv(node))
-            case SplitNorm():
+            case nodes.SplitNorm():
                 words.append("IBN")
-            case Gate(kind="se"):
+            case nodes.Gate(kind="se"):
                 words.append(f"SE {_widths(node)}")
-            case Gate() | Blur() | Chain():
+            case nodes.Gate() | nodes.Blur() | nodes.Chain():
                 words.append(operations(node))
-    standardised = any(isinstance(node, Conv) and node.standardised for node in nodes)
+    standardised = any(isinstance(node, nodes.Conv) and node.standardised for node in body)
     return ", ".join(words) + ", standardised" * standardised

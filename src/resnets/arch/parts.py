@@ -23,15 +23,7 @@ CLASSIFIER = "classifier"
 
 def forward_steps(plan: Chain) -> tuple[str, ...]:
     """Paths of the modules that run in sequence before the head: stem operations, stages, layers of `features`."""
-    return tuple(path for part in plan.nodes[:-1] for path in _steps(part, part.name))
-
-
-def _steps(node: Node, path: str) -> Iterator[str]:
-    if isinstance(node, Chain) and (not node.name or node.role == "features"):
-        for name, child in children(node):
-            yield from _steps(child, join(path, name))
-    elif not isinstance(node, Flatten):
-        yield path
+    return tuple(path for part in plan.nodes[:-1] for path, _ in _leaves(part, part.name))
 
 
 def feature_paths(plan: Chain) -> dict[str, str]:
@@ -53,7 +45,7 @@ def parts(plan: Chain) -> dict[str, tuple[str, ...]]:
 
     The parts are `stem`, `layer1`.. (`block1`.. in a VGG), then `backbone`, the modules between the last stage and
     the classifier (a last norm, the pool, a VGG's hidden linear layers), and `classifier`, the layer that outputs
-    logits with the dropout right before it.
+    logits with the dropout directly before it.
     """
     found: dict[str, tuple[str, ...]] = {}
     between: list[str] = []
@@ -118,8 +110,8 @@ def _parts(plan: Chain) -> Iterator[tuple[Node, str]]:
 
 
 def _leaves(node: Node, path: str) -> Iterator[tuple[str, Node]]:
-    """The modules of a part; chains without a name and a VGG's `classifier` are opened, others such as a stage not."""
-    if isinstance(node, Chain) and node.name in ("", CLASSIFIER):
+    """The modules of a part: inside chains without a name and a VGG's `features` and `classifier`, not in a stage."""
+    if isinstance(node, Chain) and node.name in ("", "features", CLASSIFIER):
         for name, child in children(node):
             yield from _leaves(child, join(path, name))
     elif not isinstance(node, Flatten):

@@ -30,7 +30,7 @@ def plan(config: NetworkConfig) -> Chain:
     """Build the plan of `config`: stem, stages of blocks, head.
 
     The top level has torchvision's order of children for any options (conv1, bn1, act1, maxpool, layer1, ...); where
-    an option drops one, an identity takes its place.
+    an option drops one, an identity replaces it.
     """
     if isinstance(config, VGGConfig):
         return plan_vgg(config)

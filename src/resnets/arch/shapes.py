@@ -9,30 +9,9 @@ norm) do not extend it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
-from resnets.arch.nodes import (
-    Act,
-    AdaptivePool,
-    Blur,
-    Chain,
-    ChannelConv,
-    Conv,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalPool,
-    Identity,
-    Linear,
-    Node,
-    Norm,
-    PadChannels,
-    Padding,
-    Pool,
-    Residual,
-    SplitNorm,
-    children,
-    join,
-)
+from resnets.arch import nodes
 from resnets.errors import ShapeError
 
 __all__ = ["Record", "Signal", "apply", "trace"]
@@ -55,81 +34,73 @@ class Signal:
 
 @dataclass(frozen=True)
 class Record:
-    """A visited node: its path, depth in the tree, input, output, and the cost of it and its children."""
+    """A visited node: its path, input, output, and the cost of it and its children."""
 
     path: str
-    node: Node
-    level: int
+    node: nodes.Node
     source: Signal
     result: Signal
     params: int
     macs: int
 
 
-def trace(plan: Node, shape: tuple[int, int, int]) -> list[Record]:
+def trace(plan: nodes.Node, shape: tuple[int, int, int]) -> list[Record]:
     """Trace an input of `shape` (C, H, W) through every node of `plan`; parents come first.
 
     Raises:
         ShapeError: the wrong number of channels, or an empty output; the message names the node.
     """
-    return _trace(plan, Signal(shape), "", 0)
+    return _trace(plan, Signal(shape), "")
 
 
-def _trace(node: Node, signal: Signal, path: str, level: int) -> list[Record]:
-    if not isinstance(node, Chain | Residual | Gate | SplitNorm):
-        result = apply(node, signal, path)
-        macs = _macs(node, result)
-        return [Record(path, node, level, signal, result, _params(node), macs)]
-
+def _trace(node: nodes.Node, signal: Signal, path: str) -> list[Record]:
+    branches = iter(nodes.children(node))
     inside: list[Record] = []
+    params, macs = 0, 0
 
-    def run(nodes: tuple[tuple[str, Node], ...], here: Signal) -> Signal:
-        for name, child in nodes:
-            records = _trace(child, here, join(path, name), level + 1)
+    def run(here: Signal, count: int | None = None) -> Signal:
+        """Run the next `count` children, by default all that are left."""
+        nonlocal params, macs
+        for name, child in islice(branches, count):
+            records = _trace(child, here, nodes.join(path, name))
             inside.extend(records)
-            here = records[0].result
+            here, params, macs = records[0].result, params + records[0].params, macs + records[0].macs
         return here
 
-    if isinstance(node, Chain):
-        result = run(children(node), signal)
-    elif isinstance(node, SplitNorm):
-        _expect(signal.shape, sum(part.channels for part in node.parts), path)
-        for name, part in children(node):
-            assert isinstance(part, Norm)
-            run(((name, part),), Signal((part.channels, *signal.shape[1:]), signal.receptive_field, signal.stride))
-        result = signal
-    elif isinstance(node, Gate):
-        squeezed = {"spatial": (2, *signal.shape[1:]), "channel": (signal.shape[0], 1, 2)}.get(
-            node.kind, (signal.shape[0], 1, 1)
-        )
-        spatial = node.kind == "spatial"
-        gate = run(children(node), Signal(squeezed, signal.receptive_field if spatial else None, signal.stride))
-        result = Signal(signal.shape, gate.receptive_field if spatial else signal.receptive_field, signal.stride)
-    else:
-        parts = {id(child): name for name, child in children(node)}
-
-        def named(nodes: tuple[Node, ...]) -> tuple[tuple[str, Node], ...]:
-            return tuple((parts[id(child)], child) for child in nodes)
-
-        fork = run(named(node.pre), signal)
-        body, shortcut = run(named(node.body), fork), run(named(node.shortcut), fork)
-        if body.shape != shortcut.shape:
-            raise ShapeError(
-                f"both paths of a block must have one output shape; got {body.shape} and {shortcut.shape} at {path}"
-            )
-        result = run(
-            named(node.post), Signal(body.shape, _wider(body.receptive_field, shortcut.receptive_field), body.stride)
-        )
-    own = [record for record in inside if record.level == level + 1]
-    params, macs = sum(record.params for record in own), sum(record.macs for record in own)
-    return [Record(path, node, level, signal, result, params, macs), *inside]
+    shape, field, stride = signal.shape, signal.receptive_field, signal.stride
+    match node:
+        case nodes.Chain():
+            result = run(signal)
+        case nodes.SplitNorm():
+            _expect(shape, sum(part.channels for part in node.parts), path)
+            for part in node.parts:
+                run(Signal((part.channels, *shape[1:]), field, stride), 1)
+            result = signal
+        case nodes.Gate(kind="spatial"):
+            gate = run(Signal((2, *shape[1:]), field, stride))
+            result = Signal(shape, gate.receptive_field, stride)
+        case nodes.Gate():
+            run(Signal((shape[0], 1, 2 if node.kind == "channel" else 1), None, stride))
+            result = signal
+        case nodes.Residual():
+            fork = run(signal, len(node.pre))
+            body, shortcut = run(fork, len(node.body)), run(fork, len(node.shortcut))
+            if body.shape != shortcut.shape:
+                raise ShapeError(
+                    f"both paths of a block must have one output shape; got {body.shape} and {shortcut.shape} at {path}"
+                )
+            result = run(Signal(body.shape, _wider(body.receptive_field, shortcut.receptive_field), body.stride))
+        case _:
+            result = apply(node, signal, path)
+            params, macs = _params(node), _macs(node, result)
+    return [Record(path, node, signal, result, params, macs), *inside]
 
 
 def _wider(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def apply(node: Node, signal: Signal, path: str) -> Signal:
+def apply(node: nodes.Node, signal: Signal, path: str) -> Signal:
     """The signal after a single operation.
 
     Raises:
@@ -137,40 +108,40 @@ def apply(node: Node, signal: Signal, path: str) -> Signal:
     """
     shape, field, stride = signal.shape, signal.receptive_field, signal.stride
     match node:
-        case Conv():
+        case nodes.Conv():
             _expect(shape, node.in_chans, path)
             reach = node.dilation * (node.kernel - 1) + 1
             cells = (_window(size, reach, node.stride, node.padding, False, path) for size in shape[1:])
             return Signal((node.out_chans, *cells), field and field + (reach - 1) * stride, stride * node.stride)
-        case Pool():
+        case nodes.Pool():
             cells = (_window(size, node.kernel, node.stride, node.padding, node.ceil, path) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + (node.kernel - 1) * stride, stride * node.stride)
-        case Blur():
+        case nodes.Blur():
             if min(shape[1:]) < 2:
                 raise ShapeError(f"{path} reflects its edges and requires two cells a side; got {shape[1]}x{shape[2]}")
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((shape[0], *cells), field and field + 2 * stride, stride * node.stride)
-        case ChannelConv():
+        case nodes.ChannelConv():
             _expect(shape, node.channels, path)
             return Signal((1, node.channels), field, stride)
-        case PadChannels():
+        case nodes.PadChannels():
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((node.before + shape[0] + node.after, *cells), field, stride * node.stride)
-        case GlobalPool():
+        case nodes.GlobalPool():
             return Signal((shape[0], 1, 1), None, stride)
-        case AdaptivePool():
+        case nodes.AdaptivePool():
             return Signal((shape[0], node.size, node.size), None, stride)
-        case Flatten():
+        case nodes.Flatten():
             return Signal((shape[0] * shape[1] * shape[2],), field, stride)
-        case Linear():
+        case nodes.Linear():
             _expect(shape, node.in_features, path)
             return Signal((node.out_features,), None, stride)
-        case Norm():
+        case nodes.Norm():
             _expect(shape, node.channels, path)
             if node.kind == "instance" and shape[1:] == (1, 1):
                 raise ShapeError(f"{path} is an instance norm, which requires more than one cell; got 1x1")
             return signal
-        case Act() | Dropout() | Identity():
+        case nodes.Act() | nodes.Dropout() | nodes.Identity():
             return signal
         case _:
             raise AssertionError(f"no shape rule for {type(node).__name__}")
@@ -178,10 +149,10 @@ def apply(node: Node, signal: Signal, path: str) -> Signal:
 
 def _expect(shape: tuple[int, ...], channels: int, path: str) -> None:
     if shape[0] != channels:
-        raise ShapeError(f"{path} takes {channels} channels; got {shape[0]}; pass in_chans={shape[0]}")
+        raise ShapeError(f"{path} requires {channels} channels; got {shape[0]}; pass in_chans={shape[0]}")
 
 
-def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, path: str) -> int:
+def _window(size: int, reach: int, stride: int, padding: nodes.Padding, ceil: bool, path: str) -> int:
     """Output cells of a window of `reach` cells over `size` cells."""
     if padding == "same":
         return -(-size // stride)
@@ -195,31 +166,31 @@ def _window(size: int, reach: int, stride: int, padding: Padding, ceil: bool, pa
     return cells
 
 
-def _params(node: Node) -> int:
+def _params(node: nodes.Node) -> int:
     match node:
-        case Conv():
+        case nodes.Conv():
             weights = node.out_chans * (node.in_chans // node.groups) * node.kernel**2
             return weights + (node.out_chans if node.bias else 0)
-        case Linear():
+        case nodes.Linear():
             return node.out_features * (node.in_features + node.bias)
-        case ChannelConv():
+        case nodes.ChannelConv():
             return node.kernel
-        case GlobalPool():
+        case nodes.GlobalPool():
             return 1 if node.kind == "gem" else 0
-        case Norm():
+        case nodes.Norm():
             return 0 if node.kind == "frozen_batch" else 2 * node.channels
         case _:
             return 0
 
 
-def _macs(node: Node, result: Signal) -> int:
+def _macs(node: nodes.Node, result: Signal) -> int:
     match node:
-        case Conv():
+        case nodes.Conv():
             cells = result.shape[1] * result.shape[2]
             return cells * node.out_chans * (node.in_chans // node.groups) * node.kernel**2
-        case Linear():
+        case nodes.Linear():
             return node.out_features * node.in_features
-        case ChannelConv():
+        case nodes.ChannelConv():
             return node.channels * node.kernel
         case _:
             return 0

@@ -223,8 +223,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def name_of(config: NetworkConfig) -> str | None:
     """Name of `config`, ignoring classes, input channels, image size and regularisation; `None` if it has none."""
-    names = [*VARIANTS, *_by_rule(config)]
-    return next((name for name in names if _key(get_config(name)) == _key(config)), None)
+    wanted = _key(config)
+    return next((name for name in (*VARIANTS, *_by_rule(config)) if _key(get_config(name)) == wanted), None)
 
 
 def _key(config: NetworkConfig) -> dict[str, Any]:

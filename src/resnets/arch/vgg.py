@@ -63,7 +63,10 @@ def plan_vgg(config: VGGConfig) -> Chain:
                 Conv(name=str(number), in_chans=in_chans, out_chans=width, kernel=3, padding=1, bias=True)
             ]
             if config.norm == "batch":
-                group.append(_norm(config, str(number + 1), width))
+                eps, momentum = config.norm_eps, config.norm_momentum
+                group.append(
+                    Norm(name=str(number + 1), kind="batch", channels=width, eps=eps, momentum=momentum, groups=1)
+                )
             group.append(Act(name=str(number + len(group)), kind="relu"))
             layers += group
             number, in_chans = number + len(group), width
@@ -72,12 +75,6 @@ def plan_vgg(config: VGGConfig) -> Chain:
         blocks.append(Chain(name="", role="stage", kind=f"block{block}", nodes=tuple(layers)))
     features = Chain(name="features", role="features", nodes=tuple(blocks))
     return Chain(name="", role="network", nodes=(features, _head(config)))
-
-
-def _norm(config: VGGConfig, name: str, channels: int) -> Norm:
-    return Norm(
-        name=name, kind="batch", channels=channels, eps=config.norm_eps, momentum=config.norm_momentum, groups=1
-    )
 
 
 def _head(config: VGGConfig) -> Chain:

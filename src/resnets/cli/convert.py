@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from resnets.arch.networks import convert_overrides, network_options
 from resnets.cli.flags import Json
 from resnets.cli.output import print_json, print_text
+from resnets.options.declarations import Option, options_of
 from resnets.options.grammar import parse_settings, parse_value
 from resnets.runtime.formatting import format_percent
 
@@ -32,7 +34,10 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="Model folder to write, or with --to a file (default: none)."
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Model folder to write, or with --to a file (default: write nothing).",
         ),
     ] = None,
     to: Annotated[
@@ -55,7 +60,7 @@ def run(
     map: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the mapping of tensor names.")] = None,
     min_filled: Annotated[
         float,
-        typer.Option(metavar="FRACTION", min=0, max=1, help="Least fraction of the network that the file must fill."),
+        typer.Option(metavar="FRACTION", min=0, max=1, help="Minimum fraction of the network that the file must fill."),
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
@@ -120,8 +125,10 @@ def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
     yield _line("dialect", f"{report.dialect}: {get_dialect(report.dialect).description}")
     yield _line("filled", format_percent(report.filled))
     if report.assumed:
-        fields = ", ".join(f"{name}={value}" for name, value in report.assumed.items())
-        yield _line("assumed", f"{fields}: not determined by the tensors; change with --set")
+        yield _line("assumed", "not determined by the tensors; a wrong value changes the outputs; change with --set:")
+        declared = {option.name: option for option in options_of(type(done.model.config))}
+        for name, value in report.assumed.items():
+            yield _line("", f"{name}={value}: {_meaning(declared[name], value)}")
     if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
         size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
@@ -131,6 +138,14 @@ def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
     yield from _names("unexpected", report.unexpected)
     yield from _names("dropped", report.dropped)
     yield from (_line("note", note) for note in report.notes)
+
+
+def _meaning(option: Option, value: Any) -> str:
+    """What the option is, what this value means, and the alternatives, from the documentation of the option."""
+    meaning = re.search(rf"`{re.escape(str(value))}` \(([^)]*)\)", option.help)
+    others = [choice for choice in option.choices if choice != str(value)]
+    text = option.first_sentence + (f" ({meaning[1]})" if meaning else "")
+    return text + (f"; alternatives: {', '.join(others)}" if others else "")
 
 
 def _names(title: str, names: Sequence[str]) -> Iterable[str]:

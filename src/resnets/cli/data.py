@@ -10,7 +10,7 @@ import typer
 from resnets.cli.flags import Json, SkipBad, Workers
 from resnets.cli.help import VerbHelp, VerbListHelp
 from resnets.cli.output import Column, print_json, print_table, print_text
-from resnets.options.grammar import parse_size
+from resnets.options.validate import parse_size
 from resnets.runtime.formatting import plural
 
 __all__ = ["app"]
@@ -29,7 +29,7 @@ Examples:
 )
 
 COLUMNS = (Column("problem"), Column("where", wrap=True), Column("reason", wrap=True))
-Source = Annotated[str, typer.Argument(metavar="DATA", help="Any data that `train` takes.")]
+Source = Annotated[str, typer.Argument(metavar="DATA", help="Data as for `resnets train`.")]
 
 
 @app.callback()
@@ -48,7 +48,7 @@ def pack_verb(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Decode and resize images once, and write their pixels to a folder that `train` takes.
+    """Decode and resize images once, and write their pixels to a folder for `resnets train`.
 
     Training reads the pixels from memory-mapped files and decodes nothing. An image of 256x256 takes 196 kB of disk
     space.

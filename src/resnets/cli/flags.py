@@ -1,17 +1,21 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, and options made from the declarations of a config."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["MODEL", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers"]
+from resnets.options.declarations import Option
 
-MODEL = typer.Option("--model", metavar="MODEL", help="starter, a weights file, a model folder or a run folder.")
+__all__ = ["MODEL", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers", "declared"]
+
+MODEL = typer.Option(
+    "--model", metavar="MODEL", help="starter, named weights, a weights file, a model folder or a run folder."
+)
 
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with exact numbers.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
@@ -19,3 +23,16 @@ Workers = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Processes or threads that decode images (default: one per core)."),
 ]
+
+
+def declared(option: Option, panel: str, metavar: str | None = None, *names: str) -> Any:
+    """A typer option.
+
+    Args:
+        option: as `options_of` lists it.
+        panel: heading on the help page.
+        metavar: placeholder for the value; by default the choices.
+        names: of the flag, such as `--skip-bad`; by default that of the parameter.
+    """
+    text = option.summary(list_choices=metavar is not None)
+    return typer.Option(*names, metavar=metavar or "|".join(option.choices), help=text, rich_help_panel=panel)

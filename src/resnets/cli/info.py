@@ -10,11 +10,11 @@ import typer
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import convert_overrides
-from resnets.cli.declared import flag
-from resnets.cli.flags import Json, Markdown
-from resnets.cli.output import Column, print_json, print_table, print_text
+from resnets.cli.flags import Json, Markdown, declared
+from resnets.cli.output import Column, markdown, print_json, print_table, print_text
 from resnets.options.declarations import options_of
-from resnets.options.grammar import parse_settings, parse_size
+from resnets.options.grammar import parse_settings
+from resnets.options.validate import parse_size
 from resnets.runtime.console import Console
 from resnets.runtime.formatting import format_count
 
@@ -34,7 +34,7 @@ _FIELDS = {field.name: field for field in options_of(ResNetConfig) if field.name
 
 
 def _field(name: str, metavar: str | None = None) -> Any:
-    return flag(replace(_FIELDS[name], default=""), "Network", metavar)  # the default is that of the named network
+    return declared(replace(_FIELDS[name], default=""), "Network", metavar)  # the default is that of the named network
 
 
 def run(
@@ -75,17 +75,14 @@ def run(
         print_json(table.to_dict())
         return
     header = _header(model, table, changed=bool(overrides))
-    if as_markdown:
-        print_text(f"{header}\n\n{table.to_markdown(layers)}")
-        return
-    print_text(f"{header}\n")
     rows = table.select(layers)
-    print_table(
-        COLUMNS,
-        [_cells(row) for row in rows],
-        footer=["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"],
-        styles=[_style(row) for row in rows],
-    )
+    footer = ["total", "", "", "", "", f"{table.params:,}", f"{table.macs:,}"]
+    print_text(f"{header}\n")
+    if as_markdown:
+        print_text(markdown(COLUMNS, [*map(_cells, rows), footer]))
+        return
+    indented = [["  " * row.name.count(".") + name, *cells] for row in rows for name, *cells in [_cells(row)]]
+    print_table(COLUMNS, indented, footer=footer, styles=[_style(row) for row in rows])
 
 
 def _describe(model: str, overrides: dict[str, Any], size: int | tuple[int, int] | None) -> Description:
@@ -93,7 +90,7 @@ def _describe(model: str, overrides: dict[str, Any], size: int | tuple[int, int]
 
     reference = resolve(model)
     if reference.kind == "variant" and not overrides:
-        return describe(model, size)  # by name: several names may stand for one config
+        return describe(model, size)  # by name: several names may have the same config
     config = reference.read_config()
     if config is None:  # only the tensors determine the network; imports torch
         from resnets.weights.folder.bundle import Bundle
@@ -112,8 +109,9 @@ def _header(model: str, table: Description, *, changed: bool) -> str:
 
 
 def _cells(row: LayerRow) -> list[str]:
-    name, *rest = row.cells()
-    return ["  " * name.count(".") + name, *rest]
+    field = "all" if row.receptive_field is None else str(row.receptive_field)
+    output = "x".join(map(str, row.output))
+    return [row.name, row.operations, output, str(row.stride), field, f"{row.params:,}", f"{row.macs:,}"]
 
 
 def _style(row: LayerRow) -> str:

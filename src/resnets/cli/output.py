@@ -126,9 +126,11 @@ def _print_rich(columns: Sequence[Column], rows: Sequence[Cells], footer: Cells 
         every = [[_rounded(column, cell) for column, cell in zip(columns, row, strict=True)] for row in every]
     widths = _widths([_titles(columns), *every])
     limits = [WRAPPED_WIDTH if column.wrap else width for column, width in zip(columns, widths, strict=True)]
-    least = _total([min(pair) for pair in zip(widths, limits, strict=True)])
-    if terminal.width < least:
-        terminal = Console(file=sys.stdout, highlight=False, width=least, height=25)  # both, or rich asks the terminal
+    min_width = _total([min(pair) for pair in zip(widths, limits, strict=True)])
+    if terminal.width < min_width:
+        terminal = Console(
+            file=sys.stdout, highlight=False, width=min_width, height=25
+        )  # rich measures the terminal if one is missing
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets.cli.flags import Json
 from resnets.cli.output import Column, print_json, print_table, print_text
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ COLUMNS = (
 
 
 def run(
-    name: Annotated[str | None, typer.Argument(help="A recipe to show, or a YAML file to validate.")] = None,
-    options: Annotated[bool, typer.Option("--options", help="List every option of recipes and --set.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A recipe to show, or a YAML file to validate.")
+    ] = None,
+    options: Annotated[bool, typer.Option("--options", help="List all options of recipes and --set.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the training recipes, or show one.
 

@@ -8,24 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.declared import flag
-from resnets.cli.output import print_json, print_text
+from resnets.cli.flags import Json, declared
+from resnets.cli.output import format_top1, print_json, print_text
 from resnets.options.grammar import parse_settings
-from resnets.train.config.train_config import grouped_options, option_names
+from resnets.runtime.formatting import plural
+from resnets.train.config.train_config import grouped_options
 
 # The groups of the help page, which fits on a screen; all other options are reached through --set.
 NETWORK, RECIPE, DATA, RUN = "Network", "Recipe", "Images", "Run"
 NOT_OPTIONS = ("data", "setting", "resume", "dry_run", "verify", "as_json")
 
-_DECLARED = {f"{group}.{one.name}".lstrip("."): one for group, options in grouped_options().items() for one in options}
+_DECLARED = {one.name: one for options in grouped_options().values() for one in options}
+_HIDDEN = typer.Option(hidden=True)
 
 
 def _option(name: str, panel: str, metavar: str | None = None, *flags: str) -> Any:
-    return flag(_DECLARED[option_names()[name]], panel, metavar, *flags)
-
-
-def _hidden(*flags: str) -> Any:
-    return typer.Option(*flags, hidden=True)
+    return declared(_DECLARED[name], panel, metavar, *flags)
 
 
 def run(
@@ -54,11 +52,11 @@ def run(
             rich_help_panel=RECIPE,
         ),
     ] = None,
-    momentum: Annotated[float | None, _hidden()] = None,
-    warmup_epochs: Annotated[float | None, _hidden()] = None,
-    hflip: Annotated[bool | None, _hidden("--hflip/--no-hflip")] = None,
-    pad: Annotated[int | None, _hidden()] = None,
-    cutout: Annotated[int | None, _hidden()] = None,
+    momentum: Annotated[float | None, _HIDDEN] = None,
+    warmup_epochs: Annotated[float | None, _HIDDEN] = None,
+    hflip: Annotated[bool | None, typer.Option("--hflip/--no-hflip", hidden=True)] = None,
+    pad: Annotated[int | None, _HIDDEN] = None,
+    cutout: Annotated[int | None, _HIDDEN] = None,
     img_size: Annotated[str | None, _option("img_size", DATA, "SIZE")] = None,
     val_fraction: Annotated[float | None, _option("val_fraction", DATA, "X")] = None,
     skip_bad: Annotated[bool | None, _option("skip_bad", DATA, "", "--skip-bad")] = None,
@@ -74,12 +72,12 @@ def run(
     ] = None,
     verify: Annotated[
         int | None,
-        typer.Option(metavar="STEPS", help="With --resume: replay N steps and compare.", rich_help_panel=RUN),
+        typer.Option(metavar="N", help="With --resume: repeat the last N steps and compare.", rich_help_panel=RUN),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would train when, at which learning rate.")
+        bool, typer.Option("--dry-run", help="Print phases, frozen layers and learning rates, and exit.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Train a network on images. Unset options are inferred from the data or use the default shown."""
     from resnets import api
@@ -111,15 +109,15 @@ def run(
 def _print_plan(plan: Any, as_json: bool) -> int:
     if as_json:
         print_json({"args": plan.args, "plan": plan.rows})
-        return 0
-    print_text(f"{plan.args['model']}, {plan.args['epochs']} epochs, batch {plan.args['batch_size']}\n")
-    print_text("\n".join(plan.lines))
+    else:
+        title = f"{plan.args['model']}, {plan.args['epochs']} epochs, batch {plan.args['batch_size']}\n"
+        print_text("\n".join([title, *plan.lines]))
     return 0
 
 
 def _print_verdict(verdict: Any, as_json: bool) -> int:
     if as_json:
-        print_json({"identical": verdict.identical, "steps": verdict.steps, "message": verdict.message})
+        print_json(vars(verdict))
     else:
         print_text(verdict.message)
     return 0 if verdict.identical else 1
@@ -128,31 +126,23 @@ def _print_verdict(verdict: Any, as_json: bool) -> int:
 def _print(result: Any, as_json: bool) -> None:
     evaluation = result.evaluation
     if as_json:
-        print_json(
-            {
-                "folder": str(result.folder),
-                "best_epoch": result.best_epoch,
-                "epochs": len(result.results),
-                "seconds": round(result.seconds, 3),
-                "stopped": result.stopped.name if result.stopped else None,
-                "val": evaluation.summary() if evaluation else None,
-            }
-        )
+        print_json({
+            "folder": str(result.folder),
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.results),
+            "seconds": round(result.seconds, 3),
+            "stopped": result.stopped.name if result.stopped else None,
+            "val": evaluation.summary() if evaluation else None,
+        })  # fmt: skip
         return
     if result.stopped:
-        from resnets.runtime.formatting import plural
-
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
             f"stopped by {how} after {plural(len(result.results), 'epoch')}; resume:"
             f" resnets train --resume {result.folder}"
         )
     if evaluation is not None:
-        low, high = evaluation.top1_interval
-        print_text(
-            f"best: epoch {result.best_epoch}, validation top-1 {100 * evaluation.top1:.2f} %"
-            f" ({evaluation.correct:,}/{len(evaluation):,}), 95 % interval {100 * low:.2f} to {100 * high:.2f}"
-        )
+        print_text(f"best: epoch {result.best_epoch}, validation {format_top1(evaluation)}")
     print_text(
         f"run folder  {result.folder}\n"
         f"model       {result.folder}/best\n"

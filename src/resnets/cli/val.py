@@ -22,11 +22,11 @@ COLUMNS = (
 
 def run(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Any data that `train` takes; by default that of the run.")
+        str | None, typer.Argument(metavar="DATA", help="Data as for `resnets train` (default: the data of the run).")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, val or test (default: val, else test).")
+        str | None, typer.Option(metavar="NAME", help="Split: train, val or test (default: val, else test).")
     ] = None,
     batch_size: BatchSize = 128,
     device: Device = "auto",
@@ -44,7 +44,7 @@ def run(
     if model is None:  # `resnets val runs/digits`
         if data is None or not (Path(data) / "args.yaml").is_file():
             raise typer.BadParameter(
-                "pass starter, a weights file, a model folder or a run folder", param_hint="--model"
+                "pass starter, named weights, a weights file, a model folder or a run folder", param_hint="--model"
             )
         model, data = data, None
     evaluation = api.evaluate(
@@ -53,14 +53,12 @@ def run(
     if as_json:
         print_json({"model": model, "data": data, **evaluation.summary()})
         return
-    classes = evaluation.per_class
-    scores = zip(classes.precision, classes.recall, classes.f1, strict=True)
+    by_class = evaluation.per_class
+    scores = (by_class.precision, by_class.recall, by_class.f1)
     rows = [
-        (name, f"{images:,}", *(f"{score:.4f}" for score in row))
-        for name, images, predicted, row in zip(
-            evaluation.classes, classes.support, classes.predicted, scores, strict=True
-        )
-        if images or predicted
+        (name, f"{by_class.support[i]:,}", *(f"{score[i]:.4f}" for score in scores))
+        for i, name in enumerate(evaluation.classes)
+        if by_class.support[i] or by_class.predicted[i]
     ]
     print_table(COLUMNS, rows)
     top5 = f", top-5 {format_percent(evaluation.top5)}" if evaluation.top5 is not None else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.errors import ShapeError
+from resnets.errors import DataError, ShapeError
 from resnets.evaluate import metrics
 
 __all__ = ["Evaluation", "Misclassification"]
@@ -61,7 +61,14 @@ class Evaluation:
             raise ShapeError(
                 f"labels, logits and indices must be (N,), (N, {c}) and (N,) for {c} classes; got {shapes}"
             )
-        metrics.check_labels(self.labels, self.logits)
+        if not n:
+            raise DataError("evaluation needs at least one image; got none; check the split")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= c:
+            raise DataError(
+                f"labels must lie in 0 to {c - 1}; got {low} to {high}; check that the network and the data have the "
+                "same classes"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

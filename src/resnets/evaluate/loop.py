@@ -1,4 +1,4 @@
-"""The evaluation loop: `evaluate_model` on batches of one's own, `evaluate_split` on a split of a data set.
+"""The evaluation loop: `evaluate_model` on any batches, `evaluate_split` on a split of a data set.
 
 Legend: N images, B images of a batch, C classes.
 """

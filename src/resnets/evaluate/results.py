@@ -88,7 +88,7 @@ def add_result(path: Path, row: ResultsRow) -> list[ResultsRow]:
     Returns:
         All rows of the file.
     """
-    rows = [*_up_to(read_results(path), row["epoch"] - 1), row]
+    rows = [*(earlier for earlier in read_results(path) if earlier["epoch"] < row["epoch"]), row]
     write_results(path, rows)
     return rows
 
@@ -100,11 +100,7 @@ def truncate_results(path: Path, last_epoch: int) -> list[ResultsRow]:
         The remaining rows.
     """
     rows = read_results(path)
-    kept = _up_to(rows, last_epoch)
+    kept = [row for row in rows if row["epoch"] <= last_epoch]
     if len(kept) < len(rows):
         write_results(path, kept)
     return kept
-
-
-def _up_to(rows: list[ResultsRow], epoch: int) -> list[ResultsRow]:
-    return [row for row in rows if row["epoch"] <= epoch]

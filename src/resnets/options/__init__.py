@@ -1,4 +1,4 @@
-"""Options: one grammar for KEY=VALUE and sizes, and one place that validates values. Free of torch and pydantic.
+"""Options: one grammar for KEY=VALUE and sizes, and one place that validates values. Imports no torch.
 
 `grammar` parses text, `declarations` reads types, bounds and documentation off a dataclass, `validate` checks values
 against them, `yaml_text` reads YAML. To declare options, annotate each field of a frozen dataclass:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,16 +16,17 @@ __all__ = [
     "DefaultText",
     "ImageSize",
     "Option",
-    "SizeText",
-    "bounds_of",
+    "TypeText",
+    "alternatives",
     "choices_of",
     "describe_type",
     "hints_of",
+    "limit_of",
+    "listed",
     "options_of",
-    "unwrap",
 ]
 
-ONE = {
+TYPES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -33,7 +34,7 @@ ONE = {
     NoneType: "none",
     dict: "a mapping",
 }
-MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+BOUNDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,26 @@ class DefaultText:
 
 
 @dataclass(frozen=True)
-class SizeText:
-    """Metadata of a field: its text is an image size, read by `grammar.parse_size`."""
+class TypeText:
+    """Metadata of a type: how error messages describe it."""
+
+    text: str
 
 
 Pixels = Annotated[int, Ge(1)]
-ImageSize = Annotated[Pixels | tuple[Pixels, Pixels], SizeText()]
+ImageSize = Annotated[Pixels | tuple[Pixels, Pixels], TypeText("a size such as 224 or 256x128")]
 """Image size in pixels: one number for a square, or (H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """An option as a person looks it up.
+    """An option as help pages list it.
 
     Args:
         name: of the field.
         default: as text, such as `0.1` or `by image size`; empty for a required option.
-        help: documentation; its first sentence stands alone.
-        choices: the words it accepts, if it accepts only certain ones.
+        help: documentation; its first sentence is the summary.
+        choices: the accepted words, if only certain ones are.
     """
 
     name: str
@@ -69,11 +72,14 @@ class Option:
     help: str
     choices: tuple[str, ...]
 
+    @property
+    def first_sentence(self) -> str:
+        """First sentence of the documentation, without its full stop."""
+        return re.split(r"(?<! al)\. ", self.help)[0].rstrip(".")
+
     def summary(self, *, list_choices: bool = False) -> str:
         """First sentence of the documentation, the choices if wanted, and the default unless it is none or false."""
-        text = re.split(r"(?<! al)\. ", self.help)[0].rstrip(".")
-        if list_choices and self.choices:
-            text += f": {listed([*self.choices])}"
+        text = self.first_sentence + (f": {listed(self.choices)}" if list_choices and self.choices else "")
         return f"{text}." if self.default in ("", "none", "false") else f"{text} (default: {self.default})."
 
 
@@ -92,120 +98,86 @@ def options_of(kind: type[Any]) -> list[Option]:
     found = []
     for field in fields(kind):
         hint = hints_of(kind)[field.name]
-        _, metadata = unwrap(hint)
-        docs = [item.documentation for item in metadata if isinstance(item, Doc)]
-        texts = [item.text for item in metadata if isinstance(item, DefaultText)]
+        metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        shown = "" if default is MISSING else _default_text(default)
+        texts = [item.text for item in metadata if isinstance(item, DefaultText)]
         found.append(
             Option(
                 name=field.name,
-                default=texts[0] if texts else shown,
-                help=docs[0] if docs else "",
+                default=texts[0] if texts else _default_text(default),
+                help=next((item.documentation for item in metadata if isinstance(item, Doc)), ""),
                 choices=tuple(choices_of(hint)),
             )
         )
     return found
 
 
-def unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type inside `Annotated`, and its metadata with grouped bounds such as `Interval` taken apart."""
-    if get_origin(hint) is not Annotated:
-        return hint, ()
-    kind, *metadata = get_args(hint)
-    flat: list[Any] = []
-    for item in metadata:
-        flat.extend(item if isinstance(item, GroupedMetadata) else (item,))
-    return kind, tuple(flat)
-
-
-def members(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the type itself."""
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+@cache
+def alternatives(hint: Any) -> tuple[tuple[Any, tuple[Any, ...]], ...]:
+    """The types of a union, nested ones included, each with the metadata that applies to it; groups are unpacked."""
+    if get_origin(hint) is Annotated:
+        kind, *groups = get_args(hint)
+        own = [item for group in groups for item in (group if isinstance(group, GroupedMetadata) else (group,))]
+        return tuple((member, (*metadata, *own)) for member, metadata in alternatives(kind))
+    if get_origin(hint) in (Union, UnionType):
+        return tuple(found for member in get_args(hint) for found in alternatives(member))
+    return ((hint, ()),)
 
 
 def choices_of(hint: Any) -> list[str]:
     """The words that a type accepts, from its `Literal` alternatives."""
-    found = []
-    for member in members(unwrap(hint)[0]):
-        inner = unwrap(member)[0]
-        if get_origin(inner) is Literal:
-            found += [str(choice) for choice in get_args(inner)]
-        elif inner is not hint and get_origin(inner) in (Union, UnionType):
-            found += choices_of(inner)
-    return found
+    return [str(choice) for kind, _ in alternatives(hint) if get_origin(kind) is Literal for choice in get_args(kind)]
 
 
-def bounds_of(metadata: Iterable[Any]) -> str:
-    """Bounds in words: `above 0`, `of at least 1`, `in [0, 1)`."""
-    low: Any = next((item for item in metadata if isinstance(item, Ge | Gt)), None)
-    high: Any = next((item for item in metadata if isinstance(item, Le | Lt)), None)
-    if isinstance(high, Lt) and high.lt == math.inf:
-        return bounds_of([low]) + " and finite"
-    if low is not None and high is not None:
-        left = f"[{low.ge}" if isinstance(low, Ge) else f"({low.gt}"
-        return f" in {left}, {f'{high.le}]' if isinstance(high, Le) else f'{high.lt})'}"
-    if low is not None:
-        return f" of at least {low.ge}" if isinstance(low, Ge) else f" above {low.gt}"
-    if high is not None:
-        return f" of at most {high.le}" if isinstance(high, Le) else f" below {high.lt}"
-    return ""
-
-
-def describe_type(hint: Any, metadata: tuple[Any, ...] = ()) -> list[str]:
-    """What a type accepts, in words, one text an alternative."""
-    kind, own = unwrap(hint)
-    metadata = (*own, *metadata)
-    if any(isinstance(item, SizeText) for item in metadata):
-        others = ["none"] if NoneType in members(kind) else []
-        return ["a size such as 224 or 256x128", *others]
+def describe_type(hint: Any) -> str:
+    """What a type accepts, in words: `1, 2 or none`, `a number of at least 0 and below 1`."""
     words: list[str] = []
-    for member in members(kind):
-        inner, more = unwrap(member)
-        if get_origin(inner) in (Union, UnionType):
-            words += describe_type(member, metadata)
-        elif get_origin(inner) is Literal:
-            words += [str(choice) or "''" for choice in get_args(inner)]
-        elif any(isinstance(item, SizeText) for item in more):
-            words += describe_type(member)
-        elif get_origin(inner) is tuple:
-            words.append(_describe_tuple(inner, (*more, *metadata)))
-        elif is_dataclass(inner):
-            words.append(f"a mapping of {listed([field.name for field in fields(inner)])}")
-        else:
-            bounds = bounds_of((*more, *metadata)) if inner in (int, float) else ""
-            words.append(ONE[get_origin(inner) or inner] + bounds)
-    return words
+    for kind, metadata in alternatives(hint):
+        named = [item.text for item in metadata if isinstance(item, TypeText)]
+        words += named or _describe(kind, metadata)
+    return listed(words)
 
 
-def listed(words: list[str]) -> str:
-    """Words with commas and a last `or`."""
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _describe(kind: Any, metadata: tuple[Any, ...]) -> list[str]:
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return [str(choice) or "''" for choice in get_args(kind)]
+    if origin is tuple:
+        return [_describe_tuple(get_args(kind), metadata)]
+    if is_dataclass(kind):
+        return [f"a mapping of {listed([field.name for field in fields(kind)])}"]
+    limits = " and ".join(f"{BOUNDS[type(item)]} {limit_of(item)}" for item in metadata if type(item) in BOUNDS)
+    if not limits or kind is NoneType:
+        return [TYPES[origin]]
+    return [f"{TYPES[origin]} {'of ' * limits.startswith('at')}{limits}"]
 
 
-def _describe_tuple(kind: Any, metadata: tuple[Any, ...]) -> str:
-    items = get_args(kind)
-    if ... not in items:
-        plurals = list(dict.fromkeys(_plural(item) for item in items))
-        if len(plurals) == 1:
-            return f"{len(items)} {plurals[0]}"
-        return f"{len(items)} values: " + ", ".join(listed(describe_type(item)) for item in items)
-    some = any(isinstance(item, MinLen) and item.min_length for item in metadata)
-    return f"a {'non-empty ' * some}list of {_plural(items[0])}"
+def _describe_tuple(items: tuple[Any, ...], metadata: tuple[Any, ...]) -> str:
+    kinds = [describe_type(item) for item in items if item is not ...]
+    plural = re.sub(r"^an? (.*?)(number|mapping|list)", r"\1\2s", kinds[0])
+    plural = f"lists of {plural}" if plural[0].isdigit() else plural
+    if ... in items:
+        some = any(isinstance(item, MinLen) and item.min_length for item in metadata)
+        return f"a {'non-empty ' * some}list of {plural}"
+    return f"{len(items)} {plural}" if len(set(kinds)) == 1 else f"{len(items)} values: {', '.join(kinds)}"
 
 
-def _plural(hint: Any) -> str:
-    kind, metadata = unwrap(hint)
-    if get_origin(kind) is tuple:
-        return "lists of " + _describe_tuple(kind, metadata)
-    if get_origin(kind) is Literal:
-        return listed(describe_type(kind))
-    return "mappings" if is_dataclass(kind) else MANY[kind] + bounds_of(metadata)
+def limit_of(bound: Any) -> Any:
+    """The limit of a bound: 1 of `Ge(1)`."""
+    return getattr(bound, type(bound).__name__.lower())
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words with commas and a last `or`; repeated ones once."""
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _default_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
+        return str(value).lower()
+    if value is MISSING:
+        return ""
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_default_text, value)) + ")"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The grammar of option text: KEY=VALUE, values, and image sizes.
+"""The grammar of option text: KEY=VALUE, and values.
 
 A value is a word, a quoted text, or several of them: `0.9,0.99`, `(0.9, 0.99)`, `[0.9, 0.99]`, `{epochs: 3}`.
 `none` and `null` mean no value; `true`, `yes`, `on` and `false`, `no`, `off` are truth values. The declared type of
@@ -13,7 +13,7 @@ from typing import Any
 
 from resnets.errors import ConfigError
 
-__all__ = ["EMPTY_WORDS", "TRUTH_WORDS", "Quoted", "Tree", "parse_settings", "parse_size", "parse_tree", "parse_value"]
+__all__ = ["EMPTY_WORDS", "TRUTH_WORDS", "Quoted", "Tree", "parse_settings", "parse_tree", "parse_value"]
 
 EMPTY_WORDS = ("none", "null")
 TRUTH_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -50,20 +50,6 @@ def parse_settings(settings: Iterable[str], example: str = "label_smoothing=0.1"
     return found
 
 
-def parse_size(text: str) -> int | tuple[int, int]:
-    """Image size in pixels: `224` -> 224; `256x128`, `256,128` or `(256, 128)` -> (256, 128), height first.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    match = re.fullmatch(
-        r"(\d+)(?:\s*[x×,]\s*(\d+))?", re.sub(r"^[(\[](.*)[)\]]$", r"\1", text.strip()).strip().lower()
-    )
-    if match is None or not int(match[1]) or (match[2] is not None and not int(match[2])):
-        raise ConfigError(f"a size is N or HEIGHTxWIDTH in pixels; got {text!r}; write, for example, 224 or 256x128")
-    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
-
-
 def parse_value(text: str) -> Any:
     """The value of an option whose type is not known: none, truth value, number, text, tuple or dict.
 
@@ -79,8 +65,7 @@ def parse_tree(text: str) -> Tree:
     Raises:
         ConfigError: brackets or quotation marks that do not close.
     """
-    parser = _Parser(text)
-    items = parser.items("")
+    items = _Parser(text).items("")
     return items[0] if len(items) == 1 else items
 
 
@@ -106,70 +91,42 @@ def _typed(tree: Tree) -> Any:
 class _Parser:
     """Recursive descent over a text."""
 
-    CLOSING = {"(": ")", "[": "]", "{": "}"}  # noqa: RUF012
-
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
 
-    def items(self, closing: str) -> list[Tree]:
-        """Values between commas up to `closing`, or to the end of the text if it is empty."""
-        found: list[Tree] = []
-        while True:
-            self._skip_spaces()
-            if closing and self._ahead() == closing:  # also behind a last comma, as Python allows
-                self.at += 1
-                return found
-            found.append(self._value(f",{closing}"))
-            if self._next(f",{closing}", end=not closing) != ",":
-                return found
-
-    def _mapping(self) -> dict[str, Tree]:
-        found: dict[str, Tree] = {}
-        while True:
-            self._skip_spaces()
-            if self._ahead() == "}":
-                self.at += 1
-                return found
-            key = self._value(":,}")
-            self._next(":")
-            self._skip_spaces()
-            found[str(key)] = self._value(",}")
-            if self._next(",}") == "}":
-                return found
+    def items(self, closing: str) -> Any:
+        """Values between commas up to `closing` (the end of the text if it is empty); up to a brace, a mapping."""
+        pairs: list[tuple[str, Tree]] = []
+        while not (closing and self._skip(closing)):  # also behind a last comma, as Python allows
+            key = ""
+            if closing == "}":
+                key = str(self._value(":,}"))
+                self._skip(":", required=True)
+            pairs.append((key, self._value(f",{closing}")))
+            if not self._skip(","):
+                self._skip(closing or r"\Z", required=True)
+                break
+        return dict(pairs) if closing == "}" else [value for _, value in pairs]
 
     def _value(self, stops: str) -> Tree:
-        first = self._ahead()
-        if first == "{":
-            self.at += 1
-            return self._mapping()
-        if first in ("(", "["):
-            self.at += 1
-            return self.items(self.CLOSING[first])
-        if first in ("'", '"'):
-            end = self.text.find(first, self.at + 1)
-            if end < 0:
-                raise self._error()
-            word, self.at = Quoted(self.text[self.at + 1 : end]), end + 1
-            return word
-        start = self.at
-        while self.at < len(self.text) and self.text[self.at] not in stops:
-            self.at += 1
-        return self.text[start : self.at].strip()
-
-    def _ahead(self) -> str:
-        return self.text[self.at : self.at + 1]
-
-    def _next(self, allowed: str, end: bool = False) -> str:
-        self._skip_spaces()
-        mark = self._ahead()
-        if not (mark and mark in allowed) and not (end and not mark):
+        for opening, closing in ("()", "[]", "{}"):
+            if self._skip(opening):
+                return self.items(closing)
+        if quoted := self._skip(r"'[^']*'|\"[^\"]*\""):
+            return Quoted(quoted[1:-1])
+        if self._skip(r"['\"]"):
             raise self._error()
-        self.at += 1
-        return mark
+        return self._skip(f"[^{re.escape(stops)}]*").strip()
 
-    def _skip_spaces(self) -> None:
-        while self._ahead().isspace():
-            self.at += 1
+    def _skip(self, pattern: str, required: bool = False) -> str:
+        """Skip spaces and a match of `pattern`, a regular expression or a single character; empty if none follows."""
+        match = re.compile(r"\s*(" + (re.escape(pattern) if len(pattern) == 1 else pattern) + ")").match(
+            self.text, self.at
+        )
+        if match is None and required:
+            raise self._error()
+        self.at = match.end() if match else self.at
+        return match[1] if match else ""
 
     def _error(self) -> ConfigError:
         return ConfigError(

@@ -1,22 +1,25 @@
-"""Validation: values are held against the declarations of a dataclass, and errors name the option."""
+"""Validation of values against the declarations of a dataclass; errors name the option."""
 
 from __future__ import annotations
 
+import json
 import math
+import operator
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import MinLen
 
 from resnets.errors import ConfigError, UnknownNameError, nearest
-from resnets.options.declarations import SizeText, choices_of, describe_type, hints_of, listed, members, unwrap
-from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, Quoted, parse_size, parse_tree
+from resnets.options.declarations import BOUNDS, ImageSize, alternatives, choices_of, describe_type, hints_of, limit_of
+from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, Quoted, parse_tree
 
-__all__ = ["Options", "build", "convert", "convert_fields", "validate"]
+__all__ = ["Options", "build", "convert", "convert_fields", "parse_size", "validate"]
 
 T = TypeVar("T")
 
@@ -37,11 +40,11 @@ class Options:
         self.check_rules()
 
     def check_rules(self) -> None:
-        """Check rules between fields.
+        """Check rules between fields; raise `ConfigError` where they contradict each other."""
 
-        Raises:
-            ConfigError: fields that contradict each other.
-        """
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values; tuples become lists."""
+        return cast(dict[str, Any], json.loads(json.dumps(asdict(self))))
 
 
 def validate(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -92,6 +95,15 @@ def convert_fields(
     return {name: convert(hints[name], value, _joined(where, name)) for name, value in values.items()}
 
 
+def parse_size(text: str) -> int | tuple[int, int]:
+    """Image size in pixels: `224` -> 224; `256x128`, `256,128` or `(256, 128)` -> (256, 128), height first.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    return cast(int | tuple[int, int], convert(ImageSize, text, "size"))
+
+
 def convert(hint: Any, value: Any, name: str, *, text: bool = True) -> Any:
     """The value in its declared type.
 
@@ -114,63 +126,43 @@ class _MismatchError(ValueError):
     """The value does not fit the type."""
 
 
+@cache
+def _ordered(hint: Any) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Alternatives in the order in which a text is tried: choices first, plain text last."""
+    ranks = {Literal: 0, NoneType: 1, bool: 2, int: 3, float: 4, str: 9}
+    return sorted(alternatives(hint), key=lambda found: ranks.get(get_origin(found[0]) or found[0], 5))
+
+
 def _convert(hint: Any, value: Any, name: str, text: bool) -> Any:
-    kind, metadata = unwrap(hint)
-    if metadata:
-        if text and isinstance(value, str) and any(isinstance(item, SizeText) for item in metadata):
-            try:
-                value = parse_size(value)
-            except ConfigError:
-                if value.lower() not in EMPTY_WORDS:
-                    raise _MismatchError from None
-        found = _convert(kind, value, name, text)
-        if found is not None and not all(_within(item, found) for item in metadata):
-            raise _MismatchError
-        return found
-    alternatives = _ordered(kind) if text and isinstance(value, str) else members(kind)
-    for member in alternatives if len(alternatives) > 1 else ():
+    for kind, metadata in _ordered(hint):
         try:
-            return _convert(member, value, name, text)
+            found = _convert_one(kind, value, name, text)
         except _MismatchError:
             continue
-    if len(alternatives) > 1:
-        raise _MismatchError
-    return _convert_one(kind, value, name, text)
-
-
-def _ordered(kind: Any) -> list[Any]:
-    """Alternatives in the order in which a text is tried: choices first, plain text last."""
-    rank = {Literal: 0, NoneType: 1, bool: 2, int: 3, float: 4, str: 9}
-
-    def order(member: Any) -> int:
-        inner = unwrap(member)[0]
-        return rank.get(get_origin(inner) or inner, 5)
-
-    return sorted(members(kind), key=order)
+        if found is None or all(_within(item, found) for item in metadata):
+            return found
+    raise _MismatchError
 
 
 def _convert_one(kind: Any, value: Any, name: str, text: bool) -> Any:
     origin = get_origin(kind) or kind
+    if origin is Any:
+        return value
     if origin is Literal:
         return _choice(get_args(kind), value, text)
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        if isinstance(value, kind):  # type: ignore[arg-type]
-            return value
-        tree = parse_tree(value) if text and isinstance(value, str) else value
-        if text and isinstance(tree, Mapping):
-            return validate(kind, tree, name)  # type: ignore[arg-type]
-        raise _MismatchError
-    if origin in (tuple, dict) and text and isinstance(value, str):
-        value = _items(value) if origin is tuple else parse_tree(value)
     if origin is tuple:
         return _tuple(get_args(kind), value, name, text)
-    if origin is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise _MismatchError
-    return _scalar(kind, value, text)
+    if origin is not dict and not is_dataclass(kind):
+        return _scalar(kind, value, text)
+    if text and isinstance(value, str):
+        value = _tree(value)
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]
+        return value
+    if is_dataclass(kind) and text and isinstance(value, Mapping):
+        return validate(kind, value, name)  # type: ignore[arg-type]
+    raise _MismatchError
 
 
 def _choice(choices: tuple[Any, ...], value: Any, text: bool) -> Any:
@@ -179,38 +171,49 @@ def _choice(choices: tuple[Any, ...], value: Any, text: bool) -> Any:
             return choice
         if text and isinstance(value, str) and str(choice) == value:
             return choice
-    if text and (value is False or value is None):
-        for word in ("off", "none") if value is False else ("none",):
-            if word in choices:
-                return word
-    if text and isinstance(value, str) and (value.lower() in EMPTY_WORDS or TRUTH_WORDS.get(value.lower()) is False):
-        return _choice(choices, False, text)
+    if not text:
+        raise _MismatchError
+    if isinstance(value, str) and (value.lower() in EMPTY_WORDS or TRUTH_WORDS.get(value.lower()) is False):
+        value = False
+    for word in ("off", "none") if value is False else ("none",) if value is None else ():
+        if word in choices:
+            return word
     raise _MismatchError
 
 
-def _items(value: str) -> Any:
-    if isinstance(value, Quoted):
-        return [value]
-    if not value:
-        return []
-    tree = parse_tree(value)
-    return tree if isinstance(tree, list) else [tree]
-
-
 def _tuple(kinds: tuple[Any, ...], value: Any, name: str, text: bool) -> tuple[Any, ...]:
-    variadic = ... in kinds
-    if text and variadic and kinds[0] is not bool and isinstance(value, int | float) and not is_dataclass(kinds[0]):
+    variadic, item = ... in kinds, kinds[0]
+    if text and isinstance(value, str):
+        value = _items(value, size=kinds == (item, item))
+    elif text and variadic and item is not bool and isinstance(value, int | float) and not is_dataclass(item):
         value = [value]
     if not isinstance(value, list | tuple) or not (variadic or len(value) == len(kinds)):
         raise _MismatchError
-    wanted = kinds[:1] * len(value) if variadic else kinds
-    if variadic and is_dataclass(kinds[0]):  # messages name the item
-        return tuple(convert(kinds[0], item, f"{name}.{at}", text=text) for at, item in enumerate(value))
-    return tuple(_convert(kind, item, name, text) for kind, item in zip(wanted, value, strict=True))
+    if variadic and is_dataclass(item):  # messages name the item
+        return tuple(convert(item, one, f"{name}.{at}", text=text) for at, one in enumerate(value))
+    wanted = [item] * len(value) if variadic else kinds
+    return tuple(_convert(kind, one, name, text) for kind, one in zip(wanted, value, strict=True))
+
+
+def _items(text: str, size: bool) -> Any:
+    """The items of a tuple's text; with `size` also of `256x128`."""
+    if isinstance(text, Quoted):
+        return [text]
+    if size and re.fullmatch(r"\d+\s*[x×]\s*\d+", text.strip().lower()):
+        return re.split(r"[x×]", text.lower())
+    tree = _tree(text) if text else []
+    return tree if isinstance(tree, list) else [tree]
+
+
+def _tree(text: str) -> Any:
+    try:
+        return parse_tree(text)
+    except ConfigError:
+        raise _MismatchError from None
 
 
 def _scalar(kind: Any, value: Any, text: bool) -> Any:
-    word = value.lower() if text and isinstance(value, str) and not isinstance(value, Quoted) else None
+    word = value.strip().lower() if text and isinstance(value, str) and not isinstance(value, Quoted) else None
     if kind is NoneType:
         if value is None or word in EMPTY_WORDS:
             return None
@@ -232,7 +235,10 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
         if text and isinstance(value, float) and value.is_integer():
             return int(value)
     elif kind is float:
-        number = _float(word) if word is not None else value
+        try:
+            number = value if word is None else float(word)
+        except ValueError:
+            raise _MismatchError from None
         if not isinstance(number, bool) and isinstance(number, Real) and not math.isnan(number):
             return float(number)
     else:
@@ -240,34 +246,18 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
     raise _MismatchError
 
 
-def _float(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def _within(bound: Any, value: Any) -> bool:
-    match bound:
-        case Ge():
-            return bool(value >= bound.ge)
-        case Gt():
-            return bool(value > bound.gt)
-        case Le():
-            return bool(value <= bound.le)
-        case Lt():
-            return bool(value < bound.lt)
-        case MinLen():
-            return len(value) >= bound.min_length
-        case _:  # documentation
-            return True
+def _within(item: Any, value: Any) -> bool:
+    """Whether `value` satisfies a bound; other metadata is documentation."""
+    if isinstance(item, MinLen):
+        return len(value) >= item.min_length
+    return type(item) not in BOUNDS or bool(getattr(operator, type(item).__name__.lower())(value, limit_of(item)))
 
 
 def _message(hint: Any, value: Any, name: str) -> str:
     near = nearest(str(value), choices_of(hint), 1)
     remedy = f"; did you mean {near[0]}?" if near else ""
     shown = "nothing" if value is ... else repr(str(value) if isinstance(value, Quoted) else value)
-    return f"{name} must be {listed(describe_type(hint))}; got {shown}{remedy}"
+    return f"{name} must be {describe_type(hint)}; got {shown}{remedy}"
 
 
 def _joined(where: str, name: str) -> str:

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Console"]
 
-FIRST_LINE, LINE_INTERVAL = (
-    10.0,
-    60.0,
-)  # seconds until the first progress line in a log file, and at least between lines
+FIRST_LINE = 10.0  # seconds until the first progress line in a log file
+LINE_INTERVAL = 60.0  # minimum seconds between two lines
 
 
 class Console:

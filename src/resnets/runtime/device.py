@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -47,9 +50,10 @@ def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
     if name == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-        return torch.bfloat16 if native else None
+        # torch 2.9 cannot list the capabilities of a CPU; `--amp bf16` still enables bfloat16 there.
+        get_capabilities = getattr(torch.cpu, "get_capabilities", dict) if device.type == "cpu" else dict
+        capabilities: Mapping[str, Any] = get_capabilities()
+        return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
 
 

@@ -44,7 +44,7 @@ class Processes:
 
     @property
     def shard(self) -> Shard:
-        """The part of every batch that this process takes."""
+        """This process's slice of every batch."""
         return Shard(rank=self.rank, world_size=self.world_size)
 
     def local_device(self, name: str) -> str:
@@ -206,7 +206,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
 
 
 def _rebuild_exception(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
-    """A copy of another process's exception. `__init__` is skipped, as ours take other arguments than the message."""
+    """A copy of another process's exception, made without `__init__`, whose parameters differ by class."""
     error: Exception = kind.__new__(kind, *args)
     error.__dict__.update(attributes)
     return error
@@ -234,7 +234,7 @@ def _is_first_to_ask() -> bool:
 
 
 def _is_lost_process(error: RuntimeError) -> bool:
-    """Whether another process did not respond: NCCL raises a class of its own, gloo only a message."""
+    """Whether another process did not respond: NCCL raises `DistError`, gloo a plain RuntimeError."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
@@ -253,7 +253,7 @@ def _local_rank() -> int:
 
 
 def _flag_tensor(flags: tuple[bool, ...]) -> Tensor:
-    """Flags as int32, on the CPU unless the program initialised NCCL alone."""
+    """Flags as int32, on the CPU unless the program initialised only NCCL."""
     cpu = "cpu:" in dist.get_backend_config()
     device = torch.device("cpu") if cpu else torch.device("cuda", torch.cuda.current_device())
     return torch.tensor([int(flag) for flag in flags], dtype=torch.int32, device=device)

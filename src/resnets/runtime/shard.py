@@ -1,4 +1,4 @@
-"""The part of every batch that one of several processes takes."""
+"""Slices of a batch for several processes."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_resolved_phases_have_a_first_epoch_and_learning_rates() -> None:
         ({"epochs": 0}, r"epochs must be .*at least 1; got 0"),
         ({"epochs": 1, "lr": 0.0}, r"lr must be .*above 0.*; got 0\.0"),
         ({"epochs": 1, "warmup_epochs": -1.0}, r"warmup_epochs must be .*at least 0"),
-        ({"epochs": 1, "layer_decay": 0.0}, r"layer_decay must be .*in \(0, 1\]"),
+        ({"epochs": 1, "layer_decay": 0.0}, "layer_decay must be .*above 0 and at most 1"),
         ({"epochs": 1, "bn_stats": "move"}, r"bn_stats must be auto, train or frozen; got 'move'"),
         ({"epochs": 1, "bn_affine": "no"}, r"bn_affine must be"),
     ],

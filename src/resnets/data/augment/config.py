@@ -28,11 +28,19 @@ Strength = Annotated[float, Interval(ge=0, lt=math.inf)]
 class AugmentConfig(Options):
     """Augmentation of training images, in this order: geometry, policy, colour, erasing."""
 
-    pad: Annotated[Pixels, Doc("Pixels added on every side before a crop of the original size. 4 for CIFAR.")] = 0
+    pad: Annotated[
+        Pixels,
+        Doc("Pixels added on every side before a crop of the original size. 4 for CIFAR."),
+        DefaultText("1/8 of the size up to 64 pixels, else 0"),
+    ] = 0
     pad_mode: Annotated[
-        PadMode, Doc("Value of the padding. `zero` (black), `reflect` or `mean` (the mean colour).")
+        PadMode,
+        Doc("Value of the padding. `zero` (black), `reflect` or `mean` (the mean colour)."),
+        DefaultText("reflect"),
     ] = "zero"
-    hflip: Annotated[bool, Doc("Mirror left and right with probability 1/2.")] = True
+    hflip: Annotated[
+        bool, Doc("Mirror left and right with probability 1/2."), DefaultText("true; false for digits")
+    ] = True
     vflip: Annotated[bool, Doc("Mirror top and bottom with probability 1/2.")] = False
     cutout: Annotated[
         Pixels, Doc("Side of a square at a random position that is filled with the mean colour, in pixels.")
@@ -43,6 +51,7 @@ class AugmentConfig(Options):
             "Random resized crop: range of its area as a fraction of the image's. (0.08, 1) for ImageNet; `none` uses "
             "the resize and crop of the preprocessing."
         ),
+        DefaultText("none up to 64 pixels, else (0.25, 1)"),
     ] = None
     ratio: Annotated[tuple[Positive, Positive], Doc("Range of that crop's width / height.")] = (3 / 4, 4 / 3)
     policy: Annotated[

@@ -1,4 +1,4 @@
-"""`report.html`: one file about a whole run, rendered from `templates/report.html`; no script, no network access."""
+"""`report.html`: one file about a run, rendered from `templates/report.html`; no script, no network access."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Report:
         about: the recipe in one line.
         phases: phases of freezing, one row each; all rows have the same keys.
         events: recoverable failures, oldest first.
-        settings: all options of the run; mappings inside become tables of their own.
+        settings: all options of the run; nested mappings become separate tables.
         data: properties of the images: their size, channels, how classes are balanced.
         splits: images of each class by split: `{"train": (C counts), "val": (C counts)}`.
         plots: PNG files `curves`, `rates` and `confusion`.
@@ -95,7 +95,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "png_uri": _png_uri}
+    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "data_uri": _data_uri}
     environment.globals |= {"report": report, "open_rows": OPEN_ROWS}  # what the macros of the template read
     evaluation = report.evaluation
     return environment.get_template("report.html").render(
@@ -144,7 +144,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
     stream = io.BytesIO()
     if small:
         pixels.save(stream, "png")
-        return Thumbnail(_png_uri(stream.getvalue()), True)
+        return Thumbnail(_data_uri(stream.getvalue()), True)
     pixels.save(stream, "jpeg", quality=88)
     return Thumbnail(_data_uri(stream.getvalue(), "jpeg"), False)
 
@@ -226,9 +226,5 @@ def _range(counts: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _data_uri(content: bytes, kind: str) -> str:
+def _data_uri(content: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _png_uri(content: bytes) -> str:
-    return _data_uri(content, "png")

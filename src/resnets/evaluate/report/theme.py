@@ -51,7 +51,7 @@ FONTS = (
 
 @lru_cache
 def font_families(fonts: tuple[str, ...]) -> list[str]:
-    """The installed ones of `fonts`; matplotlib takes each letter from the first that has it."""
+    """The installed ones of `fonts`; matplotlib draws each letter in the first that has it."""
     installed = set(font_manager.get_font_names())
     return [name for name in fonts if name in installed]
 

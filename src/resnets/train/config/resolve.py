@@ -9,7 +9,6 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
@@ -166,13 +165,13 @@ def _resolve_network(
 
 def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> AugmentConfig:
     height, small = preprocessing.size[0], max(preprocessing.size) <= SMALL
-    defaults = {
+    defaults: dict[str, Any] = {
         "pad": height // 8 if small and "scale" not in config.augment else 0,
         "pad_mode": "reflect",
         "hflip": dataset.name != "digits",  # a mirrored digit is no digit
         "scale": None if small else (0.25, 1.0),
     }
-    return TypeAdapter(AugmentConfig).validate_python(defaults | config.augment)
+    return AugmentConfig(**defaults | config.augment)
 
 
 def _default_batch_size(images: int, largest: int) -> int:

@@ -8,7 +8,7 @@ may stand without `model_args.` too. Reading it imports neither torch nor numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,7 +73,7 @@ class TrainConfig(Options):
     ] = field(default_factory=dict)
     pretrained: Annotated[
         str | None,
-        Doc("Model to start from. `starter`, a weights file or a model folder."),
+        Doc("Model to start from: starter, named weights, a file or a folder."),
         DefaultText("random weights"),
     ] = None
     recipe: Annotated[
@@ -104,7 +104,9 @@ class TrainConfig(Options):
         Doc("Colour channels, or number of bands."),
         DefaultText("those of the images"),
     ] = None
-    depth: Annotated[Depth | None, Doc("Depth of the pixels."), DefaultText("that of the images")] = None
+    depth: Annotated[
+        Depth | None, Doc("Depth of the pixels: uint8, uint16 or float32."), DefaultText("that of the images")
+    ] = None
     crop_pct: Annotated[
         Annotated[float, Interval(gt=0, le=1)] | None,
         Doc("Fraction of the resized image that the validation crop keeps."),
@@ -114,11 +116,15 @@ class TrainConfig(Options):
         Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
     ] = None
     val_fraction: Annotated[
-        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
+        float,
+        Interval(ge=0, lt=1),
+        Doc("Fraction of the images held out if there is no val split."),
     ] = 0.1
-    folds: Annotated[int | None, Ge(2), Doc("Hold out one of N folds instead (cross-validation).")] = None
+    folds: Annotated[
+        int | None, Ge(2), Doc("Hold out one of N folds instead of `val_fraction` (cross-validation).")
+    ] = None
     fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
-    seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of weights, order, split and augmentation.")] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of initial weights, order, split and augmentation.")] = 0
     amp: Annotated[
         Literal["auto", "bf16", "fp16", "off"],
         Doc("Mixed precision. `auto` uses bfloat16 where the device computes in it."),
@@ -129,8 +135,10 @@ class TrainConfig(Options):
         Doc("Mode of torch.compile. `reduce-overhead` and `max-autotune` use CUDA graphs."),
     ] = "off"
     sync_bn: Annotated[bool, Doc("Synchronise batch-norm statistics over all processes. Requires CUDA.")] = False
-    device: Annotated[str, Doc("Device. `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")] = "auto"
-    workers: Annotated[int | None, Ge(0), Doc("Decoding workers for large images."), DefaultText("one per core")] = None
+    device: Annotated[str, Doc("Device: auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    workers: Annotated[
+        int | None, Ge(0), Doc("Number of workers that decode large images."), DefaultText("one per core")
+    ] = None
     workers_kind: Annotated[
         Literal["processes", "threads"],
         Doc("Kind of the workers. `threads` suit packed data and few cores, and copy nothing."),
@@ -139,8 +147,8 @@ class TrainConfig(Options):
         bool, Doc("Skip images that cannot be decoded. They are listed in quarantine.txt; otherwise they are an error.")
     ] = False
     tensorboard: Annotated[bool, Doc("Write TensorBoard events into the run folder.")] = False
-    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
-    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
+    output: Annotated[str, Doc("Folder in which the run folder is created.")] = "runs"
+    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("DATA-MODEL")] = None
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -285,14 +293,7 @@ def write_args(path: Path, config: TrainConfig) -> None:
     """Write a run's configuration as YAML, for people and for `read_args`."""
     import yaml
 
-    write_atomic(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True))
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+    write_atomic(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path, rule: str) -> dict[str, Any]:

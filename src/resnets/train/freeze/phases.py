@@ -23,8 +23,8 @@ BatchNormMode = Literal["auto", "train", "frozen"]
 Freeze = Annotated[
     str,
     Doc(
-        "Freeze the network up to this part. `none`; `stem`, `layer1`.. (`block1`.. in a VGG), each with all parts "
-        "before it; or `backbone`, all but the classifier."
+        "Freeze the network up to this part: stem, layer1, ..., or backbone. In a VGG the stages are `block1`, ...; "
+        "`backbone` is all but the classifier; `none` freezes nothing."
     ),
 ]
 LayerDecay = Annotated[
