@@ -26,7 +26,7 @@ from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
 from resnets.train.config.options import LossConfig
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.train_config import TrainConfig
+from resnets.train.config.train_config import RunOptions, TrainConfig
 from resnets.train.freeze.phases import ResolvedPhase, check_phases, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
@@ -67,9 +67,8 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
     epochs = sum(phase.epochs for phase in phases)
     check_phases(phases, epochs, stages)
-    copied = {one.name for one in fields(TrainConfig)} & {one.name for one in fields(ResolvedConfig)}
     resolved = ResolvedConfig(
-        **{name: getattr(config, name) for name in copied}
+        **{one.name: getattr(config, one.name) for one in fields(RunOptions)}
         | {
             "model": model,
             "network": network,

@@ -3,84 +3,49 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from resnets.arch.networks import NetworkConfig, config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.atomic import write_atomic
-from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
+from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError
 from resnets.options.validate import validate
-from resnets.train.config.options import (
-    AverageConfig,
-    CacheConfig,
-    LossConfig,
-    OptimConfig,
-    SaveConfig,
-    ScheduleConfig,
-)
-from resnets.train.config.train_config import read_yaml
+from resnets.train.config.train_config import RunOptions, read_yaml
 from resnets.train.freeze.phases import ResolvedPhase
 
 __all__ = ["ResolvedConfig", "read_resolved", "write_resolved"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResolvedConfig:
-    """All settings of a training run. Unlike in `TrainConfig`, no `None` stands for a value to be worked out.
+class ResolvedConfig(RunOptions):
+    """All settings of a training run. Nothing is left to be inferred from the data.
 
     `device`, `amp` and `workers` stay as requested, since they depend on the machine, and a run may be resumed on
-    another one. Fields that are not listed here are those of `TrainConfig`.
+    another one. `epochs` is the sum over all phases, and `optim.lr` the peak learning rate for this batch size.
 
     Args:
         model: variant name, or name of the model that training starts from.
+        phases: what is frozen when; one phase if nothing is ever frozen or unfrozen.
         network: configuration of the network that is built.
         preprocessing: from a decoded image to the input of the network.
-        epochs: number of epochs, over all phases.
-        optim: optimizer; `lr` is the peak learning rate of this batch size.
-        class_weights: weight of each class in the loss; `None` for equal weights.
         augment: augmentation of the training images.
-        phases: what is frozen when; one phase if nothing is ever frozen or unfrozen.
+        class_weights: weight of each class in the loss; `None` for equal weights.
         recipe_changes: options that differ from those of the recipe: name -> (value, the recipe's value).
         notes: warnings about the network at this image size.
     """
 
-    data: str
     model: str
+    batch_size: int
+    phases: tuple[ResolvedPhase, ...]
     network: NetworkConfig
     preprocessing: Preprocessing
-    pretrained: str | None
-    recipe: str | None
-    epochs: int
-    batch_size: int
-    train_sizes: tuple[tuple[float, int], ...]
-    folds: int | None
-    fold: int
-    seed: int
-    amp: Literal["auto", "bf16", "fp16", "off"]
-    channels_last: bool
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"]
-    sync_bn: bool
-    device: str
-    workers: int | None
-    workers_kind: Literal["processes", "threads"]
-    skip_bad: bool
-    tensorboard: bool
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    loss: LossConfig
-    class_weights: tuple[float, ...] | None
     augment: AugmentConfig
-    mix: MixConfig
-    sampling: Sampling
-    average: AverageConfig
-    phases: tuple[ResolvedPhase, ...]
-    cache: CacheConfig
-    save: SaveConfig
+    class_weights: tuple[float, ...] | None
     recipe_changes: dict[str, tuple[Any, Any]]
     notes: tuple[str, ...]
 
@@ -120,12 +85,12 @@ def read_resolved(path: Path) -> ResolvedConfig:
     """Read what `write_resolved` wrote.
 
     Raises:
-        TrainingError: no such file, or not a whole resolved configuration.
+        TrainingError: the file is missing or incomplete, or has an unknown or invalid option.
     """
     values = read_yaml(path, "a run folder holds resolved.yaml")
     try:
         values["network"] = config_from_dict(values["network"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-        return validate(ResolvedConfig, values)
+        return validate(ResolvedConfig, {one.name: values[one.name] for one in fields(ResolvedConfig)} | values)
     except (ConfigError, KeyError, TypeError) as error:
         raise TrainingError(f"resuming needs resolved.yaml as it was written; {path}: {error}; restore it") from None

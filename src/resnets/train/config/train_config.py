@@ -24,17 +24,20 @@ from resnets.options.declarations import DefaultText, ImageSize, Option, hints_o
 from resnets.options.grammar import parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
 from resnets.train.config.layers import Nested, filled, overlay
-from resnets.train.config.options import (
-    AverageConfig,
-    CacheConfig,
-    LossConfig,
-    OptimConfig,
-    SaveConfig,
-    ScheduleConfig,
-)
+from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
-__all__ = ["GROUPS", "TrainConfig", "grouped_options", "nested", "option_names", "read_args", "read_yaml", "write_args"]
+__all__ = [
+    "GROUPS",
+    "RunOptions",
+    "TrainConfig",
+    "grouped_options",
+    "nested",
+    "option_names",
+    "read_args",
+    "read_yaml",
+    "write_args",
+]
 
 GROUPS: dict[str, type] = {
     "optim": OptimConfig,
@@ -53,8 +56,8 @@ Count = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Options):
-    """Options of a training run: data, model, recipe and environment."""
+class RunOptions(Options):
+    """Options of a run before and after `resolve_config`: what `TrainConfig` and `ResolvedConfig` share."""
 
     data: Annotated[
         str,
@@ -68,9 +71,6 @@ class TrainConfig(Options):
         Doc("Network, see `resnets models`. The default is resnet20_cifar for images up to 64 pixels."),
         DefaultText("resnet20_cifar or resnet18"),
     ] = None
-    model_args: Annotated[
-        dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
-    ] = field(default_factory=dict)
     pretrained: Annotated[
         str | None,
         Doc("Model to start from. `starter`, a weights file or a model folder."),
@@ -87,11 +87,6 @@ class TrainConfig(Options):
         ),
         DefaultText("128, or 32 for large images"),
     ] = None
-    img_size: Annotated[
-        ImageSize | None,
-        Doc("Image size in pixels, N or HxW."),
-        DefaultText("that of small images, else 224"),
-    ] = None
     train_sizes: Annotated[
         tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...],
         Doc(
@@ -99,23 +94,6 @@ class TrainConfig(Options):
             "starts: ((0, 128), (0.7, 176)); validation always uses `img_size`."
         ),
     ] = ()
-    channels: Annotated[
-        Literal["RGB", "L"] | Count | None,
-        Doc("Colour channels, or number of bands."),
-        DefaultText("those of the images"),
-    ] = None
-    depth: Annotated[Depth | None, Doc("Depth of the pixels."), DefaultText("that of the images")] = None
-    crop_pct: Annotated[
-        Annotated[float, Interval(gt=0, le=1)] | None,
-        Doc("Fraction of the resized image that the validation crop keeps."),
-        DefaultText("by the size"),
-    ] = None
-    interpolation: Annotated[
-        Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
-    ] = None
-    val_fraction: Annotated[
-        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
-    ] = 0.1
     folds: Annotated[int | None, Ge(2), Doc("Hold out one of N folds instead (cross-validation).")] = None
     fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
     seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of weights, order, split and augmentation.")] = 0
@@ -139,16 +117,12 @@ class TrainConfig(Options):
         bool, Doc("Skip images that cannot be decoded. They are listed in quarantine.txt; otherwise they are an error.")
     ] = False
     tensorboard: Annotated[bool, Doc("Write TensorBoard events into the run folder.")] = False
-    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
-    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
     mix: MixConfig = field(default_factory=MixConfig)
     sampling: Sampling = field(default_factory=Sampling)
     average: AverageConfig = field(default_factory=AverageConfig)
-    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     phases: Annotated[
         tuple[Phase, ...],
         Doc(
@@ -158,6 +132,41 @@ class TrainConfig(Options):
     ] = ()
     cache: CacheConfig = field(default_factory=CacheConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunOptions):
+    """Options of a training run: data, model, recipe and environment."""
+
+    model_args: Annotated[
+        dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
+    ] = field(default_factory=dict)
+    img_size: Annotated[
+        ImageSize | None,
+        Doc("Image size in pixels, N or HxW."),
+        DefaultText("that of small images, else 224"),
+    ] = None
+    channels: Annotated[
+        Literal["RGB", "L"] | Count | None,
+        Doc("Colour channels, or number of bands."),
+        DefaultText("those of the images"),
+    ] = None
+    depth: Annotated[Depth | None, Doc("Depth of the pixels."), DefaultText("that of the images")] = None
+    crop_pct: Annotated[
+        Annotated[float, Interval(gt=0, le=1)] | None,
+        Doc("Fraction of the resized image that the validation crop keeps."),
+        DefaultText("by the size"),
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
+    ] = None
+    val_fraction: Annotated[
+        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
+    ] = 0.1
+    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
+    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
+    augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
 
     def check_rules(self) -> None:
         starts = [start for start, _ in self.train_sizes]
