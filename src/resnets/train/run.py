@@ -25,7 +25,7 @@ from resnets.train.run_folder.checkpoint import Checkpoint
 from resnets.train.run_folder.checkpointer import latest_checkpoint
 from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
 from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
-from resnets.train.run_folder.tensorboard import require_tensorboard
+from resnets.train.run_folder.tensorboard import summary_writer
 from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from resnets.train.verify import ReplayResult, last_two_checkpoints, replay_and_compare
 from resnets.weights.open import load_bundle
@@ -54,7 +54,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         resolved = _resolve(request, dataset)
         pick_device(processes.local_device(resolved.device))
         if resolved.tensorboard:
-            require_tensorboard()
+            summary_writer()  # installed?
         problems = check_data(dataset, resolved, console, processes)
         run = processes.run_on_main(lambda: _create_folder(request, resolved, dataset, launches))
         processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))

@@ -17,9 +17,10 @@ from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.averages import WeightAverage
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
 from resnets.train.run_folder.checkpoint import (
+    Checkpoint,
     RunProgress,
+    checkpoint_tensors,
     checkpoints,
     load_checkpoint,
     read_checkpoint,
@@ -33,10 +34,14 @@ def make(seed: int = 0, opt: str = "sgd") -> tuple[Network, TrainStep]:
     torch.manual_seed(seed)
     model: Network = build_model(CONFIG)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    schedule = WarmupSchedule(kind="cosine", peak=0.01, warmup_steps=1, total_steps=20)
     average = WeightAverage(model, AverageConfig(ema=0.9))
     optimizer = build_optimizer(model, OptimConfig(opt=opt))  # type: ignore[arg-type]
-    return model, TrainStep(model, optimizer, schedule, ClassificationLoss(LossConfig()), average=average)
+    return model, TrainStep(model, optimizer, lambda step: 0.01, ClassificationLoss(LossConfig()), average=average)
+
+
+def save(folder: Path, progress: RunProgress, model: Network, train_step: TrainStep) -> Path:
+    tensors = checkpoint_tensors(model, train_step.optimizer, train_step.average)
+    return save_checkpoint(Checkpoint(progress=progress, tensors=tensors), folder)
 
 
 def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +57,7 @@ def test_a_restored_run_continues_to_the_same_bits(tmp_path: Path, opt: str) -> 
         train_step(*batch(step))
         if step == 2:
             progress = RunProgress(epoch=1, step=3, best_top1=0.5, average_updates=train_step.average.count)
-            path = save_checkpoint(tmp_path, progress, whole, train_step.optimizer, average=train_step.average)
+            path = save(tmp_path, progress, whole, train_step)
     again, other = make(seed=1, opt=opt)
     checkpoint = read_checkpoint(path)
     assert checkpoint.progress == progress
@@ -70,7 +75,7 @@ def test_a_restored_run_continues_to_the_same_bits(tmp_path: Path, opt: str) -> 
 def test_momentum_has_the_memory_format_of_its_parameter(tmp_path: Path) -> None:
     model, train_step = make()
     train_step(*batch(0))
-    path = save_checkpoint(tmp_path, RunProgress(), model, train_step.optimizer)
+    path = save(tmp_path, RunProgress(), model, train_step)
     again, other = make()
     load_checkpoint(read_checkpoint(path), path, again, other.optimizer)
     parameter = again.get_parameter("layer1.0.conv1.weight")
@@ -81,7 +86,7 @@ def test_missing_damaged_and_foreign_checkpoints_are_errors(tmp_path: Path) -> N
     model, train_step = make()
     with pytest.raises(TrainingError, match="undamaged checkpoint"):
         read_checkpoint(tmp_path / "step-000000000.safetensors")
-    path = save_checkpoint(tmp_path, RunProgress(), model, train_step.optimizer)
+    path = save(tmp_path, RunProgress(), model, train_step)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(TrainingError, match="undamaged checkpoint"):
@@ -95,7 +100,7 @@ def test_missing_damaged_and_foreign_checkpoints_are_errors(tmp_path: Path) -> N
 def test_the_last_checkpoints_are_kept_and_no_other_files(tmp_path: Path) -> None:
     model, train_step = make()
     for step in (0, 5, 100, 20_000):
-        save_checkpoint(tmp_path, RunProgress(step=step), model, train_step.optimizer, keep=2)
+        save(tmp_path, RunProgress(step=step), model, train_step)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000000100.safetensors", "step-000020000.safetensors"]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -120,7 +125,7 @@ def test_a_checkpoint_whose_bytes_have_changed_is_damaged(
     """Even if safetensors can read it."""
     model, train_step = make()
     train_step(*batch(0))
-    path = save_checkpoint(tmp_path, RunProgress(step=7), model, train_step.optimizer, average=train_step.average)
+    path = save(tmp_path, RunProgress(step=7), model, train_step)
     content = bytearray(path.read_bytes())
     damage(content, 8 + struct.unpack("<Q", content[:8])[0])
     path.write_bytes(content)
@@ -134,7 +139,7 @@ def test_a_checkpoint_whose_bytes_have_changed_is_damaged(
 @pytest.mark.parametrize("header", ["{}", '{"schema": 1, "progress": {}, "digest": ""}', "no JSON"])
 def test_a_checkpoint_without_a_valid_header_is_damaged(tmp_path: Path, header: str) -> None:
     model, train_step = make()
-    path = save_checkpoint(tmp_path, RunProgress(), model, train_step.optimizer)
+    path = save(tmp_path, RunProgress(), model, train_step)
     save_file(load_file(path), path, {"resnets": header})
     with pytest.raises(TrainingError, match="undamaged checkpoint"):
         read_checkpoint(path)

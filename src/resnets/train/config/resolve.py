@@ -9,7 +9,6 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from resnets.arch.describe import describe
 from resnets.arch.networks import NetworkConfig
@@ -23,11 +22,10 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
-from resnets.train.config.options import LossConfig
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import RunOptions, TrainConfig
-from resnets.train.freeze.phases import ResolvedPhase, check_phases, make_phases
+from resnets.train.freeze.phases import ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
@@ -65,18 +63,18 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
     stages = freeze_points(plan(network))
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
-    epochs = sum(phase.epochs for phase in phases)
-    check_phases(phases, epochs, stages)
+    for phase in phases:
+        check_freeze(phase.freeze, stages)
     resolved = ResolvedConfig(
         **{one.name: getattr(config, one.name) for one in fields(RunOptions)}
         | {
             "model": model,
             "network": network,
             "preprocessing": preprocessing,
-            "epochs": epochs,
+            "epochs": sum(phase.epochs for phase in phases),
             "batch_size": batch_size,
             "optim": optim,
-            "class_weights": _resolve_class_weights(config.loss, train, len(dataset.classes)),
+            "class_weights": class_weights(config.loss, train.labels, len(dataset.classes)),
             "augment": _resolve_augment(config, dataset, preprocessing),
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
@@ -165,13 +163,13 @@ def _resolve_network(
 
 def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> AugmentConfig:
     height, small = preprocessing.size[0], max(preprocessing.size) <= SMALL
-    defaults = {
+    defaults: dict[str, Any] = {
         "pad": height // 8 if small and "scale" not in config.augment else 0,
         "pad_mode": "reflect",
         "hflip": dataset.name != "digits",  # a mirrored digit is no digit
         "scale": None if small else (0.25, 1.0),
     }
-    return TypeAdapter(AugmentConfig).validate_python(defaults | config.augment)
+    return AugmentConfig(**defaults | config.augment)
 
 
 def _default_batch_size(images: int, largest: int) -> int:
@@ -180,14 +178,6 @@ def _default_batch_size(images: int, largest: int) -> int:
     while size > 8 and images < size * MIN_STEPS:
         size //= 2
     return size
-
-
-def _resolve_class_weights(loss: LossConfig, train: ImageSet, classes: int) -> tuple[float, ...] | None:
-    given = loss.class_weights
-    if isinstance(given, tuple) and len(given) != classes:
-        raise ConfigError(f"class_weights are one a class; got {len(given)} for {classes} classes; give all or none")
-    weights = class_weights(loss, train.labels, classes)
-    return None if weights is None else tuple(weights.tolist())
 
 
 def _recipe_changes(config: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from resnets.arch.networks import NetworkConfig, config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
-from resnets.atomic import write_atomic
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError
 from resnets.options.validate import validate
-from resnets.train.config.train_config import RunOptions, read_yaml
+from resnets.train.config.train_config import RunOptions
+from resnets.train.config.yaml_file import read_yaml, write_yaml
 from resnets.train.freeze.phases import ResolvedPhase
 
 __all__ = ["ResolvedConfig", "read_resolved", "write_resolved"]
@@ -77,8 +75,8 @@ class ResolvedConfig(RunOptions):
 
 
 def write_resolved(path: Path, config: ResolvedConfig) -> None:
-    """Write a run's `resolved.yaml`, for people and for `read_resolved`."""
-    write_atomic(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+    """Write a run's `resolved.yaml`."""
+    write_yaml(path, config.to_dict())
 
 
 def read_resolved(path: Path) -> ResolvedConfig:
@@ -87,7 +85,7 @@ def read_resolved(path: Path) -> ResolvedConfig:
     Raises:
         TrainingError: the file is missing or incomplete, or has an unknown or invalid option.
     """
-    values = read_yaml(path, "a run folder holds resolved.yaml")
+    values = read_yaml(path, "resolved.yaml of a run", "restore it")
     try:
         values["network"] = config_from_dict(values["network"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])

@@ -17,14 +17,21 @@ from typing_extensions import Doc
 
 from resnets.arch.networks import convert_overrides, network_options
 from resnets.arch.preprocessing import Depth, Interpolation
-from resnets.atomic import write_atomic
 from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.options.declarations import DefaultText, ImageSize, Option, hints_of, options_of
 from resnets.options.grammar import parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
-from resnets.train.config.layers import Nested, filled, overlay
-from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
+from resnets.train.config.layers import Nested, overlay
+from resnets.train.config.options import (
+    BY_OPTIMIZER,
+    AverageConfig,
+    CacheConfig,
+    LossConfig,
+    OptimConfig,
+    SaveConfig,
+    ScheduleConfig,
+)
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
 __all__ = [
@@ -35,7 +42,6 @@ __all__ = [
     "nested",
     "option_names",
     "read_args",
-    "read_yaml",
     "write_args",
 ]
 
@@ -201,9 +207,10 @@ class TrainConfig(RunOptions):
         for layer in given:
             merged = overlay(merged, layer)
         AugmentConfig(**merged.get("augment", {}))
-        values = filled(merged)
-        groups = {group: kind(**values[group]) for group, kind in GROUPS.items() if group in values}
-        config = build(cls, {**values, **groups, "augment": values.get("augment", {})})
+        optim = merged.get("optim", {})
+        merged["optim"] = {**BY_OPTIMIZER[optim.get("opt", "sgd")], **optim}
+        groups = {group: kind(**merged[group]) for group, kind in GROUPS.items() if group in merged}
+        config = build(cls, {**merged, **groups, "augment": merged.get("augment", {})})
         if config.phases:
             total = sum(phase.epochs for phase in config.phases)
             if "epochs" in merged and config.epochs != total:
@@ -291,40 +298,10 @@ def _converted(key: str, value: Any) -> Any:
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
-    """Write a run's configuration as YAML, for people and for `read_args`."""
-    import yaml
+    """Write a run's `args.yaml`."""
+    from resnets.train.config.yaml_file import write_yaml
 
-    write_atomic(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True))
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
-
-
-def read_yaml(path: Path, rule: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Args:
-        path: the file.
-        rule: what the file should be, for the message.
-
-    Raises:
-        TrainingError: the file is missing, is not YAML, or holds no mapping.
-    """
-    import yaml
-
-    from resnets.options.yaml_text import load_yaml
-
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise TrainingError(f"{rule}; {path}: {type(error).__name__}; check that it exists and is YAML") from None
-    if not isinstance(values, dict):
-        raise TrainingError(f"{rule}; {path} has no options; write NAME: VALUE lines")
-    return values
+    write_yaml(path, asdict(config))
 
 
 def read_args(path: Path) -> TrainConfig:
@@ -333,7 +310,9 @@ def read_args(path: Path) -> TrainConfig:
     Raises:
         TrainingError: the file is missing or not YAML, or has an unknown or invalid option.
     """
-    values = read_yaml(path, "a run folder must have args.yaml")
+    from resnets.train.config.yaml_file import read_yaml
+
+    values = read_yaml(path, "args.yaml of a run", "restore it")
     try:
         return TrainConfig.from_options(values)
     except ConfigError as error:

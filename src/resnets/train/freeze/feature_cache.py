@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import Batch, Batches
-from resnets.data.sampler import Order
-from resnets.errors import ConfigError, TrainingError
+from resnets.data.sampler import EvalSampler, Sampler
+from resnets.errors import TrainingError
 from resnets.nn.split import Prefix
 from resnets.train.loop.train_step import is_out_of_memory
 
 __all__ = ["CacheLimits", "CacheSpaceError", "CachedFeatureBatches", "FeatureCache", "cache_in_order", "fill_cache"]
 
 Indices = npt.NDArray[np.int64]
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class CacheSpaceError(TrainingError):
@@ -79,7 +78,6 @@ class FeatureCache:
         output_dtype: of the features as they were written; 16-bit under mixed precision.
 
     Raises:
-        ConfigError: no view, no image, or another dtype.
         CacheSpaceError: it exceeds the limits, the memory, or the space in the folder.
     """
 
@@ -94,10 +92,6 @@ class FeatureCache:
         channels_last: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
-        if min(views, count) < 1:
-            raise ConfigError(f"a cache needs at least 1 view of 1 image; got {views} of {count}; raise views")
-        if dtype not in DTYPES:
-            raise ConfigError(f"a cache stores float32, bfloat16 or float16; got {dtype}; choose one of them")
         self.views, self.count, self.shape, self.dtype = views, count, shape, dtype
         self.output_dtype = torch.float32
         self.nbytes = self.bytes_for(views, count, shape, dtype)
@@ -169,11 +163,6 @@ class FeatureCache:
         """Number of images without features in a view."""
         return self.count - int(self._filled[view * self.count : (view + 1) * self.count].sum())
 
-    def close(self) -> None:
-        """Free the memory or the file; nothing can be read any more."""
-        self._rows = self._rows.new_empty(0)
-        self._filled[:] = False
-
 
 def _allocate(nbytes: int, device: torch.device | str) -> Tensor:
     """(nbytes,) uint8 in memory."""
@@ -232,8 +221,6 @@ def fill_cache(
     Returns:
         Whether the cache is filled; False after `stop`.
 
-    Raises:
-        TrainingError: the batches of an epoch lack images.
     """
     for view in range(cache.views):
         for x, _, indices in batches.epoch(first_epoch + view):
@@ -244,11 +231,7 @@ def fill_cache(
                 cache.write(view, indices.numpy(), features)
             if progress is not None:
                 progress(len(indices))
-        if missing := cache.missing(view):
-            raise TrainingError(
-                f"the feature cache needs every image once; {missing} of {cache.count} are missing; "
-                "fill it from batches without drop_last, balancing and repeats"
-            )
+        assert not cache.missing(view)
     return True
 
 
@@ -256,7 +239,7 @@ def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> Cac
     """Cache the features of a split that is evaluated: its batches in order, without augmentation and autocast.
 
     Args:
-        batches: of the whole split; the result has the same bounds, and to the bit the features of the prefix.
+        batches: of the whole split; the result has batches of the same size, and the prefix's features to the bit.
 
     Raises:
         CacheSpaceError: they exceed the limits, the memory or the disk.
@@ -275,28 +258,7 @@ def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> Cac
         labels[indices.numpy()] = y.cpu().numpy()
     assert cache is not None
     assert not cache.missing(0)
-    return CachedFeatureBatches(cache, labels, _SequentialSampler(batches.bounds), device=x.device)
-
-
-class _Sampler(Protocol):
-    """Order of every epoch, such as that of `data.sampler.Epochs`."""
-
-    bounds: list[tuple[int, int]]
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """Indices and views of each batch of an epoch, from batch `start` on."""
-        ...
-
-
-class _SequentialSampler:
-    """Every image once, in order."""
-
-    def __init__(self, bounds: list[tuple[int, int]]) -> None:
-        self.bounds = bounds
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        for first, last in self.bounds[start:]:
-            yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
+    return CachedFeatureBatches(cache, labels, EvalSampler(count, batches.bounds[0][1]), device=x.device)
 
 
 class CachedFeatureBatches:
@@ -319,7 +281,7 @@ class CachedFeatureBatches:
         self,
         cache: FeatureCache,
         labels: Indices,
-        sampler: _Sampler,
+        sampler: Sampler,
         *,
         first_epoch: int = 0,
         device: torch.device | str = "cpu",
@@ -335,13 +297,8 @@ class CachedFeatureBatches:
         return len(self.bounds)
 
     def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on.
-
-        Raises:
-            ConfigError: another image `size`.
-        """
-        if size is not None:
-            raise ConfigError(f"cached features have a fixed image size; got {size} for an epoch; set cache=off")
+        """The batches of an epoch, from batch `start` on; features are not cached for another image `size`."""
+        assert size is None
         for indices, repeats in self._sampler.batches(epoch, start):
             views = (epoch - self._first_epoch + repeats) % self._cache.views
             x = self._cache.read(views, indices).to(self._device, self._dtype)

@@ -26,9 +26,9 @@ from resnets.train.freeze.feature_cache import (
 from resnets.train.freeze.frozen_part import apply_phase, lr_scales
 from resnets.train.freeze.phases import NONE, ResolvedPhase
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
+from resnets.train.optim.schedules import PhaseSchedule
 
-__all__ = ["ActivePhase", "phase_schedule"]
+__all__ = ["ActivePhase"]
 
 GIB = 2**30
 
@@ -64,7 +64,7 @@ class ActivePhase:
         self.optimizer = build_optimizer(model, config.optim, lr_scales(model, phase))
         if previous is not None:
             self.optimizer.state.update(previous.state)
-        self.schedule = phase_schedule(config, phase, len(batches))
+        self.schedule = PhaseSchedule(config.schedule, phase, len(batches))
         self.suffix: Suffix | None = None
         self._cache_tried = False
         self._prefix: Prefix | None = None
@@ -131,7 +131,6 @@ class ActivePhase:
         )
         console.stop()
         if not filled:
-            cache.close()
             return False
         config = self.config
         orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
@@ -182,19 +181,3 @@ class ActivePhase:
     def _report_no_cache(self, console: Console, reason: str) -> bool:
         console.info(f"frozen up to {self.phase.freeze}: feature cache off: {reason}")
         return False
-
-
-def phase_schedule(config: ResolvedConfig, phase: ResolvedPhase, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of a phase, by step of the run counted from 0."""
-    options = config.schedule
-    first, total = phase.first_epoch * steps_per_epoch, phase.epochs * steps_per_epoch
-    schedule = WarmupSchedule(
-        kind=options.sched,
-        peak=phase.lr,
-        warmup_steps=min(round(phase.warmup_epochs * steps_per_epoch), total // 2),
-        total_steps=total,
-        min_lr=options.min_lr,
-        milestones=tuple(round((milestone - phase.first_epoch) * steps_per_epoch) for milestone in options.milestones),
-        gamma=options.gamma,
-    )
-    return lambda step: schedule(step - first)

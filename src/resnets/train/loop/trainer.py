@@ -33,7 +33,7 @@ from resnets.train.optim.averages import WeightAverage
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.run_folder.bundle import make_bundle
 from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
-from resnets.train.run_folder.checkpointer import Checkpointer
+from resnets.train.run_folder.checkpointer import Checkpointer, latest_checkpoint
 from resnets.train.run_folder.log import epoch_line, log_event, peak_memory_mib, results_row, start_lines
 from resnets.train.run_folder.paths import RunFolder
 from resnets.train.run_folder.report import write_run_report
@@ -312,7 +312,7 @@ class Trainer:
         names = [self.dataset.splits["train"].name(int(index)) for index in error.indices[:8]]
         self._write_event(f"{error}; first images of the batch: {', '.join(names)}")
         times = self.progress.rollbacks + 1
-        checkpoint = self.processes.run_on_main(self.checkpointer.latest)
+        checkpoint = self.processes.run_on_main(lambda: latest_checkpoint(self.run, self.console))
         if times > self.config.save.rollbacks or checkpoint is None:
             raise TrainingError(f"{error}; {self._describe_kept()}") from error
         self.progress = replace(checkpoint.progress, rollbacks=times)

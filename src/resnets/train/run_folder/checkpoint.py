@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,28 +107,17 @@ def checkpoint_tensors(
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
 
 
-def save_checkpoint(
-    folder: Path,
-    progress: RunProgress,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    average: WeightAverage | None = None,
-    trace: Sequence[Tensor] = (),
-    keep: int = 2,
-) -> Path:
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, keep: int = 2) -> Path:
     """Write a checkpoint, then delete all but the last `keep`, and those of later steps, which are damaged.
 
     Raises:
         TrainingError: no permission, or no space on the disk; earlier checkpoints are unchanged then.
     """
-    tensors = checkpoint_tensors(model, optimizer, average)
-    tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
-    path = folder / f"step-{progress.step:09d}.safetensors"
+    path = folder / f"step-{checkpoint.progress.step:09d}.safetensors"
     try:
         for leftover in folder.glob(".step-*.tmp"):  # of a killed process
             leftover.unlink(missing_ok=True)
-        write_checkpoint(Checkpoint(progress=progress, tensors=tensors), path)
+        write_checkpoint(checkpoint, path)
         found = checkpoints(folder)
         position = found.index(path) + 1
         for old in (*found[: max(position - keep, 0)], *found[position:]):

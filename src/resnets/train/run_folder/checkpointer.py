@@ -15,6 +15,7 @@ from resnets.train.loop.train_step import TrainStep
 from resnets.train.run_folder.checkpoint import (
     Checkpoint,
     RunProgress,
+    checkpoint_tensors,
     checkpoints,
     load_checkpoint,
     read_checkpoint,
@@ -82,16 +83,11 @@ class Checkpointer:
         )
 
         def write() -> bool:
+            tensors = checkpoint_tensors(train_step.model, train_step.optimizer, average)
+            trace = [loss.float().cpu() for loss in metrics.trace]
+            checkpoint = Checkpoint(progress=progress, tensors=tensors | {"trace": torch.tensor(trace)})
             try:
-                save_checkpoint(
-                    self.run.checkpoints,
-                    progress,
-                    train_step.model,
-                    train_step.optimizer,
-                    average=average,
-                    trace=metrics.trace,
-                    keep=self.config.keep,
-                )
+                save_checkpoint(checkpoint, self.run.checkpoints, keep=self.config.keep)
             except TrainingError as error:
                 if required:
                     raise
@@ -103,10 +99,6 @@ class Checkpointer:
             metrics.trace.clear()
         self._last_save = time.monotonic()
         return progress
-
-    def latest(self) -> Checkpoint | None:
-        """See `latest_checkpoint`."""
-        return latest_checkpoint(self.run, self.console)
 
     def restore(self, checkpoint: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
         """Load a checkpoint; the phase of its epoch must be active."""
