@@ -45,7 +45,7 @@ class Processes:
 
     @property
     def shard(self) -> Shard:
-        """The part of every batch that this process takes."""
+        """The part of every batch that belongs to this process."""
         return Shard(rank=self.rank, world_size=self.world_size)
 
     def local_device(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The part of every batch that one of several processes takes."""
+"""How a batch is divided among processes."""
 
 from __future__ import annotations
 

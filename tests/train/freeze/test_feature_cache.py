@@ -180,7 +180,7 @@ def test_memory_and_file_hold_the_same_bytes(dtype: torch.dtype, tmp_path: Path)
 def test_sixteen_bit_caches_round() -> None:
     model = frozen_at("basic", "layer1").model
     whole, half = filled(model, "layer1", 1), filled(model, "layer1", 1, dtype=torch.bfloat16)
-    assert FeatureCache.bytes_for(1, COUNT, half.shape, half.dtype) * 2 == FeatureCache.bytes_for(1, COUNT, whole.shape)
+    assert half.nbytes * 2 == whole.nbytes
     views, places = np.zeros(COUNT, np.int64), np.arange(COUNT)
     assert torch.equal(half.read(views, places), whole.read(views, places).bfloat16())
     assert next(CachedFeatureBatches(half, LABELS, AugmentedBatches().epochs).epoch(0)).x.dtype == torch.float32
@@ -236,8 +236,7 @@ def test_repeated_images_read_the_next_view() -> None:
 
 
 def test_a_cache_goes_where_its_limits_allow(tmp_path: Path) -> None:
-    nbytes = FeatureCache.bytes_for(2, 1000, (128,))
-    assert nbytes == 2 * 1000 * 128 * 4
+    nbytes = 2 * 1000 * 128 * 4
     small = CacheLimits(memory_bytes=nbytes - 1)
     assert FeatureCache(2, 1000, (128,), limits=CacheLimits(memory_bytes=nbytes)).location == "memory"
     assert FeatureCache(2, 1000, (128,), limits=replace(small, folder=tmp_path)).location == "file"

@@ -141,7 +141,7 @@ def test_too_little_memory_trains_without_the_cache(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is more than the machine has, and so is what is asked for."""
-    monkeypatch.setattr(FeatureCache, "bytes_for", staticmethod(lambda *_: 2**59))
+    monkeypatch.setattr(Prefix, "output_shape", lambda *_: (2**48,))
     trainer = make(images, tmp_path, cache_memory_gb=2**30)
     trainer.cache_features()
     assert trainer.phase.suffix is None
@@ -149,9 +149,9 @@ def test_too_little_memory_trains_without_the_cache(
     run(trainer, 0)
     limits = CacheLimits(memory_bytes=2**60)
     with pytest.raises(TrainingError, match="MiB of memory; cpu has less; lower views"):
-        FeatureCache(1, 1, (1,), limits=limits)
+        FeatureCache(1, 1, (2**57,), limits=limits)
     with pytest.raises(RuntimeError) as other:
-        FeatureCache(1, 1, (1,), limits=limits, device="nowhere")
+        FeatureCache(1, 1, (2**57,), limits=limits, device="nowhere")
     assert not is_out_of_memory(other.value)
 
 

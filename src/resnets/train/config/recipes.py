@@ -102,10 +102,28 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """
     name, path = str(name_or_path), Path(name_or_path)
     if name in NAMES:
-        return _recipe(name, FILES / f"{name}.yaml")
-    if path.suffix in SUFFIXES or len(path.parts) > 1:
-        return _recipe(path.stem, path)
-    raise UnknownNameError("recipe", name, NAMES)
+        path = FILES / f"{name}.yaml"
+    elif path.suffix not in SUFFIXES and len(path.parts) == 1:
+        raise UnknownNameError("recipe", name, NAMES)
+    values = read_yaml(path, "a recipe", "see `resnets recipes`")
+    keys = hints_of(Recipe)
+    if "settings" not in values:
+        if stray := [key for key in values if key in keys and key != "name"]:  # `name` is an option too
+            raise TrainingError(f"a recipe with {stray[0]} requires settings; {path} has none; move its options there")
+        values = {"settings": values}
+    try:
+        recipe = build(Recipe, {"name": path.stem} | convert_fields(keys, values, option="key of a recipe"))
+    except UnknownNameError:
+        raise
+    except ConfigError as error:
+        raise TrainingError(f"a recipe must have valid fields; {path}: {error}; correct the line") from None
+    if "recipe" in recipe.settings and "data" not in recipe.settings:  # args.yaml of a run names its recipe
+        other = recipe.settings["recipe"]
+        raise TrainingError(
+            f"a recipe cannot name another; {path} has recipe: {other}; copy its options, see `resnets recipes {other}`"
+        )
+    settings = {key: value for key, value in recipe.settings.items() if key not in ("name", "output")}
+    return replace(recipe, settings=settings)
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:
@@ -147,25 +165,3 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, True))
-
-
-def _recipe(name: str, path: Path) -> Recipe:
-    values = read_yaml(path, "a recipe", "see `resnets recipes`")
-    keys = hints_of(Recipe)
-    if "settings" not in values:
-        if stray := [key for key in values if key in keys and key != "name"]:  # `name` is an option too
-            raise TrainingError(f"a recipe with {stray[0]} requires settings; {path} has none; move its options there")
-        values = {"settings": values}
-    try:
-        recipe = build(Recipe, {"name": name} | convert_fields(keys, values, option="key of a recipe"))
-    except UnknownNameError:
-        raise
-    except ConfigError as error:
-        raise TrainingError(f"a recipe must describe and hold options; {path}: {error}; correct the line") from None
-    if "recipe" in recipe.settings and "data" not in recipe.settings:  # args.yaml of a run names its recipe
-        other = recipe.settings["recipe"]
-        raise TrainingError(
-            f"a recipe cannot name another; {path} has recipe: {other}; copy its options, see `resnets recipes {other}`"
-        )
-    settings = {key: value for key, value in recipe.settings.items() if key not in ("name", "output")}
-    return replace(recipe, settings=settings)

@@ -47,7 +47,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
 
     Raises:
         ConfigError: options that contradict each other or the data.
-        ShapeError: images too small for the network; the message names the stage and the least size.
+        ShapeError: images too small for the network; the message names the stage and the minimum size.
     """
     if "train" not in dataset.splits:
         raise ConfigError(
@@ -172,9 +172,8 @@ def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Prepr
     return AugmentConfig(**defaults | config.augment)
 
 
-def _default_batch_size(images: int, largest: int) -> int:
-    """`largest`, halved until an epoch has `MIN_STEPS` steps, but at least 8."""
-    size = largest
+def _default_batch_size(images: int, size: int) -> int:
+    """`size`, halved until an epoch has `MIN_STEPS` steps, but at least 8."""
     while size > 8 and images < size * MIN_STEPS:
         size //= 2
     return size

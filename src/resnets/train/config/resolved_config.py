@@ -1,4 +1,4 @@
-"""The settings of a run with nothing left open: what `resolve_config` returns and `resolved.yaml` holds."""
+"""Resolved settings of a run: the result of `resolve_config`, saved as `resolved.yaml`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ResolvedConfig(RunOptions):
         return height, max(1, round(height * size[1] / size[0]))
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings, as YAML and JSON can hold them."""
+        """All settings, in the types of YAML and JSON."""
         values = asdict(self)
         values |= {"network": config_to_dict(self.network), "preprocessing": self.preprocessing.to_dict()}
         plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists

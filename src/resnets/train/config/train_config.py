@@ -1,8 +1,8 @@
 """Configuration of a training run, the same for flags, keywords, recipes and files.
 
-Options stand in groups (`optim.lr`); since no two groups share a name, the last part (`lr`) is enough everywhere.
-A group that is given one plain value means its first option: `freeze: layer3`. Fields of the network's configuration
-may stand without `model_args.` too. Reading it imports neither torch nor numpy.
+Options are in groups (`optim.lr`). No two groups share a name, so that the last part (`lr`) is enough everywhere.
+A plain value for a group sets its first option: `freeze: layer3`. The prefix `model_args.` of fields of the network's
+configuration is optional. Importing this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -23,15 +23,7 @@ from resnets.options.declarations import DefaultText, ImageSize, Option, hints_o
 from resnets.options.grammar import parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
 from resnets.train.config.layers import Nested, overlay
-from resnets.train.config.options import (
-    BY_OPTIMIZER,
-    AverageConfig,
-    CacheConfig,
-    LossConfig,
-    OptimConfig,
-    SaveConfig,
-    ScheduleConfig,
-)
+from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
 __all__ = [
@@ -207,8 +199,7 @@ class TrainConfig(RunOptions):
         for layer in given:
             merged = overlay(merged, layer)
         AugmentConfig(**merged.get("augment", {}))
-        optim = merged.get("optim", {})
-        merged["optim"] = {**BY_OPTIMIZER[optim.get("opt", "sgd")], **optim}
+        merged["optim"] = OptimConfig.with_defaults(merged.get("optim", {}))
         groups = {group: kind(**merged[group]) for group, kind in GROUPS.items() if group in merged}
         config = build(cls, {**merged, **groups, "augment": merged.get("augment", {})})
         if config.phases:

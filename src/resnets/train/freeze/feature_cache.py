@@ -94,7 +94,7 @@ class FeatureCache:
     ) -> None:
         self.views, self.count, self.shape, self.dtype = views, count, shape, dtype
         self.output_dtype = torch.float32
-        self.nbytes = self.bytes_for(views, count, shape, dtype)
+        self.nbytes = views * count * math.prod(shape) * dtype.itemsize
         limits = limits or CacheLimits()
         location = limits.location(self.nbytes)
         if location is None:
@@ -113,18 +113,8 @@ class FeatureCache:
         self._rows = memory.view(dtype).view(views * count, *stored)
         self._filled = np.zeros(views * count, np.bool_)
 
-    @staticmethod
-    def bytes_for(views: int, count: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-        """Size of a cache in bytes."""
-        return views * count * math.prod(shape) * dtype.itemsize
-
     def write(self, view: int, indices: Indices, features: Tensor) -> None:
-        """Store features.
-
-        Args:
-            view: of all these images.
-            indices: (N,) images.
-            features: (N, *shape).
+        """Store features (N, *shape) of the images `indices` (N,) in one view.
 
         Raises:
             TrainingError: values that float16 cannot represent.
@@ -143,12 +133,7 @@ class FeatureCache:
         self._filled[rows] = True
 
     def read(self, views: Indices, indices: Indices) -> Tensor:
-        """Read features (N, *shape), in the dtype and memory format of the cache.
-
-        Args:
-            views: (N,) view of each image.
-            indices: (N,) images.
-        """
+        """Read features (N, *shape) of images (N,), each in its view (N,), in the cache's dtype and memory format."""
         rows = views * self.count + indices
         assert self._filled[rows].all()
         if self.location == "file":  # in file order, for sequential reads
@@ -203,7 +188,7 @@ def fill_cache(
     first_epoch: int = 0,
     amp: torch.dtype | None = None,
     layout: torch.memory_format = torch.channels_last,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Compute all features: view v is of the images as augmented in epoch `first_epoch + v`.
@@ -229,8 +214,7 @@ def fill_cache(
             with prefix.inference(amp, x.device.type):
                 features = prefix(x.contiguous(memory_format=layout))
                 cache.write(view, indices.numpy(), features)
-            if progress is not None:
-                progress(len(indices))
+            progress(len(indices))
         assert not cache.missing(view)
     return True
 

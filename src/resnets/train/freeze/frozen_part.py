@@ -79,14 +79,8 @@ class FrozenPart:
     @property
     def cacheable(self) -> bool:
         """Whether the features of the frozen part depend on the image alone, so that they can be computed once."""
-        frozen = {path: self.model.get_submodule(path) for path in self.paths}
-        trains = any(parameter.requires_grad for module in frozen.values() for parameter in module.parameters())
-        updates_stats = any(
-            isinstance(module, _BatchNorm) and name not in self.fixed_stats
-            for path, part in frozen.items()
-            for name, module in part.named_modules(prefix=path)
-        )
-        return bool(frozen) and not trains and not updates_stats
+        names = [f"{path}.{name}" for path in self.paths for name in self.model.get_submodule(path).state_dict()]
+        return bool(self.paths) and set(names) <= set(self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors that must not change: parameters that do not train, and buffers except updated statistics."""

@@ -25,6 +25,7 @@ from resnets.train.freeze.feature_cache import (
 )
 from resnets.train.freeze.frozen_part import apply_phase, lr_scales
 from resnets.train.freeze.phases import NONE, ResolvedPhase
+from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.optimizers import build_optimizer
 from resnets.train.optim.schedules import PhaseSchedule
 
@@ -37,9 +38,6 @@ class ActivePhase:
     """A phase while it runs. Creating it freezes and unfreezes the network's parameters.
 
     Args:
-        config: of the run.
-        phase: the phase to enter.
-        model: the network.
         batches: of training images.
         previous: optimizer of the phase before, whose state (momentum, ...) carries over.
 
@@ -69,17 +67,14 @@ class ActivePhase:
         self._cache_tried = False
         self._prefix: Prefix | None = None
         self._val_features: CachedFeatureBatches | None = None
-        self._val_limits: CacheLimits | None = None  # what a cache of validation features may take; None once tried
+        self._val_limits: CacheLimits | None = None  # for validation features; None once tried
 
     def cache_features(
         self,
         images: ImageSet,
         plain_batches: Callable[[], Batches],
-        *,
-        processes: int,
+        train_step: TrainStep,
         folder: Path,
-        amp: torch.dtype | None,
-        layout: torch.memory_format,
         console: Console,
         stop: Callable[[], bool],
     ) -> bool:
@@ -90,8 +85,9 @@ class ActivePhase:
         Args:
             images: of the training split.
             plain_batches: makes batches that hold every image once an epoch, augmented as in training.
-            processes: number of processes that train.
+            train_step: its mixed precision and memory format are those of the features.
             folder: for a cache that does not fit into memory.
+            console: for progress and messages.
             stop: checked before each batch; returns whether to give up, without a message.
 
         Returns:
@@ -101,13 +97,13 @@ class ActivePhase:
         if self._cache_tried or options.cache == "off" or phase.freeze == NONE:
             return False
         self._cache_tried = True
-        if reason := self._cache_obstacle(processes):
+        if reason := self._cache_obstacle(train_step.processes.world_size):
             return self._report_no_cache(console, reason)
+        amp, layout, device = train_step.amp, train_step.layout, train_step.device
         views = min(options.views, phase.epochs - 1)
         prefix, suffix = split_at(self.frozen.model, phase.freeze)
         shape = prefix.output_shape(self.config.preprocessing.size)
         dtype = amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
-        device = next(self.frozen.model.parameters()).device
         limits = CacheLimits(
             memory_bytes=int(options.cache_memory_gb * GIB), file_bytes=int(options.cache_disk_gb * GIB), folder=folder
         )

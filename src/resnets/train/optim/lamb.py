@@ -32,12 +32,7 @@ class Lamb(ForeachOptimizer):
     As in ResNet strikes back: moments are bias-corrected, weight decay is part of the update before its norm is taken,
     and tensors without weight decay (norms and biases) have no trust ratio. Gradients are not clipped here.
 
-    Args:
-        params: parameters or parameter groups.
-        lr: learning rate.
-        betas: decay rates of both moments.
-        eps: added to the denominator.
-        weight_decay: weight decay.
+    Arguments are those of `torch.optim.AdamW`.
     """
 
     def __init__(

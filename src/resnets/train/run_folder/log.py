@@ -20,7 +20,7 @@ from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
 
-__all__ = ["dtype_name", "epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
+__all__ = ["epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
 
 
 def start_lines(
@@ -37,7 +37,7 @@ def start_lines(
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
-        f"{dtype_name(amp or torch.float32)} on {device}; run folder {folder}"
+        f"{str(amp or 'float32').removeprefix('torch.')} on {device}; run folder {folder}"
     )
     for note in config.notes:
         yield f"note: {note}"
@@ -105,8 +105,3 @@ def peak_memory_mib(device: torch.device) -> int:
         return torch.cuda.max_memory_reserved(device) // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Such as `bfloat16`."""
-    return str(dtype).removeprefix("torch.")
