@@ -91,7 +91,7 @@ def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) 
 
 
 def pin(local_rank: int) -> str:
-    """Pin this process to a core of its own if there are enough."""
+    """Pin this process to its own core if there are enough."""
     if not hasattr(os, "sched_setaffinity"):
         return "cores: not pinned"
     cores = sorted(os.sched_getaffinity(0))

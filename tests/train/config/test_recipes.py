@@ -1,4 +1,4 @@
-"""Named recipes: what they hold is what was published, and nothing that training does not know."""
+"""Named recipes: their settings are those of the publications, and valid training options."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
+from resnets.nn.split import Prefix
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
@@ -140,7 +141,7 @@ def test_a_full_disk_trains_without_the_cache(images: Path, tmp_path: Path, monk
 def test_too_little_memory_trains_without_the_cache(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is more than the machine has, and so is what is asked for."""
+    """Both the limit and the cache exceed the memory of the machine."""
     monkeypatch.setattr(Prefix, "output_shape", lambda *_: (2**48,))
     trainer = make(images, tmp_path, cache_memory_gb=2**30)
     trainer.cache_features()
@@ -156,7 +157,7 @@ def test_too_little_memory_trains_without_the_cache(
 
 
 def test_features_are_computed_by_the_batch_also_with_accumulation(images: Path, tmp_path: Path) -> None:
-    """What is kept is of each image alone."""
+    """Cached features depend on one image only."""
     shapes: list[torch.Size] = []
     kept: list[torch.Tensor] = []
     for accumulate in (1, 3):

@@ -236,8 +236,7 @@ def _check_norms(network: NetworkConfig, size: tuple[int, int], batch_size: int)
         return
     height, width = size
     for record in trace(plan(network), (network.in_chans, height, width)):
-        one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
-        if one:
+        if isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1:
             raise ConfigError(
                 f"batch normalisation needs more than one value per channel; {record.path} has one, with images of "
                 f"{height}x{width} and a batch of 1; use larger images or batches"

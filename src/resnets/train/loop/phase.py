@@ -93,7 +93,7 @@ class ActivePhase:
         Returns:
             Whether `batches` and `suffix` are now those of cached features.
         """
-        phase, options = self.phase, self.config.cache
+        config, phase, options = self.config, self.phase, self.config.cache
         if self._cache_tried or options.cache == "off" or phase.freeze == NONE:
             return False
         self._cache_tried = True
@@ -102,7 +102,7 @@ class ActivePhase:
         amp, layout, device = train_step.amp, train_step.layout, train_step.device
         views = min(options.views, phase.epochs - 1)
         prefix, suffix = split_at(self.frozen.model, phase.freeze)
-        shape = prefix.output_shape(self.config.preprocessing.size)
+        shape = prefix.output_shape(config.preprocessing.size)
         dtype = amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
         limits = CacheLimits(
             memory_bytes=int(options.cache_memory_gb * GIB), file_bytes=int(options.cache_disk_gb * GIB), folder=folder
@@ -128,10 +128,9 @@ class ActivePhase:
         console.stop()
         if not filled:
             return False
-        config = self.config
-        orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
+        sampler = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
         self.batches = CachedFeatureBatches(
-            cache, images.labels, orders, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
+            cache, images.labels, sampler, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
         )
         self._prefix, self.suffix, self._val_limits = prefix, suffix, limits.beside(cache)
         console.info(
@@ -150,15 +149,13 @@ class ActivePhase:
             Their outputs equal those of the whole network to the bit. `None` if training features are not cached, or
             there is no room for those of validation.
         """
-        if self.suffix is None or self._prefix is None:
-            return None
-        if self._val_limits is not None:
+        if self._prefix is not None and self._val_limits is not None:
             try:
                 self._val_features = cache_in_order(self._prefix, batches, self._val_limits)
             except CacheSpaceError as error:
                 console.info(f"feature cache off for validation: {error}")
             self._val_limits = None
-        return None if self._val_features is None else (self.suffix, self._val_features)
+        return (self.suffix, self._val_features) if self.suffix and self._val_features else None
 
     def _cache_obstacle(self, processes: int) -> str | None:
         """Why features of this phase cannot be cached."""

@@ -16,6 +16,7 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.formatting import format_duration, plural
 from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.summary import describe_freeze
 from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
@@ -47,7 +48,7 @@ def start_lines(
         yield f"starting from {config.pretrained}"
     phase = config.phases[0]
     if phase.freeze != NONE:
-        yield f"frozen up to {phase.freeze} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
+        yield f"{describe_freeze(phase)} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
     if progress.batch:
         yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
