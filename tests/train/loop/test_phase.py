@@ -120,7 +120,7 @@ def test_no_message_without_a_frozen_part_or_cache(images: Path, tmp_path: Path,
 
 def test_no_cache_with_several_processes(images: Path, tmp_path: Path) -> None:
     trainer = make(images, tmp_path)
-    trainer.processes = Processes(0, 2)
+    trainer.train_step.processes = Processes(0, 2)
     trainer.cache_features()
     assert messages(trainer)[0].endswith("several processes train")
 

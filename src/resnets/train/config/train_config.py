@@ -92,7 +92,7 @@ class RunOptions(Options):
             "starts: ((0, 128), (0.7, 176)); validation always uses `img_size`."
         ),
     ] = ()
-    folds: Annotated[int | None, Ge(2), Doc("Hold out one of N folds instead (cross-validation).")] = None
+    folds: Annotated[int | None, Ge(2), Doc("Cross-validation: hold out one of N folds, not `val_fraction`.")] = None
     fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
     seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of weights, order, split and augmentation.")] = 0
     amp: Annotated[
