@@ -40,7 +40,6 @@ from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
 
 PROCESSES = 2
 TARGET = 0.93
@@ -68,7 +67,7 @@ def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) 
     train_step = TrainStep(
         model,
         build_optimizer(model, OptimConfig()),
-        WarmupSchedule(kind="cosine", peak=0.01, warmup_steps=0, total_steps=10**6),
+        lambda step: 0.01,
         ClassificationLoss(LossConfig(label_smoothing=0.1)),
         network=processes.wrap_model(model),
         amp=amp,
@@ -92,7 +91,7 @@ def loop(processes: Processes, batch: int, steps: int, amp: torch.dtype | None) 
 
 
 def pin(local_rank: int) -> str:
-    """Pin this process to a core of its own if there are enough."""
+    """Pin this process to its own core if there are enough."""
     if not hasattr(os, "sched_setaffinity"):
         return "cores: not pinned"
     cores = sorted(os.sched_getaffinity(0))

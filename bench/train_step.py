@@ -39,7 +39,6 @@ from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 CPU = torch.device("cpu")
@@ -139,12 +138,11 @@ def our_loop(batch: int, steps: int, amp: torch.dtype | None) -> Callable[[], in
     augment = AugmentConfig(pad=4, pad_mode="reflect", hflip=True)
     batches = make_batches(split, preprocessing, batch_size=batch, augment=augment)
     model = our_network()
-    schedule = WarmupSchedule(kind="cosine", peak=LR, warmup_steps=0, total_steps=10**6)
     optimizer = build_optimizer(model, OptimConfig(momentum=MOMENTUM, weight_decay=DECAY))
     train_step = TrainStep(
         model,
         optimizer,
-        schedule,
+        lambda step: LR,
         ClassificationLoss(LossConfig(label_smoothing=0.1)),
         amp=amp,
         layout=pick_layout(model, CPU, True),

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -44,7 +45,7 @@ class Processes:
 
     @property
     def shard(self) -> Shard:
-        """This process's slice of every batch."""
+        """The part of every batch that belongs to this process."""
         return Shard(rank=self.rank, world_size=self.world_size)
 
     def local_device(self, name: str) -> str:
@@ -213,17 +214,13 @@ def _rebuild_exception(kind: type[Exception], args: tuple[Any, ...], attributes:
 
 
 _start_ids: list[str] = []  # the last is shared by all processes of this start
-_reporting: list[bool] = []  # the decision of `should_report_error`, once it is made
 
 
+@cache
 def should_report_error() -> bool:
-    """Whether this process prints the error that ended all of them: the first that asks does. The result is kept."""
-    if not _reporting:
-        _reporting.append(_world_size() == 1 or _is_first_to_ask())
-    return _reporting[0]
-
-
-def _is_first_to_ask() -> bool:
+    """Whether this process prints the error that ended all of them: the first that calls this. The result is cached."""
+    if _world_size() == 1:
+        return True
     key = "/".join(["resnets", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), *_start_ids[-1:]])
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,4 +1,4 @@
-"""Slices of a batch for several processes."""
+"""How a batch is divided among processes."""
 
 from __future__ import annotations
 

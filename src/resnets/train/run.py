@@ -25,7 +25,7 @@ from resnets.train.run_folder.checkpoint import Checkpoint
 from resnets.train.run_folder.checkpointer import latest_checkpoint
 from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
 from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
-from resnets.train.run_folder.tensorboard import require_tensorboard
+from resnets.train.run_folder.tensorboard import summary_writer
 from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from resnets.train.verify import ReplayResult, last_two_checkpoints, replay_and_compare
 from resnets.weights.open import load_bundle
@@ -54,7 +54,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         resolved = _resolve(request, dataset)
         pick_device(processes.local_device(resolved.device))
         if resolved.tensorboard:
-            require_tensorboard()
+            summary_writer()  # installed?
         problems = check_data(dataset, resolved, console, processes)
         run = processes.run_on_main(lambda: _create_folder(request, resolved, dataset, launches))
         processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
@@ -66,7 +66,7 @@ def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
     """Continue the run in `folder` from its last checkpoint, to the same result as if it had never stopped.
 
     Raises:
-        TrainingError: no run in the folder, no whole checkpoint, or a run that is finished.
+        TrainingError: no run in the folder, no undamaged checkpoint, or a run that is finished.
     """
     with join_processes(_requested_device(folder)) as processes, ExitStack() as lock:
         run = processes.run_on_main(lambda: open_run_folder(folder))
@@ -122,7 +122,7 @@ def verify(folder: Path, *, steps: int = 100, console: Console | None = None) ->
 def _load_trainer(
     run: RunFolder, console: Console, processes: Processes, checkpoint: Checkpoint | None = None
 ) -> Trainer:
-    """The trainer of an existing run, at `checkpoint`, by default the last one that is whole."""
+    """The trainer of an existing run, at `checkpoint`, by default the last undamaged one."""
     checkpoint = checkpoint or processes.run_on_main(lambda: latest_checkpoint(run, console))
     request, config = processes.run_on_main(lambda: (read_args(run.args), read_resolved(run.resolved)))
     dataset = open_data(request)
@@ -149,7 +149,7 @@ def _create_folder(
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
-    """Paths of data and weights that hold from any working directory; names stay names."""
+    """With absolute paths of data and weights; names are kept."""
     data, weights = config.data, config.pretrained
     if weights is not None and Path(weights).exists():
         weights = str(Path(weights).resolve())

@@ -31,11 +31,7 @@ class ReplayResult:
 
 
 def last_two_checkpoints(folder: Path) -> tuple[Checkpoint, Checkpoint]:
-    """The last two checkpoints of a run.
-
-    Raises:
-        TrainingError: there are fewer than two.
-    """
+    """The last two checkpoints of a run; raises TrainingError if it has fewer."""
     found = checkpoints(folder)
     if len(found) < 2:
         raise TrainingError(
@@ -54,21 +50,19 @@ def replay_and_compare(trainer: Trainer, last: Checkpoint, steps: int) -> Replay
     until = min(first + steps, last.progress.step)
     losses = torch.stack([loss.float().cpu() for loss in trainer.replay(until)])
     recorded = last.tensors["trace"][: len(losses)]
-    steps = len(losses)
     different = torch.nonzero(losses.view(torch.int32) != recorded.view(torch.int32))
-    if len(different):
+    identical = not len(different)
+    message = f"identical: {plural(len(losses), 'step')} from step {first + 1} on, every loss to the last bit"
+    if not identical:
         at = int(different[0])
         message = f"different: the loss of step {first + at + 1} is {losses[at]:.9g}, and was {recorded[at]:.9g}"
-        return ReplayResult(identical=False, steps=steps, message=message)
-    message = f"identical: {plural(steps, 'step')} from step {first + 1} on, every loss to the last bit"
-    if until < last.progress.step:
-        return ReplayResult(identical=True, steps=steps, message=message)
-    now = checkpoint_tensors(trainer.model, trainer.train_step.optimizer, trainer.average)
-    wrong = [key for key, tensor in last.tensors.items() if key != "trace" and not _equal_bits(tensor, now.get(key))]
-    if wrong:
-        message = f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"
-        return ReplayResult(identical=False, steps=steps, message=message)
-    return ReplayResult(identical=True, steps=steps, message=f"{message}, and all {len(now)} tensors")
+    elif until == last.progress.step:
+        now = checkpoint_tensors(trainer.model, trainer.train_step.optimizer, trainer.average)
+        wrong = [key for key, one in last.tensors.items() if key != "trace" and not _equal_bits(one, now.get(key))]
+        identical, message = not wrong, f"{message}, and all {len(now)} tensors"
+        if wrong:
+            message = f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"
+    return ReplayResult(identical=identical, steps=len(losses), message=message)
 
 
 def _equal_bits(one: torch.Tensor, other: torch.Tensor | None) -> bool:

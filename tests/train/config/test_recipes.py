@@ -1,4 +1,4 @@
-"""Named recipes: what they hold is what was published, and nothing that training does not know."""
+"""Named recipes: their settings are those of the publications, and valid training options."""
 
 from __future__ import annotations
 
@@ -286,15 +286,12 @@ def test_an_invalid_value_is_an_error(text: str, tmp_path: Path) -> None:
         ("lr: 0.1\nepochs: 3\nlr: 0.2", "lr is repeated"),
         ("optim: {lr: 0.1, lr: 0.2}", "lr is repeated"),
         ("about: Cats\nepochs: 3", "with about requires settings"),
-        ("settings: 3", "settings of a recipe must be a mapping"),
-        ("settings: {}\nabout: [Cats]", "about of a recipe must be text"),
-        ("settings: {}\nchanges: longer", "changes of a recipe must be a list"),
-        ("settings: {}\nchanges: [3]", "each change of a recipe must be text"),
-        (
-            "settings: {}\npublished: [{metric: Top-1}]",
-            "a published result must have metric, value, network, data, reference",
-        ),
-        ("settings: {}\npublished: [91]", "a published result must have"),
+        ("settings: 3", "settings must be a mapping; got 3"),
+        ("settings: {}\nabout: [Cats]", "about must be text"),
+        ("settings: {}\nchanges: {a: b}", "changes must be a list of texts"),
+        ("settings: {}\nchanges: [3]", r"changes must be a list of texts; got \[3\]"),
+        ("settings: {}\npublished: [{metric: Top-1}]", r"published\.0\.value must be text; got nothing"),
+        ("settings: {}\npublished: [91]", r"published\.0 must be a mapping of metric, value"),
     ],
 )
 def test_invalid_files(text: str, message: str, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_truth_values_in_a_file(text: str, value: bool, tmp_path: Path) -> None:
     assert {"hflip", "nesterov", "ema_warmup", "cache_16bit", "balanced", "skip_bad"} <= set(names)
     (tmp_path / "args.yaml").write_text("data: x\n" + "".join(f"{name}: {text}\n" for name in names))
     config = read_args(tmp_path / "args.yaml")
-    said = parse_settings(f"{name}={text}" for name in names)
-    for one in (config, TrainConfig.from_options({"data": "x"}, said)):
+    parsed = parse_settings(f"{name}={text}" for name in names)
+    for one in (config, TrainConfig.from_options({"data": "x"}, parsed)):
         assert {_value(one, option_names()[name]) for name in names} == {value}
 
 
@@ -74,11 +74,11 @@ def _default(full: str) -> Any:
 @pytest.mark.parametrize("word", ["off", "'off'"])
 def test_off_is_a_choice(word: str, tmp_path: Path) -> None:
     (tmp_path / "args.yaml").write_text(f"data: x\namp: {word}\ncompile: {word}\ncache: {word}\npolicy: {word}\n")
-    said = parse_settings([f"amp={word}", f"compile={word}", f"cache={word}", f"policy={word}"])
-    meant = {"amp": False, "compile": False, "cache": False, "policy": False}  # as Python may say it
+    parsed = parse_settings([f"amp={word}", f"compile={word}", f"cache={word}", f"policy={word}"])
+    meant = {"amp": False, "compile": False, "cache": False, "policy": False}  # in Python
     for config in (
         read_args(tmp_path / "args.yaml"),
-        TrainConfig.from_options({"data": "x"}, said),
+        TrainConfig.from_options({"data": "x"}, parsed),
         TrainConfig.from_options({"data": "x"}, meant),
     ):
         assert (config.amp, config.compile, config.cache.cache) == ("off", "off", "off")

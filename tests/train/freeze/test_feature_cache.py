@@ -18,7 +18,7 @@ from resnets.data.loader import Batch, Batches, make_batches
 from resnets.data.open import open_dataset
 from resnets.data.random import permutation, uniform
 from resnets.data.sampler import TrainSampler
-from resnets.errors import ConfigError, TrainingError
+from resnets.errors import TrainingError
 from resnets.nn.model import Network
 from resnets.nn.split import split_at
 from resnets.train.freeze.feature_cache import (
@@ -180,7 +180,7 @@ def test_memory_and_file_hold_the_same_bytes(dtype: torch.dtype, tmp_path: Path)
 def test_sixteen_bit_caches_round() -> None:
     model = frozen_at("basic", "layer1").model
     whole, half = filled(model, "layer1", 1), filled(model, "layer1", 1, dtype=torch.bfloat16)
-    assert FeatureCache.bytes_for(1, COUNT, half.shape, half.dtype) * 2 == FeatureCache.bytes_for(1, COUNT, whole.shape)
+    assert half.nbytes * 2 == whole.nbytes
     views, places = np.zeros(COUNT, np.int64), np.arange(COUNT)
     assert torch.equal(half.read(views, places), whole.read(views, places).bfloat16())
     assert next(CachedFeatureBatches(half, LABELS, AugmentedBatches().epochs).epoch(0)).x.dtype == torch.float32
@@ -236,8 +236,7 @@ def test_repeated_images_read_the_next_view() -> None:
 
 
 def test_a_cache_goes_where_its_limits_allow(tmp_path: Path) -> None:
-    nbytes = FeatureCache.bytes_for(2, 1000, (128,))
-    assert nbytes == 2 * 1000 * 128 * 4
+    nbytes = 2 * 1000 * 128 * 4
     small = CacheLimits(memory_bytes=nbytes - 1)
     assert FeatureCache(2, 1000, (128,), limits=CacheLimits(memory_bytes=nbytes)).location == "memory"
     assert FeatureCache(2, 1000, (128,), limits=replace(small, folder=tmp_path)).location == "file"
@@ -253,7 +252,7 @@ def test_the_file_is_unnamed_and_disappears_with_the_cache(tmp_path: Path) -> No
     cache.write(0, np.arange(4), torch.ones(4, MIB))
     assert list(tmp_path.iterdir()) == []  # a killed run leaves nothing
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
-    cache.close()
+    del cache
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
@@ -347,21 +346,14 @@ def test_filling_reports_progress_and_can_be_stopped() -> None:
 
 def test_batches_must_hold_every_image() -> None:
     prefix, _ = split_at(make("basic"), "backbone")
-    with pytest.raises(TrainingError, match=r"3 of 11 .*drop_last"):
+    with pytest.raises(AssertionError):
         fill_cache(FeatureCache(1, COUNT, (24,)), prefix, AugmentedBatches(drop_last=True))
 
 
-def test_invalid_arguments_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"got 0 of 5"):
-        FeatureCache(0, 5, (3,))
-    with pytest.raises(ConfigError, match=r"got torch\.float64"):
-        FeatureCache(1, 5, (3,), dtype=torch.float64)
+def test_values_that_float16_cannot_represent_are_an_error() -> None:
     cache = FeatureCache(1, 2, (1,), dtype=torch.float16)
     with pytest.raises(TrainingError, match=r"65504; got 70000; .*bfloat16"):
         cache.write(0, np.arange(2), torch.tensor([[1.0], [7e4]]))
-    cache = FeatureCache(1, COUNT, (1,))
-    with pytest.raises(ConfigError, match=r"got \(8, 8\).*cache=off"):
-        next(CachedFeatureBatches(cache, LABELS, AugmentedBatches().epochs).epoch(0, size=(8, 8)))
 
 
 TRAINED = ("starter", "weights/akamaster/resnet20-12fca82f.th", "weights/laodaoguizhong/cifar10_resnet20.pth")

@@ -14,7 +14,6 @@ from resnets.train.loop.epoch import run_epoch
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
 
 
 class Fixed:
@@ -46,8 +45,7 @@ def train_step(lr: float = 0.1, **options: object) -> TrainStep:
     torch.manual_seed(0)
     model = build_model(get_config("resnet20_cifar", depths=(1, 1, 1), drop_path_rate=0.3))
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.0))
-    schedule = WarmupSchedule(kind="constant", peak=lr, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, ClassificationLoss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
+    return TrainStep(model, optimizer, lambda step: lr, ClassificationLoss(LossConfig(label_smoothing=0.0)), **options)  # type: ignore[arg-type]
 
 
 def test_metrics_of_an_epoch_are_means_over_images() -> None:

@@ -19,6 +19,7 @@ from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
+from resnets.nn.split import Prefix
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
@@ -119,7 +120,7 @@ def test_no_message_without_a_frozen_part_or_cache(images: Path, tmp_path: Path,
 
 def test_no_cache_with_several_processes(images: Path, tmp_path: Path) -> None:
     trainer = make(images, tmp_path)
-    trainer.processes = Processes(0, 2)
+    trainer.train_step.processes = Processes(0, 2)
     trainer.cache_features()
     assert messages(trainer)[0].endswith("several processes train")
 
@@ -140,8 +141,8 @@ def test_a_full_disk_trains_without_the_cache(images: Path, tmp_path: Path, monk
 def test_too_little_memory_trains_without_the_cache(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is more than the machine has, and so is what is asked for."""
-    monkeypatch.setattr(FeatureCache, "bytes_for", staticmethod(lambda *_: 2**59))
+    """Both the limit and the cache exceed the memory of the machine."""
+    monkeypatch.setattr(Prefix, "output_shape", lambda *_: (2**48,))
     trainer = make(images, tmp_path, cache_memory_gb=2**30)
     trainer.cache_features()
     assert trainer.phase.suffix is None
@@ -149,14 +150,14 @@ def test_too_little_memory_trains_without_the_cache(
     run(trainer, 0)
     limits = CacheLimits(memory_bytes=2**60)
     with pytest.raises(TrainingError, match="MiB of memory; cpu has less; lower views"):
-        FeatureCache(1, 1, (1,), limits=limits)
+        FeatureCache(1, 1, (2**57,), limits=limits)
     with pytest.raises(RuntimeError) as other:
-        FeatureCache(1, 1, (1,), limits=limits, device="nowhere")
+        FeatureCache(1, 1, (2**57,), limits=limits, device="nowhere")
     assert not is_out_of_memory(other.value)
 
 
 def test_features_are_computed_by_the_batch_also_with_accumulation(images: Path, tmp_path: Path) -> None:
-    """What is kept is of each image alone."""
+    """Cached features depend on one image only."""
     shapes: list[torch.Size] = []
     kept: list[torch.Tensor] = []
     for accumulate in (1, 3):

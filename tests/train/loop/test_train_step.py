@@ -21,7 +21,6 @@ from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
 from tests.train.nets import SMALL, images
 
 PLAIN = replace(SMALL, norm="group", norm_groups=8)  # images do not see each other
@@ -36,8 +35,7 @@ def make(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     optimizer = build_optimizer(model, OptimConfig(opt=opt))  # type: ignore[arg-type]
-    schedule = WarmupSchedule(kind="constant", peak=0.05, warmup_steps=0, total_steps=100)
-    return TrainStep(model, optimizer, schedule, loss or ClassificationLoss(LossConfig()), **options)  # type: ignore[arg-type]
+    return TrainStep(model, optimizer, lambda step: 0.05, loss or ClassificationLoss(LossConfig()), **options)  # type: ignore[arg-type]
 
 
 def gradients(train_step: TrainStep) -> dict[str, Tensor]:

@@ -81,20 +81,6 @@ def test_parameters_that_unfreeze_later_count_their_own_steps() -> None:
     assert torch.equal(late, alone)
 
 
-def test_a_closure_is_called_with_gradients_on() -> None:
-    weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = Lamb([weight], lr=0.1)
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        loss = (weight**2).sum()
-        torch.autograd.backward(loss)
-        return float(loss.detach())
-
-    assert optimizer.step(closure) == 4
-    assert weight.item() == pytest.approx(1.9, rel=1e-5)
-
-
 class Tiny(nn.Module):
     """A weight with weight decay, and a norm without."""
 

@@ -94,9 +94,3 @@ def test_parameters_without_a_gradient_are_skipped() -> None:
     late.grad = filled(4, 6, seed=3)
     optimizer.step()
     assert not torch.equal(late, before)
-
-
-def test_a_closure_is_called() -> None:
-    weight = nn.Parameter(filled(3, 3))
-    weight.grad = filled(3, 3)
-    assert Muon([weight]).step(lambda: 2.5) == 2.5

@@ -11,7 +11,6 @@ from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
 from resnets.train.config.options import OptimConfig
 from resnets.train.optim.optimizers import build_optimizer, set_lr
-from resnets.train.optim.schedules import WarmupSchedule
 
 
 def test_norms_and_biases_have_no_weight_decay() -> None:
@@ -71,13 +70,3 @@ def test_the_first_steps_equal_torch() -> None:
             one.step()
     assert torch.equal(model.weight, twin.weight)
     assert torch.equal(model.bias, twin.bias)
-
-
-def test_schedule_by_hand() -> None:
-    schedule = WarmupSchedule(kind="cosine", peak=0.4, warmup_steps=3, total_steps=11)
-    assert [schedule(step) for step in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert schedule(7) == pytest.approx(0.2)  # half way down
-    assert schedule(10) == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi * 7 / 8)))
-    assert schedule(11) == pytest.approx(0)
-    constant = WarmupSchedule(kind="constant", peak=0.4, warmup_steps=3, total_steps=11)
-    assert [constant(step) for step in (3, 10)] == [0.4, 0.4]

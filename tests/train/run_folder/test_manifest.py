@@ -209,7 +209,7 @@ def test_an_interrupted_run_with_a_report_is_unfinished(
 
 
 def test_dry_run_and_verify_exclude_other_options(stopped: Path, data: Path, command: Command) -> None:
-    for words, says in (
+    for words, message in (
         (("--resume", stopped, "--dry-run"), "before it starts"),
         (("--dry-run",), "pass a folder"),
         (("--resume", stopped, "--verify", 3, "--lr", 0.1), "pass --resume RUN alone"),
@@ -217,7 +217,7 @@ def test_dry_run_and_verify_exclude_other_options(stopped: Path, data: Path, com
     ):
         code, out, err = command("train", *words)
         assert (code, out) == (2, "")
-        assert says in err
+        assert message in err
     code, out, err = command("train", "--resume", stopped, "--verify", 0)
     assert (code, out) == (1, "")
     assert re.fullmatch(r"error: .*got 0; .*100\n", err)

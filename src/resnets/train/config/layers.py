@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resnets.train.config.options import BY_OPTIMIZER
-
-__all__ = ["Nested", "filled", "overlay"]
+__all__ = ["Nested", "overlay"]
 
 Nested = dict[str, Any]
 """Options by group: `{"epochs": 3, "optim": {"lr": 0.1}}`."""
@@ -41,9 +39,3 @@ def overlay(lower: Nested, layer: Nested) -> Nested:
             value = {**{name: one for name, one in below.items() if (key, name) not in dropped}, **value}
         merged[key] = value
     return merged
-
-
-def filled(options: Nested) -> Nested:
-    """`options` with the defaults of their optimizer for learning rate and weight decay."""
-    optim = options.get("optim", {})
-    return {**options, "optim": {**BY_OPTIMIZER[optim.get("opt", "sgd")], **optim}}

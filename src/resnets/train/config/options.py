@@ -13,7 +13,6 @@ from resnets.options.declarations import DefaultText
 from resnets.options.validate import Options
 
 __all__ = [
-    "BY_OPTIMIZER",
     "AverageConfig",
     "CacheConfig",
     "LossConfig",
@@ -70,6 +69,11 @@ class OptimConfig(Options):
             "norms see the micro-batches."
         ),
     ] = 1
+
+    @staticmethod
+    def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+        """`options` of this group, with their optimizer's defaults for learning rate and weight decay."""
+        return {**BY_OPTIMIZER[options.get("opt", "sgd")], **options}
 
     def lr_for(self, batch_size: int) -> float:
         """Peak learning rate for optimizer steps of `batch_size` images."""
@@ -199,7 +203,7 @@ class CacheConfig(Options):
         ),
     ] = "auto"
     views: Annotated[
-        Count, Doc("Augmented views of each image to cache. Fewer than the phase's epochs; they take turns.")
+        Count, Doc("Augmented views of each image to cache. Fewer than the phase's epochs; used in turn.")
     ] = 4
     cache_memory_gb: Annotated[float, Ge(0), Doc("Maximum size of the cache in memory, in GB.")] = 2.0
     cache_disk_gb: Annotated[float, Ge(0), Doc("Maximum size of the cache on disk, in GB, if memory is short.")] = 16.0

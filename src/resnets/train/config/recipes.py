@@ -7,14 +7,16 @@ Listing recipes does not import the training options; `check_recipe` validates a
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from resnets.errors import TrainingError, UnknownNameError
-from resnets.options.yaml_text import load_yaml
+from resnets.errors import ConfigError, TrainingError, UnknownNameError
+from resnets.options.declarations import hints_of
+from resnets.options.validate import build, convert_fields
+from resnets.train.config.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from resnets.train.config.train_config import TrainConfig
@@ -35,12 +37,6 @@ NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to 
     "reid",
 )
 SUFFIXES = (".yaml", ".yml")
-PROSE = ("about", "follows", "source", "published", "changes")  # keys of the full form only; `name` is an option too
-KINDS: dict[str, tuple[type, str]] = {  # of the full form; the others are text
-    "settings": (dict, "a mapping of options"),
-    "published": (list, "a list"),
-    "changes": (list, "a list"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +102,28 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """
     name, path = str(name_or_path), Path(name_or_path)
     if name in NAMES:
-        return _recipe(name, FILES / f"{name}.yaml")
-    if path.suffix in SUFFIXES or len(path.parts) > 1:
-        return _recipe(path.stem, path)
-    raise UnknownNameError("recipe", name, NAMES)
+        path = FILES / f"{name}.yaml"
+    elif path.suffix not in SUFFIXES and len(path.parts) == 1:
+        raise UnknownNameError("recipe", name, NAMES)
+    values = read_yaml(path, "a recipe", "see `resnets recipes`")
+    keys = hints_of(Recipe)
+    if "settings" not in values:
+        if stray := [key for key in values if key in keys and key != "name"]:  # `name` is an option too
+            raise TrainingError(f"a recipe with {stray[0]} requires settings; {path} has none; move its options there")
+        values = {"settings": values}
+    try:
+        recipe = build(Recipe, {"name": path.stem} | convert_fields(keys, values, option="key of a recipe"))
+    except UnknownNameError:
+        raise
+    except ConfigError as error:
+        raise TrainingError(f"a recipe must have valid fields; {path}: {error}; correct the line") from None
+    if "recipe" in recipe.settings and "data" not in recipe.settings:  # args.yaml of a run names its recipe
+        other = recipe.settings["recipe"]
+        raise TrainingError(
+            f"a recipe cannot name another; {path} has recipe: {other}; copy its options, see `resnets recipes {other}`"
+        )
+    settings = {key: value for key, value in recipe.settings.items() if key not in ("name", "output")}
+    return replace(recipe, settings=settings)
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:
@@ -151,66 +165,3 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, True))
-
-
-def _recipe(name: str, path: Path) -> Recipe:
-    values = _read(path)
-    if "settings" not in values:
-        if stray := [key for key in values if key in PROSE]:
-            raise TrainingError(f"a recipe with {stray[0]} requires settings; {path} has none; move its options there")
-        return Recipe(name=name, settings=_settings(values, path))
-    values = {"name": name, **values}
-    known = _names(Recipe)
-    for key, value in values.items():
-        if key not in known:
-            raise UnknownNameError("key of a recipe", str(key), known)
-        kind, words = KINDS.get(key, (str, "text"))
-        _require(isinstance(value, kind), f"{key} of a recipe must be {words}", path, value)
-    values["settings"] = _settings(values["settings"], path)
-    values["published"] = tuple(_published(one, path) for one in values.get("published", ()))
-    values["changes"] = tuple(values.get("changes", ()))
-    for change in values["changes"]:
-        _require(isinstance(change, str), "each change of a recipe must be text", path, change)
-    return Recipe(**values)
-
-
-def _settings(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    if "recipe" in values and "data" not in values:  # args.yaml of a run names its recipe for information
-        raise TrainingError(
-            f"a recipe cannot name another; {path} has recipe: {values['recipe']}; copy its options, see "
-            f"`resnets recipes {values['recipe']}`"
-        )
-    return {key: value for key, value in values.items() if key not in ("name", "output")}
-
-
-def _published(values: Any, path: Path) -> PublishedResult:
-    known = _names(PublishedResult)
-    whole = (
-        isinstance(values, dict) and set(values) == {*known} and all(isinstance(one, str) for one in values.values())
-    )
-    _require(whole, f"a published result must have {', '.join(known)}, each a text", path, values)
-    return PublishedResult(**values)
-
-
-def _names(kind: type) -> list[str]:
-    return [one.name for one in fields(kind)]
-
-
-def _require(kept: bool, rule: str, path: Path, value: Any) -> None:
-    if not kept:
-        raise TrainingError(f"{rule}; {path} has {value!r}; correct the line")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(
-            f"a recipe must be a name or a YAML file; {path}: {error.strerror}; see `resnets recipes`"
-        ) from None
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise TrainingError(f"a recipe must be YAML without repeated keys; {path}: {reason}; correct it") from None
-    if not isinstance(values, dict) or not values:
-        raise TrainingError(f"a recipe must be a mapping of options; {path} has none; write NAME: VALUE lines")
-    return values

@@ -22,11 +22,10 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
-from resnets.train.config.options import LossConfig
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
-from resnets.train.config.train_config import TrainConfig
-from resnets.train.freeze.phases import ResolvedPhase, check_phases, make_phases
+from resnets.train.config.train_config import RunOptions, TrainConfig
+from resnets.train.freeze.phases import ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
@@ -48,7 +47,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
 
     Raises:
         ConfigError: options that contradict each other or the data.
-        ShapeError: images too small for the network; the message names the stage and the least size.
+        ShapeError: images too small for the network; the message names the stage and the minimum size.
     """
     if "train" not in dataset.splits:
         raise ConfigError(
@@ -64,19 +63,18 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
     stages = freeze_points(plan(network))
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
-    epochs = sum(phase.epochs for phase in phases)
-    check_phases(phases, epochs, stages)
-    copied = {one.name for one in fields(TrainConfig)} & {one.name for one in fields(ResolvedConfig)}
+    for phase in phases:
+        check_freeze(phase.freeze, stages)
     resolved = ResolvedConfig(
-        **{name: getattr(config, name) for name in copied}
+        **{one.name: getattr(config, one.name) for one in fields(RunOptions)}
         | {
             "model": model,
             "network": network,
             "preprocessing": preprocessing,
-            "epochs": epochs,
+            "epochs": sum(phase.epochs for phase in phases),
             "batch_size": batch_size,
             "optim": optim,
-            "class_weights": _resolve_class_weights(config.loss, train, len(dataset.classes)),
+            "class_weights": class_weights(config.loss, train.labels, len(dataset.classes)),
             "augment": _resolve_augment(config, dataset, preprocessing),
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
@@ -174,20 +172,11 @@ def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Prepr
     return AugmentConfig(**defaults | config.augment)
 
 
-def _default_batch_size(images: int, largest: int) -> int:
-    """`largest`, halved until an epoch has `MIN_STEPS` steps, but at least 8."""
-    size = largest
+def _default_batch_size(images: int, size: int) -> int:
+    """`size`, halved until an epoch has `MIN_STEPS` steps, but at least 8."""
     while size > 8 and images < size * MIN_STEPS:
         size //= 2
     return size
-
-
-def _resolve_class_weights(loss: LossConfig, train: ImageSet, classes: int) -> tuple[float, ...] | None:
-    given = loss.class_weights
-    if isinstance(given, tuple) and len(given) != classes:
-        raise ConfigError(f"class_weights are one a class; got {len(given)} for {classes} classes; give all or none")
-    weights = class_weights(loss, train.labels, classes)
-    return None if weights is None else tuple(weights.tolist())
 
 
 def _recipe_changes(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
@@ -247,8 +236,7 @@ def _check_norms(network: NetworkConfig, size: tuple[int, int], batch_size: int)
         return
     height, width = size
     for record in trace(plan(network), (network.in_chans, height, width)):
-        one = isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1
-        if one:
+        if isinstance(record.node, Norm) and record.node.kind == "batch" and math.prod(record.result.shape[1:]) == 1:
             raise ConfigError(
                 f"batch normalisation needs more than one value per channel; {record.path} has one, with images of "
                 f"{height}x{width} and a batch of 1; use larger images or batches"

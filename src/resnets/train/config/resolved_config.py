@@ -1,86 +1,49 @@
-"""The settings of a run with nothing left open: what `resolve_config` returns and `resolved.yaml` holds."""
+"""Resolved settings of a run: the result of `resolve_config`, saved as `resolved.yaml`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Any
 
 from resnets.arch.networks import NetworkConfig, config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
-from resnets.atomic import write_atomic
-from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
+from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError
 from resnets.options.validate import validate
-from resnets.train.config.options import (
-    AverageConfig,
-    CacheConfig,
-    LossConfig,
-    OptimConfig,
-    SaveConfig,
-    ScheduleConfig,
-)
-from resnets.train.config.train_config import read_yaml
+from resnets.train.config.train_config import RunOptions
+from resnets.train.config.yaml_file import read_yaml, write_yaml
 from resnets.train.freeze.phases import ResolvedPhase
 
 __all__ = ["ResolvedConfig", "read_resolved", "write_resolved"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResolvedConfig:
-    """All settings of a training run. Unlike in `TrainConfig`, no `None` stands for a value to be worked out.
+class ResolvedConfig(RunOptions):
+    """All settings of a training run. Nothing is left to be inferred from the data.
 
     `device`, `amp` and `workers` stay as requested, since they depend on the machine, and a run may be resumed on
-    another one. Fields that are not listed here are those of `TrainConfig`.
+    another one. `epochs` is the sum over all phases, and `optim.lr` the peak learning rate for this batch size.
 
     Args:
         model: variant name, or name of the model that training starts from.
+        phases: what is frozen when; one phase if nothing is ever frozen or unfrozen.
         network: configuration of the network that is built.
         preprocessing: from a decoded image to the input of the network.
-        epochs: number of epochs, over all phases.
-        optim: optimizer; `lr` is the peak learning rate of this batch size.
-        class_weights: weight of each class in the loss; `None` for equal weights.
         augment: augmentation of the training images.
-        phases: what is frozen when; one phase if nothing is ever frozen or unfrozen.
+        class_weights: weight of each class in the loss; `None` for equal weights.
         recipe_changes: options that differ from those of the recipe: name -> (value, the recipe's value).
         notes: warnings about the network at this image size.
     """
 
-    data: str
     model: str
+    batch_size: int
+    phases: tuple[ResolvedPhase, ...]
     network: NetworkConfig
     preprocessing: Preprocessing
-    pretrained: str | None
-    recipe: str | None
-    epochs: int
-    batch_size: int
-    train_sizes: tuple[tuple[float, int], ...]
-    folds: int | None
-    fold: int
-    seed: int
-    amp: Literal["auto", "bf16", "fp16", "off"]
-    channels_last: bool
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"]
-    sync_bn: bool
-    device: str
-    workers: int | None
-    workers_kind: Literal["processes", "threads"]
-    skip_bad: bool
-    tensorboard: bool
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    loss: LossConfig
-    class_weights: tuple[float, ...] | None
     augment: AugmentConfig
-    mix: MixConfig
-    sampling: Sampling
-    average: AverageConfig
-    phases: tuple[ResolvedPhase, ...]
-    cache: CacheConfig
-    save: SaveConfig
+    class_weights: tuple[float, ...] | None
     recipe_changes: dict[str, tuple[Any, Any]]
     notes: tuple[str, ...]
 
@@ -104,7 +67,7 @@ class ResolvedConfig:
         return height, max(1, round(height * size[1] / size[0]))
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings, as YAML and JSON can hold them."""
+        """All settings, in the types of YAML and JSON."""
         values = asdict(self)
         values |= {"network": config_to_dict(self.network), "preprocessing": self.preprocessing.to_dict()}
         plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
@@ -112,20 +75,20 @@ class ResolvedConfig:
 
 
 def write_resolved(path: Path, config: ResolvedConfig) -> None:
-    """Write a run's `resolved.yaml`, for people and for `read_resolved`."""
-    write_atomic(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+    """Write a run's `resolved.yaml`."""
+    write_yaml(path, config.to_dict())
 
 
 def read_resolved(path: Path) -> ResolvedConfig:
     """Read what `write_resolved` wrote.
 
     Raises:
-        TrainingError: no such file, or not a whole resolved configuration.
+        TrainingError: the file is missing or incomplete, or has an unknown or invalid option.
     """
-    values = read_yaml(path, "a run folder holds resolved.yaml")
+    values = read_yaml(path, "resolved.yaml of a run", "restore it")
     try:
         values["network"] = config_from_dict(values["network"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-        return validate(ResolvedConfig, values)
+        return validate(ResolvedConfig, {one.name: values[one.name] for one in fields(ResolvedConfig)} | values)
     except (ConfigError, KeyError, TypeError) as error:
         raise TrainingError(f"resuming needs resolved.yaml as it was written; {path}: {error}; restore it") from None

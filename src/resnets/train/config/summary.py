@@ -32,7 +32,7 @@ def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     """Options of a run by heading: the main ones, and all others that differ from their defaults.
 
     Returns:
-        Heading -> option -> value, as JSON can hold it. The last heading lists what differs from the recipe.
+        Heading -> option -> value, in the types of JSON. The last heading lists what differs from the recipe.
     """
     network = config.network
     run = {

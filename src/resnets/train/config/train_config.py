@@ -1,8 +1,8 @@
 """Configuration of a training run, the same for flags, keywords, recipes and files.
 
-Options stand in groups (`optim.lr`); since no two groups share a name, the last part (`lr`) is enough everywhere.
-A group that is given one plain value means its first option: `freeze: layer3`. Fields of the network's configuration
-may stand without `model_args.` too. Reading it imports neither torch nor numpy.
+Options are in groups (`optim.lr`). No two groups share a name, so that the last part (`lr`) is enough everywhere.
+A plain value for a group sets its first option: `freeze: layer3`. The prefix `model_args.` of fields of the network's
+configuration is optional. Importing this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from typing_extensions import Doc
 
 from resnets.arch.networks import convert_overrides, network_options
 from resnets.arch.preprocessing import Depth, Interpolation
-from resnets.atomic import write_atomic
 from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.options.declarations import DefaultText, ImageSize, Option, hints_of, options_of
 from resnets.options.grammar import parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
-from resnets.train.config.layers import Nested, filled, overlay
-from resnets.train.config.options import (
-    AverageConfig,
-    CacheConfig,
-    LossConfig,
-    OptimConfig,
-    SaveConfig,
-    ScheduleConfig,
-)
+from resnets.train.config.layers import Nested, overlay
+from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
-__all__ = ["GROUPS", "TrainConfig", "grouped_options", "nested", "option_names", "read_args", "read_yaml", "write_args"]
+__all__ = [
+    "GROUPS",
+    "RunOptions",
+    "TrainConfig",
+    "grouped_options",
+    "nested",
+    "option_names",
+    "read_args",
+    "write_args",
+]
 
 GROUPS: dict[str, type] = {
     "optim": OptimConfig,
@@ -53,8 +54,8 @@ Count = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Options):
-    """Options of a training run: data, model, recipe and environment."""
+class RunOptions(Options):
+    """Options of a run before and after `resolve_config`: what `TrainConfig` and `ResolvedConfig` share."""
 
     data: Annotated[
         str,
@@ -68,9 +69,6 @@ class TrainConfig(Options):
         Doc("Network, see `resnets models`. The default is resnet20_cifar for images up to 64 pixels."),
         DefaultText("resnet20_cifar or resnet18"),
     ] = None
-    model_args: Annotated[
-        dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
-    ] = field(default_factory=dict)
     pretrained: Annotated[
         str | None,
         Doc("Model to start from: starter, named weights, a file or a folder."),
@@ -87,11 +85,6 @@ class TrainConfig(Options):
         ),
         DefaultText("128, or 32 for large images"),
     ] = None
-    img_size: Annotated[
-        ImageSize | None,
-        Doc("Image size in pixels, N or HxW."),
-        DefaultText("that of small images, else 224"),
-    ] = None
     train_sizes: Annotated[
         tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...],
         Doc(
@@ -99,30 +92,7 @@ class TrainConfig(Options):
             "starts: ((0, 128), (0.7, 176)); validation always uses `img_size`."
         ),
     ] = ()
-    channels: Annotated[
-        Literal["RGB", "L"] | Count | None,
-        Doc("Colour channels, or number of bands."),
-        DefaultText("those of the images"),
-    ] = None
-    depth: Annotated[
-        Depth | None, Doc("Depth of the pixels: uint8, uint16 or float32."), DefaultText("that of the images")
-    ] = None
-    crop_pct: Annotated[
-        Annotated[float, Interval(gt=0, le=1)] | None,
-        Doc("Fraction of the resized image that the validation crop keeps."),
-        DefaultText("by the size"),
-    ] = None
-    interpolation: Annotated[
-        Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
-    ] = None
-    val_fraction: Annotated[
-        float,
-        Interval(ge=0, lt=1),
-        Doc("Fraction of the images held out if there is no val split."),
-    ] = 0.1
-    folds: Annotated[
-        int | None, Ge(2), Doc("Hold out one of N folds instead of `val_fraction` (cross-validation).")
-    ] = None
+    folds: Annotated[int | None, Ge(2), Doc("Cross-validation: hold out one of N folds, not `val_fraction`.")] = None
     fold: Annotated[int, Ge(0), Doc("Index of the fold to hold out, from 0.")] = 0
     seed: Annotated[int, Interval(ge=0, lt=2**32), Doc("Seed of initial weights, order, split and augmentation.")] = 0
     amp: Annotated[
@@ -147,16 +117,12 @@ class TrainConfig(Options):
         bool, Doc("Skip images that cannot be decoded. They are listed in quarantine.txt; otherwise they are an error.")
     ] = False
     tensorboard: Annotated[bool, Doc("Write TensorBoard events into the run folder.")] = False
-    output: Annotated[str, Doc("Folder in which the run folder is created.")] = "runs"
-    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("DATA-MODEL")] = None
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
     mix: MixConfig = field(default_factory=MixConfig)
     sampling: Sampling = field(default_factory=Sampling)
     average: AverageConfig = field(default_factory=AverageConfig)
-    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     phases: Annotated[
         tuple[Phase, ...],
         Doc(
@@ -166,6 +132,41 @@ class TrainConfig(Options):
     ] = ()
     cache: CacheConfig = field(default_factory=CacheConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunOptions):
+    """Options of a training run: data, model, recipe and environment."""
+
+    model_args: Annotated[
+        dict[str, Any], Doc("Fields of the network's configuration to change."), DefaultText("none")
+    ] = field(default_factory=dict)
+    img_size: Annotated[
+        ImageSize | None,
+        Doc("Image size in pixels, N or HxW."),
+        DefaultText("that of small images, else 224"),
+    ] = None
+    channels: Annotated[
+        Literal["RGB", "L"] | Count | None,
+        Doc("Colour channels, or number of bands."),
+        DefaultText("those of the images"),
+    ] = None
+    depth: Annotated[Depth | None, Doc("Depth of the pixels."), DefaultText("that of the images")] = None
+    crop_pct: Annotated[
+        Annotated[float, Interval(gt=0, le=1)] | None,
+        Doc("Fraction of the resized image that the validation crop keeps."),
+        DefaultText("by the size"),
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
+    ] = None
+    val_fraction: Annotated[
+        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
+    ] = 0.1
+    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
+    name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
+    augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
 
     def check_rules(self) -> None:
         starts = [start for start, _ in self.train_sizes]
@@ -200,9 +201,9 @@ class TrainConfig(Options):
         for layer in given:
             merged = overlay(merged, layer)
         AugmentConfig(**merged.get("augment", {}))
-        values = filled(merged)
-        groups = {group: kind(**values[group]) for group, kind in GROUPS.items() if group in values}
-        config = build(cls, {**values, **groups, "augment": values.get("augment", {})})
+        merged["optim"] = OptimConfig.with_defaults(merged.get("optim", {}))
+        groups = {group: kind(**merged[group]) for group, kind in GROUPS.items() if group in merged}
+        config = build(cls, {**merged, **groups, "augment": merged.get("augment", {})})
         if config.phases:
             total = sum(phase.epochs for phase in config.phases)
             if "epochs" in merged and config.epochs != total:
@@ -290,33 +291,10 @@ def _converted(key: str, value: Any) -> Any:
 
 
 def write_args(path: Path, config: TrainConfig) -> None:
-    """Write a run's configuration as YAML, for people and for `read_args`."""
-    import yaml
+    """Write a run's `args.yaml`."""
+    from resnets.train.config.yaml_file import write_yaml
 
-    write_atomic(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
-
-
-def read_yaml(path: Path, rule: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Args:
-        path: the file.
-        rule: what the file should be, for the message.
-
-    Raises:
-        TrainingError: the file is missing, is not YAML, or holds no mapping.
-    """
-    import yaml
-
-    from resnets.options.yaml_text import load_yaml
-
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise TrainingError(f"{rule}; {path}: {type(error).__name__}; check that it exists and is YAML") from None
-    if not isinstance(values, dict):
-        raise TrainingError(f"{rule}; {path} has no options; write NAME: VALUE lines")
-    return values
+    write_yaml(path, config.to_dict())
 
 
 def read_args(path: Path) -> TrainConfig:
@@ -325,7 +303,9 @@ def read_args(path: Path) -> TrainConfig:
     Raises:
         TrainingError: the file is missing or not YAML, or has an unknown or invalid option.
     """
-    values = read_yaml(path, "a run folder must have args.yaml")
+    from resnets.train.config.yaml_file import read_yaml
+
+    values = read_yaml(path, "args.yaml of a run", "restore it")
     try:
         return TrainConfig.from_options(values)
     except ConfigError as error:

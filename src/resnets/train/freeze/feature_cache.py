@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import Batch, Batches
-from resnets.data.sampler import Order
-from resnets.errors import ConfigError, TrainingError
+from resnets.data.sampler import EvalSampler, Sampler
+from resnets.errors import TrainingError
 from resnets.nn.split import Prefix
 from resnets.train.loop.train_step import is_out_of_memory
 
 __all__ = ["CacheLimits", "CacheSpaceError", "CachedFeatureBatches", "FeatureCache", "cache_in_order", "fill_cache"]
 
 Indices = npt.NDArray[np.int64]
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class CacheSpaceError(TrainingError):
@@ -79,7 +78,6 @@ class FeatureCache:
         output_dtype: of the features as they were written; 16-bit under mixed precision.
 
     Raises:
-        ConfigError: no view, no image, or another dtype.
         CacheSpaceError: it exceeds the limits, the memory, or the space in the folder.
     """
 
@@ -94,13 +92,9 @@ class FeatureCache:
         channels_last: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
-        if min(views, count) < 1:
-            raise ConfigError(f"a cache needs at least 1 view of 1 image; got {views} of {count}; raise views")
-        if dtype not in DTYPES:
-            raise ConfigError(f"a cache stores float32, bfloat16 or float16; got {dtype}; choose one of them")
         self.views, self.count, self.shape, self.dtype = views, count, shape, dtype
         self.output_dtype = torch.float32
-        self.nbytes = self.bytes_for(views, count, shape, dtype)
+        self.nbytes = views * count * math.prod(shape) * dtype.itemsize
         limits = limits or CacheLimits()
         location = limits.location(self.nbytes)
         if location is None:
@@ -119,18 +113,8 @@ class FeatureCache:
         self._rows = memory.view(dtype).view(views * count, *stored)
         self._filled = np.zeros(views * count, np.bool_)
 
-    @staticmethod
-    def bytes_for(views: int, count: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-        """Size of a cache in bytes."""
-        return views * count * math.prod(shape) * dtype.itemsize
-
     def write(self, view: int, indices: Indices, features: Tensor) -> None:
-        """Store features.
-
-        Args:
-            view: of all these images.
-            indices: (N,) images.
-            features: (N, *shape).
+        """Store features (N, *shape) of the images `indices` (N,) in one view.
 
         Raises:
             TrainingError: values that float16 cannot represent.
@@ -149,12 +133,7 @@ class FeatureCache:
         self._filled[rows] = True
 
     def read(self, views: Indices, indices: Indices) -> Tensor:
-        """Read features (N, *shape), in the dtype and memory format of the cache.
-
-        Args:
-            views: (N,) view of each image.
-            indices: (N,) images.
-        """
+        """Read features (N, *shape) of images (N,), each in its view (N,), in the cache's dtype and memory format."""
         rows = views * self.count + indices
         assert self._filled[rows].all()
         if self.location == "file":  # in file order, for sequential reads
@@ -168,11 +147,6 @@ class FeatureCache:
     def missing(self, view: int) -> int:
         """Number of images without features in a view."""
         return self.count - int(self._filled[view * self.count : (view + 1) * self.count].sum())
-
-    def close(self) -> None:
-        """Free the memory or the file; nothing can be read any more."""
-        self._rows = self._rows.new_empty(0)
-        self._filled[:] = False
 
 
 def _allocate(nbytes: int, device: torch.device | str) -> Tensor:
@@ -214,7 +188,7 @@ def fill_cache(
     first_epoch: int = 0,
     amp: torch.dtype | None = None,
     layout: torch.memory_format = torch.channels_last,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Compute all features: view v is of the images as augmented in epoch `first_epoch + v`.
@@ -232,8 +206,6 @@ def fill_cache(
     Returns:
         Whether the cache is filled; False after `stop`.
 
-    Raises:
-        TrainingError: the batches of an epoch lack images.
     """
     for view in range(cache.views):
         for x, _, indices in batches.epoch(first_epoch + view):
@@ -242,13 +214,8 @@ def fill_cache(
             with prefix.inference(amp, x.device.type):
                 features = prefix(x.contiguous(memory_format=layout))
                 cache.write(view, indices.numpy(), features)
-            if progress is not None:
-                progress(len(indices))
-        if missing := cache.missing(view):
-            raise TrainingError(
-                f"the feature cache needs every image once; {missing} of {cache.count} are missing; "
-                "fill it from batches without drop_last, balancing and repeats"
-            )
+            progress(len(indices))
+        assert not cache.missing(view)
     return True
 
 
@@ -256,7 +223,7 @@ def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> Cac
     """Cache the features of a split that is evaluated: its batches in order, without augmentation and autocast.
 
     Args:
-        batches: of the whole split; the result has the same bounds, and to the bit the features of the prefix.
+        batches: of the whole split; the result has batches of the same size, and the prefix's features to the bit.
 
     Raises:
         CacheSpaceError: they exceed the limits, the memory or the disk.
@@ -275,28 +242,7 @@ def cache_in_order(prefix: Prefix, batches: Batches, limits: CacheLimits) -> Cac
         labels[indices.numpy()] = y.cpu().numpy()
     assert cache is not None
     assert not cache.missing(0)
-    return CachedFeatureBatches(cache, labels, _SequentialSampler(batches.bounds), device=x.device)
-
-
-class _Sampler(Protocol):
-    """Order of every epoch, such as that of `data.sampler.Epochs`."""
-
-    bounds: list[tuple[int, int]]
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """Indices and views of each batch of an epoch, from batch `start` on."""
-        ...
-
-
-class _SequentialSampler:
-    """Every image once, in order."""
-
-    def __init__(self, bounds: list[tuple[int, int]]) -> None:
-        self.bounds = bounds
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        for first, last in self.bounds[start:]:
-            yield Order(np.arange(first, last), np.zeros(last - first, np.int64))
+    return CachedFeatureBatches(cache, labels, EvalSampler(count, batches.bounds[0][1]), device=x.device)
 
 
 class CachedFeatureBatches:
@@ -319,7 +265,7 @@ class CachedFeatureBatches:
         self,
         cache: FeatureCache,
         labels: Indices,
-        sampler: _Sampler,
+        sampler: Sampler,
         *,
         first_epoch: int = 0,
         device: torch.device | str = "cpu",
@@ -335,13 +281,8 @@ class CachedFeatureBatches:
         return len(self.bounds)
 
     def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on.
-
-        Raises:
-            ConfigError: another image `size`.
-        """
-        if size is not None:
-            raise ConfigError(f"cached features have a fixed image size; got {size} for an epoch; set cache=off")
+        """The batches of an epoch, from batch `start` on; features are not cached for another image `size`."""
+        assert size is None
         for indices, repeats in self._sampler.batches(epoch, start):
             views = (epoch - self._first_epoch + repeats) % self._cache.views
             x = self._cache.read(views, indices).to(self._device, self._dtype)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resnets.arch.parts import CLASSIFIER, group_of, layer_groups, parts
-from resnets.errors import TrainingError, UnknownNameError
+from resnets.arch.parts import freeze_points, group_of, layer_groups, parts
+from resnets.errors import TrainingError
 from resnets.nn.model import Network
-from resnets.train.freeze.phases import NONE, Phase
+from resnets.train.freeze.phases import NONE, Phase, check_freeze
 
 __all__ = ["FrozenPart", "apply_phase", "lr_scales"]
 
@@ -28,8 +28,7 @@ def apply_phase(model: Network, phase: Phase) -> FrozenPart:
     """
     groups = parts(model.plan)
     names = tuple(groups)
-    if phase.freeze not in (NONE, *(name for name in names if name != CLASSIFIER)):
-        raise UnknownNameError("value of freeze", phase.freeze, (NONE, *names))
+    check_freeze(phase.freeze, freeze_points(model.plan))
     frozen = names[: names.index(phase.freeze) + 1] if phase.freeze != NONE else ()
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     affine = {f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_parameters(recurse=False)}
@@ -80,14 +79,8 @@ class FrozenPart:
     @property
     def cacheable(self) -> bool:
         """Whether the features of the frozen part depend on the image alone, so that they can be computed once."""
-        frozen = {path: self.model.get_submodule(path) for path in self.paths}
-        trains = any(parameter.requires_grad for module in frozen.values() for parameter in module.parameters())
-        updates_stats = any(
-            isinstance(module, _BatchNorm) and name not in self.fixed_stats
-            for path, part in frozen.items()
-            for name, module in part.named_modules(prefix=path)
-        )
-        return bool(frozen) and not trains and not updates_stats
+        names = [f"{path}.{name}" for path in self.paths for name in self.model.get_submodule(path).state_dict()]
+        return bool(self.paths) and set(names) <= set(self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors that must not change: parameters that do not train, and buffers except updated statistics."""

@@ -15,7 +15,7 @@ from resnets.errors import ConfigError, UnknownNameError
 from resnets.options.declarations import DefaultText
 from resnets.options.validate import Options
 
-__all__ = ["NONE", "BatchNormMode", "FreezeConfig", "Phase", "ResolvedPhase", "check_phases", "make_phases"]
+__all__ = ["NONE", "BatchNormMode", "FreezeConfig", "Phase", "ResolvedPhase", "check_freeze", "make_phases"]
 
 NONE = "none"
 BatchNormMode = Literal["auto", "train", "frozen"]
@@ -140,7 +140,7 @@ def make_phases(config: FreezeConfig, total_epochs: int, freeze_points: Sequence
         UnknownNameError: the network has no such part.
         ConfigError: the phases need more epochs.
     """
-    _check_freeze(config.freeze, freeze_points)
+    check_freeze(config.freeze, freeze_points)
     phase = partial(Phase, layer_decay=config.layer_decay, bn_stats=config.bn_stats, bn_affine=config.bn_affine)
     if config.freeze == NONE:  # other options may be left from a recipe
         return (phase(epochs=total_epochs),)
@@ -166,22 +166,6 @@ def make_phases(config: FreezeConfig, total_epochs: int, freeze_points: Sequence
     return (first, *unfrozen)
 
 
-def check_phases(phases: Sequence[Phase], total_epochs: int, freeze_points: Sequence[str]) -> None:
-    """Check that phases fit the run and the network.
-
-    Raises:
-        UnknownNameError: the network has no such part.
-        ConfigError: the phases' epochs do not add up to `total_epochs`.
-    """
-    for phase in phases:
-        _check_freeze(phase.freeze, freeze_points)
-    if sum(phase.epochs for phase in phases) != total_epochs:
-        terms = " + ".join(str(phase.epochs) for phase in phases) or "none"
-        raise ConfigError(
-            f"the phases' epochs must add up to the run's {total_epochs}; got {terms}; change one of them"
-        )
-
-
 def _unfreeze_steps(freeze: str, freeze_points: Sequence[str]) -> tuple[str, ...]:
     """Values of `freeze` of the phases after it, down to none; the backbone's tail unfreezes with the last stage."""
     stages = [name for name in freeze_points if name != BACKBONE]
@@ -189,7 +173,8 @@ def _unfreeze_steps(freeze: str, freeze_points: Sequence[str]) -> tuple[str, ...
     return (*reversed(frozen), NONE)
 
 
-def _check_freeze(freeze: str, freeze_points: Sequence[str]) -> None:
+def check_freeze(freeze: str, freeze_points: Sequence[str]) -> None:
+    """Raise UnknownNameError or ConfigError unless a network with these freeze points can be frozen up to `freeze`."""
     known = (NONE, *freeze_points)
     if freeze not in known:
         error = UnknownNameError("value of freeze", freeze, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -107,14 +107,11 @@ def _merge(rows: list[PlanRow], modules: Mapping[str, tuple[str, ...]]) -> list[
         paths = list(dict.fromkeys(module_of[row.name] for row in group))
         stats = {row.bn_stats for row in group} - {""}
         merged.append(
-            PlanRow(
-                phase=group[0].phase,
-                epochs=group[0].epochs,
-                part=group[0].part,
+            replace(
+                group[0],
                 name=paths[0] if len(paths) == 1 else f"{paths[0]} .. {paths[-1]}",
                 tensors=len(group),
                 params=sum(row.params for row in group),
-                lr=group[0].lr,
                 bn_stats=stats.pop() if len(stats) == 1 else "mixed" if stats else "",
             )
         )

@@ -90,13 +90,9 @@ def run_epoch(
 
 
 def require_finite(train_step: TrainStep, metrics: EpochMetrics, epoch: int, batch: int) -> None:
-    """Check the weights before they are saved: a step may spoil them although its own loss was finite.
+    """Raise NotFiniteError unless network and optimizer state are finite; a step with a finite loss can spoil them.
 
-    Args:
-        epoch: counted from 0; batch: number of batches done in it. For the message.
-
-    Raises:
-        NotFiniteError: a tensor of the network or of the optimizer state is NaN or infinite.
+    `epoch`, counted from 0, and `batch`, the number of batches done in it, are for the message.
     """
     slots = (value for state in train_step.optimizer.state.values() for value in state.values())
     optimizer = (value for value in slots if isinstance(value, Tensor))

@@ -25,10 +25,11 @@ from resnets.train.freeze.feature_cache import (
 )
 from resnets.train.freeze.frozen_part import apply_phase, lr_scales
 from resnets.train.freeze.phases import NONE, ResolvedPhase
+from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.optimizers import build_optimizer
-from resnets.train.optim.schedules import WarmupSchedule
+from resnets.train.optim.schedules import PhaseSchedule
 
-__all__ = ["ActivePhase", "phase_schedule"]
+__all__ = ["ActivePhase"]
 
 GIB = 2**30
 
@@ -37,9 +38,6 @@ class ActivePhase:
     """A phase while it runs. Creating it freezes and unfreezes the network's parameters.
 
     Args:
-        config: of the run.
-        phase: the phase to enter.
-        model: the network.
         batches: of training images.
         previous: optimizer of the phase before, whose state (momentum, ...) carries over.
 
@@ -64,22 +62,19 @@ class ActivePhase:
         self.optimizer = build_optimizer(model, config.optim, lr_scales(model, phase))
         if previous is not None:
             self.optimizer.state.update(previous.state)
-        self.schedule = phase_schedule(config, phase, len(batches))
+        self.schedule = PhaseSchedule(config.schedule, phase, len(batches))
         self.suffix: Suffix | None = None
         self._cache_tried = False
         self._prefix: Prefix | None = None
         self._val_features: CachedFeatureBatches | None = None
-        self._val_limits: CacheLimits | None = None  # what a cache of validation features may take; None once tried
+        self._val_limits: CacheLimits | None = None  # for validation features; None once tried
 
     def cache_features(
         self,
         images: ImageSet,
         plain_batches: Callable[[], Batches],
-        *,
-        processes: int,
+        train_step: TrainStep,
         folder: Path,
-        amp: torch.dtype | None,
-        layout: torch.memory_format,
         console: Console,
         stop: Callable[[], bool],
     ) -> bool:
@@ -90,24 +85,25 @@ class ActivePhase:
         Args:
             images: of the training split.
             plain_batches: makes batches that hold every image once an epoch, augmented as in training.
-            processes: number of processes that train.
+            train_step: its mixed precision and memory format are those of the features.
             folder: for a cache that does not fit into memory.
+            console: for progress and messages.
             stop: checked before each batch; returns whether to give up, without a message.
 
         Returns:
             Whether `batches` and `suffix` are now those of cached features.
         """
-        phase, options = self.phase, self.config.cache
+        config, phase, options = self.config, self.phase, self.config.cache
         if self._cache_tried or options.cache == "off" or phase.freeze == NONE:
             return False
         self._cache_tried = True
-        if reason := self._cache_obstacle(processes):
+        if reason := self._cache_obstacle(train_step.processes.world_size):
             return self._report_no_cache(console, reason)
+        amp, layout, device = train_step.amp, train_step.layout, train_step.device
         views = min(options.views, phase.epochs - 1)
         prefix, suffix = split_at(self.frozen.model, phase.freeze)
-        shape = prefix.output_shape(self.config.preprocessing.size)
+        shape = prefix.output_shape(config.preprocessing.size)
         dtype = amp or (torch.bfloat16 if options.cache_16bit else torch.float32)
-        device = next(self.frozen.model.parameters()).device
         limits = CacheLimits(
             memory_bytes=int(options.cache_memory_gb * GIB), file_bytes=int(options.cache_disk_gb * GIB), folder=folder
         )
@@ -131,12 +127,10 @@ class ActivePhase:
         )
         console.stop()
         if not filled:
-            cache.close()
             return False
-        config = self.config
-        orders = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
+        sampler = TrainSampler(images.labels, config.update_size, config.seed, sampling=config.sampling)
         self.batches = CachedFeatureBatches(
-            cache, images.labels, orders, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
+            cache, images.labels, sampler, first_epoch=phase.first_epoch, device=device, dtype=amp or torch.float32
         )
         self._prefix, self.suffix, self._val_limits = prefix, suffix, limits.beside(cache)
         console.info(
@@ -155,15 +149,13 @@ class ActivePhase:
             Their outputs equal those of the whole network to the bit. `None` if training features are not cached, or
             there is no room for those of validation.
         """
-        if self.suffix is None or self._prefix is None:
-            return None
-        if self._val_limits is not None:
+        if self._prefix is not None and self._val_limits is not None:
             try:
                 self._val_features = cache_in_order(self._prefix, batches, self._val_limits)
             except CacheSpaceError as error:
                 console.info(f"feature cache off for validation: {error}")
             self._val_limits = None
-        return None if self._val_features is None else (self.suffix, self._val_features)
+        return (self.suffix, self._val_features) if self.suffix and self._val_features else None
 
     def _cache_obstacle(self, processes: int) -> str | None:
         """Why features of this phase cannot be cached."""
@@ -182,19 +174,3 @@ class ActivePhase:
     def _report_no_cache(self, console: Console, reason: str) -> bool:
         console.info(f"frozen up to {self.phase.freeze}: feature cache off: {reason}")
         return False
-
-
-def phase_schedule(config: ResolvedConfig, phase: ResolvedPhase, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of a phase, by step of the run counted from 0."""
-    options = config.schedule
-    first, total = phase.first_epoch * steps_per_epoch, phase.epochs * steps_per_epoch
-    schedule = WarmupSchedule(
-        kind=options.sched,
-        peak=phase.lr,
-        warmup_steps=min(round(phase.warmup_epochs * steps_per_epoch), total // 2),
-        total_steps=total,
-        min_lr=options.min_lr,
-        milestones=tuple(round((milestone - phase.first_epoch) * steps_per_epoch) for milestone in options.milestones),
-        gamma=options.gamma,
-    )
-    return lambda step: schedule(step - first)

@@ -84,7 +84,7 @@ class TrainStep:
             x: (N, C, H, W) images, or the features that a frozen part computed from them.
             y: (N,) int64 labels.
             grad_scale: factor on the gradient of the mean loss. Processes average their gradients, so it is the number
-                of processes times the share of the whole batch that is here: 1 if the shares are equal.
+                of processes times the share of the batch in this process: 1 if the shares are equal.
 
         Returns:
             The mean loss, and the number of correct predictions (for a mixed image, of its larger part).
@@ -127,15 +127,15 @@ class TrainStep:
             x = x.contiguous(memory_format=self.layout)
         count = self.micro_batches
         micro_batches = list(zip(split_batch(x, count), split_batch(labels, count), strict=True))
-        whole = self.loss.normalizer(labels)
-        if isinstance(whole, Tensor) and self.processes.world_size > 1:  # class weights differ between processes
-            local = whole * bool(grad_scale)
+        total_weight = self.loss.normalizer(labels)
+        if isinstance(total_weight, Tensor) and self.processes.world_size > 1:  # class weights differ between processes
+            local = total_weight * bool(grad_scale)
             total = local.clone()
             self.processes.all_reduce_sum(total)
             grad_scale = local * self.processes.world_size / total
         losses, correct = [], []
         for number, (inputs, targets) in enumerate(micro_batches, start=1):
-            weight = self.loss.normalizer(targets) / whole
+            weight = self.loss.normalizer(targets) / total_weight
             last = number == len(micro_batches)
             with nullcontext() if last else self.processes.no_sync(self.network):
                 with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
@@ -166,7 +166,7 @@ class TrainStep:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: CUDA raises a class of its own, the CPU allocator only a message."""
+    """Whether memory ran out: CUDA raises its own class; the CPU allocator raises a RuntimeError with this message."""
     return isinstance(error, torch.OutOfMemoryError) or (
         "DefaultCPUAllocator" in str(error) and "you tried to allocate" in str(error)
     )

@@ -33,7 +33,7 @@ from resnets.train.optim.averages import WeightAverage
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.run_folder.bundle import make_bundle
 from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
-from resnets.train.run_folder.checkpointer import Checkpointer
+from resnets.train.run_folder.checkpointer import Checkpointer, latest_checkpoint
 from resnets.train.run_folder.log import epoch_line, log_event, peak_memory_mib, results_row, start_lines
 from resnets.train.run_folder.paths import RunFolder
 from resnets.train.run_folder.report import write_run_report
@@ -55,11 +55,7 @@ class Trainer:
     run continues to the same bits. With several processes, all call the same methods; the main process writes.
 
     Args:
-        run: the run folder.
-        config: the settings.
         dataset: the images, without those that cannot be decoded.
-        console: for progress and messages.
-        processes: that train together.
         checkpoint: to continue from; `None` starts from initial or pretrained weights.
     """
 
@@ -185,17 +181,9 @@ class Trainer:
 
     def cache_features(self) -> None:
         """Compute the features of the frozen part once, if the phase allows it; later calls do nothing."""
-        cached = self.phase.cache_features(
-            self.dataset.splits["train"],
-            self._make_plain_batches,
-            processes=self.processes.world_size,
-            folder=self.run.checkpoints,
-            amp=self.amp,
-            layout=self.layout,
-            console=self.console,
-            stop=self.is_interrupted,
-        )
-        if cached:
+        images, folder = self.dataset.splits["train"], self.run.checkpoints
+        batches, stop = self._make_plain_batches, self.is_interrupted
+        if self.phase.cache_features(images, batches, self.train_step, folder, self.console, stop):
             self._connect_phase()
 
     def train_epoch(self, epoch: int, after_step: Callable[[int], bool] = lambda done: False) -> EpochResult | None:
@@ -256,7 +244,7 @@ class Trainer:
                     layout=self.layout,
                     amp=self.amp,
                 )
-            self.processes.broadcast_buffers(self.model)  # each process averages statistics of its own
+            self.processes.broadcast_buffers(self.model)  # the processes have different statistics
             yield
 
     def validate(self, model: Network) -> Evaluation | None:
@@ -312,14 +300,14 @@ class Trainer:
         names = [self.dataset.splits["train"].name(int(index)) for index in error.indices[:8]]
         self._write_event(f"{error}; first images of the batch: {', '.join(names)}")
         times = self.progress.rollbacks + 1
-        checkpoint = self.processes.run_on_main(self.checkpointer.latest)
+        checkpoint = self.processes.run_on_main(lambda: latest_checkpoint(self.run, self.console))
         if times > self.config.save.rollbacks or checkpoint is None:
             raise TrainingError(f"{error}; {self._describe_kept()}") from error
         self.progress = replace(checkpoint.progress, rollbacks=times)
         self.enter_phase(self.progress.epoch)
         self.checkpointer.restore(checkpoint, self.train_step, self.metrics)
         self.train_step.lr_scale = 0.5**times
-        # Saved at once, so that a run killed now resumes at this rate; with the losses before it, for `verify`.
+        # Saved at once for a run that is killed now; with the losses before it, for `verify`.
         self.metrics.trace = list(checkpoint.tensors["trace"])
         self.save_checkpoint(required=False)
         self.log_event(

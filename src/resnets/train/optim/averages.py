@@ -16,10 +16,6 @@ __all__ = ["WeightAverage"]
 class WeightAverage:
     """EMA or SWA of a network's floating-point tensors, batch-norm statistics included.
 
-    Args:
-        model: the network that trains.
-        config: which average.
-
     Attributes:
         tensors: averages by name, float32; empty before the first update.
         count: number of updates.
@@ -69,7 +65,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the averaged weights within a `with`, and its own after it."""
+        """Load the averaged weights into the network for the length of a `with`."""
         if not self.tensors:
             yield
             return

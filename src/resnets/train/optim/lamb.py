@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,17 +14,12 @@ class ForeachOptimizer(torch.optim.Optimizer):
     """Base of optimizers that update all parameters of a group at once, with torch's `_foreach` functions."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the parameters that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             pairs = [(parameter, parameter.grad) for parameter in group["params"] if parameter.grad is not None]
             if pairs:
                 self._update(group, [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs])
-        return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         """Update `parameters` of a group."""
@@ -38,12 +32,7 @@ class Lamb(ForeachOptimizer):
     As in ResNet strikes back: moments are bias-corrected, weight decay is part of the update before its norm is taken,
     and tensors without weight decay (norms and biases) have no trust ratio. Gradients are not clipped here.
 
-    Args:
-        params: parameters or parameter groups.
-        lr: learning rate.
-        betas: decay rates of both moments.
-        eps: added to the denominator.
-        weight_decay: weight decay.
+    Arguments are those of `torch.optim.AdamW`.
     """
 
     def __init__(

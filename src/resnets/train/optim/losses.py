@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnets.data.augment.mixup import soft_targets
+from resnets.errors import ConfigError
 from resnets.train.config.options import LossConfig
 
 __all__ = ["ClassificationLoss", "class_weights"]
@@ -83,19 +83,28 @@ class ClassificationLoss(nn.Module):
         return total / normalizer if isinstance(normalizer, int) else total / normalizer * (normalizer > EPS)
 
 
-def class_weights(config: LossConfig, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:
-    """(K,) float32 class weights; `None` for equal weights.
+def class_weights(config: LossConfig, labels: npt.NDArray[np.int64], classes: int) -> tuple[float, ...] | None:
+    """K class weights; `None` for equal weights.
 
     Balanced weights are in inverse proportion to the number of images of a class, with mean 1 over all images.
 
     Args:
+        config: with `class_weights`.
         labels: (M,) of the training images.
         classes: K.
+
+    Raises:
+        ConfigError: another number of weights than of classes.
     """
     if config.class_weights == "none":
         return None
     if isinstance(config.class_weights, tuple):
-        return torch.tensor(config.class_weights, dtype=torch.float32)
+        if len(config.class_weights) != classes:
+            raise ConfigError(
+                f"class_weights are one a class; got {len(config.class_weights)} for {classes} classes; "
+                "give all or none"
+            )
+        return config.class_weights
     counts = np.bincount(labels, minlength=classes)
     balanced = np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
-    return torch.from_numpy(balanced.astype(np.float32))
+    return tuple(balanced.astype(np.float32).tolist())

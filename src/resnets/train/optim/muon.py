@@ -1,6 +1,6 @@
 """Muon: momentum with orthogonalised updates (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-`torch.optim.Muon` takes matrices only; this one also takes convolution filters, which have four dimensions.
+`torch.optim.Muon` takes matrices only; this one also updates convolution filters, which have four dimensions.
 
 Legend: O output channels, I input channels, h and w of a kernel.
 """
@@ -26,11 +26,7 @@ class Muon(ForeachOptimizer):
     convolution and the classifier) use plain Nesterov momentum. Weight decay is decoupled: `lr * weight_decay`.
 
     Args:
-        params: parameters or parameter groups.
-        lr: learning rate.
-        momentum: of the gradients.
-        weight_decay: weight decay.
-        orthogonal: default of groups without it.
+        orthogonal: whether to orthogonalise the updates of groups that do not set it.
     """
 
     def __init__(

@@ -49,8 +49,8 @@ def build_optimizer(
 class _FusedSGD(torch.optim.SGD):
     """Torch's fused SGD with momentum buffers that start as zeros.
 
-    Torch's own requires that either all parameters of a group have a buffer or none, but some may unfreeze later. And
-    its first step leaves buffers uninitialised if the gradient scaler skips it.
+    `torch.optim.SGD` requires that either all parameters of a group have a buffer or none, but some may unfreeze later.
+    Its first step leaves buffers uninitialised if the gradient scaler skips it.
     """
 
     @torch.no_grad()

@@ -4,55 +4,51 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
 
-__all__ = ["WarmupSchedule"]
+from resnets.train.config.options import ScheduleConfig
+from resnets.train.freeze.phases import ResolvedPhase
+
+__all__ = ["PhaseSchedule"]
 
 PCT_START, INITIAL, FINAL = 0.3, 1 / 25, 1e-4  # of `onecycle`, as in torch's `OneCycleLR` (Smith 2018)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarmupSchedule:
-    """Learning rate of each step of a phase: linear warm-up, then a schedule. See `ScheduleConfig`.
+class PhaseSchedule:
+    """Learning rate of each step of a phase: linear warm-up, then `cosine` (Loshchilov and Hutter 2017) or another.
 
     Args:
-        kind: `cosine` (Loshchilov and Hutter 2017), `linear`, `step`, `onecycle` (without the warm-up) or `constant`.
-        peak: highest learning rate.
-        warmup_steps: number of steps of linear warm-up.
-        total_steps: number of steps of the phase.
-        min_lr: final learning rate of `cosine` and `linear`, as a fraction of the peak.
-        milestones: steps at which `step` multiplies the learning rate by `gamma`.
-        gamma: factor of `step`.
+        config: kind of schedule. Its milestones are epochs of the run.
+        phase: with its peak learning rate and warm-up, which is shortened to half the phase.
+        steps_per_epoch: number of optimizer steps.
     """
 
-    kind: str
-    peak: float
-    warmup_steps: int
-    total_steps: int
-    min_lr: float = 0.0
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
+    def __init__(self, config: ScheduleConfig, phase: ResolvedPhase, steps_per_epoch: int) -> None:
+        self.config, self.peak = config, phase.lr
+        self.first, self.steps = phase.first_epoch * steps_per_epoch, phase.epochs * steps_per_epoch
+        self.warmup_steps = min(round(phase.warmup_epochs * steps_per_epoch), self.steps // 2)
+        self.milestones = [round((epoch - phase.first_epoch) * steps_per_epoch) for epoch in config.milestones]
 
     def __call__(self, step: int) -> float:
-        """Learning rate of a step of the phase, counted from 0."""
-        return self.peak * self._factor(step)
+        """Learning rate of a step of the run, counted from 0."""
+        return self.peak * self._factor(step - self.first)
 
     def _factor(self, step: int) -> float:
-        if self.kind == "onecycle":
-            top = PCT_START * self.total_steps
+        config = self.config
+        if config.sched == "onecycle":
+            top = PCT_START * self.steps
             if step < top:
                 return _cosine(INITIAL, 1.0, step / top)
-            return _cosine(1.0, FINAL * INITIAL, (step - top) / max(self.total_steps - top, 1))
+            return _cosine(1.0, FINAL * INITIAL, (step - top) / max(self.steps - top, 1))
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        if self.kind == "constant":
+        if config.sched == "constant":
             return 1.0
-        if self.kind == "step":
-            return float(self.gamma ** bisect.bisect_right(self.milestones, step))
-        progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        if self.kind == "linear":
-            return 1.0 + (self.min_lr - 1.0) * min(progress, 1.0)
-        return _cosine(1.0, self.min_lr, progress)
+        if config.sched == "step":
+            return float(config.gamma ** bisect.bisect_right(self.milestones, step))
+        progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        if config.sched == "linear":
+            return 1.0 + (config.min_lr - 1.0) * min(progress, 1.0)
+        return _cosine(1.0, config.min_lr, progress)
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

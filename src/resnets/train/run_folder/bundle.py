@@ -13,7 +13,6 @@ from resnets.nn.model import Network
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import phase_rows, run_summary
 from resnets.train.run_folder.checkpoint import RunProgress
-from resnets.train.run_folder.log import dtype_name
 from resnets.version import __version__
 from resnets.weights.folder.bundle import Bundle
 
@@ -43,7 +42,7 @@ def make_bundle(
             "training": run_summary(config),
             **({"phases": phases} if (phases := phase_rows(config)) else {}),
             "metrics": metrics,
-            "amp": dtype_name(amp) if amp else "off",
+            "amp": str(amp or "off").removeprefix("torch."),
             "seed": config.seed,
             "date": date.today().isoformat(),
             "resnets": __version__,

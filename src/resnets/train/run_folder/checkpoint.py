@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,7 @@ __all__ = [
     "RunProgress",
     "checkpoint_tensors",
     "checkpoints",
-    "load_checkpoint",
     "read_checkpoint",
-    "save_checkpoint",
     "write_checkpoint",
 ]
 
@@ -87,6 +85,11 @@ class Checkpoint:
     progress: RunProgress
     tensors: dict[str, Tensor] = field(repr=False)
 
+    def group(self, name: str) -> dict[str, Tensor]:
+        """Tensors of `model`, `optimizer` or `average`, by the rest of their names."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): one for key, one in self.tensors.items() if key.startswith(prefix)}
+
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoint files in a folder, oldest first."""
@@ -107,46 +110,8 @@ def checkpoint_tensors(
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
 
 
-def save_checkpoint(
-    folder: Path,
-    progress: RunProgress,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    average: WeightAverage | None = None,
-    trace: Sequence[Tensor] = (),
-    keep: int = 2,
-) -> Path:
-    """Write a checkpoint, then delete all but the last `keep`, and those of later steps, which are damaged.
-
-    Raises:
-        TrainingError: no permission, or no space on the disk; earlier checkpoints are unchanged then.
-    """
-    tensors = checkpoint_tensors(model, optimizer, average)
-    tensors["trace"] = torch.stack([loss.float().cpu() for loss in trace]) if trace else torch.zeros(0)
-    path = folder / f"step-{progress.step:09d}.safetensors"
-    try:
-        for leftover in folder.glob(".step-*.tmp"):  # of a killed process
-            leftover.unlink(missing_ok=True)
-        write_checkpoint(Checkpoint(progress=progress, tensors=tensors), path)
-        found = checkpoints(folder)
-        position = found.index(path) + 1
-        for old in (*found[: max(position - keep, 0)], *found[position:]):
-            old.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TrainingError(
-            f"cannot write a checkpoint; {path}: {reason}; make room, then continue with --resume {folder.parent}"
-        ) from None
-    return path
-
-
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint file with its digest, or leave an earlier file if that fails.
-
-    Raises:
-        OSError, SafetensorError: it cannot be written.
-    """
+    """Write a checkpoint file with its digest; after an OSError or SafetensorError, an earlier file is unchanged."""
     header: dict[str, Any] = {"schema": SCHEMA, "progress": asdict(checkpoint.progress)}
     header["digest"] = _digest(header["progress"], checkpoint.tensors)
     with atomic_file(path) as temporary:
@@ -172,40 +137,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise TrainingError(f"resuming needs an undamaged checkpoint; {path}: {error}; start a new run") from None
 
 
-def load_checkpoint(
-    checkpoint: Checkpoint,
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None = None,
-) -> None:
-    """Load a checkpoint into the network, optimizer and average.
-
-    Args:
-        path: of the checkpoint, for the error message.
-
-    Raises:
-        TrainingError: it is of another network.
-    """
-    try:
-        model.load_state_dict(_with_prefix(checkpoint.tensors, "model."))
-    except RuntimeError:
-        raise TrainingError(f"resuming needs the same network; {path} holds another; start a new run") from None
-    parameters = dict(model.named_parameters())
-    optimizer.state.clear()
-    for key, tensor in _with_prefix(checkpoint.tensors, "optimizer.").items():
-        slot, _, name = key.partition(".")
-        parameter = parameters[name]
-        if tensor.shape == parameter.shape:
-            # In the memory format of the parameter (channels_last), or the fused step falls back to a slow path.
-            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        elif optimizer.defaults.get("fused"):
-            tensor = tensor.to(parameter.device)  # fused optimizers keep step counts beside their parameters
-        optimizer.state[parameter][slot] = tensor
-    if average is not None:
-        average.restore(_with_prefix(checkpoint.tensors, "average."), checkpoint.progress.average_updates)
-
-
 def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Hash of the progress and of contiguous CPU tensors."""
     digest = hashlib.blake2b(json.dumps(progress, sort_keys=True).encode(), digest_size=16)
@@ -213,7 +144,3 @@ def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

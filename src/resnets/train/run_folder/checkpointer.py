@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import torch
+from safetensors import SafetensorError
 
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
@@ -15,10 +16,10 @@ from resnets.train.loop.train_step import TrainStep
 from resnets.train.run_folder.checkpoint import (
     Checkpoint,
     RunProgress,
+    checkpoint_tensors,
     checkpoints,
-    load_checkpoint,
     read_checkpoint,
-    save_checkpoint,
+    write_checkpoint,
 )
 from resnets.train.run_folder.paths import RunFolder
 
@@ -26,20 +27,14 @@ __all__ = ["Checkpointer", "latest_checkpoint"]
 
 
 class Checkpointer:
-    """Writes and restores checkpoints of a run.
-
-    Args:
-        run: the run folder.
-        config: how often to save, and how many checkpoints to keep.
-        console: for warnings.
-    """
+    """Writes and restores checkpoints of a run."""
 
     def __init__(self, run: RunFolder, config: SaveConfig, console: Console) -> None:
         self.run, self.config, self.console = run, config, console
         self._last_save = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether `every_steps` asks for a checkpoint after this step."""
+        """Whether a checkpoint is to be written after this step, by `every_steps`."""
         every = self.config.every_steps
         return bool(every and step % every == 0)
 
@@ -50,17 +45,21 @@ class Checkpointer:
     def save(
         self, progress: RunProgress, train_step: TrainStep, metrics: EpochMetrics, *, required: bool = True
     ) -> RunProgress:
-        """Write a checkpoint. All processes call it; the main process writes.
+        """Write a checkpoint, and delete all but the last `keep` and those of later steps, which are damaged.
+
+        All processes call it; the main process writes.
 
         Args:
-            progress: of the run, completed here by what the train step and the metrics hold.
+            progress: of the run, without the counts of the train step and the metrics, which are added here.
+            train_step: with the network, optimizer and averaged weights to save.
+            metrics: of the current epoch.
             required: raise if it cannot be written; otherwise print a warning, since another one will follow.
 
         Returns:
             The completed progress.
 
         Raises:
-            TrainingError: it is required and cannot be written.
+            TrainingError: it is required and cannot be written; earlier checkpoints are unchanged.
         """
         average, processes = train_step.average, train_step.processes
         assert average is not None
@@ -82,20 +81,22 @@ class Checkpointer:
         )
 
         def write() -> bool:
+            tensors = checkpoint_tensors(train_step.model, train_step.optimizer, average)
+            tensors["trace"] = torch.tensor([loss.float().cpu() for loss in metrics.trace])
+            path = self.run.checkpoints / f"step-{progress.step:09d}.safetensors"
             try:
-                save_checkpoint(
-                    self.run.checkpoints,
-                    progress,
-                    train_step.model,
-                    train_step.optimizer,
-                    average=average,
-                    trace=metrics.trace,
-                    keep=self.config.keep,
-                )
-            except TrainingError as error:
+                for leftover in path.parent.glob(".step-*.tmp"):  # of a killed process
+                    leftover.unlink(missing_ok=True)
+                write_checkpoint(Checkpoint(progress=progress, tensors=tensors), path)
+                found = checkpoints(path.parent)
+                position = found.index(path) + 1
+                for old in (*found[: max(position - self.config.keep, 0)], *found[position:]):
+                    old.unlink(missing_ok=True)
+            except (OSError, SafetensorError) as error:
+                message = f"cannot write a checkpoint; {path}: {getattr(error, 'strerror', None) or error}"
                 if required:
-                    raise
-                self.console.warning(f"warning: {error}; training continues, the previous checkpoint remains")
+                    raise TrainingError(f"{message}; make room, then continue with --resume {self.run.path}") from None
+                self.console.warning(f"warning: {message}; training continues, the previous checkpoint remains")
                 return False
             return True
 
@@ -104,20 +105,39 @@ class Checkpointer:
         self._last_save = time.monotonic()
         return progress
 
-    def latest(self) -> Checkpoint | None:
-        """See `latest_checkpoint`."""
-        return latest_checkpoint(self.run, self.console)
-
     def restore(self, checkpoint: Checkpoint, train_step: TrainStep, metrics: EpochMetrics) -> None:
-        """Load a checkpoint; the phase of its epoch must be active."""
-        load_checkpoint(checkpoint, self.run.checkpoints, train_step.model, train_step.optimizer, train_step.average)
-        progress, is_main = checkpoint.progress, train_step.processes.is_main_process
+        """Load a checkpoint; the phase of its epoch must be active.
+
+        Raises:
+            TrainingError: it is of another network.
+        """
+        progress, model, optimizer = checkpoint.progress, train_step.model, train_step.optimizer
+        try:
+            model.load_state_dict(checkpoint.group("model"))
+        except RuntimeError:
+            raise TrainingError(
+                f"resuming needs the same network; {self.run.checkpoints} has another; start a new run"
+            ) from None
+        parameters = dict(model.named_parameters())
+        optimizer.state.clear()
+        for key, tensor in checkpoint.group("optimizer").items():
+            slot, _, name = key.partition(".")
+            parameter = parameters[name]
+            if tensor.shape == parameter.shape:
+                # In the memory format of the parameter (channels_last), or the fused step falls back to a slow path.
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+            elif optimizer.defaults.get("fused"):
+                tensor = tensor.to(parameter.device)  # fused optimizers keep step counts beside their parameters
+            optimizer.state[parameter][slot] = tensor
+        if train_step.average is not None:
+            train_step.average.restore(checkpoint.group("average"), progress.average_updates)
         train_step.step, train_step.lr_scale = progress.step, progress.lr_scale
         train_step.micro_batches = progress.micro_batches
         if train_step.scaler.is_enabled():
             state = {"scale": progress.loss_scale, "_growth_tracker": progress.loss_scale_growth}
             train_step.scaler.load_state_dict(train_step.scaler.state_dict() | state)
         # The saved values are sums over all processes; they continue in the main process.
+        is_main = train_step.processes.is_main_process
         metrics.loss_sum.fill_(progress.loss_sum if is_main else 0.0)
         metrics.correct.fill_(progress.correct if is_main else 0)
         metrics.seen = progress.seen if is_main else 0

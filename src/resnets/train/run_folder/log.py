@@ -16,11 +16,12 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.formatting import format_duration, plural
 from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.summary import describe_freeze
 from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
 
-__all__ = ["dtype_name", "epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
+__all__ = ["epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
 
 
 def start_lines(
@@ -37,7 +38,7 @@ def start_lines(
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
-        f"{dtype_name(amp or torch.float32)} on {device}; run folder {folder}"
+        f"{str(amp or 'float32').removeprefix('torch.')} on {device}; run folder {folder}"
     )
     for note in config.notes:
         yield f"note: {note}"
@@ -47,7 +48,7 @@ def start_lines(
         yield f"starting from {config.pretrained}"
     phase = config.phases[0]
     if phase.freeze != NONE:
-        yield f"frozen up to {phase.freeze} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
+        yield f"{describe_freeze(phase)} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
     if progress.batch:
         yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
@@ -105,8 +106,3 @@ def peak_memory_mib(device: torch.device) -> int:
         return torch.cuda.max_memory_reserved(device) // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Such as `bfloat16`."""
-    return str(dtype).removeprefix("torch.")

@@ -132,8 +132,7 @@ def _listing(dataset: Dataset) -> dict[str, Any]:
 
 def _read_manifest(run: RunFolder) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads(run.manifest.read_text("utf-8"))
-        return manifest
+        return json.loads(run.manifest.read_text("utf-8"))  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         raise TrainingError(f"a run needs its manifest of images; {run.manifest}: {error}; restore it") from None
 

@@ -75,7 +75,7 @@ def lock_run_folder(run: RunFolder) -> Iterator[None]:
     """Hold the lock of a run folder within a `with`. The system releases it if the process is killed.
 
     Raises:
-        TrainingError: another process holds it.
+        TrainingError: another process has locked it.
     """
     run.checkpoints.mkdir(exist_ok=True)
     with (run.checkpoints / "lock").open("w") as lock:

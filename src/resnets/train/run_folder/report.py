@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,8 @@ def write_run_report(
     """
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
-    spans = phase_spans(config)
+    spans, classes = phase_spans(config), len(dataset.classes)
+    events = run.events.read_text("utf-8", errors="replace").splitlines() if run.events.exists() else []
     plots: dict[str, bytes] = {}
     if results:
         plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
@@ -65,10 +65,10 @@ def write_run_report(
             recipe=run_summary(config),
             about=describe_recipe(config),
             phases=phase_rows(config),
-            events=_events(run.events),
+            events=events,
             settings=config.to_dict(),
             data=_data_facts(config, dataset),
-            splits=_counts(dataset),
+            splits={name: np.bincount(one.labels, minlength=classes).tolist() for name, one in dataset.splits.items()},
             plots=plots,
             evaluation=evaluation,
             images=images,
@@ -82,7 +82,7 @@ def _facts(
     config: ResolvedConfig, dataset: Dataset, results: Sequence[ResultsRow], progress: RunProgress
 ) -> dict[str, Any]:
     speeds = [speed for row in results if (speed := row["images_per_second"])]
-    memory = [mib for row in results if (mib := row.get("memory_mib"))]
+    peak = max((mib for row in results if (mib := row.get("memory_mib"))), default=None)
     facts = {
         "Model": config.model,
         "Data": dataset.name,
@@ -90,13 +90,9 @@ def _facts(
         "Best epoch": progress.best_epoch or None,
         "Time": format_duration(progress.seconds),
         "Images per second": f"{np.median(speeds):,.0f}" if speeds else None,
-        "Memory": _memory(max(memory)) if memory else None,
+        "Memory": (f"{peak:,.0f} MiB" if peak < 1024 else f"{peak / 1024:.1f} GiB") if peak else None,
     }
     return {name: value for name, value in facts.items() if value is not None}
-
-
-def _memory(mib: float) -> str:
-    return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
 def _data_facts(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
@@ -127,15 +123,6 @@ def _data_facts(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
 def _listed(classes: Sequence[str], weights: Sequence[float]) -> str:
     pairs = [f"{name}: {weight:.3g}" for name, weight in zip(classes, weights, strict=True)]
     return ", ".join(pairs) if len(pairs) <= MAX_LISTED else f"{min(weights):.3g} to {max(weights):.3g}"
-
-
-def _counts(dataset: Dataset) -> dict[str, list[int]]:
-    classes = len(dataset.classes)
-    return {split: np.bincount(images.labels, minlength=classes).tolist() for split, images in dataset.splits.items()}
-
-
-def _events(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def displayable_image(images: ImageSet, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from resnets.train.config.summary import describe_recipe, phase_rows, run_summar
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["SCALARS", "TensorBoardLogger", "require_tensorboard", "summary_markdown"]
+__all__ = ["SCALARS", "TensorBoardLogger", "summary_markdown", "summary_writer"]
 
 SCALARS = {  # column of `results.csv` -> tag
     "train_loss": "loss/train",
@@ -28,11 +28,6 @@ SCALARS = {  # column of `results.csv` -> tag
     "seconds": "seconds per epoch",
     "memory_mib": "memory (MiB)",
 }
-
-
-def require_tensorboard() -> None:
-    """Raise MissingExtraError unless TensorBoard is installed."""
-    _summary_writer()
 
 
 class TensorBoardLogger:
@@ -50,7 +45,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path | None, config: ResolvedConfig, epoch: int = 0) -> None:
         self._writer: SummaryWriter | None = None
         if folder is not None:
-            self._writer = _summary_writer()(log_dir=str(folder), purge_step=epoch + 1)
+            self._writer = summary_writer()(log_dir=str(folder), purge_step=epoch + 1)
             if not epoch:
                 self._writer.add_text("settings", summary_markdown(config), 0)
             self._writer.flush()
@@ -88,7 +83,8 @@ def _table(header: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[s
         yield f"| {' | '.join(format_value(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _summary_writer() -> type[SummaryWriter]:
+def summary_writer() -> type[SummaryWriter]:
+    """TensorBoard's writer; raises MissingExtraError if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
