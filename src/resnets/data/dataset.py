@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.arch.preprocessing import Depth
-from resnets.data.decode.bands import convert_array
-from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, read_header
+from resnets.data.decode.bands import Header, array_header, convert_array
+from resnets.data.decode.image import PixelChannels, Pixels, decode, read_header
 from resnets.errors import DataError, ImageError
 
 __all__ = ["SPLITS", "PreprocessingHint", "Dataset", "ImageSet", "Problem", "Source"]
@@ -183,7 +183,7 @@ class Dataset:
                 if isinstance(content, bytes):
                     seen.append(read_header(content, where=images.name(i)))
                 else:
-                    seen.append(_array_header(content))
+                    seen.append(array_header(content.shape, content.dtype))
             except ImageError:  # `check` reports it
                 continue
         if not seen:
@@ -231,10 +231,3 @@ class Dataset:
 
 def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
-
-
-def _array_header(pixels: Pixels) -> Header:
-    count, kind = pixels.shape[2], pixels.dtype
-    channels: PixelChannels = "L" if count == 1 else "RGB" if count == 3 else count
-    dtype: Depth = "uint8" if kind == np.uint8 else "uint16" if kind == np.uint16 else "float32"
-    return Header(pixels.shape[0], pixels.shape[1], channels, dtype)

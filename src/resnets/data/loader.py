@@ -23,7 +23,7 @@ from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.memory import MemoryStore
 from resnets.data.sampler import EvalSampler, Order, Sampler, TrainSampler
 from resnets.data.stream import StreamStore
-from resnets.data.transform import normalise, pixel_dtype
+from resnets.data.transform import normalise
 from resnets.data.workers import WorkerKind
 from resnets.runtime.shard import Shard
 
@@ -141,7 +141,7 @@ def fits_in_memory(
 ) -> bool:
     """Whether all images, decoded and resized, take at most `limit_bytes`."""
     height, width = preprocessing.size
-    image_bytes = height * width * preprocessing.num_channels * pixel_dtype(preprocessing).itemsize
+    image_bytes = height * width * preprocessing.num_channels * np.dtype(preprocessing.dtype).itemsize
     return len(images) * image_bytes <= limit_bytes
 
 

@@ -39,7 +39,7 @@ Item = tuple[str, ImageSet, int, Pixels | ImageError]  # split, its images, inde
 FILTER: Interpolation = "bilinear"
 _SHARD_BYTES = 512 * 2**20
 _UNFINISHED = ".packing"  # suffix of a folder that is being written
-_CHUNK = 16  # images per job of a thread
+_CHUNK = 16  # images per task of a thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,23 +246,14 @@ class _Shards:
 def _resize_all(dataset: Dataset, size: Size, hint: PreprocessingHint, workers: int | None) -> Generator[Item]:
     """All images in the order of their splits."""
 
-    def work(job: tuple[str, ImageSet, range]) -> list[Item]:
-        split, images, indices = job
-        return [(split, images, i, _resize_one(images, i, size, hint)) for i in indices]
+    def work(item: tuple[str, ImageSet, int]) -> Item:
+        split, images, i = item
+        try:
+            pixels = images.image(i, hint.channels, hint.dtype)
+        except ImageError as error:
+            return split, images, i, error
+        target = packed_size(pixels.shape[0], pixels.shape[1], size)
+        return split, images, i, resize(pixels, target, Preprocessing(interpolation=FILTER))
 
-    jobs = (
-        (split, images, range(start, min(start + _CHUNK, len(images))))
-        for split, images in dataset.splits.items()
-        for start in range(0, len(images), _CHUNK)
-    )
-    with closing(map_threads(work, jobs, workers)) as results:
-        for items in results:
-            yield from items
-
-
-def _resize_one(images: ImageSet, i: int, size: Size, hint: PreprocessingHint) -> Pixels | ImageError:
-    try:
-        pixels = images.image(i, hint.channels, hint.dtype)
-    except ImageError as error:
-        return error
-    return resize(pixels, packed_size(pixels.shape[0], pixels.shape[1], size), Preprocessing(interpolation=FILTER))
+    items = ((split, images, i) for split, images in dataset.splits.items() for i in range(len(images)))
+    return map_threads(work, items, workers, chunk=_CHUNK)

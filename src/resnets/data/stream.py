@@ -20,8 +20,9 @@ from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.buffers import BufferPool
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
+from resnets.data.random import SampleKeys
 from resnets.data.sampler import Order
-from resnets.data.transform import decode_channels, fill_values, pixel_dtype, prepare
+from resnets.data.transform import decode_channels, fill_values, prepare
 from resnets.data.workers import WorkerKind, start_workers
 from resnets.errors import ImageError
 
@@ -98,17 +99,16 @@ class _BatchReader(TorchDataset[Any]):
 
     def _pixels(self, request: _Request) -> Pixels:
         """(N, H, W, C), augmented."""
-        config, seed, (epoch, (indices, views), size) = self.config, self.seed, request
-        preprocessing = (
-            replace(self.preprocessing, size=size) if size != self.preprocessing.size else self.preprocessing
-        )
+        config, (epoch, (indices, views), size) = self.config, request
+        keys = SampleKeys(self.seed, epoch, indices, views)
+        preprocessing = replace(self.preprocessing, size=size)
         shape = (len(indices), *size, preprocessing.num_channels)
-        pixels: Pixels = self._buffers.empty(shape, pixel_dtype(preprocessing))
+        pixels: Pixels = self._buffers.empty(shape, preprocessing.dtype)
         geometric = config is not None and bool(config.pad or config.cutout or config.vflip)
         if config is not None and config.scale is not None:
-            crops = crop_draws(seed, epoch, indices, views)
+            crops = crop_draws(*keys)
             # A flip alone is done with the crop; with other geometric options, in their order below.
-            flips = config.hflip & (augment_draws(seed, epoch, indices, views)[:, HFLIP] < 0.5) & (not geometric)
+            flips = config.hflip & (augment_draws(*keys)[:, HFLIP] < 0.5) & (not geometric)
             for row, i in enumerate(indices.tolist()):
                 random_resized_crop(
                     self.images, i, preprocessing, config, crops[row], pixels[row], hflip=bool(flips[row])
@@ -122,10 +122,5 @@ class _BatchReader(TorchDataset[Any]):
             return pixels
         if geometric:
             table = PixelTable.of(torch.from_numpy(pixels), fill_values(preprocessing))
-            draws = augment_draws(seed, epoch, indices, views)
-            pixels = augment_geometric(table, torch.arange(len(indices)), config, draws).numpy()
-        if config.photometric:
-            pixels = augment_photometric(
-                pixels, config, preprocessing, seed=seed, epoch=epoch, indices=indices, views=views
-            )
-        return pixels
+            pixels = augment_geometric(table, torch.arange(len(indices)), config, augment_draws(*keys)).numpy()
+        return augment_photometric(pixels, config, preprocessing, keys) if config.photometric else pixels

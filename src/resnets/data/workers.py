@@ -13,7 +13,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from threading import Barrier
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -40,17 +41,23 @@ def available_cores() -> int:
 
 
 def map_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, chunk: int = 1
 ) -> Generator[Result]:
     """Results of a function that releases Python's global lock, in order, by threads.
 
     Args:
         items: consumed a little ahead of the results.
         workers: number of threads (default: one per core).
+        chunk: items per task of a thread.
     """
-    workers = workers or available_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        yield from _map_ahead(pool, function, items, PREFETCH * workers)
+    workers, iterator = workers or available_cores(), iter(items)
+    chunks = iter(lambda: list(islice(iterator, chunk)), [])
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        closing(_map_ahead(pool, lambda part: list(map(function, part)), chunks, PREFETCH * workers)) as results,
+    ):
+        for result in results:
+            yield from result
 
 
 def _map_ahead(
@@ -114,30 +121,16 @@ class _Threads:
         return _map_ahead(self._pool, self._reader.__getitem__, requests, self._ahead)
 
 
-class _RequestSampler:
-    """A torch sampler of batch requests. Persistent workers read it anew each epoch."""
-
-    def __init__(self) -> None:
-        self.requests: Sequence[Any] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.requests)
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-
 class _Processes:
     def __init__(self, reader: TorchDataset[Any], workers: int, pin_memory: bool) -> None:
-        self._sampler = _RequestSampler()
+        self._requests: list[Any] = []  # torch's sampler, which persistent workers iterate anew each epoch
         # Forked workers start at once; but CUDA cannot be used after a fork, so they are spawned once it is in use.
         context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
         with _expected_warnings_ignored():
             self._loader: DataLoader[Any] = DataLoader(
                 reader,
-                sampler=self._sampler,
-                batch_size=None,  # the reader makes whole batches
-                collate_fn=_identity,
+                sampler=self._requests,
+                batch_size=None,  # the reader makes complete batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=pin_memory,
@@ -148,14 +141,10 @@ class _Processes:
         weakref.finalize(self, _shut_down, self._loader)
 
     def map(self, requests: Sequence[Any]) -> Iterator[Any]:
-        self._sampler.requests = requests
+        self._requests[:] = requests
         with _expected_warnings_ignored():
             results = iter(self._loader)
         yield from results
-
-
-def _identity(item: Any) -> Any:
-    return item
 
 
 @contextmanager

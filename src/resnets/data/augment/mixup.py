@@ -46,12 +46,13 @@ def mix(
             f"mixup takes (N, K) float targets, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
             f"for N = {len(x)}; use soft_targets"
         )
-    draws = random.batch_uniform(seed, step, random.Stream.MIXUP, 8)
+    draws = random.uniform(seed, step, 0, random.Stream.MIXUP, 8)[0]
     if not (config.mixup or config.cutmix) or draws[_PROBABILITY] >= config.prob:
         return x, targets
     cut = config.cutmix > 0 and (not config.mixup or draws[_SWITCH] < config.switch_prob)
     share = beta_quantile(draws[_LAMBDA] + 2.0**-33, config.cutmix if cut else config.mixup)
-    partner = torch.from_numpy(random.batch_permutation(len(x), seed, step)).to(x.device)
+    order = random.permutation(len(x), seed, step, random.Stream.MIXUP, view=1)  # view 0 has the counters of `draws`
+    partner = torch.from_numpy(order).to(x.device)
     if cut:
         height, width = x.shape[2:]
         top, bottom, left, right = cut_box(height, width, share, draws[_ROW], draws[_COLUMN])

@@ -20,7 +20,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
 from resnets.data.decode.jpeg import JpegHeader, decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import orient
-from resnets.data.transform import Box, decode_channels, pixel_dtype, resize, to_channels
+from resnets.data.transform import Box, decode_channels, resize, to_channels
 
 __all__ = ["random_resized_crop"]
 
@@ -56,7 +56,7 @@ def random_resized_crop(
         ImageError: the image cannot be read or decoded.
     """
     if out is None:
-        out = np.empty((*preprocessing.size, preprocessing.num_channels), pixel_dtype(preprocessing))
+        out = np.empty((*preprocessing.size, preprocessing.num_channels), preprocessing.dtype)
     content = images.read(i)
     if not (isinstance(content, bytes) and _crop_jpeg(content, images.name(i), preprocessing, config, draws, out)):
         image = images.decode(i, content, decode_channels(preprocessing), preprocessing.dtype)
