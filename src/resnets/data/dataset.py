@@ -123,11 +123,11 @@ class PreprocessingHint:
     """Properties of a sample of the images, for choosing a preprocessing.
 
     Args:
-        channels: `L` if every sampled image is grayscale, else `RGB`; where some have bands that are no colours, their
+        channels: `L` if every sampled image is grayscale, else `RGB`; where some have bands that are not colours, the
             most frequent number of bands.
         size: (H, W) medians, in pixels.
-        smallest, largest: (H, W) minima and maxima, each axis by itself.
-        dtype: `uint16` or `float32` if every sampled image is stored so deep, else `uint8`.
+        smallest, largest: (H, W) minima and maxima of each axis.
+        dtype: `uint16` or `float32` if no sampled image has 8 bits, else `uint8`.
     """
 
     channels: PixelChannels
@@ -163,7 +163,7 @@ class Dataset:
 
     @cached_property
     def folder(self) -> str:
-        """Common prefix of all image names, up to a slash: the part that changes when the data set is moved."""
+        """Common prefix of all image names, up to a slash: what changes when the data set is moved."""
         names = [images.name(i) for images in self.splits.values() for i in range(len(images))]
         common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
         return common[: common.rfind("/") + 1]
@@ -192,10 +192,10 @@ class Dataset:
             )
         sizes = np.array([(found.height, found.width) for found in seen])
         bands = Counter(found.channels for found in seen if isinstance(found.channels, int))
-        grey = all(found.channels == "L" for found in seen)
+        grayscale = all(found.channels == "L" for found in seen)
         dtypes = {found.dtype for found in seen}
         return PreprocessingHint(
-            channels=bands.most_common(1)[0][0] if bands else "L" if grey else "RGB",
+            channels=bands.most_common(1)[0][0] if bands else "L" if grayscale else "RGB",
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
             largest=_pair(sizes.max(axis=0)),

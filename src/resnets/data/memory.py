@@ -55,7 +55,7 @@ class MemoryStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if augment is not None and augment.scale is not None:
-            raise ConfigError("random resized crops need whole images; got resized images in memory; stream them")
+            raise ConfigError("random resized crops need original images; got resized images in memory; stream them")
         self._preprocessing, self._augment, self._seed = preprocessing, augment, seed
         shape = len(images), *preprocessing.size, preprocessing.num_channels
         table = PixelTable(shape, fill_values(preprocessing), getattr(torch, preprocessing.dtype))

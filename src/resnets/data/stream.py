@@ -28,6 +28,8 @@ from resnets.errors import ImageError
 
 __all__ = ["StreamStore"]
 
+Request = tuple[int, Order, tuple[int, int]]  # epoch, samples, (H, W) of a batch
+
 
 class StreamStore:
     """A split that is decoded anew in every epoch.
@@ -37,7 +39,7 @@ class StreamStore:
         preprocessing: size, filter, channels and depth; with `augment.scale` its crop rule is not used.
         augment: random augmentation; None for none.
         seed: of the augmentation, 0 to 2**64 - 1.
-        workers: how many; 0 decodes in this thread (default: `default_workers()`).
+        workers: how many; 0 decodes in this thread (default: one per core, 8 at most).
         kind: processes or threads, see `data.workers`.
         pin_memory: return tensors in pinned memory, for asynchronous copies to a GPU.
     """
@@ -57,24 +59,12 @@ class StreamStore:
         self._workers = start_workers(reader, workers, kind, pin_memory=pin_memory)
 
     def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[torch.Tensor]:
-        """(N, H, W, C) pixels of each batch.
-
-        Raises:
-            ImageError: an image cannot be decoded.
-        """
-        for item in self._workers.map([_Request(epoch, order, size) for order in orders]):
+        """(N, H, W, C) pixels of each batch; raises ImageError."""
+        for item in self._workers.map([(epoch, order, size) for order in orders]):
             if isinstance(item, _Failure):
                 raise ImageError(item.where, item.reason)
             yield item
             del item  # else this frame would keep the batch's buffer from the pool
-
-
-class _Request(NamedTuple):
-    """One batch to make, of (H, W) = `size` pixels."""
-
-    epoch: int
-    order: Order
-    size: tuple[int, int]
 
 
 class _Failure(NamedTuple):
@@ -91,13 +81,13 @@ class _BatchReader(TorchDataset[Any]):
         self.images, self.preprocessing, self.config, self.seed = images, preprocessing, config, seed
         self._buffers = BufferPool()
 
-    def __getitem__(self, request: _Request) -> torch.Tensor | _Failure:
+    def __getitem__(self, request: Request) -> torch.Tensor | _Failure:
         try:
             return torch.from_numpy(self._pixels(request))
         except ImageError as error:
             return _Failure(error.where, error.reason)
 
-    def _pixels(self, request: _Request) -> Pixels:
+    def _pixels(self, request: Request) -> Pixels:
         """(N, H, W, C), augmented."""
         config, (epoch, (indices, views), size) = self.config, request
         keys = SampleKeys(self.seed, epoch, indices, views)

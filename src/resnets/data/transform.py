@@ -9,8 +9,6 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -202,7 +200,6 @@ def normalise(
 def _affine(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
     """Scale and shift per channel: the network's input is stored value * scale + shift."""
     low, high = preprocessing.value_range
-    assert math.isfinite(high - low)
     scale = [(high - low) / FULL_SCALE[preprocessing.dtype] / std for std in preprocessing.std]
     shift = [(low - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
     return scale, shift

@@ -1,6 +1,6 @@
 """Workers that prepare batches while the network trains: processes, or threads of this one.
 
-Both take requests in order and return results in that order, a few ahead of what has been consumed.
+Both process requests in order and return results in that order, a few ahead of what has been consumed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from threading import Barrier
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-__all__ = ["WorkerKind", "Workers", "available_cores", "default_workers", "map_threads", "start_workers"]
+__all__ = ["WorkerKind", "available_cores", "map_threads", "start_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,31 +77,21 @@ def _map_ahead(
             future.cancel()
 
 
-def default_workers() -> int:
-    """One worker for every core that this process may use, 8 at most."""
-    return min(8, available_cores())
-
-
-class Workers(Protocol):
-    """Workers that run as long as this object exists."""
-
-    def map(self, requests: Sequence[Any]) -> Iterator[Any]:
-        """The reader's result for each request, in order; finish or drop one iterator before the next."""
-        ...
-
-
 def start_workers(
     reader: TorchDataset[Any], workers: int | None, kind: WorkerKind, *, pin_memory: bool = False
-) -> Workers:
-    """Start workers that compute `reader[request]`.
+) -> _Threads | _Processes:
+    """Start workers, which run as long as the returned object exists.
+
+    Its `map(requests)` iterates over `reader[request]` of each request, in order; finish or drop one iterator before
+    the next.
 
     Args:
-        workers: how many; 0 computes in the calling thread; None for `default_workers()`.
+        workers: how many; 0 computes in the calling thread (default: one per core, 8 at most).
         kind: `processes` are independent of Python's global lock; `threads` start at once, share memory and copy
             nothing, which is better where libraries that release the lock do the work.
         pin_memory: return tensors in pinned memory, which GPUs fetch faster (processes only).
     """
-    count = default_workers() if workers is None else workers
+    count = min(8, available_cores()) if workers is None else workers
     return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin_memory)
 
 
@@ -157,7 +147,7 @@ def _expected_warnings_ignored() -> Iterator[None]:
 
 
 def _ignore_group_signals(worker: int) -> None:
-    """Keep a worker alive while the run writes its checkpoint: Ctrl-C and torchrun's SIGTERM go to the whole group.
+    """Keep a worker alive while the run writes its checkpoint: Ctrl-C and torchrun's SIGTERM reach the entire group.
 
     A SIGTERM to the worker itself still ends it; Python sends one, as it exits, to workers that are left.
     """

@@ -132,5 +132,5 @@ def test_a_view_of_its_own(how: Any) -> None:
 
 
 def test_other_types_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="erasing takes uint8, uint16 or float"):
+    with pytest.raises(ConfigError, match="erasing needs uint8, uint16 or float"):
         run(make_images("int64"), AugmentConfig(random_erasing=1.0))

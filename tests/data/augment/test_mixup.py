@@ -208,5 +208,5 @@ def test_batches_are_checked() -> None:
         (x, targets[:5]),
         (x, targets.long()),
     ):
-        with pytest.raises(ShapeError, match="mixup takes"):
+        with pytest.raises(ShapeError, match="mixup needs"):
             mix(images, soft, MixConfig(mixup=1.0), seed=0, step=0)

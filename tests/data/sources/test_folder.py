@@ -194,7 +194,7 @@ def test_a_folder_that_may_not_be_read(make_folder: MakeFolder, monkeypatch: pyt
 
     def guarded(path: str) -> object:  # permissions themselves mean nothing to root
         if str(path) == str(root / "b"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)

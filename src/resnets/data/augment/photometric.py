@@ -1,6 +1,6 @@
 """Photometric augmentation: automatic policy, colour jitter, grayscale and random erasing, in that order.
 
-Random draws are keyed by seed, epoch, sample and view, each option in a stream or columns of its own. So an image is
+Random draws are keyed by seed, epoch, sample and view, each option in its own stream or columns. So an image is
 augmented alike in any batch, and one option does not change what another does.
 
 Legend: N batch, H height, W width, C channels.
@@ -40,7 +40,7 @@ def augment_photometric(
 
     Args:
         images: (N, H, W, C) of the preprocessing's channels and depth; left as they are.
-        config: random erasing takes any channels and depth; the other options uint8, grayscale or colour.
+        config: random erasing supports any channels and depth; the other options uint8, grayscale or colour.
         preprocessing: gives the fill (its mean colour) and the order of the channels.
         keys: of the N samples.
 
@@ -85,7 +85,7 @@ def _recolour(
 ) -> npt.NDArray[np.uint8]:
     if images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         raise ConfigError(
-            f"policy, color_jitter and grayscale take uint8 images with 1 or 3 channels; got {images.dtype} with "
+            f"policy, color_jitter and grayscale need uint8 images with 1 or 3 channels; got {images.dtype} with "
             f"{images.shape[-1]}; use flips, crops and erasing"
         )
     images, size, fill_bytes = images.copy(), (images.shape[1], images.shape[2]), tuple(round(value) for value in fill)

@@ -6,7 +6,7 @@ Rules, so that training and prediction see what an image viewer shows:
   colour at 8 bits.
 - Of animations and multi-page files the first frame is used.
 - 16-bit grayscale is divided by 257 and rounded (12-bit TIFF by 4095 / 255), never clipped. Floating-point pixels
-  must lie in 0..1 and 32-bit integers in 0..65535, as no file says what another range would mean.
+  must lie in 0..1 and 32-bit integers in 0..65535, as no file defines another range.
 - 16-bit colour is kept, if requested, from PNG, TIFF, PPM and .npy. Requested as 8 bits, it loses its lower byte (as in
   Pillow). JPEG 2000 and AVIF colour always has 8 bits.
 - Damage is an error: a truncated image is never filled up with grey.
