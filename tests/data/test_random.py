@@ -1,4 +1,4 @@
-"""The counter-based generator: published answers, and what its keys promise."""
+"""The counter-based generator: published values, and independence of its keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 # Random123's kat_vectors, lines "philox4x32 10".
 @pytest.mark.parametrize(
-    ("counter", "key", "answer"),
+    ("counter", "key", "expected"),
     [
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         (
@@ -36,8 +36,8 @@ SEEDS = st.integers(0, 2**64 - 1)
         ),
     ],
 )
-def test_published_answers(counter: tuple[int, ...], key: tuple[int, int], answer: tuple[int, ...]) -> None:
-    assert philox4x32(np.array(counter, np.uint32), key).tolist() == list(answer)
+def test_published_values(counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]) -> None:
+    assert philox4x32(np.array(counter, np.uint32), key).tolist() == list(expected)
 
 
 @settings(max_examples=50, deadline=None)

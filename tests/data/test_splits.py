@@ -1,4 +1,4 @@
-"""Dividing images: the laws of a partition, groups that stay whole, and balance against scikit-learn's."""
+"""Dividing images: the laws of a partition, groups that stay undivided, and balance against scikit-learn's."""
 
 from __future__ import annotations
 

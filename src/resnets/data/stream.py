@@ -91,7 +91,9 @@ class _BatchReader(TorchDataset[Any]):
         """(N, H, W, C), augmented."""
         config, (epoch, (indices, views), size) = self.config, request
         keys = SampleKeys(self.seed, epoch, indices, views)
-        preprocessing = replace(self.preprocessing, size=size)
+        preprocessing = (
+            self.preprocessing if size == self.preprocessing.size else replace(self.preprocessing, size=size)
+        )
         shape = (len(indices), *size, preprocessing.num_channels)
         pixels: Pixels = self._buffers.empty(shape, preprocessing.dtype)
         geometric = config is not None and bool(config.pad or config.cutout or config.vflip)

@@ -22,19 +22,8 @@ import numpy as np
 from PIL import Image
 
 from resnets.arch.preprocessing import Depth
-from resnets.data.decode.bands import (
-    ColourOrder,
-    Header,
-    PixelChannels,
-    Pixels,
-    convert,
-    is_array,
-    load_deep_grayscale,
-    read_bands,
-    read_bands_header,
-    to_depth,
-    to_luma,
-)
+from resnets.data.decode import bands
+from resnets.data.decode.bands import ColourOrder, Header, PixelChannels, Pixels, to_depth, to_luma
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
 from resnets.data.decode.png16 import is_png16
@@ -75,11 +64,11 @@ def decode(
     where = where or "image"
     if not content:
         raise ImageError(where, "the file is empty")
-    if isinstance(channels, int) or depth != "uint8" or is_array(content):
+    if isinstance(channels, int) or depth != "uint8" or bands.is_array(content):
         with pillow_errors(where):
-            bands = read_bands(content, channels, depth)
-            if bands is not None:
-                return convert(bands, channels, depth)
+            stored = bands.read_bands(content, channels, depth)
+            if stored is not None:
+                return bands.convert(stored, channels, depth)
     # 8-bit grayscale or RGB, also as bands if the file has just these.
     order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
     return to_depth(_decode_8bit(content, order, where, reduce), depth)
@@ -101,7 +90,7 @@ def read_header(content: bytes, *, where: str = "image") -> Header:
         ImageError: the header cannot be read.
     """
     with pillow_errors(where):
-        header = read_bands_header(content)
+        header = bands.read_bands_header(content)
         if header is not None:
             return header
         with open_image(content) as image:
@@ -127,7 +116,7 @@ def read_file(path: str | Path) -> bytes:
 
 def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
     with pillow_errors(where), open_image(content) as image:
-        luma = load_deep_grayscale(image, "uint8")
+        luma = bands.load_deep_grayscale(image, "uint8")
         if luma is None:
             pixels = _to_8bit(image, channels)
         else:
