@@ -1,10 +1,10 @@
 """From photographs to normalised batches of random resized crops, on one core: torchvision against resnets.
 
-torchvision: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a batch
-are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow. resnets:
-`resnets.data.loader` streaming in this process, from the same files and from a packed folder of them (`resnets data
-pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the same boxes of
-the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
+torchvision: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a
+batch are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow.
+resnets: `resnets.data.loader` streaming in this process, from the same files and from a packed folder of them
+(`resnets data pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the
+same boxes of the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
 
 The photographs are those of shared/data/photos (RESNETS_DATA says where the data lie), or of `--photos`.
 """
