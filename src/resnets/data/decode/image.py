@@ -25,11 +25,11 @@ from resnets.arch.preprocessing import Depth
 from resnets.data.decode import bands
 from resnets.data.decode.bands import ColourOrder, Header, PixelChannels, Pixels, to_depth, to_luma
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
-from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
+from resnets.data.decode.pillow import open_image, orient, orientation, pillow_errors
 from resnets.data.decode.png16 import is_png16
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header"]
+__all__ = ["Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header"]
 
 
 def decode(
