@@ -1,10 +1,10 @@
-"""From photographs to normalised batches of random resized crops, on one core: torchvision's way and ours.
+"""From photographs to normalised batches of random resized crops, on one core: torchvision against resnets.
 
-Theirs: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a batch
-are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow. Ours:
-`resnets.data.loader` streaming in this process, from the same files and from a packed folder of them (`resnets data
-pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the same boxes of
-the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
+torchvision: Pillow decodes a file, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, and the images of a
+batch are stacked. It runs in the peers' environment (`make peers`); without one, its steps are written out on Pillow.
+resnets: `resnets.data.loader` streaming in this process, from the same files and from a packed folder of them
+(`resnets data pack`, shorter side 256). One thread each, in turn, A B B A. First the crops of both are compared: the
+same boxes of the same files must agree to 0.5 of 255 in the mean over images that are decoded at full size.
 
 The photographs are those of shared/data/photos (RESNETS_DATA says where the data lie), or of `--photos`.
 """
@@ -45,7 +45,7 @@ PREPROCESSING, CROP = Preprocessing(size=(224, 224)), AugmentConfig(scale=(0.08,
 
 
 class Peer:
-    """torchvision in a process of its own, which waits while we work."""
+    """torchvision in a separate process, which waits while resnets is measured."""
 
     def __init__(self, images: ImageSet, batch: int) -> None:
         python = str(PEERS) if PEERS.is_file() else sys.executable
@@ -64,25 +64,25 @@ class Peer:
             text=True,
             env={**os.environ, "PYTHONPATH": str(STUB)},
         )
-        self.who = self._answer()
+        self.who = self._read_line()
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit("the peer's process ended; run bench/_torchvision_crop.py by hand to see why")
         return line.strip()
 
-    def ask(self, question: str) -> str:
-        """The answer to a line."""
+    def request(self, line: str) -> str:
+        """Send a line; the line that the process returns."""
         assert self.process.stdin is not None
-        self.process.stdin.write(question + "\n")
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        return self._answer()
+        return self._read_line()
 
     def __call__(self) -> int:
         self.epoch += 1
-        self.ask(f"epoch {self.epoch}")
+        self.request(f"epoch {self.epoch}")
         return len(self.images)
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ def check_same(images: ImageSet, peer: Peer, folder: Path) -> float:
     shapes = [images.image(i, "RGB").shape for i in range(len(images))]
     boxes = [crop_box(height, width, CROP, row) for (height, width, _), row in zip(shapes, draws, strict=True)]
     (folder / "boxes.json").write_text(json.dumps(boxes), "utf-8")
-    peer.ask(f"boxes {folder / 'boxes.json'}")
+    peer.request(f"boxes {folder / 'boxes.json'}")
     theirs = np.load(folder / "boxes.json.npy").astype(np.int64)
     ours = [random_resized_crop(images, i, PREPROCESSING, CROP, row) for i, row in enumerate(draws)]
     full = [i for i, box in enumerate(boxes) if min(box[2:]) < 2 * PREPROCESSING.size[0]]
@@ -107,18 +107,18 @@ def check_same(images: ImageSet, peer: Peer, folder: Path) -> float:
 
 
 def epochs(images: ImageSet, batch: int) -> Callable[[], int]:
-    """Each call runs an epoch of ours."""
+    """Each call loads an epoch with resnets."""
     batches = make_batches(images, PREPROCESSING, batch_size=batch, augment=CROP, workers=0)
     epoch = itertools.count()
     return lambda: sum(len(item.y) for item in batches.epoch(next(epoch)))
 
 
 def measure(images: ImageSet, batch: int, rounds: int) -> tuple[dict[str, Pair], dict[str, Any]]:
-    """Both comparisons, by name, and what they stand on."""
+    """Both comparisons, by name, and the facts of the run."""
     with tempfile.TemporaryDirectory() as name:
         folder, peer = Path(name), Peer(images, batch)
         difference = check_same(images, peer, folder)
-        # Two classes, as a data set must have: what they are called does not matter here.
+        # A data set must have two classes; their names do not matter here.
         done = pack(Dataset(name="photos", classes=("a", "b"), splits={"train": images}), folder / "packed", workers=1)
         packed = open_packed(folder / "packed").splits["train"]
         pairs = {

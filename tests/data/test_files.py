@@ -41,5 +41,5 @@ def test_nothing_found(photos: Path, tmp_path: Path) -> None:
         list_images([tmp_path / "bare"])
     with pytest.raises(DataError, match="got nothing"):
         list_images([])
-    with pytest.raises(DataError, match="check the path"):
+    with pytest.raises(DataError, match="no does not exist either"):
         list_images(tmp_path / "no" / "where.png")

@@ -8,7 +8,7 @@ import torch
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import ImageSet
-from resnets.data.loader import fits_in_memory, make_batches
+from resnets.data.loader import make_batches
 from resnets.data.memory import MemoryStore
 from resnets.data.sources.digits import ArraySource
 from resnets.data.stream import StreamStore
@@ -24,8 +24,6 @@ def make_images() -> ImageSet:
 
 def test_choosing_memory_or_stream() -> None:
     images, size = make_images(), 13 * 8 * 8 * 3
-    assert fits_in_memory(images, PREPROCESSING, limit_bytes=size)
-    assert not fits_in_memory(images, PREPROCESSING, limit_bytes=size - 1)
     for augment, limit, kind in (
         (AugmentConfig(), size, MemoryStore),
         (None, size, MemoryStore),

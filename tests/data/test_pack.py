@@ -1,4 +1,4 @@
-"""Packed folders: written whole or not at all, read without a copy."""
+"""Packed folders: written completely or not at all, read without a copy."""
 
 from __future__ import annotations
 

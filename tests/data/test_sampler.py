@@ -39,7 +39,7 @@ def test_a_balanced_epoch_has_as_many_of_every_class(labels: Labels, seed: int, 
         own = [times[int(place)] for place in np.flatnonzero(labels == label)]
         assert max(own) - min(own) <= 1
     seen = set(zip(order.indices.tolist(), order.views.tolist(), strict=True))
-    assert len(seen) == len(labels)  # never the same image varied in the same way
+    assert len(seen) == len(labels)  # never the same image with the same augmentation
 
 
 @given(labels=CLASSES, seed=SEEDS, repeats=st.integers(1, 7), balanced=st.booleans())

@@ -1,4 +1,4 @@
-"""Dividing images: the laws of a partition, groups that stay whole, and balance against scikit-learn's."""
+"""Dividing images: the laws of a partition, groups that stay undivided, and balance against scikit-learn's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnets.data.open import open_dataset
 from resnets.data.splits import hold_out, kfold
 from resnets.errors import DataError
 
@@ -157,4 +158,4 @@ def test_folds_that_are_none(folds: int, fold: int) -> None:
 
 def test_a_fraction_that_is_none() -> None:
     with pytest.raises(DataError, match="val_fraction must be"):
-        hold_out(np.arange(4) % 2, 1.0, 0, np.arange(4))
+        open_dataset("digits", val_fraction=1.0)

@@ -6,19 +6,22 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset as TorchDataset
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment.config import AugmentConfig, Sampling
 from resnets.data.dataset import ImageSet
 from resnets.data.loader import Batch, EpochLoader, make_batches
 from resnets.data.open import open_dataset
-from resnets.data.workers import WorkerKind, available_cores, default_workers, map_threads
+from resnets.data.workers import WorkerKind, available_cores, map_threads, start_workers
 from resnets.runtime.shard import Shard
 
 PREPROCESSING = Preprocessing(size=(16, 12), crop_pct=1)
@@ -195,10 +198,13 @@ def test_workers_do_not_keep_a_program_from_exiting(tmp_path: Path) -> None:
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
     assert available_cores() == 12
-    assert default_workers() == 8
+    before = set(threading.enumerate())
+    workers = start_workers(TorchDataset[Any](), None, "threads")
+    assert sum(thread.name.startswith("reader") for thread in set(threading.enumerate()) - before) == 8
+    del workers
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cores() == default_workers() == 1
+    assert available_cores() == 1
 
 
 def test_threads_return_results_in_order_and_do_not_run_far_ahead() -> None:

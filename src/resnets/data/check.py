@@ -15,6 +15,8 @@ from resnets.errors import DataError, ImageError
 
 __all__ = ["check", "raise_on_fatal", "skip_undecodable"]
 
+_CHUNK = 32  # images per task of a thread
+
 
 def check(
     dataset: Dataset,
@@ -34,27 +36,20 @@ def check(
         A fatal problem for every image that cannot be decoded, in the order of the splits.
     """
     channels, depth = _decode_format(dataset, preprocessing)
-    jobs = [
-        (images, range(start, min(start + 32, len(images))))
-        for images in dataset.splits.values()
-        for start in range(0, len(images), 32)
-    ]
 
-    def work(job: tuple[ImageSet, range]) -> list[Problem]:
-        images, indices = job
-        found = []
-        for i in indices:
-            try:
-                images.image(i, channels, depth)
-            except ImageError as error:
-                found.append(Problem(kind="undecodable", where=error.where, reason=error.reason, fatal=True))
-        return found
+    def work(item: tuple[ImageSet, int]) -> Problem | None:
+        images, i = item
+        try:
+            images.image(i, channels, depth)
+        except ImageError as error:
+            return Problem(kind="undecodable", where=error.where, reason=error.reason, fatal=True)
+        return None
 
-    problems, done = [], 0
-    for (_, indices), found in zip(jobs, map_threads(work, jobs, workers), strict=True):
-        problems += found
-        done += len(indices)
-        if progress is not None:
+    items = ((images, i) for images in dataset.splits.values() for i in range(len(images)))
+    problems = []
+    for done, problem in enumerate(map_threads(work, items, workers, chunk=_CHUNK), 1):
+        problems += [problem] if problem is not None else []
+        if progress is not None and (done % _CHUNK == 0 or done == len(dataset)):
             progress(done, len(dataset))
     return problems
 

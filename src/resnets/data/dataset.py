@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.arch.preprocessing import Depth
-from resnets.data.decode.bands import convert_array
-from resnets.data.decode.image import Header, PixelChannels, Pixels, decode, read_header
+from resnets.data.decode.bands import Header, array_header, convert_array
+from resnets.data.decode.image import PixelChannels, Pixels, decode, read_header
 from resnets.errors import DataError, ImageError
 
 __all__ = ["SPLITS", "PreprocessingHint", "Dataset", "ImageSet", "Problem", "Source"]
@@ -123,11 +123,11 @@ class PreprocessingHint:
     """Properties of a sample of the images, for choosing a preprocessing.
 
     Args:
-        channels: `L` if every sampled image is grayscale, else `RGB`; where some have bands that are no colours, their
+        channels: `L` if every sampled image is grayscale, else `RGB`; where some have bands that are not colours, the
             most frequent number of bands.
         size: (H, W) medians, in pixels.
-        smallest, largest: (H, W) minima and maxima, each axis by itself.
-        dtype: `uint16` or `float32` if every sampled image is stored so deep, else `uint8`.
+        smallest, largest: (H, W) minima and maxima of each axis.
+        dtype: `uint16` or `float32` if no sampled image has 8 bits, else `uint8`.
     """
 
     channels: PixelChannels
@@ -163,7 +163,7 @@ class Dataset:
 
     @cached_property
     def folder(self) -> str:
-        """Common prefix of all image names, up to a slash: the part that changes when the data set is moved."""
+        """Common prefix of all image names, up to a slash: what changes when the data set is moved."""
         names = [images.name(i) for images in self.splits.values() for i in range(len(images))]
         common = os.path.commonprefix(names)  # noqa: RUF071 (it is cut at a slash)
         return common[: common.rfind("/") + 1]
@@ -183,7 +183,7 @@ class Dataset:
                 if isinstance(content, bytes):
                     seen.append(read_header(content, where=images.name(i)))
                 else:
-                    seen.append(_array_header(content))
+                    seen.append(array_header(content.shape, content.dtype))
             except ImageError:  # `check` reports it
                 continue
         if not seen:
@@ -192,10 +192,10 @@ class Dataset:
             )
         sizes = np.array([(found.height, found.width) for found in seen])
         bands = Counter(found.channels for found in seen if isinstance(found.channels, int))
-        grey = all(found.channels == "L" for found in seen)
+        grayscale = all(found.channels == "L" for found in seen)
         dtypes = {found.dtype for found in seen}
         return PreprocessingHint(
-            channels=bands.most_common(1)[0][0] if bands else "L" if grey else "RGB",
+            channels=bands.most_common(1)[0][0] if bands else "L" if grayscale else "RGB",
             size=_pair(np.median(sizes, axis=0)),
             smallest=_pair(sizes.min(axis=0)),
             largest=_pair(sizes.max(axis=0)),
@@ -231,10 +231,3 @@ class Dataset:
 
 def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
-
-
-def _array_header(pixels: Pixels) -> Header:
-    count, kind = pixels.shape[2], pixels.dtype
-    channels: PixelChannels = "L" if count == 1 else "RGB" if count == 3 else count
-    dtype: Depth = "uint8" if kind == np.uint8 else "uint16" if kind == np.uint16 else "float32"
-    return Header(pixels.shape[0], pixels.shape[1], channels, dtype)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnets.errors import DataError, nearest
 
-__all__ = ["EXTENSIONS", "is_clutter", "list_images", "subfolders", "walk_images"]
+__all__ = ["EXTENSIONS", "is_clutter", "list_images", "subfolders", "suggest_path", "walk_images"]
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif",
@@ -27,33 +27,33 @@ def walk_images(root: str | Path, skipped: list[str] | None = None) -> list[str]
     """Image files below `root`, sorted by code point, as paths relative to it.
 
     Args:
-        skipped: receives the files without an image extension.
+        skipped: receives the names of the files without an image extension.
 
     Raises:
         DataError: a folder cannot be read.
     """
     found: list[str] = []
-    _walk(str(root), "", found, [] if skipped is None else skipped, set())
-    return sorted(found)
+    seen: set[tuple[int, int]] = set()
 
+    def fail(error: OSError) -> None:
+        raise _unreadable(error.filename, error) from error
 
-def _walk(folder: str, prefix: str, found: list[str], skipped: list[str], seen: set[tuple[int, int]]) -> None:
-    try:
+    for folder, inside, files in os.walk(root, onerror=fail, followlinks=True):
         status = os.stat(folder)
-        with os.scandir(folder) as entries:
-            if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
-                return
-            seen.add((status.st_dev, status.st_ino))
-            inside = [entry for entry in entries if not is_clutter(entry.name)]
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    for entry in inside:
-        if entry.is_dir():
-            _walk(entry.path, f"{prefix}{entry.name}/", found, skipped, seen)
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-            found.append(prefix + entry.name)
-        else:
-            skipped.append(prefix + entry.name)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+            inside.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inside[:] = [name for name in inside if not is_clutter(name)]
+        prefix = Path(folder).relative_to(root).as_posix() + "/"
+        for name in files:
+            if is_clutter(name):
+                continue
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+                found.append(prefix.removeprefix("./") + name)
+            elif skipped is not None:
+                skipped.append(name)
+    return sorted(found)
 
 
 def subfolders(root: str | Path) -> list[str]:
@@ -67,6 +67,16 @@ def subfolders(root: str | Path) -> list[str]:
 
 def _unreadable(folder: str | Path, error: OSError) -> DataError:
     return DataError(f"a data folder must be readable; {folder}: {error.strerror}; check its permissions")
+
+
+def suggest_path(path: Path, others: Iterable[str] = ()) -> str:
+    """The remedy for a path that does not exist: similar names beside it, or among `others`."""
+    try:
+        known = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return "check the path" if path.parent.exists() else f"{path.parent} does not exist either"
+    close = nearest(path.name, [*known, *others])
+    return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has no similar name"
 
 
 def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -87,9 +97,7 @@ def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         elif path.exists():
             found[path] = None
         else:
-            close = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else []
-            remedy = f"did you mean {' or '.join(close)}?" if close else "check the path"
-            raise DataError(f"images must exist; got {path}; {remedy}")
+            raise DataError(f"images must exist; got {path}; {suggest_path(path)}")
     if not found:
         listed = ", ".join(map(str, given)) or "nothing"
         raise DataError(

@@ -1,4 +1,4 @@
-"""Data loading: batches of a split as the network takes them, from memory or streamed.
+"""Data loading: batches of a split as the network's input, from memory or streamed.
 
 A sampler decides which images make a batch, a pixel store (`memory`, `stream`) decodes and augments them, and
 `EpochLoader` normalises them on the device. `make_batches` chooses and connects the three.
@@ -8,7 +8,7 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,21 +19,21 @@ from torch.nn import functional as F
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment.config import AugmentConfig, Sampling
 from resnets.data.buffers import BufferPool
-from resnets.data.dataset import Dataset, ImageSet
+from resnets.data.dataset import ImageSet
 from resnets.data.memory import MemoryStore
-from resnets.data.sampler import EvalSampler, Order, Sampler, TrainSampler
+from resnets.data.sampler import EvalSampler, TrainSampler
 from resnets.data.stream import StreamStore
-from resnets.data.transform import normalise, pixel_dtype
+from resnets.data.transform import normalise
 from resnets.data.workers import WorkerKind
 from resnets.runtime.shard import Shard
 
-__all__ = ["MEMORY_LIMIT", "Batch", "Batches", "EpochLoader", "PixelStore", "fits_in_memory", "make_batches"]
+__all__ = ["MEMORY_LIMIT", "Batch", "Batches", "EpochLoader", "make_batches"]
 
 MEMORY_LIMIT = 2**30  # bytes
 
 
 class Batch(NamedTuple):
-    """A batch as the network takes it.
+    """A batch as the network's input.
 
     Attributes:
         x: (N, C, H, W) float32, normalised, channels_last, on the device.
@@ -68,28 +68,12 @@ class Batches(Protocol):
         ...
 
 
-class PixelStore(Protocol):
-    """Decodes and augments the images of a split: `MemoryStore` or `StreamStore`.
-
-    Random draws are keyed by seed, epoch and sample, so all stores give the same pixels, in batches of any size.
-    """
-
-    def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[Tensor]:
-        """(N, H, W, C) pixels of each batch, of the preprocessing's channels and depth; raises ImageError.
-
-        Args:
-            epoch: key of the random draws.
-            orders: the samples of each batch.
-            size: (H, W) in pixels; a store that holds images of one size ignores it.
-        """
-        ...
-
-
 class EpochLoader:
     """The data loader: `Batches` of any pixel store and sampler.
 
     Args:
-        store: decodes and augments images.
+        store: decodes and augments images. Random draws are keyed by seed, epoch and sample, so both stores give the
+            same pixels, in batches of any size.
         sampler: which images make a batch.
         labels: (M,) class indices of the split.
         preprocessing: normalisation and default size.
@@ -98,8 +82,8 @@ class EpochLoader:
 
     def __init__(
         self,
-        store: PixelStore,
-        sampler: Sampler,
+        store: MemoryStore | StreamStore,
+        sampler: TrainSampler | EvalSampler,
         labels: np.ndarray[tuple[int], np.dtype[np.int64]],
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
@@ -112,11 +96,7 @@ class EpochLoader:
         return len(self.bounds)
 
     def epoch(self, epoch: int, *, start: int = 0, size: tuple[int, int] | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on; finish or drop one epoch before the next.
-
-        Raises:
-            ImageError: an image cannot be decoded.
-        """
+        """As `Batches.epoch`; finish or drop one epoch before the next. Raises ImageError."""
         orders = list(self._sampler.batches(epoch, start))
         remaining = iter(orders)  # not zip, which would keep each batch's pixels until the next is there
         for pixels in self.store.batches(epoch, orders, size or self._preprocessing.size):
@@ -134,15 +114,6 @@ class EpochLoader:
         if size is None or x.shape[2:] == size:
             return x
         return F.interpolate(x, size, mode="bilinear", antialias=True)
-
-
-def fits_in_memory(
-    images: Dataset | ImageSet, preprocessing: Preprocessing, *, limit_bytes: int = MEMORY_LIMIT
-) -> bool:
-    """Whether all images, decoded and resized, take at most `limit_bytes`."""
-    height, width = preprocessing.size
-    image_bytes = height * width * preprocessing.num_channels * pixel_dtype(preprocessing).itemsize
-    return len(images) * image_bytes <= limit_bytes
 
 
 def make_batches(
@@ -172,25 +143,27 @@ def make_batches(
         augment: random augmentation, in shuffled order; None for all images in order, without augmentation.
         seed: of shuffling and augmentation, 0 to 2**64 - 1.
         device: where batches are normalised.
-        workers: number of decoding workers; 0 decodes in this thread (default: `default_workers()`).
+        workers: number of decoding workers; 0 decodes in this thread (default: one per core, 8 at most).
         workers_kind: processes or threads, for streaming; decoding into memory uses threads.
         sampling: how the images of a training epoch are drawn.
-        shard: the part of each training batch, or the evaluation batches, that this process takes.
+        shard: the share of each training batch, or the evaluation batches, for this process.
         drop_last: drop an incomplete last training batch.
-        limit_bytes: memory that the decoded split may take.
+        limit_bytes: maximum memory of the decoded split.
         progress: called with (done, total) while a split is decoded into memory.
 
     Raises:
         ImageError: an image cannot be decoded; at once from memory, during iteration from a stream.
     """
-    sampler: Sampler
+    sampler: TrainSampler | EvalSampler
     if augment is None:
         sampler = EvalSampler(len(images), batch_size, shard)
     else:
         sampler = TrainSampler(images.labels, batch_size, seed, sampling=sampling, shard=shard, drop_last=drop_last)
-    store: PixelStore
+    store: MemoryStore | StreamStore
     crops = augment is not None and augment.scale is not None
-    if not crops and fits_in_memory(images, preprocessing, limit_bytes=limit_bytes):
+    height, width = preprocessing.size
+    image_bytes = height * width * preprocessing.num_channels * np.dtype(preprocessing.dtype).itemsize
+    if not crops and len(images) * image_bytes <= limit_bytes:
         store = MemoryStore(images, preprocessing, augment, seed, device, workers=workers, progress=progress)
     else:
         pin = torch.device(device).type == "cuda"

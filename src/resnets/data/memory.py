@@ -14,6 +14,7 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.geometric import PixelTable, augment_draws, augment_geometric
 from resnets.data.augment.photometric import augment_photometric
 from resnets.data.dataset import ImageSet
+from resnets.data.random import SampleKeys
 from resnets.data.sampler import Order
 from resnets.data.transform import decode_channels, fill_values, prepare
 from resnets.data.workers import map_threads
@@ -54,35 +55,30 @@ class MemoryStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if augment is not None and augment.scale is not None:
-            raise ConfigError("random resized crops need whole images; got resized images in memory; stream them")
+            raise ConfigError("random resized crops need original images; got resized images in memory; stream them")
         self._preprocessing, self._augment, self._seed = preprocessing, augment, seed
         shape = len(images), *preprocessing.size, preprocessing.num_channels
         table = PixelTable(shape, fill_values(preprocessing), getattr(torch, preprocessing.dtype))
         out, channels = table.images.numpy(), decode_channels(preprocessing)
 
-        def work(first: int) -> int:
-            last = min(first + 64, len(images))
-            for i in range(first, last):
-                out[i] = prepare(images.image(i, channels, preprocessing.dtype), preprocessing)
-            return last
+        def work(i: int) -> None:
+            out[i] = prepare(images.image(i, channels, preprocessing.dtype), preprocessing)
 
-        for done in map_threads(work, range(0, len(images), 64), workers):
-            if progress is not None:
+        for done, _ in enumerate(map_threads(work, range(len(images)), workers, chunk=64), 1):
+            if progress is not None and (done % 64 == 0 or done == len(images)):
                 progress(done, len(images))
         self.table = table.to("cpu" if augment is None or augment.photometric else device)
 
     def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[torch.Tensor]:
         """(N, H, W, C) pixels of each batch, always of the preprocessing's size."""
-        config, seed = self._augment, self._seed
+        config = self._augment
         for indices, views in orders:
             rows = torch.from_numpy(indices).to(self.table.pixels.device)
             if config is None:
                 yield self.table.images.index_select(0, rows)
                 continue
-            pixels = augment_geometric(self.table, rows, config, augment_draws(seed, epoch, indices, views))
+            keys = SampleKeys(self._seed, epoch, indices, views)
+            pixels = augment_geometric(self.table, rows, config, augment_draws(*keys))
             if config.photometric:
-                varied = augment_photometric(
-                    pixels.numpy(), config, self._preprocessing, seed=seed, epoch=epoch, indices=indices, views=views
-                )
-                pixels = torch.from_numpy(varied)
+                pixels = torch.from_numpy(augment_photometric(pixels.numpy(), config, self._preprocessing, keys))
             yield pixels

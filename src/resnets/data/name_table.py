@@ -15,11 +15,7 @@ __all__ = ["NameTable"]
 
 
 class NameTable:
-    """An immutable sequence of byte strings in one buffer.
-
-    Args:
-        names: read once, in order.
-    """
+    """An immutable sequence of byte strings in one buffer; `names` are read once, in order."""
 
     def __init__(self, names: Iterable[bytes]) -> None:
         buffer, ends = bytearray(), array("Q")

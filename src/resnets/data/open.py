@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
+from resnets.data.files import suggest_path
 from resnets.data.sources.csv import find_tables, open_csv
 from resnets.data.sources.digits import open_digits
 from resnets.data.sources.folder import open_folder
 from resnets.data.sources.packed import is_packed, open_packed
 from resnets.data.sources.parquet import find_parquet, open_parquet
-from resnets.data.sources.webdataset import expand_braces, find_tars, is_compressed_tar, open_webdataset
+from resnets.data.sources.webdataset import expand_braces, find_tars, open_webdataset
 from resnets.data.splits import hold_out, kfold
-from resnets.errors import DataError, nearest
+from resnets.errors import DataError
 
 __all__ = ["BUILT_IN", "open_dataset"]
 
@@ -32,7 +33,7 @@ def open_dataset(
     Formats: `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a table
     `path,label[,group][,split]`, or a folder with `train.csv`; WebDataset shards (a `.tar`, a folder of them, or a
     pattern `shards-{000..009}.tar`); a Parquet file or a folder of shards in the Hugging Face layout; a folder written
-    by `resnets data pack`. If there is no validation split, a seeded stratified part of the training split becomes it,
+    by `resnets data pack`. If there is no validation split, a seeded stratified share of the training split becomes it,
     without dividing groups; a test split is never touched.
 
     Args:
@@ -62,16 +63,16 @@ def open_dataset(
 
 
 def _join_train_val(dataset: Dataset) -> ImageSet:
-    parts = [dataset.splits[split] for split in ("train", "val") if split in dataset.splits]
-    if not parts:
+    splits = [dataset.splits[split] for split in ("train", "val") if split in dataset.splits]
+    if not splits:
         raise DataError(f"folds must have training images; {dataset.name} has none; name a split train")
-    assert all(part.source is parts[0].source for part in parts)
-    groups = [part.groups for part in parts if part.groups is not None]
+    assert all(images.source is splits[0].source for images in splits)
+    groups = [images.groups for images in splits if images.groups is not None]
     return ImageSet(
-        source=parts[0].source,
-        rows=np.concatenate([part.rows for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+        source=splits[0].source,
+        rows=np.concatenate([images.rows for images in splits]),
+        labels=np.concatenate([images.labels for images in splits]),
+        groups=np.concatenate(groups) if len(groups) == len(splits) else None,
     )
 
 
@@ -106,10 +107,8 @@ def _open_path(path: Path) -> Dataset:
     if not exists:
         raise DataError(
             f"data must be a folder, a .csv, .tar or .parquet file, or {', '.join(BUILT_IN)}; {path} does not exist; "
-            f"{_hint(path)}"
+            f"{suggest_path(path, BUILT_IN if str(path) == path.name else ())}"
         )
-    if is_file and is_compressed_tar(path):
-        raise DataError(f"shards must be uncompressed, to be read in any order; {path} is not; unpack it to .tar")
     try:
         if is_packed(path):
             return open_packed(path)
@@ -132,33 +131,19 @@ def _open_path(path: Path) -> Dataset:
     return open_folder(path)
 
 
-def _hint(path: Path) -> str:
-    try:
-        known = [other.name for other in path.parent.iterdir()]
-    except OSError:
-        return f"{path.parent} does not exist either" if not path.parent.exists() else "check the path"
-    close = nearest(path.name, [*known, *(BUILT_IN if str(path) == path.name else ())])
-    return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has no similar name"
-
-
 def _missing_classes(dataset: Dataset) -> list[Problem]:
     """Classes without images in a split or in all."""
-    problems = []
-    counts = {split: _counts(images, len(dataset.classes)) for split, images in dataset.splits.items()}
+    problems, classes = [], len(dataset.classes)
+    counts = {split: np.bincount(images.labels, minlength=classes) for split, images in dataset.splits.items()}
     total = sum(counts.values())
     for split, count in counts.items():
         for label in np.flatnonzero((count == 0) & (total > 0)):
             where, reason = f"{dataset.name}/{split}", f"class {dataset.classes[label]!r} has no image in this split"
-            if split == "train":
-                problems.append(Problem(kind="untrained-class", where=where, reason=reason, fatal=True))
-            else:
-                problems.append(Problem(kind="missing-class", where=where, reason=reason))
+            fatal = split == "train"
+            kind: Literal["untrained-class", "missing-class"] = "untrained-class" if fatal else "missing-class"
+            problems.append(Problem(kind=kind, where=where, reason=reason, fatal=fatal))
     if not any(problem.kind == "empty-class" for problem in dataset.problems):
         for label in np.flatnonzero(total == 0):
             reason = f"class {dataset.classes[label]!r} has no image in any split"
             problems.append(Problem(kind="empty-class", where=dataset.name, reason=reason))
     return problems
-
-
-def _counts(images: ImageSet, classes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.bincount(images.labels, minlength=classes).astype(np.int64)

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ Item = tuple[str, ImageSet, int, Pixels | ImageError]  # split, its images, inde
 FILTER: Interpolation = "bilinear"
 _SHARD_BYTES = 512 * 2**20
 _UNFINISHED = ".packing"  # suffix of a folder that is being written
-_CHUNK = 16  # images per job of a thread
+_CHUNK = 16  # images per task of a thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,8 @@ def _write(
     hint = dataset.preprocessing_hint
     records, names, listing = [], bytearray(), hashlib.sha256()
     left_out: list[tuple[str, str]] = []
-    with closing(_Shards(at, shard_bytes)) as shards, closing(_resize_all(dataset, size, hint, workers)) as decoded:
+    sizes: list[int] = []  # of the shards, in bytes
+    with ExitStack() as file, closing(_resize_all(dataset, size, hint, workers)) as decoded:
         for done, (split, images, i, pixels) in enumerate(decoded, 1):
             if progress is not None and done % _CHUNK == 0:
                 progress(done, len(dataset))
@@ -193,7 +194,14 @@ def _write(
             group = -1 if images.groups is None else int(images.groups[i])
             names += name
             listing.update(b"%s\0%d\0%s\0" % (split.encode(), label, name))
-            records.append((*shards.append(pixels), *pixels.shape, SPLITS.index(split), label, group, len(names)))
+            if not sizes or sizes[-1] + pixels.nbytes > shard_bytes:
+                file.close()
+                shard = file.enter_context((at / shard_name(len(sizes))).open("wb"))
+                sizes.append(0)
+            position = len(sizes) - 1, sizes[-1]
+            records.append((*position, *pixels.shape, SPLITS.index(split), label, group, len(names)))
+            shard.write(np.ascontiguousarray(pixels).data)
+            sizes[-1] += pixels.nbytes
     if not records:
         raise DataError(f"a data set must have images; none of {dataset.name} can be decoded; repair the data")
     bad = [Problem(kind="undecodable", where=where, reason=reason) for where, reason in left_out]
@@ -211,58 +219,26 @@ def _write(
         "groups": any(images.groups is not None for images in dataset.splits.values()),
         "filter": FILTER,
         "listing": listing.hexdigest(),
-        "shards": shards.sizes,
+        "shards": sizes,
         "left_out": [{"where": where, "reason": reason} for where, reason in left_out],
     }
     (at / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     for path in at.iterdir():
         fsync(path)
-    return Packed(folder=folder, images=len(records), bytes=sum(shards.sizes), left_out=tuple(left_out))
-
-
-class _Shards:
-    """Writer of the pixel files; `sizes` are their bytes."""
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder, self._limit, self.sizes = folder, limit, [0]
-        self._file = (folder / shard_name(0)).open("wb")
-
-    def append(self, pixels: Pixels) -> tuple[int, int]:
-        """Append an image; its shard and offset."""
-        if self.sizes[-1] and self.sizes[-1] + pixels.nbytes > self._limit:
-            self._file.close()
-            self.sizes.append(0)
-            self._file = (self._folder / shard_name(len(self.sizes) - 1)).open("wb")
-        position = len(self.sizes) - 1, self.sizes[-1]
-        self._file.write(np.ascontiguousarray(pixels).data)
-        self.sizes[-1] += pixels.nbytes
-        return position
-
-    def close(self) -> None:
-        """Close the last file."""
-        self._file.close()
+    return Packed(folder=folder, images=len(records), bytes=sum(sizes), left_out=tuple(left_out))
 
 
 def _resize_all(dataset: Dataset, size: Size, hint: PreprocessingHint, workers: int | None) -> Generator[Item]:
     """All images in the order of their splits."""
 
-    def work(job: tuple[str, ImageSet, range]) -> list[Item]:
-        split, images, indices = job
-        return [(split, images, i, _resize_one(images, i, size, hint)) for i in indices]
+    def work(item: tuple[str, ImageSet, int]) -> Item:
+        split, images, i = item
+        try:
+            pixels = images.image(i, hint.channels, hint.dtype)
+        except ImageError as error:
+            return split, images, i, error
+        target = packed_size(pixels.shape[0], pixels.shape[1], size)
+        return split, images, i, resize(pixels, target, Preprocessing(interpolation=FILTER))
 
-    jobs = (
-        (split, images, range(start, min(start + _CHUNK, len(images))))
-        for split, images in dataset.splits.items()
-        for start in range(0, len(images), _CHUNK)
-    )
-    with closing(map_threads(work, jobs, workers)) as results:
-        for items in results:
-            yield from items
-
-
-def _resize_one(images: ImageSet, i: int, size: Size, hint: PreprocessingHint) -> Pixels | ImageError:
-    try:
-        pixels = images.image(i, hint.channels, hint.dtype)
-    except ImageError as error:
-        return error
-    return resize(pixels, packed_size(pixels.shape[0], pixels.shape[1], size), Preprocessing(interpolation=FILTER))
+    items = ((split, images, i) for split, images in dataset.splits.items() for i in range(len(images)))
+    return map_threads(work, items, workers, chunk=_CHUNK)

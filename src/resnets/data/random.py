@@ -10,13 +10,14 @@ Legend: N samples, K draws per sample.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from resnets.errors import ConfigError
 
-__all__ = ["Stream", "batch_permutation", "batch_uniform", "permutation", "philox4x32", "random_bytes", "uniform"]
+__all__ = ["SampleKeys", "Stream", "permutation", "philox4x32", "random_bytes", "uniform"]
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -25,19 +26,35 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 class Stream(IntEnum):
-    """Purposes of random numbers; each has a sequence of its own."""
+    """Purposes of random numbers; each has its own sequence."""
 
     SHUFFLE = 0
     SPLIT = 1
     AUGMENT = 2  # padded crop, flips, cutout
     RESIZED_CROP = 3
-    MIXUP = 4  # batch-wide, keyed by step
-    DROP_PATH = 5  # batch-wide, keyed by step
+    MIXUP = 4  # for a whole batch: sample 0, and the optimiser step as the epoch
+    DROP_PATH = 5  # as MIXUP
     SAMPLER = 6
     POLICY = 7  # automatic policies
     JITTER = 8  # colour jitter and grayscale
     ERASE = 9  # random erasing: rectangles
     ERASE_NOISE = 10  # random erasing: fill
+
+
+class SampleKeys(NamedTuple):
+    """Keys of the random numbers of a batch's samples, the first arguments of `uniform`.
+
+    Attributes:
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        indices: (N,) sample indices in the data set (not in the batch).
+        views: which of several views of the same sample; one number, or (N,).
+    """
+
+    seed: int
+    epoch: int
+    indices: npt.ArrayLike
+    views: npt.ArrayLike = 0
 
 
 def philox4x32(counter: npt.NDArray[np.uint32], key: tuple[int, int]) -> npt.NDArray[np.uint32]:
@@ -113,22 +130,7 @@ def random_bytes(
     return np.ascontiguousarray(words, "<u4").view(np.uint8)[:, :count]
 
 
-def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE) -> npt.NDArray[np.int64]:
-    """A random order of 0..n-1. Returns (n,) int64."""
-    return _argsort_random(n, seed, epoch, stream, 0)
-
-
-def batch_uniform(seed: int, step: int, stream: int, count: int) -> npt.NDArray[np.float64]:
-    """`count` uniform numbers in [0, 1) for a whole batch, keyed by the optimiser step."""
-    return uniform(seed, step, 0, stream, count).reshape(count)
-
-
-def batch_permutation(n: int, seed: int, step: int, stream: int = Stream.MIXUP) -> npt.NDArray[np.int64]:
-    """A random order of 0..n-1 for a whole batch (mixup partners), keyed by the optimiser step. Returns (n,) int64."""
-    return _argsort_random(n, seed, step, stream, 1)  # view 1, as view 0 has the counters of `batch_uniform`
-
-
-def _argsort_random(n: int, seed: int, epoch: int, stream: int, view: int) -> npt.NDArray[np.int64]:
-    """0..n-1 sorted by a random 64-bit key each."""
+def permutation(n: int, seed: int, epoch: int, stream: int = Stream.SHUFFLE, *, view: int = 0) -> npt.NDArray[np.int64]:
+    """A random order of 0..n-1: sorted by a random 64-bit key each. Returns (n,) int64."""
     words = _words(seed, epoch, np.arange(n), stream, 2, view).astype(np.uint64)
     return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind="stable").astype(np.int64)

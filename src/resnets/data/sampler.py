@@ -1,4 +1,4 @@
-"""Samplers: which images an epoch shows, in which order, and which part of each batch a process takes.
+"""Samplers: which images an epoch shows, in which order, and which of each batch a process gets.
 
 Everything is a function of (seed, epoch), so a run can resume at any batch, on any number of processes.
 
@@ -8,7 +8,7 @@ Legend: N images in the split, M samples in an epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from resnets.data.random import Stream, permutation
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard
 
-__all__ = ["EvalSampler", "Order", "Sampler", "TrainSampler", "batch_bounds", "draw_order"]
+__all__ = ["EvalSampler", "Order", "TrainSampler", "batch_bounds", "draw_order"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -28,7 +28,7 @@ class Order(NamedTuple):
 
     Attributes:
         indices: (M,) int64 indices into the split.
-        views: (M,) int64, how often the same image came before in this epoch; part of the key of its augmentation.
+        views: (M,) int64, how often the same image came before in this epoch, a key of its augmentation.
     """
 
     indices: Indices
@@ -39,29 +39,15 @@ class Order(NamedTuple):
         return Order(self.indices[start:stop], self.views[start:stop])
 
 
-class Sampler(Protocol):
-    """The batches of every epoch, as indices and views.
-
-    Attributes:
-        bounds: (start, stop) of each batch within the epoch.
-    """
-
-    bounds: list[tuple[int, int]]
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """This process's part of each batch of an epoch, from batch `start` on."""
-        ...
-
-
 class TrainSampler:
-    """Shuffled batches; with several processes, each takes its part of every batch.
+    """Shuffled batches; with several processes, each gets its share of every batch.
 
     Args:
         labels: (N,) class indices of the split.
         batch_size: images per batch, over all processes.
         seed: 0 to 2**64 - 1.
         sampling: how the images of an epoch are drawn.
-        shard: the part of each batch that this process takes.
+        shard: of each batch, for this process.
         drop_last: drop an incomplete last batch.
 
     Attributes:
@@ -83,19 +69,19 @@ class TrainSampler:
         self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.world_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
-        """This process's part of each batch of an epoch, from batch `start` on."""
+        """This process's share of each batch of an epoch, from batch `start` on."""
         order = draw_order(self._labels, self._sampling, self._seed, epoch)
         for first, last in self.bounds[start:]:
             yield order.slice(*self._shard.local_range(first, last))
 
 
 class EvalSampler:
-    """All images in order, the same in every epoch; with several processes, each takes whole batches in turn.
+    """All images in order, the same in every epoch; with several processes, each gets complete batches in turn.
 
     Args:
         count: images in the split.
         batch_size: images per batch.
-        shard: which of the batches this process takes.
+        shard: which of the batches this process gets.
 
     Attributes:
         bounds: (start, stop) of each batch of this process.
@@ -113,11 +99,7 @@ class EvalSampler:
 
 
 def draw_order(labels: Indices, sampling: Sampling, seed: int, epoch: int) -> Order:
-    """The samples of a training epoch, in order.
-
-    Args:
-        labels: (N,) class indices.
-    """
+    """The samples of a training epoch, in order; `labels` are (N,) class indices."""
     if sampling.balanced:
         order = _balanced_order(labels, seed, epoch)
     else:
@@ -140,9 +122,9 @@ def _balanced_order(labels: Indices, seed: int, epoch: int) -> Order:
     shuffled = permutation(total, seed, epoch)
     indices, views = [], []
     for label, count, share in zip(present, counts, shares, strict=True):
-        own = shuffled[labels[shuffled] == label]
+        of_class = shuffled[labels[shuffled] == label]
         rounds = -(-int(share) // int(count))
-        indices.append(np.tile(own, rounds)[:share])
+        indices.append(np.tile(of_class, rounds)[:share])
         views.append(np.repeat(np.arange(rounds), count)[:share])
     mixed = permutation(total, seed, epoch, Stream.SAMPLER)
     return Order(np.concatenate(indices)[mixed], np.concatenate(views)[mixed])

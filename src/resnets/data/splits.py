@@ -34,12 +34,7 @@ def hold_out(labels: Ints, fraction: float, seed: int, groups: Ints | None = Non
     Returns:
         Indices of the training and of the validation images, each sorted, disjoint, together all. Every class keeps a
         training image. Without a second group, validation is empty.
-
-    Raises:
-        DataError: the fraction is out of range.
     """
-    if not 0 < fraction < 1:
-        raise DataError(f"val_fraction must be between 0 and 1; got {fraction}; 0.1 is usual")
     if groups is not None:
         part = _assign_groups(labels, groups, np.array([1 - fraction, fraction]), seed, train_part=0)
         return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
@@ -139,12 +134,10 @@ class _Assignment:
         return int(np.argmin(cost))
 
     def add(self, group: int, part: int) -> None:
-        """Add a group to a part."""
         self.filled[self.table.columns[group], part] += self.table.shares[group]
         self.part[group] = part
 
     def remove(self, group: int) -> None:
-        """Remove a group from its part."""
         self.filled[self.table.columns[group], self.part[group]] -= self.table.shares[group]
 
     def move(self, group: int, *, exclude: int = -1) -> bool:
@@ -188,18 +181,18 @@ def _assign_groups(
 
 
 def _keep_every_class_trained(assignment: _Assignment, free: list[int], train_part: int) -> None:
-    """Move the smallest group of a class elsewhere where one validated part has the whole class."""
+    """Where one validated part has all groups of a class, move the smallest of them to another part."""
     table, shares = assignment.table, assignment.shares
     for _ in range(_ROUNDS):
-        least, most = np.full(table.all + 1, len(shares)), np.full(table.all + 1, -2)
+        first, last = np.full(table.all + 1, len(shares)), np.full(table.all + 1, -2)  # part of each class
         for group, part in enumerate(assignment.part):
             held = table.columns[group][:-1]
-            least[held], most[held] = np.minimum(least[held], part), np.maximum(most[held], part)
-        whole = (least == most) & (least >= 0) & (least != train_part)
-        if not whole.any():
+            first[held], last[held] = np.minimum(first[held], part), np.maximum(last[held], part)
+        undivided = (first == last) & (first >= 0) & (first != train_part)
+        if not undivided.any():
             return
         for group in reversed(free):
             held = table.columns[group][:-1]
-            if whole[held].any():
+            if undivided[held].any():
                 assignment.move(group, exclude=int(assignment.part[group]))
-                whole[held] = False
+                undivided[held] = False

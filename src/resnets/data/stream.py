@@ -20,12 +20,15 @@ from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.buffers import BufferPool
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
+from resnets.data.random import SampleKeys
 from resnets.data.sampler import Order
-from resnets.data.transform import decode_channels, fill_values, pixel_dtype, prepare
+from resnets.data.transform import decode_channels, fill_values, prepare
 from resnets.data.workers import WorkerKind, start_workers
 from resnets.errors import ImageError
 
 __all__ = ["StreamStore"]
+
+Request = tuple[int, Order, tuple[int, int]]  # epoch, samples, (H, W) of a batch
 
 
 class StreamStore:
@@ -36,7 +39,7 @@ class StreamStore:
         preprocessing: size, filter, channels and depth; with `augment.scale` its crop rule is not used.
         augment: random augmentation; None for none.
         seed: of the augmentation, 0 to 2**64 - 1.
-        workers: how many; 0 decodes in this thread (default: `default_workers()`).
+        workers: how many; 0 decodes in this thread (default: one per core, 8 at most).
         kind: processes or threads, see `data.workers`.
         pin_memory: return tensors in pinned memory, for asynchronous copies to a GPU.
     """
@@ -56,24 +59,12 @@ class StreamStore:
         self._workers = start_workers(reader, workers, kind, pin_memory=pin_memory)
 
     def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[torch.Tensor]:
-        """(N, H, W, C) pixels of each batch.
-
-        Raises:
-            ImageError: an image cannot be decoded.
-        """
-        for item in self._workers.map([_Request(epoch, order, size) for order in orders]):
+        """(N, H, W, C) pixels of each batch; raises ImageError."""
+        for item in self._workers.map([(epoch, order, size) for order in orders]):
             if isinstance(item, _Failure):
                 raise ImageError(item.where, item.reason)
             yield item
             del item  # else this frame would keep the batch's buffer from the pool
-
-
-class _Request(NamedTuple):
-    """One batch to make, of (H, W) = `size` pixels."""
-
-    epoch: int
-    order: Order
-    size: tuple[int, int]
 
 
 class _Failure(NamedTuple):
@@ -90,25 +81,26 @@ class _BatchReader(TorchDataset[Any]):
         self.images, self.preprocessing, self.config, self.seed = images, preprocessing, config, seed
         self._buffers = BufferPool()
 
-    def __getitem__(self, request: _Request) -> torch.Tensor | _Failure:
+    def __getitem__(self, request: Request) -> torch.Tensor | _Failure:
         try:
             return torch.from_numpy(self._pixels(request))
         except ImageError as error:
             return _Failure(error.where, error.reason)
 
-    def _pixels(self, request: _Request) -> Pixels:
+    def _pixels(self, request: Request) -> Pixels:
         """(N, H, W, C), augmented."""
-        config, seed, (epoch, (indices, views), size) = self.config, self.seed, request
+        config, (epoch, (indices, views), size) = self.config, request
+        keys = SampleKeys(self.seed, epoch, indices, views)
         preprocessing = (
-            replace(self.preprocessing, size=size) if size != self.preprocessing.size else self.preprocessing
+            self.preprocessing if size == self.preprocessing.size else replace(self.preprocessing, size=size)
         )
         shape = (len(indices), *size, preprocessing.num_channels)
-        pixels: Pixels = self._buffers.empty(shape, pixel_dtype(preprocessing))
+        pixels: Pixels = self._buffers.empty(shape, preprocessing.dtype)
         geometric = config is not None and bool(config.pad or config.cutout or config.vflip)
         if config is not None and config.scale is not None:
-            crops = crop_draws(seed, epoch, indices, views)
+            crops = crop_draws(*keys)
             # A flip alone is done with the crop; with other geometric options, in their order below.
-            flips = config.hflip & (augment_draws(seed, epoch, indices, views)[:, HFLIP] < 0.5) & (not geometric)
+            flips = config.hflip & (augment_draws(*keys)[:, HFLIP] < 0.5) & (not geometric)
             for row, i in enumerate(indices.tolist()):
                 random_resized_crop(
                     self.images, i, preprocessing, config, crops[row], pixels[row], hflip=bool(flips[row])
@@ -122,10 +114,5 @@ class _BatchReader(TorchDataset[Any]):
             return pixels
         if geometric:
             table = PixelTable.of(torch.from_numpy(pixels), fill_values(preprocessing))
-            draws = augment_draws(seed, epoch, indices, views)
-            pixels = augment_geometric(table, torch.arange(len(indices)), config, draws).numpy()
-        if config.photometric:
-            pixels = augment_photometric(
-                pixels, config, preprocessing, seed=seed, epoch=epoch, indices=indices, views=views
-            )
-        return pixels
+            pixels = augment_geometric(table, torch.arange(len(indices)), config, augment_draws(*keys)).numpy()
+        return augment_photometric(pixels, config, preprocessing, keys) if config.photometric else pixels

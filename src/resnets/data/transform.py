@@ -9,27 +9,17 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
 from resnets.arch.preprocessing import FULL_SCALE, Preprocessing
-from resnets.data.decode.bands import convert_array
-from resnets.data.decode.image import PixelChannels, Pixels, to_luma
+from resnets.data.decode.bands import PixelChannels, Pixels, to_luma
 from resnets.errors import DataError
 
-__all__ = ["decode_channels", "fill_values", "normalise", "pixel_dtype", "prepare", "resize", "to_channels"]
+__all__ = ["decode_channels", "fill_values", "normalise", "prepare", "resize", "to_channels"]
 
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 Box = tuple[float, float, float, float]
 
 # Accepted batch types by depth; int32 as well as uint16, for which torch has few operations.
@@ -41,11 +31,6 @@ def decode_channels(preprocessing: Preprocessing) -> PixelChannels:
     if isinstance(preprocessing.channels, int):
         return preprocessing.channels
     return "L" if preprocessing.channels == "L" else "RGB"
-
-
-def pixel_dtype(preprocessing: Preprocessing) -> np.dtype[np.uint8 | np.uint16 | np.float32]:
-    """The numpy type of the preprocessing's pixels."""
-    return np.dtype(preprocessing.dtype)
 
 
 def fill_values(preprocessing: Preprocessing) -> tuple[float, ...]:
@@ -73,11 +58,7 @@ def to_channels(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     if image.ndim != 3 or image.shape[2] not in (1, 3):
         raise DataError(f"an image must be (H, W, 1) or (H, W, 3); got {image.shape}; decode it as L or RGB")
     if preprocessing.channels == "L":
-        if image.shape[2] == 1:
-            return image
-        if image.dtype != np.uint8:
-            return convert_array(image, "L", preprocessing.dtype)
-        return to_luma(np.ascontiguousarray(image).view(np.uint8))
+        return image if image.shape[2] == 1 else to_luma(image)
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
     return image if preprocessing.channels == "RGB" else image[:, :, ::-1]
@@ -109,11 +90,11 @@ def resize(image: Pixels, size: tuple[int, int], preprocessing: Preprocessing, b
     """
     if box is None and image.shape[:2] == size:
         return image
+    kind = Image.Resampling[preprocessing.interpolation.upper()]
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
-        return _resize_bands(image, size, _FILTERS[preprocessing.interpolation], box)
+        return _resize_bands(image, size, kind, box)
     pil_image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
-    pil_image = pil_image.resize((size[1], size[0]), _FILTERS[preprocessing.interpolation], box=box)
-    return np.array(pil_image).reshape(*size, image.shape[2])
+    return np.array(pil_image.resize((size[1], size[0]), kind, box=box)).reshape(*size, image.shape[2])
 
 
 def _resize_bands(image: Pixels, size: tuple[int, int], kind: Image.Resampling, box: Box | None) -> Pixels:
@@ -219,7 +200,6 @@ def normalise(
 def _affine(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
     """Scale and shift per channel: the network's input is stored value * scale + shift."""
     low, high = preprocessing.value_range
-    assert math.isfinite(high - low)
     scale = [(high - low) / FULL_SCALE[preprocessing.dtype] / std for std in preprocessing.std]
     shift = [(low - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
     return scale, shift

@@ -1,6 +1,6 @@
 """Workers that prepare batches while the network trains: processes, or threads of this one.
 
-Both take requests in order and return results in that order, a few ahead of what has been consumed.
+Both process requests in order and return results in that order, a few ahead of what has been consumed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from threading import Barrier
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-__all__ = ["WorkerKind", "Workers", "available_cores", "default_workers", "map_threads", "start_workers"]
+__all__ = ["WorkerKind", "available_cores", "map_threads", "start_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,17 +41,23 @@ def available_cores() -> int:
 
 
 def map_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, chunk: int = 1
 ) -> Generator[Result]:
     """Results of a function that releases Python's global lock, in order, by threads.
 
     Args:
         items: consumed a little ahead of the results.
         workers: number of threads (default: one per core).
+        chunk: items per task of a thread.
     """
-    workers = workers or available_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        yield from _map_ahead(pool, function, items, PREFETCH * workers)
+    workers, iterator = workers or available_cores(), iter(items)
+    chunks = iter(lambda: list(islice(iterator, chunk)), [])
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        closing(_map_ahead(pool, lambda part: list(map(function, part)), chunks, PREFETCH * workers)) as results,
+    ):
+        for result in results:
+            yield from result
 
 
 def _map_ahead(
@@ -70,31 +77,21 @@ def _map_ahead(
             future.cancel()
 
 
-def default_workers() -> int:
-    """One worker for every core that this process may use, 8 at most."""
-    return min(8, available_cores())
-
-
-class Workers(Protocol):
-    """Workers that run as long as this object exists."""
-
-    def map(self, requests: Sequence[Any]) -> Iterator[Any]:
-        """The reader's result for each request, in order; finish or drop one iterator before the next."""
-        ...
-
-
 def start_workers(
     reader: TorchDataset[Any], workers: int | None, kind: WorkerKind, *, pin_memory: bool = False
-) -> Workers:
-    """Start workers that compute `reader[request]`.
+) -> _Threads | _Processes:
+    """Start workers, which run as long as the returned object exists.
+
+    Its `map(requests)` iterates over `reader[request]` of each request, in order; finish or drop one iterator before
+    the next.
 
     Args:
-        workers: how many; 0 computes in the calling thread; None for `default_workers()`.
+        workers: how many; 0 computes in the calling thread (default: one per core, 8 at most).
         kind: `processes` are independent of Python's global lock; `threads` start at once, share memory and copy
             nothing, which is better where libraries that release the lock do the work.
         pin_memory: return tensors in pinned memory, which GPUs fetch faster (processes only).
     """
-    count = default_workers() if workers is None else workers
+    count = min(8, available_cores()) if workers is None else workers
     return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin_memory)
 
 
@@ -114,30 +111,16 @@ class _Threads:
         return _map_ahead(self._pool, self._reader.__getitem__, requests, self._ahead)
 
 
-class _RequestSampler:
-    """A torch sampler of batch requests. Persistent workers read it anew each epoch."""
-
-    def __init__(self) -> None:
-        self.requests: Sequence[Any] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.requests)
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-
 class _Processes:
     def __init__(self, reader: TorchDataset[Any], workers: int, pin_memory: bool) -> None:
-        self._sampler = _RequestSampler()
+        self._requests: list[Any] = []  # torch's sampler, which persistent workers iterate anew each epoch
         # Forked workers start at once; but CUDA cannot be used after a fork, so they are spawned once it is in use.
         context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
         with _expected_warnings_ignored():
             self._loader: DataLoader[Any] = DataLoader(
                 reader,
-                sampler=self._sampler,
-                batch_size=None,  # the reader makes whole batches
-                collate_fn=_identity,
+                sampler=self._requests,
+                batch_size=None,  # the reader makes complete batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=pin_memory,
@@ -148,14 +131,10 @@ class _Processes:
         weakref.finalize(self, _shut_down, self._loader)
 
     def map(self, requests: Sequence[Any]) -> Iterator[Any]:
-        self._sampler.requests = requests
+        self._requests[:] = requests
         with _expected_warnings_ignored():
             results = iter(self._loader)
         yield from results
-
-
-def _identity(item: Any) -> Any:
-    return item
 
 
 @contextmanager
@@ -168,7 +147,7 @@ def _expected_warnings_ignored() -> Iterator[None]:
 
 
 def _ignore_group_signals(worker: int) -> None:
-    """Keep a worker alive while the run writes its checkpoint: Ctrl-C and torchrun's SIGTERM go to the whole group.
+    """Keep a worker alive while the run writes its checkpoint: Ctrl-C and torchrun's SIGTERM reach the entire group.
 
     A SIGTERM to the worker itself still ends it; Python sends one, as it exits, to workers that are left.
     """

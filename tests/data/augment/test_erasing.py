@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.erasing import erasing_boxes, erasing_draws, random_erasing
+from resnets.data.random import SampleKeys
 from resnets.errors import ConfigError
 
 Pixels = np.ndarray[Any, Any]
@@ -24,8 +25,8 @@ def make_images(dtype: str = "uint8", channels: int = 3) -> Pixels:
 
 
 def run(images: Pixels, config: AugmentConfig, fill: tuple[float, ...] = (1, 2, 3), **key: Any) -> Pixels:
-    options: dict[str, Any] = {"seed": 0, "epoch": 0, "indices": np.arange(len(images)), "fill": fill}
-    return random_erasing(images, config, **options | key)
+    keys: dict[str, Any] = {"seed": 0, "epoch": 0, "indices": np.arange(len(images))}
+    return random_erasing(images, config, SampleKeys(**keys | key), fill)
 
 
 @pytest.mark.parametrize(("dtype", "fill"), [("uint8", (1, 2, 3)), ("uint16", (1, 2, 3)), ("float32", (0.1, 0.2, 0.3))])
@@ -131,5 +132,5 @@ def test_a_view_of_its_own(how: Any) -> None:
 
 
 def test_other_types_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="erasing takes uint8, uint16 or float"):
+    with pytest.raises(ConfigError, match="erasing needs uint8, uint16 or float"):
         run(make_images("int64"), AugmentConfig(random_erasing=1.0))

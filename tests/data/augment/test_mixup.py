@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resnets.data.augment.config import MixConfig
 from resnets.data.augment.mixup import beta_quantile, cut_box, mix, soft_targets
-from resnets.data.random import Stream, batch_permutation, batch_uniform
+from resnets.data.random import Stream, permutation, uniform
 from resnets.errors import ConfigError, ShapeError
 
 
@@ -23,12 +23,16 @@ def batch(count: int = 7, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]
     return x, 0.9 * soft_targets(torch.arange(count) % classes, classes) + 0.1 / classes
 
 
+def partners(seed: int, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return permutation(7, seed, step, Stream.MIXUP, view=1)
+
+
 def test_mixup_is_the_papers_sum() -> None:
     x, targets = batch()
     for step in range(20):
         mixed, soft = mix(x, targets, MixConfig(mixup=0.8), seed=3, step=step)
-        partner = torch.from_numpy(batch_permutation(7, 3, step))
-        share = beta_quantile(batch_uniform(3, step, Stream.MIXUP, 3)[2] + 2.0**-33, 0.8)
+        partner = torch.from_numpy(partners(3, step))
+        share = beta_quantile(uniform(3, step, 0, Stream.MIXUP, 3)[0, 2] + 2.0**-33, 0.8)
         torch.testing.assert_close(mixed, share * x + (1 - share) * x[partner])
         torch.testing.assert_close(soft, share * targets + (1 - share) * targets[partner])
 
@@ -38,7 +42,7 @@ def test_cutmix_pastes_a_box_and_counts_its_true_area() -> None:
     sizes, centres = set(), []
     for step in range(60):
         mixed, soft = mix(x, targets, MixConfig(cutmix=1.0), seed=1, step=step)
-        partner = torch.from_numpy(batch_permutation(7, 1, step))
+        partner = torch.from_numpy(partners(1, step))
         moved = partner != torch.arange(7)
         pasted = (mixed != x).any(1)[moved]  # (moved, H, W)
         assert (pasted == pasted[:1]).all()
@@ -118,7 +122,7 @@ def kinds(config: MixConfig, steps: int = 600) -> tuple[float, float]:
         if mixed is x:
             assert soft is targets
             continue
-        moved = torch.from_numpy(batch_permutation(7, 0, step)) != torch.arange(7)
+        moved = torch.from_numpy(partners(0, step)) != torch.arange(7)
         a_cut = bool((mixed == x)[moved].any())  # all of a mixed-up image is a sum
         up, cut = up + (not a_cut), cut + a_cut
     return up / steps, cut / steps
@@ -165,7 +169,7 @@ def test_quantiles_rise_and_mirror(alpha: float) -> None:
 @pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 2.5])
 def test_lambdas_are_beta_distributed(alpha: float) -> None:
     """Kolmogorov and Smirnov's distance of 4000 draws to numpy's 100000; 1.63 / sqrt(n) is the 1 % limit."""
-    uniforms = [batch_uniform(5, step, Stream.MIXUP, 3)[2] for step in range(4000)]
+    uniforms = [uniform(5, step, 0, Stream.MIXUP, 3)[0, 2] for step in range(4000)]
     ours = np.sort([beta_quantile(u + 2.0**-33, alpha) for u in uniforms])
     theirs = np.sort(np.random.default_rng(0).beta(alpha, alpha, 100_000))
     points = np.concatenate((ours, theirs))
@@ -204,5 +208,5 @@ def test_batches_are_checked() -> None:
         (x, targets[:5]),
         (x, targets.long()),
     ):
-        with pytest.raises(ShapeError, match="mixup takes"):
+        with pytest.raises(ShapeError, match="mixup needs"):
             mix(images, soft, MixConfig(mixup=1.0), seed=0, step=0)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.arch.preprocessing import ChannelOrder, Preprocessing
-from resnets.data.augment.auto import FILTERS, OPERATIONS, apply_policy, choose_steps, parse_policy, policy_draws
+from resnets.data.augment.auto import OPERATIONS, apply_steps, choose_steps, parse_policy, policy_draws
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.erasing import random_erasing
 from resnets.data.augment.photometric import augment_photometric, jitter_draws, jitter_steps
+from resnets.data.random import SampleKeys
 from resnets.errors import ConfigError
 
 Pixels = np.ndarray[Any, Any]
@@ -51,9 +52,7 @@ def filled_with(fill: tuple[int, ...], channels: ChannelOrder | None = None) -> 
 
 def run(images: Pixels, config: AugmentConfig, indices: Any, views: Any = 0, seed: int = 0, epoch: int = 0) -> Pixels:
     preprocessing = filled_with(FILL[: images.shape[3]])
-    return augment_photometric(
-        images, config, preprocessing, seed=seed, epoch=epoch, indices=np.array(indices), views=views
-    )
+    return augment_photometric(images, config, preprocessing, SampleKeys(seed, epoch, np.array(indices), views))
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,11 +91,11 @@ def test_the_order_is_policy_jitter_grayscale_erasing(channels: int) -> None:
     expected = np.empty_like(images)
     for row in range(12):
         pil = Image.fromarray(images[row] if channels == 3 else images[row, :, :, 0])
-        pil = apply_policy(pil, choose_steps(ALL, policy[row], (11, 13)), ALL, fill)
+        pil = apply_steps(pil, choose_steps(ALL, policy[row], (11, 13)), ALL, fill)
         for name, amount in jitter_steps(ALL, jitter[row]):
-            pil = OPERATIONS[name](pil, amount, fill, FILTERS["nearest"])
+            pil = OPERATIONS[name](pil, amount, fill, Image.Resampling.NEAREST)
         expected[row] = np.asarray(pil).reshape(11, 13, channels)
-    expected = random_erasing(expected, ALL, seed=4, epoch=2, indices=index, fill=fill)
+    expected = random_erasing(expected, ALL, SampleKeys(4, 2, index), fill)
     before = images.copy()
     assert np.array_equal(run(images, ALL, index, seed=4, epoch=2), expected)
     assert np.array_equal(images, before)
@@ -108,7 +107,7 @@ def test_options_do_not_disturb_each_other() -> None:
     also_erased = replace(jittered, random_erasing=0.5)
     whole = run(images, jittered, index)
     assert np.array_equal(
-        run(images, also_erased, index), random_erasing(whole, also_erased, seed=0, epoch=0, indices=index, fill=FILL)
+        run(images, also_erased, index), random_erasing(whole, also_erased, SampleKeys(0, 0, index), FILL)
     )
     draws = jitter_draws(0, 0, index)
     for row in draws:
@@ -167,7 +166,7 @@ def test_with_nothing_to_do_the_images_come_back() -> None:
     images = make_images(channels=7)
     config = AugmentConfig(pad=2, cutout=3, scale=(0.1, 1.0), vflip=True)
     assert not config.photometric
-    assert augment_photometric(images, config, filled_with((0,) * 7), seed=0, epoch=0, indices=np.arange(12)) is images
+    assert augment_photometric(images, config, filled_with((0,) * 7), SampleKeys(0, 0, np.arange(12))) is images
     assert all(
         config.photometric for config in (*CONFIGS, AugmentConfig(random_erasing=0.1), AugmentConfig(grayscale=0.1))
     )
@@ -187,6 +186,6 @@ def test_colour_options_need_8_bit_grayscale_or_rgb(config: AugmentConfig, image
 def test_bgr_images_get_the_same_colours() -> None:
     images, index = make_images(), np.arange(12)
     reversed_fill = filled_with(FILL[::-1], "BGR")
-    bgr = augment_photometric(images[..., ::-1], ALL, reversed_fill, seed=0, epoch=0, indices=index)
+    bgr = augment_photometric(images[..., ::-1], ALL, reversed_fill, SampleKeys(0, 0, index))
     assert np.array_equal(bgr[..., ::-1], run(images, ALL, index))
     assert bgr.flags.c_contiguous

@@ -62,7 +62,7 @@ def jpeg(pixels: Pixels, **options: Any) -> bytes:
 
 
 def plain(content: bytes, draws: np.ndarray, size: tuple[int, int], mode: str = "RGB") -> np.ndarray:
-    """The whole image decoded, turned, cropped and resized by Pillow."""
+    """The complete image decoded, turned, cropped and resized by Pillow."""
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert(mode)
     top, left, height, width = crop_box(upright.height, upright.width, CROP, draws)
     part = upright.crop((left, top, left + width, top + height))
@@ -158,9 +158,9 @@ def test_pixels_go_where_they_are_wanted_and_may_be_mirrored(orientation: int) -
     exif[0x0112] = orientation
     images, preprocessing = one(jpeg(noise(96, 72), exif=exif)), Preprocessing(size=(40, 48))
     batch = np.full((3, 40, 48, 3), 7, np.uint8)
-    answer = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0], batch[1])
+    result = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0], batch[1])
     alone = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0])
-    assert np.shares_memory(answer, batch)
+    assert np.shares_memory(result, batch)
     assert np.array_equal(batch[1], alone)
     assert (batch[[0, 2]] == 7).all()
     mirrored = random_resized_crop(images, 0, preprocessing, CROP, DRAWS[0], hflip=True)
@@ -187,7 +187,7 @@ def test_damage_is_an_error_wherever_a_file_is_cut() -> None:
 
 
 def test_photographs(shared_data: Path) -> None:
-    """Against the plain way on real images; those that are decoded smaller differ more, as their detail does."""
+    """Against full decoding on real images; those that are decoded smaller differ more, as their detail does."""
     names = sorted(path.name for path in (shared_data / "photos").iterdir())[:16]
     count = np.arange(len(names))
     images = ImageSet(source=FolderSource(shared_data / "photos", names), rows=count, labels=count)

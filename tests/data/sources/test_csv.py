@@ -20,7 +20,7 @@ from resnets.errors import DataError, ImageError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A table's path; 0.png to 10.png stand beside it, grey of shade 0 to 10."""
+    """A table's path; 0.png to 10.png are beside it, grey of shade 0 to 10."""
     for shade in range(11):
         Image.new("L", (6, 5), shade).save(tmp_path / f"{shade}.png")
     return tmp_path / "data.csv"

@@ -194,7 +194,7 @@ def test_a_folder_that_may_not_be_read(make_folder: MakeFolder, monkeypatch: pyt
 
     def guarded(path: str) -> object:  # permissions themselves mean nothing to root
         if str(path) == str(root / "b"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
@@ -202,7 +202,7 @@ def test_a_folder_that_may_not_be_read(make_folder: MakeFolder, monkeypatch: pyt
         open_dataset(root)
 
 
-def test_names_travel_as_one_buffer(make_folder: MakeFolder) -> None:
+def test_names_are_pickled_as_one_buffer(make_folder: MakeFolder) -> None:
     images = open_dataset(make_folder({"a": 100, "b": 100}), val_fraction=0).splits["train"]
     content = pickle.dumps(images)
     assert len(content) < 200 * (len("a/10.png") + 3 * 8) + 2000

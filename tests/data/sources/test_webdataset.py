@@ -1,4 +1,4 @@
-"""WebDataset shards: written with the standard library, indexed by our own walk, and broken in many ways."""
+"""WebDataset shards: written with the standard library, indexed by resnets, and damaged in many ways."""
 
 from __future__ import annotations
 

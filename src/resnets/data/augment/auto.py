@@ -4,7 +4,7 @@ RandAugment (Cubuk et al. 2019) in timm's form, TrivialAugment Wide (Müller and
 et al. 2018) with torchvision's ranges. Operations work on 8-bit images with Pillow; `OPERATIONS` gives the unit of
 each one's amount.
 
-Legend: N batch, C channels, H height, W width, K draws.
+Legend: N batch, H height, W width, K draws.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from PIL.Image import Resampling
 
 from resnets.data import random
@@ -25,12 +25,11 @@ from resnets.data.augment.auto_tables import AUTOAUGMENT, RAND_OPERATIONS, WIDE_
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["FILTERS", "OPERATIONS", "Step", "apply_policy", "choose_steps", "parse_policy", "policy_draws"]
+__all__ = ["OPERATIONS", "Step", "apply_steps", "choose_steps", "parse_policy", "policy_draws"]
 
 Draws = npt.NDArray[np.float64]
 Colour = tuple[int, ...]
 Operation = Callable[[Image.Image, float, Colour, Resampling], Image.Image]
-FILTERS = {"nearest": Resampling.NEAREST, "bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
 _LEVELS = np.arange(256)
 _COLUMNS = 4  # of the draws, for each operation
 _OPERATION, _PROBABILITY, _STRENGTH, _SIGN = range(_COLUMNS)
@@ -107,10 +106,10 @@ def choose_steps(config: AugmentConfig, draws: Draws, size: tuple[int, int]) -> 
     return []
 
 
-def apply_policy(image: Image.Image, steps: list[Step], config: AugmentConfig, fill: tuple[int, ...]) -> Image.Image:
+def apply_steps(image: Image.Image, steps: list[Step], config: AugmentConfig, fill: Colour) -> Image.Image:
     """The image, of mode L or RGB, after all steps; `fill`, 1 or 3 bytes, is the colour outside the image."""
     for name, amount in steps:
-        image = OPERATIONS[name](image, amount, fill, FILTERS[config.policy_filter])
+        image = OPERATIONS[name](image, amount, fill, Resampling[config.policy_filter.upper()])
     return image
 
 
@@ -215,35 +214,9 @@ def _hue(image: Image.Image, turns: float) -> Image.Image:
     return Image.merge("HSV", (rotated, saturation, value)).convert("RGB")
 
 
-def _histogram(image: Image.Image) -> npt.NDArray[np.int64]:
-    """(C, 256) number of pixels of each value in each channel."""
-    return np.array(image.histogram(), np.int64).reshape(-1, 256)
-
-
-def _stretched(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(256,) new values: the least becomes 0, the greatest 255. Pillow's `autocontrast`, with the same rounding."""
-    present = counts.nonzero()[0]
-    low, high = int(present[0]), int(present[-1])
-    if high <= low:
-        return _LEVELS
-    scale = 255.0 / (high - low)
-    return (_LEVELS * scale - low * scale).astype(np.int64).clip(0, 255)
-
-
-def _equalized(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(256,) new values with a flat histogram. Pillow's `equalize`, in integers as there."""
-    present = counts.nonzero()[0]
-    step = int(counts.sum() - counts[present[-1]]) // 255
-    if step == 0:
-        return _LEVELS
-    below = np.cumsum(counts) - counts
-    return ((step // 2 + below) // step).clip(0, 255)
-
-
 def _look_up(image: Image.Image, values: npt.NDArray[np.int64]) -> Image.Image:
-    """Every value v replaced by `values[v]`; `values` is (256,) or (C, 256)."""
-    bands = len(image.getbands())
-    return image.point(np.broadcast_to(values, (bands, 256)).ravel().tolist())
+    """Every value v replaced by `values[v]`."""
+    return image.point(values.tolist() * len(image.getbands()))
 
 
 # name: (image, amount, fill, resample) -> image
@@ -275,7 +248,7 @@ OPERATIONS: dict[str, Operation] = {
         image, np.where(_LEVELS < 128, np.minimum(255, _LEVELS + int(amount)), _LEVELS)
     ),
     # without amount
-    "autocontrast": lambda image, *_: _look_up(image, np.stack([_stretched(n) for n in _histogram(image)])),
-    "equalize": lambda image, *_: _look_up(image, np.stack([_equalized(n) for n in _histogram(image)])),
-    "invert": lambda image, *_: _look_up(image, 255 - _LEVELS),
+    "autocontrast": lambda image, *_: ImageOps.autocontrast(image),
+    "equalize": lambda image, *_: ImageOps.equalize(image),
+    "invert": lambda image, *_: ImageOps.invert(image),
 }

@@ -109,7 +109,7 @@ class AugmentConfig(Options):
         for name in ("scale", "ratio", "erasing_scale", "erasing_ratio"):
             pair = getattr(self, name)
             if pair is not None and pair[0] > pair[1]:
-                raise ConfigError(f"{name} must be (least, most); got {pair}; swap them")
+                raise ConfigError(f"{name} must be (min, max); got {pair}; swap them")
 
     @property
     def photometric(self) -> bool:
@@ -150,7 +150,7 @@ class Sampling(Options):
         bool,
         Doc(
             "Draw every class equally often. Images of a small class repeat, each time augmented anew; of a large "
-            "class each epoch draws another part."
+            "class each epoch draws another subset."
         ),
     ] = False
     repeats: Annotated[
@@ -158,6 +158,6 @@ class Sampling(Options):
         Ge(1),
         Doc(
             "Repeat each drawn image N times, each time augmented anew (repeated augmentation, Hoffer et al. 2019). "
-            "An epoch then covers a part of the split; 3 is usual."
+            "An epoch then covers a fraction of the split; 3 is usual."
         ),
     ] = 1

@@ -28,22 +28,14 @@ _QUANTILES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in rang
 
 
 def random_erasing(
-    images: npt.NDArray[Any],
-    config: AugmentConfig,
-    *,
-    seed: int,
-    epoch: int,
-    indices: npt.ArrayLike,
-    views: npt.ArrayLike = 0,
-    fill: Sequence[float],
+    images: npt.NDArray[Any], config: AugmentConfig, keys: random.SampleKeys, fill: Sequence[float]
 ) -> npt.NDArray[Any]:
     """Images with rectangles filled, each image with probability `config.random_erasing`.
 
     Args:
         images: (N, H, W, C) uint8, uint16 or floats; left as they are.
-        indices: (N,) of the samples in the data set.
-        views: which of several views of a sample; one for all, or (N,).
-        fill: C values of the mean colour, in the images' own units.
+        keys: of the N samples.
+        fill: C values of the mean colour, in the images' units.
 
     Returns:
         (N, H, W, C), a copy.
@@ -52,10 +44,11 @@ def random_erasing(
         ConfigError: images of another type.
     """
     if images.dtype.name not in _MAXIMA and images.dtype.kind != "f":
-        raise ConfigError(f"random erasing takes uint8, uint16 or float images; got {images.dtype}; convert them")
+        raise ConfigError(f"random erasing needs uint8, uint16 or float images; got {images.dtype}; convert them")
     images, size = images.copy(), (images.shape[1], images.shape[2])
+    seed, epoch, indices, views = keys
     view = np.broadcast_to(np.asarray(views), len(images))
-    draws = erasing_draws(config, seed, epoch, indices, views)
+    draws = erasing_draws(config, *keys)
     colour = np.zeros(len(fill)) if config.erasing_fill == "black" else np.array(fill)
     for row, index in enumerate(np.asarray(indices)):
         boxes = erasing_boxes(config, draws[row], size)
@@ -93,12 +86,12 @@ def erasing_boxes(config: AugmentConfig, draws: Draws, size: tuple[int, int]) ->
         return []
     count = 1 + int(draws[1] * config.erasing_count)
     low, high = math.log(config.erasing_ratio[0]), math.log(config.erasing_ratio[1])
-    least, most = (share * size[0] * size[1] / count for share in config.erasing_scale)
+    smallest, largest = (share * size[0] * size[1] / count for share in config.erasing_scale)
     boxes = []
     for number in range(count):
         numbers = draws[_HEAD + _BOX * number :][:_BOX]
         for attempt in range(_ATTEMPTS):
-            area = least + numbers[2 * attempt] * (most - least)
+            area = smallest + numbers[2 * attempt] * (largest - smallest)
             ratio = math.exp(low + numbers[2 * attempt + 1] * (high - low))
             height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if height < size[0] and width < size[1]:

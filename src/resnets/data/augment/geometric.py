@@ -73,12 +73,13 @@ def augment_geometric(table: PixelTable, rows: torch.Tensor, config: AugmentConf
         (N, H, W, C) of the table's type, on its device.
     """
     device, height, width = rows.device, table.height, table.width
-    if not (config.pad or config.cutout):  # flips alone move whole rows, which is cheaper than single pixels
+    if not (config.pad or config.cutout):  # flips alone move rows, which is cheaper than single pixels
         images = table.images.index_select(0, rows)
+        values = images.view(torch.int16) if images.dtype == torch.uint16 else images  # torch cannot flip uint16
         for enabled, column, axis in ((config.hflip, HFLIP, 2), (config.vflip, _VFLIP, 1)):
             if enabled:
                 flipped = torch.from_numpy(np.flatnonzero(draws[:, column] < 0.5)).to(device)
-                images[flipped] = images[flipped].flip(axis)
+                values[flipped] = values[flipped].flip(axis)
         return images
     parameters = _parameters(config, draws, height, width).to(device)
     top, left, hflip, vflip, cut_y, cut_x = parameters[:, :, None]  # (N, 1) each
@@ -114,7 +115,7 @@ def _parameters(config: AugmentConfig, draws: Draws, height: int, width: int) ->
 
 
 def augment_draws(seed: int, epoch: int, index: npt.ArrayLike, view: npt.ArrayLike = 0) -> Draws:
-    """(N, 8) numbers for `augment_geometric`; each option has columns of its own, so options are independent.
+    """(N, 8) numbers for `augment_geometric`; each option has its own columns, so options are independent.
 
     `view` is which of several views of the same sample: one for all, or (N,).
     """

@@ -1,6 +1,6 @@
 """Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019): every image of a batch is mixed with another one.
 
-Partners come from a random permutation of the batch; one lambda and one box are used for the whole batch. Draws are
+Partners come from a random permutation of the batch; one lambda and one box are used for all its images. Draws are
 keyed by seed and step, so a resumed run mixes alike.
 
 Legend: N batch, C channels, H height, W width, K classes.
@@ -31,7 +31,7 @@ def mix(
         x: (N, C, H, W), floating point, on any device; not modified.
         targets: (N, K) class probabilities, see `soft_targets`; not modified.
         seed: 0 to 2**64 - 1.
-        step: optimiser step, counted over the whole run.
+        step: optimiser step, counted over all epochs.
 
     Returns:
         Images and targets of the same shapes; `x` and `targets` themselves if this batch is not mixed.
@@ -40,18 +40,19 @@ def mix(
         ShapeError: images or targets of another shape or type.
     """
     if x.ndim != 4 or not x.is_floating_point():
-        raise ShapeError(f"mixup takes (N, C, H, W) floats; got {tuple(x.shape)} {x.dtype}; normalise first")
+        raise ShapeError(f"mixup needs (N, C, H, W) floats; got {tuple(x.shape)} {x.dtype}; normalise first")
     if targets.ndim != 2 or len(targets) != len(x) or not targets.is_floating_point():
         raise ShapeError(
-            f"mixup takes (N, K) float targets, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
+            f"mixup needs (N, K) float targets, N as of the images; got {tuple(targets.shape)} {targets.dtype} "
             f"for N = {len(x)}; use soft_targets"
         )
-    draws = random.batch_uniform(seed, step, random.Stream.MIXUP, 8)
+    draws = random.uniform(seed, step, 0, random.Stream.MIXUP, 8)[0]
     if not (config.mixup or config.cutmix) or draws[_PROBABILITY] >= config.prob:
         return x, targets
     cut = config.cutmix > 0 and (not config.mixup or draws[_SWITCH] < config.switch_prob)
     share = beta_quantile(draws[_LAMBDA] + 2.0**-33, config.cutmix if cut else config.mixup)
-    partner = torch.from_numpy(random.batch_permutation(len(x), seed, step)).to(x.device)
+    order = random.permutation(len(x), seed, step, random.Stream.MIXUP, view=1)  # view 0 has the counters of `draws`
+    partner = torch.from_numpy(order).to(x.device)
     if cut:
         height, width = x.shape[2:]
         top, bottom, left, right = cut_box(height, width, share, draws[_ROW], draws[_COLUMN])

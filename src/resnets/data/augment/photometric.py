@@ -1,6 +1,6 @@
 """Photometric augmentation: automatic policy, colour jitter, grayscale and random erasing, in that order.
 
-Random draws are keyed by seed, epoch, sample and view, each option in a stream or columns of its own. So an image is
+Random draws are keyed by seed, epoch, sample and view, each option in its own stream or columns. So an image is
 augmented alike in any batch, and one option does not change what another does.
 
 Legend: N batch, H height, W width, C channels.
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from PIL.Image import Resampling
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data import random
-from resnets.data.augment.auto import OPERATIONS, Step, apply_policy, choose_steps, policy_draws
+from resnets.data.augment.auto import Step, apply_steps, choose_steps, policy_draws
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.erasing import random_erasing
 from resnets.data.transform import fill_values
@@ -35,34 +34,29 @@ def augment_photometric(
     images: npt.NDArray[Any],
     config: AugmentConfig,
     preprocessing: Preprocessing,
-    *,
-    seed: int,
-    epoch: int,
-    indices: npt.ArrayLike,
-    views: npt.ArrayLike = 0,
+    keys: random.SampleKeys,
 ) -> npt.NDArray[Any]:
     """Images after the policy, colour jitter, grayscale and random erasing.
 
     Args:
         images: (N, H, W, C) of the preprocessing's channels and depth; left as they are.
-        config: random erasing takes any channels and depth; the other options uint8, grayscale or colour.
-        preprocessing: its mean colour fills; of its BGR images colours are changed as of RGB.
-        indices: (N,) of the samples in the data set.
-        views: which of several views of a sample; one for all, or (N,).
+        config: random erasing supports any channels and depth; the other options uint8, grayscale or colour.
+        preprocessing: gives the fill (its mean colour) and the order of the channels.
+        keys: of the N samples.
 
     Returns:
         (N, H, W, C): a copy, or `images` itself if no option is on.
 
     Raises:
-        ConfigError: images of a type or with channels that the options do not take.
+        ConfigError: the options do not support the images' type or channels.
     """
     fill, bgr = fill_values(preprocessing), preprocessing.channels == "BGR"
     if bgr:
         images, fill = images[..., ::-1], fill[::-1]
     if config.recolours:
-        images = _recolour(images, config, seed, epoch, indices, views, fill)
+        images = _recolour(images, config, keys, fill)
     if config.random_erasing > 0:
-        images = random_erasing(images, config, seed=seed, epoch=epoch, indices=indices, views=views, fill=fill)
+        images = random_erasing(images, config, keys, fill)
     return np.ascontiguousarray(images[..., ::-1]) if bgr else images
 
 
@@ -87,28 +81,17 @@ def jitter_steps(config: AugmentConfig, draws: npt.NDArray[np.float64]) -> list[
 
 
 def _recolour(
-    images: npt.NDArray[Any],
-    config: AugmentConfig,
-    seed: int,
-    epoch: int,
-    indices: npt.ArrayLike,
-    views: npt.ArrayLike,
-    fill: tuple[float, ...],
+    images: npt.NDArray[Any], config: AugmentConfig, keys: random.SampleKeys, fill: tuple[float, ...]
 ) -> npt.NDArray[np.uint8]:
     if images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         raise ConfigError(
-            f"policy, color_jitter and grayscale take uint8 images with 1 or 3 channels; got {images.dtype} with "
+            f"policy, color_jitter and grayscale need uint8 images with 1 or 3 channels; got {images.dtype} with "
             f"{images.shape[-1]}; use flips, crops and erasing"
         )
     images, size, fill_bytes = images.copy(), (images.shape[1], images.shape[2]), tuple(round(value) for value in fill)
-    policy = policy_draws(config, seed, epoch, indices, views)
-    jitter = jitter_draws(seed, epoch, indices, views)
+    policy, jitter = policy_draws(config, *keys), jitter_draws(*keys)
     for row in range(len(images)):
-        policy_steps, recolour_steps = choose_steps(config, policy[row], size), jitter_steps(config, jitter[row])
-        if policy_steps or recolour_steps:
+        if steps := choose_steps(config, policy[row], size) + jitter_steps(config, jitter[row]):
             image = Image.fromarray(images[row, :, :, 0] if images.shape[3] == 1 else images[row])
-            image = apply_policy(image, policy_steps, config, fill_bytes)
-            for name, amount in recolour_steps:
-                image = OPERATIONS[name](image, amount, fill_bytes, Resampling.NEAREST)
-            images[row] = np.asarray(image).reshape(images.shape[1:])
+            images[row] = np.asarray(apply_steps(image, steps, config, fill_bytes)).reshape(images.shape[1:])
     return images

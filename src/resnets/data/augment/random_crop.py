@@ -20,7 +20,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels
 from resnets.data.decode.jpeg import JpegHeader, decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import orient
-from resnets.data.transform import Box, decode_channels, pixel_dtype, resize, to_channels
+from resnets.data.transform import Box, decode_channels, resize, to_channels
 
 __all__ = ["random_resized_crop"]
 
@@ -56,14 +56,14 @@ def random_resized_crop(
         ImageError: the image cannot be read or decoded.
     """
     if out is None:
-        out = np.empty((*preprocessing.size, preprocessing.num_channels), pixel_dtype(preprocessing))
+        out = np.empty((*preprocessing.size, preprocessing.num_channels), preprocessing.dtype)
     content = images.read(i)
     if not (isinstance(content, bytes) and _crop_jpeg(content, images.name(i), preprocessing, config, draws, out)):
         image = images.decode(i, content, decode_channels(preprocessing), preprocessing.dtype)
         top, left, height, width = crop_box(image.shape[0], image.shape[1], config, draws)
         _fill(out, image[top : top + height, left : left + width], preprocessing, None)
     if hflip:
-        pixels = torch.from_numpy(out)
+        pixels = torch.from_numpy(out.view(np.int16) if out.dtype == np.uint16 else out)  # torch cannot flip uint16
         pixels.copy_(pixels.flip(1))  # ten times as fast as numpy's
     return out
 
@@ -71,7 +71,7 @@ def random_resized_crop(
 def _crop_jpeg(
     content: bytes, name: str, preprocessing: Preprocessing, config: AugmentConfig, draws: Draws, out: Pixels
 ) -> bool:
-    """Fill `out`, decoding only what the crop needs; False if the image must be decoded as a whole."""
+    """Fill `out`, decoding only what the crop needs; False if the image must be decoded in full."""
     header = read_jpeg_header(content)
     if header is None or preprocessing.dtype != "uint8" or isinstance(preprocessing.channels, int):
         return False
@@ -110,11 +110,11 @@ def _as_stored(box: tuple[int, int, int, int], header: JpegHeader) -> tuple[int,
 
 
 def _fill(out: Pixels, part: Pixels, preprocessing: Preprocessing, box: Box | None) -> None:
-    """Resize `part` (h, w, channels as decoded), or a `box` of it, into `out` (H, W, C) of the right channels."""
+    """Resize `part` (h, w, channels as decoded), or a `box` of it, into `out` (H, W, C), converting the channels."""
     part = to_channels(part, preprocessing)
     kernel = _FILTERS.get(preprocessing.interpolation)
-    whole = box is None or box == (0, 0, part.shape[1], part.shape[0])
-    if kernel is None or not whole or part.dtype != np.uint8 or part.shape[2] not in (1, 3):
+    full = box is None or box == (0, 0, part.shape[1], part.shape[0])
+    if kernel is None or not full or part.dtype != np.uint8 or part.shape[2] not in (1, 3):
         out[:] = resize(part, (out.shape[0], out.shape[1]), preprocessing, box)
         return
     source = torch.from_numpy(part.copy()).permute(2, 0, 1)[None]  # (1, C, h, w) in channels_last memory

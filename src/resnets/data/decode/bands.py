@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from resnets.arch.preprocessing import Depth
+from resnets.arch.preprocessing import FULL_SCALE, Depth
 from resnets.data.decode import tiff
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation
 from resnets.data.decode.png16 import is_png16, read_png16
 
 __all__ = [
-    "Bands", "ColourOrder", "PixelChannels", "Pixels", "convert", "convert_array", "is_array", "read_bands",
-    "read_bands_header", "scale_integers", "to_depth",
+    "Bands", "ColourOrder", "Header", "PixelChannels", "Pixels", "array_header", "convert", "convert_array", "is_array",
+    "load_deep_grayscale", "read_bands", "read_bands_header", "to_depth", "to_luma",
 ]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8 | np.uint16 | np.float32]
@@ -34,6 +34,21 @@ PixelChannels = ColourOrder | int
 _NPY = b"\x93NUMPY"
 _JPEG = b"\xff\xd8\xff"
 _LUMA = np.array((19595, 38470, 7471), np.int64)  # ITU-R 601 in units of 2**-16, as Pillow has it
+
+
+class Header(NamedTuple):
+    """Properties of an image, from its header.
+
+    Attributes:
+        height, width: in pixels, after orientation.
+        channels: `L` or `RGB` as a viewer shows it, else the number of bands.
+        dtype: of the stored values; integers of more than 16 bits count as `uint16`.
+    """
+
+    height: int
+    width: int
+    channels: PixelChannels
+    dtype: Depth
 
 
 class Bands(NamedTuple):
@@ -77,38 +92,36 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
     if match := _DEEP_PPM.match(content):
         return _read_ppm(content, match)
     with open_image(content) as image:
-        mode = image.mode
-        if mode in ("I", "F") or mode.startswith("I;16"):
-            bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
-            image.load()
-            luma = np.asarray(image)
-            deep = luma.astype(np.float32) if mode == "F" else scale_integers(luma, bits, 65535).astype(np.uint16)
-            return Bands(orient(deep[..., None], orientation(image)), 1)
-        if isinstance(channels, str) or (content.startswith(_JPEG) and (mode, channels) in (("L", 1), ("RGB", 3))):
+        luma = load_deep_grayscale(image, "uint16")
+        if luma is not None:
+            return Bands(orient(luma, orientation(image)), 1)
+        eight = content.startswith(_JPEG) and (image.mode, channels) in (("L", 1), ("RGB", 3))
+        if isinstance(channels, str) or eight:
             return None
         image.load()
         stored = np.array(_without_palette(image))
         return Bands(orient(stored.reshape(*stored.shape[:2], -1), orientation(image)), 0)
 
 
-def read_bands_header(content: bytes) -> tuple[int, int, PixelChannels, Depth] | None:
-    """(H, W, channels, dtype) of an image whose header Pillow cannot read, or reads as 8 bits; else None."""
+def read_bands_header(content: bytes) -> Header | None:
+    """The header of an .npy file or of a TIFF with a `TiffLayout`; else None."""
     if is_array(content):
-        shape, dtype, _, _ = _npy_header(content)
-        count = shape[2] if len(shape) == 3 else 1
-        depth: Depth = "float32" if dtype.kind == "f" else "uint8" if dtype.itemsize == 1 else "uint16"
-        return shape[0], shape[1], {1: "L", 3: "RGB"}.get(count, count), depth  # type: ignore[return-value]
-    if is_png16(content):
-        with open_image(content) as image:
-            width, height = image.size
-            transposed = orientation(image) >= 5
-        grayscale = content[25] in (0, 4)
-        return (*((width, height) if transposed else (height, width)), "L" if grayscale else "RGB", "uint16")
+        return array_header(*_npy_header(content)[:2])
     if tiff.is_tiff(content) and (layout := tiff.read_layout(content)) is not None:
-        channels: PixelChannels = {1: "L", 3: "RGB"}.get(layout.colours, layout.bands)  # type: ignore[assignment]
         height, width = layout.height, layout.width
-        return (*((width, height) if layout.orientation >= 5 else (height, width)), channels, layout.dtype)
+        size = (width, height) if layout.orientation >= 5 else (height, width)
+        return Header(*size, _channels(layout.colours) if layout.colours else layout.bands, layout.dtype)
     return None
+
+
+def array_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Header:
+    """The header of an (H, W) or (H, W, C) array."""
+    depth: Depth = "float32" if dtype.kind == "f" else "uint8" if dtype.itemsize == 1 else "uint16"
+    return Header(shape[0], shape[1], _channels(shape[2] if len(shape) == 3 else 1), depth)
+
+
+def _channels(count: int) -> PixelChannels:
+    return "L" if count == 1 else "RGB" if count == 3 else count
 
 
 def convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
@@ -128,7 +141,7 @@ def convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
     if bands.alpha != "none":
         colour = _over_white(colour, pixels[:, :, bands.colours, None], bands.alpha == "premultiplied")
     if bands.colours == 3 and channels == "L":
-        colour = _luma(colour)
+        colour = to_luma(colour)
     elif bands.colours == 1 and channels == "RGB":
         colour = np.repeat(colour, 3, axis=2)
     return np.ascontiguousarray(colour)
@@ -152,8 +165,7 @@ def to_depth(pixels: npt.NDArray[Any], depth: Depth) -> Pixels:
             return pixels.astype(np.float32, copy=False)
         if pixels.min() < 0 or pixels.max() > 1:
             raise ValueError(f"floating-point pixels must lie in 0..1, got {pixels.min():g}..{pixels.max():g}")
-        top = 255 if depth == "uint8" else 65535
-        return np.rint(pixels.astype(np.float64) * top).astype(depth)
+        return np.rint(pixels.astype(np.float64) * FULL_SCALE[depth]).astype(depth)
     if pixels.dtype == depth:
         return pixels
     if depth == "float32":
@@ -171,20 +183,35 @@ def _over_white(colour: Pixels, alpha: Pixels, premultiplied: bool) -> Pixels:
     return blended.astype(colour.dtype)
 
 
-def _luma(colour: Pixels) -> Pixels:
+def to_luma(colour: Pixels) -> Pixels:
+    """(H, W, 1) luma (ITU-R 601, as Pillow rounds it) of (H, W, 3) RGB."""
+    if colour.dtype == np.uint8:
+        return np.array(Image.fromarray(np.ascontiguousarray(colour)).convert("L"))[..., None]
     if colour.dtype == np.float32:
         return (colour @ (_LUMA / 65536))[..., None].astype(np.float32)
     return ((colour.astype(np.int64) @ _LUMA + 0x8000) >> 16)[..., None].astype(colour.dtype)
 
 
-def scale_integers(values: npt.NDArray[Any], bits: int, full: int) -> npt.NDArray[np.int64]:
-    """Scale integers of 12 or 16 bits (or more, in the range of 16) to 0..`full`; raises ValueError."""
-    top = 2 ** min(bits, 16) - 1
+def load_deep_grayscale(image: Image.Image, depth: Depth) -> Pixels | None:
+    """(H, W, 1) of an opened image: integers of 12 bits or more scaled to `depth`, or float32; None for other images.
+
+    Raises:
+        ValueError: integers of more than 16 bits outside the range of 16.
+    """
+    mode = image.mode
+    if mode not in ("I", "F") and not mode.startswith("I;16"):
+        return None
+    bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
+    image.load()
+    luma = np.asarray(image)[..., None]
+    return luma.astype(np.float32) if mode == "F" else _scale_integers(luma, 2 ** min(bits, 16) - 1, depth)
+
+
+def _scale_integers(values: npt.NDArray[Any], top: int, depth: Depth) -> Pixels:
     wide = values.astype(np.int64)
     if wide.min() < 0 or wide.max() > top:
         raise ValueError(f"integer pixels must lie in 0..{top}, got {wide.min()}..{wide.max()}")
-    scaled: npt.NDArray[np.int64] = (wide * full + top // 2) // top
-    return scaled
+    return ((wide * int(FULL_SCALE[depth]) + top // 2) // top).astype(depth)
 
 
 def _without_palette(image: Image.Image) -> Image.Image:
@@ -230,7 +257,5 @@ def _read_ppm(content: bytes, match: re.Match[bytes]) -> Bands:
     width, height, top = (int(number) for number in match.groups())
     if len(content) - match.end() < width * height * 6 or not 0 < width * height <= MAX_PIXELS or top > 65535:
         raise ValueError("the file is truncated, or its header is damaged")
-    stored = np.frombuffer(content, ">u2", width * height * 3, match.end()).astype(np.int64)
-    if stored.max() > top:
-        raise ValueError(f"integer pixels must lie in 0..{top}, got {stored.max()}")
-    return Bands(((stored * 65535 + top // 2) // top).astype(np.uint16).reshape(height, width, 3), 3)
+    stored = np.frombuffer(content, ">u2", width * height * 3, match.end()).reshape(height, width, 3)
+    return Bands(_scale_integers(stored, top, "uint16"), 3)

@@ -6,7 +6,7 @@ Rules, so that training and prediction see what an image viewer shows:
   colour at 8 bits.
 - Of animations and multi-page files the first frame is used.
 - 16-bit grayscale is divided by 257 and rounded (12-bit TIFF by 4095 / 255), never clipped. Floating-point pixels
-  must lie in 0..1 and 32-bit integers in 0..65535, as no file says what another range would mean.
+  must lie in 0..1 and 32-bit integers in 0..65535, as no file defines another range.
 - 16-bit colour is kept, if requested, from PNG, TIFF, PPM and .npy. Requested as 8 bits, it loses its lower byte (as in
   Pillow). JPEG 2000 and AVIF colour always has 8 bits.
 - Damage is an error: a truncated image is never filled up with grey.
@@ -17,46 +17,19 @@ Legend: H height, W width, C channels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from resnets.arch.preprocessing import Depth
-from resnets.data.decode.bands import (
-    ColourOrder,
-    PixelChannels,
-    Pixels,
-    convert,
-    is_array,
-    read_bands,
-    read_bands_header,
-    scale_integers,
-    to_depth,
-)
+from resnets.data.decode import bands
+from resnets.data.decode.bands import ColourOrder, Header, PixelChannels, Pixels, to_depth, to_luma
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
-from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation, pillow_errors
+from resnets.data.decode.pillow import open_image, orient, orientation, pillow_errors
+from resnets.data.decode.png16 import is_png16
 from resnets.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header", "to_luma"]
-
-_TIFF_BITS = 258
-
-
-class Header(NamedTuple):
-    """Properties of an image, from its header.
-
-    Attributes:
-        height, width: in pixels, after orientation.
-        channels: `L` or `RGB` as a viewer shows it, else the number of bands.
-        dtype: of the stored values; integers of more than 16 bits count as `uint16`.
-    """
-
-    height: int
-    width: int
-    channels: PixelChannels
-    dtype: Depth
+__all__ = ["Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header"]
 
 
 def decode(
@@ -91,11 +64,11 @@ def decode(
     where = where or "image"
     if not content:
         raise ImageError(where, "the file is empty")
-    if isinstance(channels, int) or depth != "uint8" or is_array(content):
+    if isinstance(channels, int) or depth != "uint8" or bands.is_array(content):
         with pillow_errors(where):
-            bands = read_bands(content, channels, depth)
-            if bands is not None:
-                return convert(bands, channels, depth)
+            stored = bands.read_bands(content, channels, depth)
+            if stored is not None:
+                return bands.convert(stored, channels, depth)
     # 8-bit grayscale or RGB, also as bands if the file has just these.
     order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
     return to_depth(_decode_8bit(content, order, where, reduce), depth)
@@ -106,10 +79,8 @@ def _decode_8bit(content: bytes, channels: ColourOrder, where: str, reduce: int)
     pixels = decode_jpeg(content, jpeg, grayscale=channels == "L", where=where, reduce=reduce) if jpeg else None
     if jpeg is None or pixels is None:
         return _decode_pillow(content, channels, where)
-    if channels == "L" and pixels.shape[2] == 3:
-        # Luma from RGB, as in Pillow and torchvision; the file's own Y differs by up to 20 in saturated colours.
-        pixels = to_luma(pixels)
-    return orient(pixels, jpeg.orientation)
+    # Luma from RGB, as in Pillow and torchvision; the file's own Y differs by up to 20 in saturated colours.
+    return orient(to_luma(pixels) if channels == "L" and pixels.shape[2] == 3 else pixels, jpeg.orientation)
 
 
 def read_header(content: bytes, *, where: str = "image") -> Header:
@@ -119,14 +90,14 @@ def read_header(content: bytes, *, where: str = "image") -> Header:
         ImageError: the header cannot be read.
     """
     with pillow_errors(where):
-        bands_header = read_bands_header(content)
-        if bands_header is not None:
-            return Header(*bands_header)
+        header = bands.read_bands_header(content)
+        if header is not None:
+            return header
         with open_image(content) as image:
             width, height = image.size
             deep = image.mode == "I" or image.mode.startswith("I;16")
             channels: PixelChannels = "L" if deep or image.mode in ("1", "L", "LA", "La", "F") else "RGB"
-            dtype: Depth = "uint16" if deep else "float32" if image.mode == "F" else "uint8"
+            dtype: Depth = "uint16" if deep or is_png16(content) else "float32" if image.mode == "F" else "uint8"
             # Pillow's TIFF reader has applied the orientation already.
             transposed = image.format != "TIFF" and orientation(image) >= 5
             return Header(*((width, height) if transposed else (height, width)), channels, dtype)
@@ -143,27 +114,19 @@ def read_file(path: str | Path) -> bytes:
         raise ImageError(str(path), str(error)) from error
 
 
-def to_luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(H, W, 1) luma (ITU-R 601, as Pillow rounds it) of (H, W, 3) RGB."""
-    luma: npt.NDArray[np.uint8] = np.array(Image.fromarray(pixels).convert("L"))  # (H, W)
-    return luma.reshape(*luma.shape, 1)
-
-
 def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
     with pillow_errors(where), open_image(content) as image:
-        bits = image.tag_v2.get(_TIFF_BITS, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
-        image.load()
-        pixels = _to_8bit(image, channels, bits)
+        luma = bands.load_deep_grayscale(image, "uint8")
+        if luma is None:
+            pixels = _to_8bit(image, channels)
+        else:
+            pixels = np.repeat(to_depth(luma, "uint8"), 1 if channels == "L" else 3, axis=2)
         return orient(pixels, orientation(image))  # after load, in which the TIFF reader applies it itself
 
 
-def _to_8bit(image: Image.Image, channels: ColourOrder, bits: int) -> Pixels:
-    """(H, W, C) uint8 of a loaded image in any of Pillow's modes."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        stored = np.asarray(image)
-        luma = to_depth(stored, "uint8") if image.mode == "F" else scale_integers(stored, bits, 255).astype(np.uint8)
-        luma = luma[:, :, None]  # (H, W, 1)
-        return luma if channels == "L" else np.repeat(luma, 3, axis=2)
+def _to_8bit(image: Image.Image, channels: ColourOrder) -> Pixels:
+    """(H, W, C) uint8 of an opened image in any of Pillow's 8-bit modes."""
+    image.load()
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")

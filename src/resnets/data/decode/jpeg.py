@@ -17,13 +17,13 @@ import simplejpeg
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["Frame", "JpegHeader", "decode_jpeg", "read_frame", "read_jpeg_header", "upper_rows"]
+__all__ = ["Frame", "JpegHeader", "decode_jpeg", "read_frame", "read_jpeg_header"]
 
-_SPACES = ("YCbCr", "Gray", "RGB")  # CMYK: Pillow knows Adobe's inversion
+_SPACES = ("YCbCr", "Gray", "RGB")  # not CMYK, whose inversion by Adobe only Pillow undoes
 # Messages of libjpeg for missing or damaged image data, where Pillow would silently show grey.
 _DAMAGE = ("premature end of data segment", "huffman", "instead of rst", "arithmetic", "bogus", "corrupt progressive")
 _LEFT_OVER = "extraneous bytes before marker 0xd9"  # its message for the rows that are skipped on purpose
-_WHOLE_BELOW = 32  # pixels: below, images are decoded as a whole, as libjpeg rounds reduced sizes in other ways
+_FULL_BELOW = 32  # pixels: smaller images are decoded in full, as libjpeg rounds their reduced sizes differently
 
 _SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended: one pass over the image if all components share a scan
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables that lie between the frame markers
@@ -37,8 +37,8 @@ class Frame(NamedTuple):
     Attributes:
         height_at: offset of the two bytes of the height.
         scan_at: offset of the first scan; all metadata come before it.
-        may_stop: whether `upper_rows` works: sequential, one scan of all components, no restart markers, and the file
-            is complete to its end marker.
+        may_stop: whether decoding may stop after some rows: sequential, one scan of all components, no restart
+            markers, and the file is complete to its end marker.
     """
 
     height_at: int
@@ -117,10 +117,12 @@ def decode_jpeg(
     if height * width > MAX_PIXELS:
         raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
     wanted = "GRAY" if grayscale and header.grayscale else "RGB"
-    fewer = rows is not None and rows < height and min(rows, width) >= _WHOLE_BELOW
+    fewer = rows is not None and rows < height and min(rows, width) >= _FULL_BELOW
     try:
         if rows is not None and fewer and frame is not None and frame.may_stop:
-            return _decode_upper(upper_rows(content, frame, rows), wanted, -(-rows // reduce), -(-width // reduce))
+            shorter = bytearray(content)
+            shorter[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
+            return _decode_upper(shorter, wanted, -(-rows // reduce), -(-width // reduce))
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             content, wanted, min_height=-(-height // reduce), min_width=-(-width // reduce)
         )
@@ -132,7 +134,7 @@ def decode_jpeg(
 
 
 def _decode_upper(content: bytearray, wanted: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """(height, width, C) of a JPEG from `upper_rows`; raises ValueError if these rows are damaged."""
+    """(height, width, C) of a JPEG followed by the code of further rows; raises ValueError if it is damaged."""
     pixels = np.empty((height, width, 1 if wanted == "GRAY" else 3), np.uint8)
     try:
         simplejpeg.decode_jpeg(content, wanted, min_height=height, min_width=width, buffer=pixels)
@@ -165,20 +167,8 @@ def read_frame(content: bytes) -> Frame | None:
             if frame is None or length < 3:
                 return None
             kind, height_at = frame
-            whole = content.find(_END_OF_IMAGE, max(at, len(content) - _TAIL)) >= 0
+            complete = content.find(_END_OF_IMAGE, max(at, len(content) - _TAIL)) >= 0
             one_scan = kind in _SEQUENTIAL and content[at + 4] == components
-            return Frame(height_at, at, one_scan and whole and not restarts)
+            return Frame(height_at, at, one_scan and complete and not restarts)
         at += 2 + length
     return None
-
-
-def upper_rows(content: bytes, frame: Frame, rows: int) -> bytearray:
-    """The JPEG `content` as an image of its first `rows` rows, followed by the code of the others.
-
-    Args:
-        rows: 1 to H; requires `frame.may_stop`.
-    """
-    assert frame.may_stop
-    shorter = bytearray(content)
-    shorter[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
-    return shorter

@@ -1,6 +1,6 @@
 """16-bit PNG of any channels: Pillow keeps 16 bits of grayscale only, and the upper 8 of everything else.
 
-Pillow's decompressor works on bytes and supports pixels of 1 to 8 bytes, so it is asked for the bytes themselves.
+Pillow's decompressor works on bytes and supports pixels of 1 to 8 bytes, so the samples are decoded as bytes.
 
 Why not `imagecodecs`: it is twice as fast (44 ms instead of 99 ms for 1024 x 1024 RGB), but has no limit on the decoded
 size (a 2 MiB file took 30 s and 2.4 GiB), and deep images would need an extra of 80 MB.
@@ -55,7 +55,7 @@ def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
         pixels = np.ascontiguousarray(both).view(">u2").astype(np.uint16)
     else:
         mode = "RGB" if count == 3 else "RGBA"
-        # `;16B` takes the first byte of each pair, `;16L` the second.
+        # `;16B` keeps the first byte of each pair, `;16L` the second.
         high = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16B", interlaced))
         low = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16L", interlaced))
         pixels = high.astype(np.uint16) << 8 | low

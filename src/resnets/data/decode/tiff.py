@@ -91,14 +91,12 @@ def read_layout(content: bytes) -> TiffLayout | None:
         raise ValueError(f"its TIFF directory is damaged, or it has more than {MAX_PIXELS} pixels")
     orientation = tags.get(_ORIENTATION, 1)
     colours = 3 if photometric == 2 and bands >= 3 else 1 if bands <= 2 else 0
-    alpha = _alpha(extra[0]) if extra and colours and bands > colours else "none"
+    alpha: Literal["none", "straight", "premultiplied"] = "none"
+    if extra and colours and bands > colours and extra[0] in (1, 2):
+        alpha = "premultiplied" if extra[0] == 1 else "straight"
     return TiffLayout(
         height, width, bands, colours, alpha, _KINDS[kind][1], orientation if orientation in range(1, 9) else 1, tags
     )
-
-
-def _alpha(kind: int) -> Literal["none", "straight", "premultiplied"]:
-    return "straight" if kind == 2 else "premultiplied" if kind == 1 else "none"
 
 
 def read_tiff(content: bytes, layout: TiffLayout) -> npt.NDArray[Any]:
@@ -137,8 +135,8 @@ def _read_plane(content: bytes, layout: TiffLayout, plane: int, planes: int) -> 
     else:
         values = np.ascontiguousarray(raw).view(stored).reshape(layout.height, columns, across, bands)
         if predictor == 2:
-            whole = np.dtype(f"u{stored.itemsize}")
-            sums = np.cumsum(values.view(stored.str.replace("f", "u")), axis=2, dtype=whole)
+            integer = np.dtype(f"u{stored.itemsize}")
+            sums = np.cumsum(values.view(stored.str.replace("f", "u")), axis=2, dtype=integer)
             values = sums.view(stored.newbyteorder("="))
         elif predictor != 1:
             raise ValueError(f"its predictor must be 1, 2 or 3; got {predictor}")

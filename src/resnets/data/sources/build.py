@@ -1,6 +1,6 @@
 """Building a `Dataset` from rows: the one place that makes classes, splits and groups, for every source.
 
-A source reads its format and adds rows; it knows nothing of class indices or split arrays.
+A source reads its format and adds rows, without class indices and split arrays.
 
 Legend: N rows.
 """
@@ -28,55 +28,45 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "v
                 "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 
 
-class _Vocabulary:
-    """Consecutive integers for values, in order of first appearance."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-        self.values: list[Any] = []
-
-    def number(self, value: Hashable) -> int:
-        """The value's number; a new value gets the next one."""
-        number = self._numbers.setdefault(value, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
-
-
 class RowTable:
     """Labels, splits and groups of a source's rows, collected one by one and kept as numbers."""
 
     def __init__(self) -> None:
         self._labels, self._splits, self._groups = array("q"), array("b"), array("q")
-        self._label_values, self._group_values = _Vocabulary(), _Vocabulary()
+        self._label_numbers, self._group_numbers = dict[Any, int](), dict[Any, int]()
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def add(self, label: Hashable | None, split: str, group: Hashable | None = None, *, count: int = 1) -> None:
-        """Add `count` rows; without a label they are left out, without a group each is a group of its own."""
-        number = UNLABELLED if label is None else self._label_values.number(label)
-        self._labels.extend([number] * count)
+        """Add `count` rows; without a label they are left out, without a group each forms its own group."""
+        label_number = UNLABELLED if label is None else self._label_numbers.setdefault(label, len(self._label_numbers))
+        group_number = -1 if group is None else self._group_numbers.setdefault(group, len(self._group_numbers))
+        self._labels.extend([label_number] * count)
         self._splits.extend([SPLITS.index(split)] * count)
-        self._groups.extend([-1 if group is None else self._group_values.number(group)] * count)
+        self._groups.extend([group_number] * count)
 
     def exclude(self, row: int) -> None:
         """Leave a row out."""
         self._labels[row] = UNLABELLED
 
-    def fields(self, row: int) -> dict[str, Any]:
-        """Label, split and group (or None) of a row, as they were added."""
-        group = self._groups[row]
-        return {
-            "label": self._label_values.values[self._labels[row]],
-            "split": SPLITS[self._splits[row]],
-            "group": None if group < 0 else self._group_values.values[group],
-        }
+    def difference(self, row: int, other: int) -> tuple[str, Any, Any] | None:
+        """The first of label, split and group in which two rows differ, and both values as they were added."""
+        columns = (
+            ("label", self._labels, self._label_numbers),
+            ("split", self._splits, SPLITS),
+            ("group", self._groups, self._group_numbers),
+        )
+        for what, numbers, values in columns:
+            if numbers[row] != numbers[other]:
+                named = [*values, None]  # no group is -1
+                return what, named[numbers[row]], named[numbers[other]]
+        return None
 
     @property
     def labels(self) -> list[Any]:
-        """The distinct labels, in order of first appearance; may be replaced one by one."""
-        return self._label_values.values
+        """The distinct labels, in order of first appearance."""
+        return list(self._label_numbers)
 
     @property
     def unlabelled(self) -> int:
@@ -89,6 +79,7 @@ class RowTable:
         name: str,
         class_names: Sequence[str] | None = None,
         *,
+        labels: Sequence[Any] | None = None,
         where: str,
         grouped: bool | None = None,
         problems: Iterable[Problem] = (),
@@ -98,21 +89,18 @@ class RowTable:
         Args:
             class_names: of all classes, in order, which labels name or, as whole numbers, count from 0; None if the
                 classes are the labels themselves, sorted.
+            labels: replace `self.labels`, one by one.
             where: the file or folder that class names come from, for errors.
             grouped: whether rows have groups (default: whether any has).
 
         Raises:
             DataError: a label is not among the class names.
         """
-        names, indices = _index_labels(self.labels, class_names, where)
-        labels = np.array([*indices, UNLABELLED], np.int64)[np.array(self._labels, np.int64)]  # -1 is the last
-        groups = (
-            np.array(self._groups, np.int64)
-            if grouped or (grouped is None and len(self._group_values.values))
-            else None
-        )
-        splits = np.array(self._splits, np.int64)
-        return build_dataset(source, name, names, labels, splits, groups, problems)
+        names, indices = _index_labels(self.labels if labels is None else labels, class_names, where)
+        of_rows = np.array([*indices, UNLABELLED], np.int64)[np.array(self._labels, np.int64)]  # -1 is the last
+        has_groups = bool(self._group_numbers) if grouped is None else grouped
+        groups = np.array(self._groups, np.int64) if has_groups else None
+        return build_dataset(source, name, names, of_rows, np.array(self._splits, np.int64), groups, problems)
 
 
 def build_dataset(
@@ -129,7 +117,7 @@ def build_dataset(
     Args:
         labels: (N,) class indices; rows below 0 are left out.
         splits: (N,) indices into `SPLITS`.
-        groups: (N,) numbers; a row below 0 is a group of its own.
+        groups: (N,) numbers; a row below 0 forms its own group.
     """
     if groups is not None:
         groups = np.where(groups < 0, groups.max(initial=-1) + 1 + np.arange(len(groups)), groups)

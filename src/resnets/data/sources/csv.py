@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ def open_csv(root: Path, tables: dict[str, Path]) -> Dataset:
     """Open tables, as `find_tables` returns them.
 
     Raises:
-        DataError: a table is damaged, lacks a column or a label, or gives an image two labels; it names the line.
+        DataError: a table is damaged, lacks a column or a label, or gives an image two labels.
     """
     folder = root.parent if root.is_file() else root
     reader = _TableReader()
@@ -129,45 +129,48 @@ class _TableReader:
     def read(self, path: Path, split: str) -> Iterator[bytes]:
         """The image paths of a table."""
         self.starts.append(len(self.lines))
-        columns = _read_header(path)
-        if columns.split is not None and split:
-            raise DataError(
-                f"a split must be given by the table's name or a split column; {path} has both; remove the column or "
-                "rename the table"
-            )
-        self.grouped |= columns.group is not None
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=columns.delimiter, strict=True)
-            try:
-                next(rows)
-                for row in rows:
-                    if not row:
-                        continue
-                    where = f"{path} line {rows.line_num}"
-                    if len(row) != columns.width:
-                        raise DataError(
-                            f"a row must have as many fields as the header, {columns.width}; {where} has {len(row)}; "
-                            "quote a field that holds the delimiter"
-                        )
-                    name, label = row[columns.path].strip(), row[columns.label].strip()
-                    if not name or not label:
-                        raise DataError(
-                            f"a row must have a path and a label; {where} has no {'label' if name else 'path'}; "
-                            "fill it in or remove the line"
-                        )
-                    group = row[columns.group].strip() if columns.group is not None else ""
-                    of_row = split or ("train" if columns.split is None else _split(row[columns.split].strip(), where))
-                    self.rows.add(label, of_row, group or None)
-                    self.lines.append(rows.line_num)
-                    yield os.fsencode(name[2:].lstrip("/") if name.startswith("./") else name)
-            except csv.Error as error:
-                raise DataError(
-                    f"a table must be CSV; {path} line {rows.line_num}: {error}; repair the line"
-                ) from error
-            except UnicodeDecodeError as error:
-                raise DataError(f"a table must be UTF-8; {path} is not; save it as UTF-8") from error
-            except OSError as error:
-                raise DataError(f"a table must be readable; {path}: {error.strerror}; check the disk") from error
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                columns = _parse_header(file.readline(65536), path)
+                if columns.split is not None and split:
+                    raise DataError(
+                        f"a split must be given by the table's name or a split column; {path} has both; remove the "
+                        "column or rename the table"
+                    )
+                self.grouped |= columns.group is not None
+                file.seek(0)
+                yield from self._read_rows(file, columns, path, split)
+        except UnicodeDecodeError as error:
+            raise DataError(f"a table must be UTF-8; {path} is not; save it as UTF-8") from error
+        except OSError as error:
+            raise DataError(f"a table must be readable; {path}: {error.strerror}; check its permissions") from error
+
+    def _read_rows(self, file: Iterable[str], columns: _Columns, path: Path, split: str) -> Iterator[bytes]:
+        rows = csv.reader(file, delimiter=columns.delimiter, strict=True)
+        try:
+            next(rows)
+            for row in rows:
+                if not row:
+                    continue
+                where = f"{path} line {rows.line_num}"
+                if len(row) != columns.width:
+                    raise DataError(
+                        f"a row must have as many fields as the header, {columns.width}; {where} has {len(row)}; "
+                        "quote a field that holds the delimiter"
+                    )
+                name, label = row[columns.path].strip(), row[columns.label].strip()
+                if not name or not label:
+                    raise DataError(
+                        f"a row must have a path and a label; {where} has no {'label' if name else 'path'}; "
+                        "fill it in or remove the line"
+                    )
+                group = row[columns.group].strip() if columns.group is not None else ""
+                row_split = split or ("train" if columns.split is None else _split(row[columns.split].strip(), where))
+                self.rows.add(label, row_split, group or None)
+                self.lines.append(rows.line_num)
+                yield os.fsencode(name[2:].lstrip("/") if name.startswith("./") else name)
+        except csv.Error as error:
+            raise DataError(f"a table must be CSV; {path} line {rows.line_num}: {error}; repair the line") from error
 
 
 def _split(text: str, where: str) -> str:
@@ -177,18 +180,11 @@ def _split(text: str, where: str) -> str:
     return split
 
 
-def _read_header(path: Path) -> _Columns:
+def _parse_header(line: str, path: Path) -> _Columns:
     """The columns that the header line names, with the delimiter that finds `path`."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline(65536)
-    except UnicodeDecodeError as error:
-        raise DataError(f"a table must be UTF-8; {path} is not; save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"a table must be readable; {path}: {error.strerror}; check its permissions") from error
     headers = {}
     for delimiter in _DELIMITERS:
-        fields = next(csv.reader([first], delimiter=delimiter), [])
+        fields = next(csv.reader([line], delimiter=delimiter), [])
         headers[delimiter] = [field.strip().lower() for field in fields]
     delimiter = max(_DELIMITERS, key=lambda d: ("path" in headers[d], len(headers[d])))
     header = headers[delimiter]
@@ -209,7 +205,7 @@ def _full_paths(names: NameTable, root: Path) -> NameTable:
 
 
 def _require_files(source: CsvSource, count: int) -> None:
-    """Of up to 64 images, evenly spaced, at least one must exist: else the folder is wrong."""
+    """Require that one of up to 64 images, evenly spaced, exists: otherwise the folder is wrong."""
     rows = np.unique(np.linspace(0, count - 1, 64).astype(int)).tolist()
     if not any(os.path.exists(source.name(row)) for row in rows):
         raise DataError(
@@ -220,10 +216,9 @@ def _require_files(source: CsvSource, count: int) -> None:
 
 def _require_same(source: CsvSource, rows: RowTable, row: int, earlier: int) -> None:
     """An image that is named twice must have the same label, split and group."""
-    first = rows.fields(earlier)
-    for what, value in rows.fields(row).items():
-        if value != first[what]:
-            raise DataError(
-                f"an image must have one {what}; {source.line(row)} gives {source.name(row)} {what} {value or ''!r}, "
-                f"{source.line(earlier)} gives {first[what] or ''!r}; remove one"
-            )
+    if found := rows.difference(row, earlier):
+        what, value, first = found
+        raise DataError(
+            f"an image must have one {what}; {source.line(row)} gives {source.name(row)} {what} {value or ''!r}, "
+            f"{source.line(earlier)} gives {first or ''!r}; remove one"
+        )

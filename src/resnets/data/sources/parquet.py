@@ -1,7 +1,7 @@
 """Parquet shards in the Hugging Face layout: a column of encoded images, one of labels, and optionally `group`.
 
 A row group is read when one of its images is needed, and the latest are cached. Shuffled training on shards larger
-than `CACHE_BYTES` reads a whole row group for almost every image, so row groups should be small (100 rows).
+than `CACHE_BYTES` reads a row group for almost every image, so row groups should be small (100 rows).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ParquetSource:
         shard, group = self._groups[place]
         try:
             with _pyarrow().ParquetFile(self.shards[shard]) as file:
-                # Without pyarrow's threads: data loading has its own.
+                # Without pyarrow's threads: data loading has workers already.
                 table = file.read_row_group(int(group), columns=[self.column], use_threads=False)
         except (OSError, ValueError) as error:
             raise ImageError(self.name(row), f"its row group cannot be read: {error}".splitlines()[0]) from error
@@ -125,18 +125,12 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
         try:
             with parquet.ParquetFile(shard) as file:
                 found = _find_columns(file.schema_arrow, shard)
-                if columns is not None and columns.names != found.names:
-                    raise DataError(
-                        f"shards must have the same columns; {shard} has {found.names}, others {columns.names}; "
-                        "split them"
-                    )
-                if columns is not None and columns.image_bytes != found.image_bytes:
-                    kind = file.schema_arrow.field(found.names[0]).type
-                    raise DataError(
-                        f"shards must have the same columns; {found.names[0]!r} of {shard} has type {kind}, "
-                        "that of others another; write them alike"
-                    )
                 columns = columns or found
+                if columns.used != found.used:
+                    raise DataError(
+                        f"shards must have the same columns; {shard} has {found.used}, others {columns.used}; write "
+                        "them alike"
+                    )
                 columns.class_names = columns.class_names or found.class_names
                 meta = file.metadata
                 row_groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
@@ -159,9 +153,8 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
         raise DataError(f"a data set must have labels; no row of {root} has one; check its {columns.names[1]} column")
     problems = missing_shards(shards, r"(.+)-(\d+)-of-(\d+)")
     if unlabelled:
-        problems.append(
-            Problem(kind="unlabelled", where=str(root), reason=f"{unlabelled} rows have no label, left out")
-        )
+        reason = f"{unlabelled} rows have no label, left out"
+        problems.append(Problem(kind="unlabelled", where=str(root), reason=reason))
     source = ParquetSource(shards, row_groups, columns.image_bytes)
     grouped, where = columns.names[2] is not None, f"{root}'s metadata"
     return rows.build(source, dataset_name(root), columns.class_names, where=where, grouped=grouped, problems=problems)
@@ -180,6 +173,11 @@ class _Columns:
     names: tuple[str, str, str | None]
     image_bytes: str
     class_names: list[str] | None
+
+    @property
+    def used(self) -> tuple[str | None, ...]:
+        """The columns that are read."""
+        return self.image_bytes, *self.names[1:]
 
 
 def _find_columns(schema: Any, shard: Path) -> _Columns:

@@ -6,7 +6,8 @@ POSIX, GNU and PAX archives are supported, with long names and large sizes; link
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from mmap import mmap
+from typing import NamedTuple
 
 __all__ = ["BLOCK", "Member", "TarError", "read_members"]
 
@@ -15,7 +16,7 @@ _FILES, _LONG_NAME, _PAX = b"0\x007", b"L", b"x"
 
 
 class TarError(ValueError):
-    """A damaged archive; the message says what is wrong."""
+    """A damaged archive; the message describes the damage."""
 
 
 class Member(NamedTuple):
@@ -26,15 +27,7 @@ class Member(NamedTuple):
     size: int
 
 
-class Content(Protocol):
-    """Bytes, or a memory-mapped file."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, place: slice, /) -> bytes: ...
-
-
-def read_members(content: Content) -> Iterator[Member]:
+def read_members(content: bytes | mmap) -> Iterator[Member]:
     """The files of an archive, in order.
 
     Raises:

@@ -25,7 +25,7 @@ from resnets.data.sources.build import RowTable, dataset_name, missing_shards, s
 from resnets.data.sources.tar_index import BLOCK, Member, TarError, read_members
 from resnets.errors import DataError, ImageError
 
-__all__ = ["TarSource", "expand_braces", "find_tars", "is_compressed_tar", "open_webdataset"]
+__all__ = ["TarSource", "expand_braces", "find_tars", "open_webdataset"]
 
 _LABEL_KEYS = ("label", "cls", "class")
 _CLASS_FILES = ("classes.txt", "labels.txt")
@@ -70,11 +70,6 @@ class TarSource:
         return content
 
 
-def is_compressed_tar(path: Path) -> bool:
-    """Whether a path has the extension of a compressed tar archive."""
-    return bool(_COMPRESSED.search(path.name))
-
-
 def find_tars(root: Path) -> list[Path]:
     """The `.tar` files of a file, of a folder without subfolders, or of a folder of split folders without subfolders.
 
@@ -82,18 +77,18 @@ def find_tars(root: Path) -> list[Path]:
         DataError: all archives are compressed.
     """
     if root.is_file():
-        return [root] if root.suffix.lower() == ".tar" else []
-    inside = subfolders(root)
-    places = [root / name for name in inside] if inside else [root]
-    if inside and not all(split_of(name) and not subfolders(root / name) for name in inside):
-        return []
-    files = [
-        path for place in places for path in sorted(place.iterdir()) if path.is_file() and not is_clutter(path.name)
-    ]
-    if any(path.suffix.lower() in EXTENSIONS for path in files):
-        return []
+        files = [root]
+    else:
+        inside = subfolders(root)
+        folders = [root / name for name in inside] or [root]
+        if not all(split_of(name) and not subfolders(root / name) for name in inside):
+            return []
+        files = [path for folder in folders for path in sorted(folder.iterdir())]
+        files = [path for path in files if path.is_file() and not is_clutter(path.name)]
+        if any(path.suffix.lower() in EXTENSIONS for path in files):
+            return []
     found = [path for path in files if path.suffix.lower() == ".tar"]
-    compressed = [path for path in files if is_compressed_tar(path)]
+    compressed = [path for path in files if _COMPRESSED.search(path.name)]
     if compressed and not found:
         raise _compressed_error(compressed[0])
     return found
@@ -111,7 +106,7 @@ def expand_braces(pattern: Path) -> list[Path]:
     """
     match = re.search(r"\{([^{}]*)\}", str(pattern))
     if match is None:
-        if is_compressed_tar(pattern):
+        if _COMPRESSED.search(pattern.name):
             raise _compressed_error(pattern)
         if not pattern.is_file():
             raise DataError(f"every shard of a pattern must exist; {pattern} does not; correct the pattern or fetch it")
@@ -151,8 +146,8 @@ def open_webdataset(root: Path, shards: list[Path]) -> Dataset:
     path, class_names = _read_class_names(root.parent if root.is_file() else root)
     labels = index.rows.labels
     if class_names is not None and all(text.isdecimal() and int(text) < len(class_names) for text in labels):
-        labels[:] = map(int, labels)
-    return index.rows.build(source, dataset_name(root), class_names, where=str(path), problems=problems)
+        labels = list(map(int, labels))
+    return index.rows.build(source, dataset_name(root), class_names, labels=labels, where=str(path), problems=problems)
 
 
 class _ShardIndex:
