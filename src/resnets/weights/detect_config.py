@@ -39,11 +39,7 @@ def detect_config(shapes: Shapes, where: str) -> DetectedConfig:
 
     Args:
         shapes: by our keys (torchvision's names), in torch's axis order.
-        where: the file, for messages.
-
-    Raises:
-        WeightsError: tensors of no network that a config describes.
-    """
+        where: the file, for messages."""
     residual, plain = any(map(STAGE.match, shapes)), any(map(FEATURE.match, shapes))
     if residual and plain:
         raise WeightsError(f"one network is read from a file; {where} has layer1 and features; save one of them alone")

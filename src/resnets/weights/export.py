@@ -72,12 +72,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
 
 
 def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
-    """The network's tensors by a dialect's names, in its axis order, on the CPU.
-
-    Raises:
-        UnknownNameError: no such dialect.
-        WeightsError: a network that the dialect cannot represent.
-    """
+    """The network's tensors by a dialect's names, in its axis order, on the CPU."""
     target = get_dialect(dialect)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     names = _names(target, model, state)

@@ -5,6 +5,7 @@ Inputs are names and shapes alone. If several networks fit, the error lists the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -215,7 +216,7 @@ def _meaning_of_variant(
     own = {field.name for field in fields(config)}
     if FAMILIES[detected.family] is not type(config):
         return {}
-    default, overrides_all = type(config)(), dialect.defines_variant(variant)
+    default, overrides_all = type(config)(), re.fullmatch(dialect.variants, variant) is not None
     settled = {
         name: value
         for name, value in _defaults(dialect, detected, where).items()

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, layer_of, rename_to
+from resnets.weights.dialects.base import Dialect, choice, layer_of, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 
 __all__ = ["CAFFE_PREPROCESSING", "INCEPTION_PREPROCESSING", "KERAS"]
@@ -95,18 +94,6 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return defaults | {"stride_in": "1x1", "shortcut": "B"}
 
 
-def _include_top(value: Any) -> dict[str, Any]:
-    if value not in (True, False):
-        raise ConfigError(f"include_top is True or False; got {value!r}; pass one of them")
-    return {} if value else {"num_classes": 0}
-
-
-def _pooling(value: Any) -> dict[str, Any]:
-    if value not in ("avg", "max", None):
-        raise ConfigError(f"pooling is 'avg', 'max' or None; got {value!r}; pass one of them")
-    return {"global_pool": value or "none"}
-
-
 KERAS = Dialect(
     name="keras",
     description="keras.applications",
@@ -115,7 +102,11 @@ KERAS = Dialect(
     table=_table,
     infer_defaults=_infer_defaults,
     variants=r"keras_.*",
-    options={"include_top": _include_top, "pooling": _pooling, "classes": rename_to("num_classes")},
+    options={
+        "include_top": choice("include_top", {True: {}, False: {"num_classes": 0}}),
+        "pooling": choice("pooling", {pool: {"global_pool": pool or "none"} for pool in ("avg", "max", None)}),
+        "classes": rename_to("num_classes"),
+    },
     preprocessing=lambda config: (
         INCEPTION_PREPROCESSING if getattr(config, "pre_activation", False) else CAFFE_PREPROCESSING
     ),

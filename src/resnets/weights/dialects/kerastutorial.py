@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, layer_of
+from resnets.weights.dialects.base import Dialect, Option, layer_of
 from resnets.weights.dialects.keras import CAFFE_PREPROCESSING
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
@@ -53,12 +53,9 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"global_pool": "window", "pool_window": 7 if published else 2, "img_size": 224 if published else 64}
 
 
-def _pool_size(value: Any) -> dict[str, Any]:
-    return {"pool_window": value[0] if isinstance(value, list | tuple) and len({*value}) == 1 else value}
-
-
-def _input_shape(value: Any) -> dict[str, Any]:
-    return {"img_size": value[0] if isinstance(value, list | tuple) and value[:1] == value[1:2] else value}
+def _square(field: str) -> Option:
+    """Option whose value is a number, or a tuple that begins with it twice."""
+    return lambda value: {field: value[0] if isinstance(value, list | tuple) and value[:1] == value[1:2] else value}
 
 
 def _preprocessing(config: Any) -> Mapping[str, Any]:
@@ -81,6 +78,6 @@ KERASTUTORIAL = Dialect(
     },
     infer_defaults=_infer_defaults,
     variants="",
-    options={"pool_size": _pool_size, "input_shape": _input_shape},
+    options={"pool_size": _square("pool_window"), "input_shape": _square("img_size")},
     preprocessing=_preprocessing,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,9 +25,7 @@ from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
 from resnets.weights.readers.files import read_safetensors
 
-__all__ = ["AnyBundle", "read_bundle", "read_bundle_as", "save_bundle"]
-
-AnyBundle = TypeVar("AnyBundle", bound=Bundle)
+__all__ = ["read_bundle", "save_bundle"]
 
 
 def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
@@ -62,11 +60,6 @@ def read_bundle(folder: Path | str) -> Bundle:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
             a preprocessing that was edited.
     """
-    return read_bundle_as(Bundle, folder)
-
-
-def read_bundle_as(kind: type[AnyBundle], folder: Path | str) -> AnyBundle:
-    """`read_bundle` for a subclass of `Bundle`."""
     place = current_folder(Path(folder))
     values = read_config(place / CONFIG)
     ours = values["resnets"]
@@ -79,7 +72,7 @@ def read_bundle_as(kind: type[AnyBundle], folder: Path | str) -> AnyBundle:
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
         fill(model, tensors, str(place / TENSORS))
-        return kind(
+        return Bundle(
             model=model.eval(),
             preprocessing=preprocessing,
             classes=tuple(map(str, values["label_names"])),

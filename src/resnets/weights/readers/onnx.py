@@ -15,7 +15,7 @@ from torch import Tensor
 from resnets.errors import MissingExtraError, WeightsError
 from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
-from resnets.weights.readers.onnx_network import network_of
+from resnets.weights.readers.onnx_network import GraphReader
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
 __all__ = ["read_onnx"]
@@ -50,7 +50,7 @@ def read_onnx(path: Path) -> Unwrapped:
     inputs = [value.name for value in model.graph.input if value.name not in arrays]
     graph = Graph(ops, arrays, inputs, [value.name for value in model.graph.output])
     try:
-        network = network_of(graph)
+        network = GraphReader(graph).read()
     except UnknownGraphError as error:
         return _by_names(graph, error, path)
     tensors = {name: as_tensor(name, array, path) for name, array in network.tensors.items()}

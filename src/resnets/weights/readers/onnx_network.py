@@ -9,7 +9,7 @@ import numpy as np
 
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
 
-__all__ = ["OnnxNetwork", "network_of"]
+__all__ = ["GraphReader", "OnnxNetwork"]
 
 BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # places among the inputs
 PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
@@ -36,16 +36,9 @@ class Block:
         return [op for op in self.body if op.kind == "Conv"]
 
 
-def network_of(graph: Graph) -> OnnxNetwork:
-    """Read the network of a graph.
+class GraphReader:
+    """Reads the network of a graph."""
 
-    Raises:
-        UnknownGraphError: no plain residual network.
-    """
-    return _Reader(graph).read()
-
-
-class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.found = graph, OnnxNetwork()
         self.epsilons: set[float] = set()
@@ -165,11 +158,8 @@ class _Reader:
     def _body(self, path: str, block: Block, pre_activation: bool) -> None:
         number = 0
         for op in (*block.pre, *block.body):
-            if op.kind == "Conv":
-                number += 1
-                self._conv(f"{path}.conv{number}", op)
-            elif op.kind == "BatchNormalization":
-                self._norm(f"{path}.bn{number + pre_activation}", op)
+            number += op.kind == "Conv"
+            self._layer(op, f"{path}.conv{number}", f"{path}.bn{number + pre_activation}")
 
     def _projection(self, path: str, ops: list[Op], place: int) -> None:
         kinds = [op.kind for op in ops if op.kind != "Pad"]
@@ -182,10 +172,7 @@ class _Reader:
         if kinds not in ([], ["Conv"], ["Conv", "BatchNormalization"]):
             raise UnknownGraphError(f"a shortcut of {', '.join(kinds)}")
         for op in ops:
-            if op.kind == "Conv":
-                self._conv(f"{path}.downsample.{place}", op)
-            elif op.kind == "BatchNormalization":
-                self._norm(f"{path}.downsample.{place + 1}", op)
+            self._layer(op, f"{path}.downsample.{place}", f"{path}.downsample.{place + 1}")
 
     def _head(self, value: str, pre_activation: bool) -> None:
         graph, ops = self.graph, list[Op]()
@@ -200,11 +187,9 @@ class _Reader:
                 if weight is None:
                     raise UnknownGraphError("a classifier without weights")
                 turned = op.kind == "Gemm" and op.attributes.get("transB", 0)
-                self.found.tensors["fc.weight"] = weight if turned else weight.T
-                bias = graph.constant(op, 2)
-                self.found.tensors["fc.bias"] = np.zeros(self.found.tensors["fc.weight"].shape[0], np.float32)
-                if bias is not None:
-                    self.found.tensors["fc.bias"] = bias
+                weight, bias = weight if turned else weight.T, graph.constant(op, 2)
+                bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias
+                self.found.tensors |= {"fc.weight": weight, "fc.bias": bias}
             elif op.kind == "Add" and "fc.bias" in self.found.tensors:
                 found = [c for place in (0, 1) if (c := graph.constant(op, place)) is not None]
                 self.found.tensors["fc.bias"] = found[0].reshape(-1)
@@ -222,6 +207,13 @@ class _Reader:
         if kernel is None or kernel.ndim != 4:
             raise UnknownGraphError("a convolution without a constant kernel")
         return kernel
+
+    def _layer(self, op: Op, conv: str, norm: str) -> None:
+        """Read the tensors of a convolution or norm under our path; other operations have none."""
+        if op.kind == "Conv":
+            self._conv(conv, op)
+        elif op.kind == "BatchNormalization":
+            self._norm(norm, op)
 
     def _conv(self, path: str, op: Op) -> None:
         self.found.tensors[f"{path}.weight"] = self.kernel(op)
