@@ -73,10 +73,6 @@ def identify(
         where: the file, for messages.
         facts: config fields that the file states besides its tensors; they override the dialect's defaults and the
             variant's fields.
-
-    Raises:
-        WeightsError: tensors of no network, or of more than one.
-        ConfigError: an unknown dialect, variant or option, or options that contradict each other.
     """
     sources = _Sources(shapes=shapes, options=options, where=where, facts=dict(facts or {}))
     if dialect != "auto":

@@ -79,7 +79,7 @@ def import_weights(
         features_only: return a `FeatureExtractor`, as timm does; the classifier is left out.
         out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
         min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
-            or has in another shape starts fresh, and what the network has no place for is left out.
+            or has in another shape starts fresh, and what the network does not have is left out.
         **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
             as config fields. `num_classes=0` leaves the classifier out.
 

@@ -87,23 +87,19 @@ def open_model(
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
     if reference.kind in ("named", "file"):
         return _open_file(reference, path, arguments)
-    place = current_folder(path)
-    values = read_json(place / CONFIG)
+    folder = current_folder(path)
+    values = read_json(folder / CONFIG)
     if "resnets" not in values:
-        bundle, report = read_timm_folder(place, values, **arguments)
+        bundle, report = read_timm_folder(folder, values, **arguments)
         return OpenedModel(reference=reference, model=bundle.model, bundle=bundle, report=report)
     if given := [name for name, value in arguments.items() if value not in ("auto", 1.0) or name in (options or {})]:
         raise ConfigError(f"config.json of our model folders determines the network; got {', '.join(given)}; drop them")
-    bundle = read_bundle(place)
+    bundle = read_bundle(folder)
     return OpenedModel(reference=reference, model=bundle.model, bundle=bundle)
 
 
 def load_bundle(reference: str | Path) -> Bundle:
-    """The bundle of a model reference, in evaluation mode.
-
-    Raises:
-        ResnetsError: as `resolve` and `open_model`; a weights file whose preprocessing cannot be assumed.
-    """
+    """The bundle of a model reference, in evaluation mode."""
     return open_model(resolve(reference)).require_bundle()
 
 

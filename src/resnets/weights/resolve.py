@@ -40,7 +40,7 @@ class Reference:
     Args:
         text: as it was given.
         kind: `starter`, `variant`, `named`, `folder`, `run` or `file`.
-        path: the model folder to read (of a run: the chosen one), or the file (of named weights: its place in the
+        path: the model folder to read (of a run: the chosen one), or the file (of named weights: its path in the
             cache); `None` for a variant.
     """
 

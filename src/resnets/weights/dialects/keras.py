@@ -67,18 +67,18 @@ def _vgg_depths(names: Iterable[str]) -> tuple[int, ...]:
     counts = Counter(int(match[1]) for name in names if (match := VGG_KERNEL.fullmatch(name)))
     if counts:
         return tuple(counts[block] for block in range(1, max(counts) + 1))
-    places = sorted(int(match[1]) for name in names if (match := OUR_VGG_KERNEL.fullmatch(name)))
-    starts = [0, *(at for at, (one, other) in enumerate(pairwise(places), start=1) if other - one > 2)]  # over a pool
-    return tuple(end - start for start, end in pairwise([*starts, len(places)])) if places else ()
+    indices = sorted(int(match[1]) for name in names if (match := OUR_VGG_KERNEL.fullmatch(name)))
+    starts = [0, *(at for at, (one, other) in enumerate(pairwise(indices), start=1) if other - one > 2)]  # over a pool
+    return tuple(end - start for start, end in pairwise([*starts, len(indices)])) if indices else ()
 
 
 def _vgg_rows(depths: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    place = 0
+    index = 0
     for block, depth in enumerate(depths, start=1):
         for number in range(1, depth + 1):
-            yield f"features.{place}", f"block{block}_conv{number}"
-            place += 2  # the convolution and its activation
-        place += 1  # the pool
+            yield f"features.{index}", f"block{block}_conv{number}"
+            index += 2  # the convolution and its activation
+        index += 1  # the pool
     yield from (("classifier.0", "fc1"), ("classifier.3", "fc2"), *(("classifier.6", head) for head in HEADS))
 
 

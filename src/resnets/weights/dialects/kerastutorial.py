@@ -19,12 +19,12 @@ __all__ = ["KERASTUTORIAL"]
 
 
 def _rows(stage: str, number: str, codec: str) -> Iterator[tuple[str, str]]:
-    """Rows of a stage's blocks, its place and Caffe's number of it given, spelled `a b c` or `a b1 b2`."""
-    block, place = f"layer{stage}.{{b}}", f"{number}{{b:{codec}}}"
-    yield f"{block}.downsample.0", f"res{place}_branch1"
-    yield f"{block}.downsample.1", f"bn{place}_branch1"
-    yield f"{block}.conv{{n}}", f"res{place}_branch2{{n-1:letter}}"
-    yield f"{block}.bn{{n}}", f"bn{place}_branch2{{n-1:letter}}"
+    """Rows of the blocks of a stage, with its number here and in Caffe; blocks are `a b c` or `a b1 b2`."""
+    block, label = f"layer{stage}.{{b}}", f"{number}{{b:{codec}}}"
+    yield f"{block}.downsample.0", f"res{label}_branch1"
+    yield f"{block}.downsample.1", f"bn{label}_branch1"
+    yield f"{block}.conv{{n}}", f"res{label}_branch2{{n-1:letter}}"
+    yield f"{block}.bn{{n}}", f"bn{label}_branch2{{n-1:letter}}"
 
 
 def _table(shapes: Shapes) -> KeyTable:

@@ -47,7 +47,7 @@ def _kernels(shapes: Shapes, convs: list[str]) -> list[tuple[int, int]]:
 
 
 def _table(shapes: Shapes, paths: Paths | None, layers: dict[str, list[str]], scope: str = "") -> KeyTable:
-    """A row for each layer of the file, or, where there are none, for each of our paths with a number of its own."""
+    """A row for each layer of the file, or, where there are none, for each of our paths, numbered from 0."""
     if paths is None or len(layers["dense"]) > 1:
         return KeyTable()
     convs, norms = paths

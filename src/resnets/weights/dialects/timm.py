@@ -35,7 +35,7 @@ VGG = KeyTable(
 
 
 def _v2(projection: int) -> KeyTable:
-    """resnetv2's table. `projection`: place of the shortcut's convolution, 1 behind ResNet-D's pool, else 0."""
+    """resnetv2's table. `projection`: index of the shortcut's convolution, 1 behind ResNet-D's pool, else 0."""
     unit = "stages.{s-1}.blocks.{b}"
     return KeyTable(
         (

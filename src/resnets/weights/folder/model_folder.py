@@ -60,18 +60,18 @@ def read_bundle(folder: Path | str) -> Bundle:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
             a preprocessing that was edited.
     """
-    place = current_folder(Path(folder))
-    values = read_config(place / CONFIG)
+    folder = current_folder(Path(folder))
+    values = read_config(folder / CONFIG)
     ours = values["resnets"]
-    tensors = read_safetensors(place / TENSORS)
+    tensors = read_safetensors(folder / TENSORS)
     try:
         config = config_from_dict(ours["config"])
         preprocessing = Preprocessing.from_dict(ours["preprocessing"])
-        check_preprocessing(values, preprocessing, place / CONFIG)
+        check_preprocessing(values, preprocessing, folder / CONFIG)
         if sum(config.depths) > len(tensors):  # before anything of that size is built
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
-        fill(model, tensors, str(place / TENSORS))
+        fill(model, tensors, str(folder / TENSORS))
         return Bundle(
             model=model.eval(),
             preprocessing=preprocessing,
@@ -82,9 +82,9 @@ def read_bundle(folder: Path | str) -> Bundle:
             calibration=ours["calibration"],
         )
     except KeyError as error:
-        raise WeightsError(f"{place / CONFIG} lacks {error}; write the folder again") from None
+        raise WeightsError(f"{folder / CONFIG} lacks {error}; write the folder again") from None
     except (AttributeError, ConfigError, TypeError, ValueError) as error:
-        raise WeightsError(f"{place / CONFIG} does not describe a model; {error}; write the folder again") from None
+        raise WeightsError(f"{folder / CONFIG} does not describe a model; {error}; write the folder again") from None
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

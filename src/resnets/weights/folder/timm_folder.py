@@ -52,10 +52,6 @@ def read_timm_folder(
         folder: where the weights are.
         values: the content of `config.json`.
         dialect, variant, min_filled, **options: as for `import_weights`, in place of what the file states.
-
-    Raises:
-        WeightsError: no weights, or a `config.json` that is not timm's.
-        ConfigError: options of a network that we do not have.
     """
     architecture = values.get("architecture")
     preprocessing, args = values.get("pretrained_cfg", values), values.get("model_args") or {}
@@ -95,11 +91,7 @@ def read_timm_folder(
 
 
 def read_preprocessing(preprocessing: Mapping[str, Any], in_chans: int, where: Path) -> Preprocessing:
-    """The preprocessing in timm's fields; timm's defaults apply to fields that are absent.
-
-    Raises:
-        WeightsError: values that describe no preprocessing.
-    """
+    """The preprocessing in timm's fields; timm's defaults apply to fields that are absent."""
     interpolation = preprocessing.get("interpolation") or "bicubic"
     mode = preprocessing.get("crop_mode") or "center"
     try:

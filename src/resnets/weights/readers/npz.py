@@ -18,11 +18,7 @@ __all__ = ["read_npz"]
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of an archive by name. Headers come first: no array is allocated that the file cannot hold.
-
-    Raises:
-        WeightsError: damaged, not a zip of arrays, arrays of objects (they are pickles), or larger than the file.
-    """
+    """Read the arrays of an archive by name. Headers come first: no array is allocated that the file cannot hold."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()

@@ -41,10 +41,6 @@ def read_tensorflow(path: Path) -> Unwrapped:
 
     Args:
         path: the `.index`, the prefix that index and data share, or a file of the old format.
-
-    Raises:
-        MissingExtraError: TensorFlow is not installed.
-        WeightsError: damaged, a part is missing, or no variables.
     """
     try:
         from tensorflow import train
