@@ -31,9 +31,6 @@ __all__ = ["read_bundle", "save_bundle"]
 def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     """Write a model folder, whole or not at all; an existing one is replaced.
 
-    Returns:
-        The folder.
-
     Raises:
         WeightsError: no permission, a full disk, or a folder that holds other files and no model of ours.
     """
