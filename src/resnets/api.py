@@ -34,8 +34,7 @@ from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder import bundle as bundle_data
 from resnets.weights.folder.model_folder import save_bundle
-from resnets.weights.open import open_model
-from resnets.weights.resolve import resolve
+from resnets.weights.open import load_bundle
 
 __all__ = [
     "Bundle",
@@ -114,7 +113,7 @@ def load(reference: str | Path) -> Bundle:
         UnknownNameError: neither a name nor a path.
         WeightsError: no model there, or a damaged one.
     """
-    return open_model(resolve(reference), Bundle).require_bundle()
+    return Bundle(**vars(load_bundle(reference)))
 
 
 def train(

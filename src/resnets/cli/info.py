@@ -93,10 +93,9 @@ def _describe(model: str, overrides: dict[str, Any], size: int | tuple[int, int]
         return describe(model, size)  # by name: several names may have the same config
     config = reference.read_config()
     if config is None:  # only the tensors determine the network; imports torch
-        from resnets.weights.folder.bundle import Bundle
         from resnets.weights.open import open_model
 
-        config = open_model(reference, Bundle).model.config
+        config = open_model(reference).model.config
     return describe(config.with_overrides(**overrides), size)
 
 

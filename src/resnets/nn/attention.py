@@ -1,6 +1,6 @@
 """Attention modules at the end of a residual branch: they multiply it by a gate in (0, 1) computed from it.
 
-Shape letters: N batch, C channels, H height, W width, R squeezed channels.
+Shape letters: N batch, C channels, H height, W width, R squeezed channels (usually C / 16).
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ class SELayer(nn.Module):
     """Squeeze and excitation, as in IBN-Net: mean, linear, ReLU, linear, sigmoid (Hu et al. 2018). Keeps the shape.
 
     The linear layers have no bias.
-
-    Args:
-        channels: C.
-        squeezed: R, usually C / 16.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -39,10 +35,6 @@ class SEModule(nn.Module):
     """Squeeze and excitation, as in Caffe and timm: mean, 1x1, ReLU, 1x1, sigmoid (Hu et al. 2018). Keeps the shape.
 
     The convolutions have a bias.
-
-    Args:
-        channels: C.
-        squeezed: R, usually C / 16.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -116,8 +108,6 @@ class CBAM(nn.Sequential):
     """Convolutional block attention: channel gate, then spatial gate (Woo et al. 2018). Keeps the shape.
 
     Args:
-        channels: C.
-        squeezed: R, usually C / 16.
         norm: norm in the spatial gate; default: a batch norm.
     """
 

@@ -29,8 +29,12 @@ def build(node: nodes.Node) -> nn.Module:
             return _pool(node)
         case nodes.Blur():
             return layers.BlurPool2d(node.stride)
-        case nodes.GlobalPool():
-            return _global_pool(node)
+        case nodes.GlobalPool(kind="avg"):
+            return nn.AdaptiveAvgPool2d(1)
+        case nodes.GlobalPool(kind="max"):
+            return nn.AdaptiveMaxPool2d(1)
+        case nodes.GlobalPool(kind="gem"):
+            return layers.GeM()
         case nodes.AdaptivePool():
             return nn.AdaptiveAvgPool2d(node.size)
         case nodes.Dropout():
@@ -74,16 +78,6 @@ def _conv(node: nodes.Conv) -> nn.Conv2d:
         return nn.Conv2d(node.in_chans, node.out_chans, node.kernel, padding=node.padding, **options)  # type: ignore[arg-type]
     kind = layers.StdConv2d if node.standardised else layers.Conv2dPadded
     return kind(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
-
-
-def _global_pool(node: nodes.GlobalPool) -> nn.Module:
-    match node.kind:
-        case "avg":
-            return nn.AdaptiveAvgPool2d(1)
-        case "max":
-            return nn.AdaptiveMaxPool2d(1)
-        case "gem":
-            return layers.GeM()
 
 
 def _gate(node: nodes.Gate) -> nn.Module:

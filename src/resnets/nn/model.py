@@ -69,6 +69,11 @@ class Network(nn.Module):
         """Number of logits; 0 for a network that outputs embeddings."""
         return int(self.config.num_classes)
 
+    @property
+    def classifier_path(self) -> str:
+        """Path of the layer that outputs logits, or of an identity."""
+        return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
@@ -112,16 +117,16 @@ class Network(nn.Module):
                 "stop_early computes no last feature map; got intermediates_only=False; pass intermediates_only=True"
             )
         check_input(x, self.config.in_chans)
-        selected, places = self.feature_indices(indices), list(self._taps.values())
+        selected, paths = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
         for name in self._steps:
             x = self.get_submodule(name)(x)
-            if name in places:
-                maps[places.index(name)] = x
+            if name in paths:
+                maps[paths.index(name)] = x
                 if stop_early and len(maps) > max(selected):
                     break
         if norm and not stop_early:
-            maps[len(places) - 1] = x
+            maps[len(paths) - 1] = x
         ordered = [maps[index] for index in selected]
         return ordered if intermediates_only else (x, ordered)
 
@@ -167,7 +172,7 @@ class Network(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """The layer that outputs logits, or an identity."""
-        return self.get_submodule(self._classifier())
+        return self.get_submodule(self.classifier_path)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a fresh one on the same device; inner layers of a VGG's head are kept.
@@ -180,7 +185,7 @@ class Network(nn.Module):
         if global_pool is not None:
             changes["global_pool"] = global_pool
         config = self.config.with_overrides(**changes)
-        tensor, before = next(self.parameters()), self._classifier()
+        tensor, before = next(self.parameters()), self.classifier_path
         kept = {key: value for key, value in self.state_dict().items() if not key.startswith(before)}
         self.config, self.plan = config, plan(config)
         head = self.plan.nodes[-1]
@@ -190,10 +195,6 @@ class Network(nn.Module):
             own = {key.partition(".")[2]: kept[key] for key in kept if key.partition(".")[0] == name}
             module.load_state_dict({key: own.get(key, value) for key, value in module.state_dict().items()})
             module.train(self.training)
-
-    def _classifier(self) -> str:
-        """Path of the layer that outputs logits."""
-        return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
 
 
 @torch.fx.wrap

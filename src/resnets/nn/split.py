@@ -132,7 +132,7 @@ def _forward_steps(model: Network) -> Iterator[_Step]:
             if isinstance(config, ResNetConfig) and config.global_pool == "window":
                 yield _Step("", _WindowCheck(model.num_features, config.img_size))
             if isinstance(config, ResNetConfig) and config.drop_rate:
-                yield _Step("", _HeadDropout(model, config.drop_rate))
+                yield _Step("", lambda x: F.dropout(x, config.drop_rate, model.training))
         else:
             yield _Step(path, model.get_submodule(path))
 
@@ -165,14 +165,3 @@ class _WindowCheck:
     def __call__(self, x: Tensor) -> Tensor:
         check_windows(x, self.features, self.size)
         return x
-
-
-@dataclass(frozen=True)
-class _HeadDropout:
-    """Dropout before a residual network's classifier, which is a function of `forward`, not a module."""
-
-    model: Network
-    rate: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.rate, self.model.training)

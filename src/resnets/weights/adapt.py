@@ -15,7 +15,7 @@ Beyond that, only fields may differ that change no tensor: of training, strides,
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import Conv, GlobalPool, Linear, Norm, SplitNorm, walk
+from resnets.arch.nodes import Conv, GlobalPool, Norm, SplitNorm, walk
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network, build_model
 from resnets.weights.fill import fill
 from resnets.weights.report import AdaptReport
-from resnets.weights.slots import COUNTER, NOT_IN_TENSORS
+from resnets.weights.slots import COUNTER, NOT_IN_TENSORS, differing_fields
 
 __all__ = ["Inflate", "adapt", "inflate_kernel", "plain_config"]
 
@@ -89,12 +89,7 @@ def _check_differences(config: NetworkConfig, has: NetworkConfig, where: str, fi
         allowed |= {"ibn"} if not has.ibn else set()
         allowed |= ATTENTION_FIELDS if has.attention == "none" else set()
         allowed |= {"norm"} if {config.norm, has.norm} <= {"batch", "frozen_batch"} else set()
-    differing = [
-        f"{field.name} {getattr(config, field.name)} for {getattr(has, field.name)}"
-        for field in fields(has)
-        if field.name not in allowed - fixed and getattr(config, field.name) != getattr(has, field.name)
-    ]
-    if differing:
+    if differing := differing_fields(config, has, allowed - fixed):
         raise WeightsError(
             f"weights must be of the same network, or of a plainer one; {where} differs in {', '.join(differing)}; "
             "name the network that the weights belong to, or pass these options"
@@ -124,7 +119,7 @@ class _Adaptation:
         self.slots: dict[str, Tensor] = model.state_dict()
         self.nodes = dict(walk(model.plan))
         self.first_conv = next(path for path, node in self.nodes.items() if isinstance(node, Conv))
-        self.classifier = _classifier(source)
+        self.classifier = source.classifier_path
         self.used: set[str] = set()
         self.kept: list[str] = []
         self.changed: dict[str, str] = {}
@@ -163,20 +158,20 @@ class _Adaptation:
         self.used.add(key)
         return inflated
 
-    def _split(self, key: str, whole: str, half: str) -> Tensor:
-        tensor, slot = self.held[whole], self.slots[key]
-        self.used.add(whole)
+    def _split(self, key: str, original: str, half: str) -> Tensor:
+        tensor, slot = self.held[original], self.slots[key]
+        self.used.add(original)
         if tensor.ndim == 0:
             return tensor
         first = half == "IN"
         size = slot.shape[0]
-        self.changed[key] = f"{'first' if first else 'last'} {size} of {whole}"
+        self.changed[key] = f"{'first' if first else 'last'} {size} of {original}"
         self.notes["IBN-a: each split norm's first half goes to its instance norm, without statistics"] = None
         return tensor[:size] if first else tensor[-size:]
 
     def _starts_fresh(self, path: str) -> bool:
         node = self.nodes.get(path)
-        if path == _classifier(self.model):
+        if path == self.model.classifier_path:
             old, new = self.held.get(f"{self.classifier}.weight"), self.slots[f"{path}.weight"]
             alike = old is not None and old.shape[0] == new.shape[0]
             count = "no" if old is None else old.shape[1 if alike else 0]
@@ -207,9 +202,3 @@ class _Adaptation:
             dropped=tuple(dropped),
             notes=tuple(self.notes),
         )
-
-
-def _classifier(model: Network) -> str:
-    """Path of the layer that outputs logits; empty where there is none."""
-    linear = [path for path, node in walk(model.plan) if isinstance(node, Linear) and ".se." not in path]
-    return linear[-1] if linear and model.num_classes else ""

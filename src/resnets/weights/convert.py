@@ -15,7 +15,6 @@ from resnets.nn.model import Network
 from resnets.weights.adapt import adapt
 from resnets.weights.dialects import get_dialect
 from resnets.weights.export import save_weights
-from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import save_bundle
 from resnets.weights.open import open_model
 from resnets.weights.report import AdaptReport, LoadReport
@@ -96,19 +95,17 @@ def convert(
     if map is not None and (Path(map).is_dir() or not Path(map).parent.is_dir()):
         raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
     opened = open_model(
-        resolve(source), Bundle, dialect=dialect, variant=variant, min_filled=min_filled, options=dict(options or {})
+        resolve(source), dialect=dialect, variant=variant, min_filled=min_filled, options=dict(options or {})
     )
     model, bundle, report = opened.model, opened.bundle, opened.report
     adapted = None
     if num_classes is not None and num_classes != model.num_classes:
         model, adapted = adapt(model, model.config.with_overrides(num_classes=num_classes), where=str(source))
-    classes = (
-        bundle.classes
-        if bundle is not None and adapted is None
-        else tuple(str(index) for index in range(model.num_classes))
-    )
+    classes = tuple(str(index) for index in range(model.num_classes))
     if labels is not None:
         classes = _read_labels(Path(labels), model.num_classes)
+    elif bundle is not None and adapted is None:
+        classes = bundle.classes
     written = None
     if output is not None and to is not None:
         written = save_weights(model, output, dialect=to)

@@ -13,7 +13,6 @@ from resnets.arch.variants import get_config, name_of
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.adapt import Inflate, adapt, plain_config
-from resnets.weights.folder.bundle import Bundle
 from resnets.weights.open import open_model
 from resnets.weights.registry import best_weights
 from resnets.weights.resolve import Reference, resolve
@@ -107,7 +106,7 @@ def _with_weights(config: NetworkConfig, reference: Reference, explicit: frozens
             f"pretrained requires weights; {reference.text} is a network's name; pass True for its published weights, "
             "'starter', a weights file or a folder"
         )
-    source = _read_file(reference, config) if reference.kind == "file" else open_model(reference, Bundle).model
+    source = _read_file(reference, config) if reference.kind == "file" else open_model(reference).model
     has = source.config
     sizes = {name: getattr(has, name) for name in ("num_classes", "in_chans") if name not in explicit}
     fixed = EXPLICIT_FIELDS - explicit
@@ -127,13 +126,13 @@ def _read_file(reference: Reference, config: NetworkConfig) -> Network:
     """The network of a weights file, read as the requested one, or as the plain one that `adapt` extends to it."""
     bare = replace(config, num_classes=0, global_pool="avg")  # the file's tensors determine the classes
     try:
-        return open_model(reference, Bundle, variant=bare).model
+        return open_model(reference, variant=bare).model
     except WeightsError:
         plain = plain_config(bare)
         if plain == bare:
             raise
         try:
-            return open_model(reference, Bundle, variant=plain).model
+            return open_model(reference, variant=plain).model
         except WeightsError:
             pass
         raise  # the error about the requested network is the more useful one

@@ -39,11 +39,7 @@ def detect_config(shapes: Shapes, where: str) -> DetectedConfig:
 
     Args:
         shapes: by our keys (torchvision's names), in torch's axis order.
-        where: the file, for messages.
-
-    Raises:
-        WeightsError: tensors of no network that a config describes.
-    """
+        where: the file, for messages."""
     residual, plain = any(map(STAGE.match, shapes)), any(map(FEATURE.match, shapes))
     if residual and plain:
         raise WeightsError(f"one network is read from a file; {where} has layer1 and features; save one of them alone")
@@ -199,7 +195,7 @@ class _ResNetDetector(_Detector):
         return {"ibn": kinds if any(kinds) else ()}
 
     def shortcut(self, depths: tuple[int, ...], outs: list[int], pre_activation: bool) -> tuple[Any, ...]:
-        """The shortcut options that have projections in the same places, and the fields of a projection.
+        """The shortcut options that have projections in the same blocks, and the fields of a projection.
 
         Args:
             outs: output channels of the stem and of each stage.
@@ -211,13 +207,13 @@ class _ResNetDetector(_Detector):
         }
         average = any(len(self.shapes.get(f"{path}.1.weight", ())) == 4 for path in paths.values())
         at = 1 if average else 0
-        projected = {place for place, path in paths.items() if self.has(f"{path}.{at}")}
+        projected = {block for block, path in paths.items() if self.has(f"{path}.{at}")}
         firsts = {(stage, 0) for stage in range(len(depths))}
         widening = {(stage, 0) for stage in range(len(depths)) if outs[stage] != outs[stage + 1]}
-        changing = {place for place in firsts if place[0]} | widening
+        changing = {block for block in firsts if block[0]} | widening
         fields: dict[str, Any] = {}
         if projected:
-            kernels = [self.kernel(f"{paths[place]}.{at}")[2] for place in projected]
+            kernels = [self.kernel(f"{paths[block]}.{at}")[2] for block in projected]
             fields["shortcut_kernel"] = max(kernels)
         if projected and not pre_activation:
             fields["shortcut_norm"] = self.has(f"{paths[min(projected)]}.{at + 1}")
@@ -225,7 +221,7 @@ class _ResNetDetector(_Detector):
         options = {"B": changing, "subsample": widening, "first": firsts, "C": set(paths)}
         if average:
             options = {"D": changing}
-        found = [name for name, places in options.items() if places == projected]
+        found = [name for name, blocks in options.items() if blocks == projected]
         if projected and not found:
             raise self.error(
                 "projections are in blocks that change the shape (option B) or in all blocks (C); these are not"
@@ -237,22 +233,22 @@ class _ResNetDetector(_Detector):
 
 class _VGGDetector(_Detector):
     def detect(self) -> DetectedConfig:
-        places = sorted(int(match[1]) for name in self.shapes if (match := FEATURE.fullmatch(name)))
-        convs = [place for place in places if len(self.shapes[f"features.{place}.weight"]) == 4]
+        indices = sorted(int(match[1]) for name in self.shapes if (match := FEATURE.fullmatch(name)))
+        convs = [index for index in indices if len(self.shapes[f"features.{index}.weight"]) == 4]
         normed = self.has("features.1", "running_mean")
         step = 3 if normed else 2  # conv, (norm,) act; a pool ends a block
         if not convs or convs[0] != 0:
             raise self.error("features begin with a convolution; features.0 is none")
         depths, widths = [1], [self.kernel("features.0")[0]]
-        for before, place in pairwise(convs):
-            out = self.kernel(f"features.{place}")[0]
-            if place == before + step and out == widths[-1]:
+        for before, index in pairwise(convs):
+            out = self.kernel(f"features.{index}")[0]
+            if index == before + step and out == widths[-1]:
                 depths[-1] += 1
-            elif place == before + step + 1:
+            elif index == before + step + 1:
                 depths.append(1)
                 widths.append(out)
             else:
-                raise self.error(f"a block's convolutions have one width; features.{place} has {out}")
+                raise self.error(f"a block's convolutions have one width; features.{index} has {out}")
         fields: dict[str, Any] = {
             "depths": tuple(depths),
             "widths": tuple(widths),

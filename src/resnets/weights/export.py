@@ -8,7 +8,7 @@ and `.npz`, which TensorFlow and Keras users read more easily; neither can hold 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from resnets.nn.model import Network
 from resnets.weights.dialects import Dialect, get_dialect
 from resnets.weights.dialects.axes import flattened_chans, from_torch
 from resnets.weights.load import import_weights
-from resnets.weights.slots import COUNTER, NOT_IN_TENSORS
+from resnets.weights.slots import COUNTER, NOT_IN_TENSORS, differing_fields
 
 __all__ = ["foreign_tensors", "save_weights"]
 
@@ -72,12 +72,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
 
 
 def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
-    """The network's tensors by a dialect's names, in its axis order, on the CPU.
-
-    Raises:
-        UnknownNameError: no such dialect.
-        WeightsError: a network that the dialect cannot represent.
-    """
+    """The network's tensors by a dialect's names, in its axis order, on the CPU."""
     target = get_dialect(dialect)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     names = _names(target, model, state)
@@ -112,7 +107,11 @@ def _read_back(dialect: Dialect, model: Network, state: Mapping[str, Tensor], wr
         except (ConfigError, WeightsError) as error:
             problem = problem or str(error)
             continue
-        if differing := _differing(back.config, model.config):
+        if type(back.config) is not type(model.config):
+            problem = problem or "it would be read as another network: another family"
+            continue
+        unused = _unused(back.config) & _unused(model.config) | NOT_IN_TENSORS
+        if differing := differing_fields(back.config, model.config, unused):
             problem = problem or f"it would be read as another network: {', '.join(differing)}"
             continue
         for key, tensor in back.state_dict().items():
@@ -132,17 +131,6 @@ def _variants_to_pass(dialect: Dialect, config: NetworkConfig) -> list[str | Net
         return [name]
     agrees = all(getattr(config, field, value) == value for field, value in dialect.defaults.items())
     return [config] if agrees else []
-
-
-def _differing(read: NetworkConfig, has: NetworkConfig) -> list[str]:
-    if type(read) is not type(has):
-        return ["another family"]
-    unused = _unused(read) & _unused(has) | NOT_IN_TENSORS
-    return [
-        f"{field.name} {getattr(read, field.name)} for {getattr(has, field.name)}"
-        for field in fields(has)
-        if field.name not in unused and getattr(read, field.name) != getattr(has, field.name)
-    ]
 
 
 def _unused(config: NetworkConfig) -> set[str]:

@@ -30,13 +30,13 @@ def fill(model: Network, tensors: Mapping[str, Tensor], where: str, *, fresh: It
         WeightsError: a missing, unexpected or mis-shaped tensor, or one of another type (all are listed).
     """
     # As `load_state_dict(assign=True)`, in a fifth of the time; every tensor of our modules is in the state_dict.
-    places: dict[str, tuple[dict[str, Any], str, Tensor]] = {}
+    owners: dict[str, tuple[dict[str, Any], str, Tensor]] = {}
     for path, module in model.named_modules():
         for held in (module._parameters, module._buffers):
-            places |= {join(path, name): (held, name, slot) for name, slot in held.items() if slot is not None}
+            owners |= {join(path, name): (held, name, slot) for name, slot in held.items() if slot is not None}
     tensors = {**tensors, **_initial(model, fresh)}
-    _check({key: slot for key, (_, _, slot) in places.items()}, tensors, where)
-    for key, (held, name, slot) in places.items():
+    _check({key: slot for key, (_, _, slot) in owners.items()}, tensors, where)
+    for key, (held, name, slot) in owners.items():
         tensor = tensors[key].detach().to(device="cpu", dtype=slot.dtype)
         held[name] = nn.Parameter(tensor, slot.requires_grad) if isinstance(slot, nn.Parameter) else tensor
 

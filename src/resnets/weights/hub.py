@@ -101,7 +101,7 @@ def _locked(path: Path) -> Iterator[None]:
     with path.with_name(path.name + ".lock").open("w") as lock:
         try:
             import fcntl
-        except ImportError:  # Windows: the rename at the end still leaves a whole file
+        except ImportError:  # Windows: the rename at the end still leaves a complete file
             yield
             return
         try:

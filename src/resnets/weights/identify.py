@@ -5,6 +5,7 @@ Inputs are names and shapes alone. If several networks fit, the error lists the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -72,10 +73,6 @@ def identify(
         where: the file, for messages.
         facts: config fields that the file states besides its tensors; they override the dialect's defaults and the
             variant's fields.
-
-    Raises:
-        WeightsError: tensors of no network, or of more than one.
-        ConfigError: an unknown dialect, variant or option, or options that contradict each other.
     """
     sources = _Sources(shapes=shapes, options=options, where=where, facts=dict(facts or {}))
     if dialect != "auto":
@@ -215,7 +212,7 @@ def _meaning_of_variant(
     own = {field.name for field in fields(config)}
     if FAMILIES[detected.family] is not type(config):
         return {}
-    default, overrides_all = type(config)(), dialect.defines_variant(variant)
+    default, overrides_all = type(config)(), re.fullmatch(dialect.variants, variant) is not None
     settled = {
         name: value
         for name, value in _defaults(dialect, detected, where).items()

@@ -79,7 +79,7 @@ def import_weights(
         features_only: return a `FeatureExtractor`, as timm does; the classifier is left out.
         out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
         min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
-            or has in another shape starts fresh, and what the network has no place for is left out.
+            or has in another shape starts fresh, and what the network does not have is left out.
         **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
             as config fields. `num_classes=0` leaves the classifier out.
 
@@ -96,7 +96,7 @@ def import_weights(
     if not 0 <= min_filled <= 1:
         raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
-    file = unwrap(_as_tensors(source), where) if isinstance(source, Mapping) else read_file(source)
+    file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
     if features_only:
         options = {"num_classes": 0} | options
     shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
@@ -107,12 +107,10 @@ def import_weights(
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 
-def _as_tensors(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Numpy arrays as tensors; anything else as it is."""
-    return {
-        name: as_tensor(name, value, "the tensors") if isinstance(value, np.ndarray) else value
-        for name, value in source.items()
-    }
+def _unwrap_arrays(source: Mapping[str, Any], where: str) -> Unwrapped:
+    """`unwrap` for torch tensors and numpy arrays."""
+    arrays = {name: as_tensor(name, value, where) for name, value in source.items() if isinstance(value, np.ndarray)}
+    return unwrap({**source, **arrays}, where)
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import Preprocessing
@@ -13,7 +13,7 @@ from resnets.nn.model import Network
 from resnets.weights.dialects import get_dialect
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.config_json import read_json
-from resnets.weights.folder.model_folder import AnyBundle, read_bundle_as
+from resnets.weights.folder.model_folder import read_bundle
 from resnets.weights.folder.storage import CONFIG, current_folder
 from resnets.weights.folder.timm_folder import read_timm_folder
 from resnets.weights.hub import fetch
@@ -28,7 +28,7 @@ GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # the means of ImageNet's three
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenedModel(Generic[AnyBundle]):
+class OpenedModel:
     """A model, and how it was read.
 
     Args:
@@ -43,15 +43,11 @@ class OpenedModel(Generic[AnyBundle]):
     reference: Reference
     model: Network
     report: LoadReport | None = None
-    bundle: AnyBundle | None
+    bundle: Bundle | None = None
     preprocessing_assumed: bool = False
 
-    def require_bundle(self) -> AnyBundle:
-        """The bundle.
-
-        Raises:
-            WeightsError: there is none.
-        """
+    def require_bundle(self) -> Bundle:
+        """The bundle, or a `WeightsError` where there is none."""
         if self.bundle is None:
             raise WeightsError(
                 f"a weights file does not state its preprocessing; {self.reference.text} takes "
@@ -62,13 +58,12 @@ class OpenedModel(Generic[AnyBundle]):
 
 def open_model(
     reference: Reference,
-    kind: type[AnyBundle],
     *,
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
     min_filled: float = 1.0,
     options: dict[str, Any] | None = None,
-) -> OpenedModel[AnyBundle]:
+) -> OpenedModel:
     """Read the model of a reference; named weights are downloaded if they are not in the cache.
 
     A weights file states neither class names nor preprocessing: classes are numbered, the preprocessing is the usual
@@ -76,7 +71,6 @@ def open_model(
 
     Args:
         reference: from `resolve`.
-        kind: `Bundle`, or a subclass of it to build.
         dialect, variant, min_filled, options: as for `import_weights`; not for model folders of ours.
 
     Raises:
@@ -92,37 +86,31 @@ def open_model(
         )
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
     if reference.kind in ("named", "file"):
-        return _open_file(reference, path, kind, arguments)
-    place = current_folder(path)
-    values = read_json(place / CONFIG)
+        return _open_file(reference, path, arguments)
+    folder = current_folder(path)
+    values = read_json(folder / CONFIG)
     if "resnets" not in values:
-        bundle, report = read_timm_folder(kind, place, values, **arguments)
+        bundle, report = read_timm_folder(folder, values, **arguments)
         return OpenedModel(reference=reference, model=bundle.model, bundle=bundle, report=report)
     if given := [name for name, value in arguments.items() if value not in ("auto", 1.0) or name in (options or {})]:
         raise ConfigError(f"config.json of our model folders determines the network; got {', '.join(given)}; drop them")
-    bundle = read_bundle_as(kind, place)
+    bundle = read_bundle(folder)
     return OpenedModel(reference=reference, model=bundle.model, bundle=bundle)
 
 
 def load_bundle(reference: str | Path) -> Bundle:
-    """The bundle of a model reference, in evaluation mode.
-
-    Raises:
-        ResnetsError: as `resolve` and `open_model`; a weights file whose preprocessing cannot be assumed.
-    """
-    return open_model(resolve(reference), Bundle).require_bundle()
+    """The bundle of a model reference, in evaluation mode."""
+    return open_model(resolve(reference)).require_bundle()
 
 
-def _open_file(
-    reference: Reference, path: Path, kind: type[AnyBundle], arguments: dict[str, Any]
-) -> OpenedModel[AnyBundle]:
+def _open_file(reference: Reference, path: Path, arguments: dict[str, Any]) -> OpenedModel:
     weights = get_weights(reference.text) if reference.kind == "named" else None
     if weights is not None:
         path = fetch(weights.url, weights.sha256)
         if arguments["variant"] == "auto":
             arguments["variant"] = weights.variant
     model, report = import_weights(path, **arguments)
-    opened = OpenedModel[AnyBundle](reference=reference, model=model, report=report, bundle=None)
+    opened = OpenedModel(reference=reference, model=model, report=report)
     preprocessing = weights.preprocessing if weights else _usual_preprocessing(model.config, report.dialect)
     if preprocessing is None:
         return opened
@@ -134,7 +122,7 @@ def _open_file(
         provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
         if weights.top1 is not None:
             provenance["metrics"] = {"imagenet top-1": weights.top1 / 100}
-    bundle = kind(
+    bundle = Bundle(
         model=model,
         preprocessing=preprocessing,
         classes=tuple(map(str, range(model.num_classes))),

@@ -9,7 +9,6 @@ percent, as timm measured it (`results/results-imagenet.csv`); IBN-Net's as its 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from resnets.arch.preprocessing import Preprocessing
@@ -57,11 +56,7 @@ class NamedWeights:
 
 
 def get_weights(name: str) -> NamedWeights:
-    """The weights of that name.
-
-    Raises:
-        UnknownNameError: no such weights; the nearest names are listed.
-    """
+    """The weights of that name, or else an `UnknownNameError`."""
     if name not in NAMED_WEIGHTS:
         raise UnknownNameError("named weights", name, NAMED_WEIGHTS)
     return NAMED_WEIGHTS[name]
@@ -157,24 +152,20 @@ OF_IBNNET: tuple[Row, ...] = (
 )
 
 
-def _rows(base: str, license: str, rows: tuple[Row, ...]) -> dict[str, NamedWeights]:
-    return {
-        name: NamedWeights(
-            name=name, url=base + file, sha256=_digits(file), license=license, preprocessing=preprocessing, top1=top1
-        )
-        for name, file, preprocessing, top1 in rows
-    }
-
-
-def _digits(file: str) -> str:
-    match = re.search(r"-([0-9a-f]{8,})\.", file)
-    assert match is not None, file
-    return match[1]
-
-
 NAMED_WEIGHTS: dict[str, NamedWeights] = {
-    **_rows(TORCHVISION, "BSD-3-Clause", OF_TORCHVISION),
-    **_rows(TIMM, "Apache-2.0", OF_TIMM),
-    **_rows(GLUON, "Apache-2.0", OF_GLUON),
-    **_rows(IBNNET, "MIT", OF_IBNNET),
+    name: NamedWeights(
+        name=name,
+        url=base + file,
+        sha256=file.rpartition("-")[2].removesuffix(".pth"),
+        license=spdx,
+        preprocessing=preprocessing,
+        top1=top1,
+    )
+    for base, spdx, rows in (
+        (TORCHVISION, "BSD-3-Clause", OF_TORCHVISION),
+        (TIMM, "Apache-2.0", OF_TIMM),
+        (GLUON, "Apache-2.0", OF_GLUON),
+        (IBNNET, "MIT", OF_IBNNET),
+    )
+    for name, file, preprocessing, top1 in rows
 }

@@ -9,11 +9,11 @@ from typing import Any
 __all__ = ["AdaptReport", "LoadReport", "shorten"]
 
 
-def shorten(names: Iterable[str], most: int = 4) -> str:
+def shorten(names: Iterable[str], limit: int = 4) -> str:
     """The first names of a list, and how many more there are."""
     every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more
 
 
 class _Report:
@@ -39,7 +39,7 @@ class LoadReport(_Report):
         filled: share of the network's values (parameters and statistics) that came from the file, in [0, 1].
         renames: the file's key to ours, where they differ.
         missing: our keys that the file lacks: step counters, and with `min_filled` whatever starts fresh.
-        unexpected: the file's keys that the network has no place for; empty unless `min_filled` allows it.
+        unexpected: the file's keys that the network does not have; empty unless `min_filled` allows it.
         dropped: entries of the file left out on purpose.
         assumed: config fields that tensors do not determine, as the dialect sets them.
         notes: what else was done, a sentence each.

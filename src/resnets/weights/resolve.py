@@ -40,7 +40,7 @@ class Reference:
     Args:
         text: as it was given.
         kind: `starter`, `variant`, `named`, `folder`, `run` or `file`.
-        path: the model folder to read (of a run: the chosen one), or the file (of named weights: its place in the
+        path: the model folder to read (of a run: the chosen one), or the file (of named weights: its path in the
             cache); `None` for a variant.
     """
 
@@ -49,11 +49,7 @@ class Reference:
     path: Path | None = None
 
     def read_config(self) -> NetworkConfig | None:
-        """The network's config, without torch; `None` for weights files and timm's folders: tensors determine it.
-
-        Raises:
-            WeightsError: a damaged `config.json`.
-        """
+        """The network's config, without torch; `None` for weights files and timm's folders: tensors determine it."""
         if self.kind in ("variant", "named"):
             return get_config(get_weights(self.text).variant if self.kind == "named" else self.text)
         if self.path is None or self.kind == "file":

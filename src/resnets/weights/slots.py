@@ -6,13 +6,14 @@ Key maps of all dialects are written in terms of roles; each dialect has its own
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields
 from typing import Literal
 
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import ChannelConv, Conv, GlobalPool, Linear, Node, Norm, join, walk
 
-__all__ = ["COUNTER", "NOT_IN_TENSORS", "TENSOR_NAMES", "Role", "Slot", "slots"]
+__all__ = ["COUNTER", "NOT_IN_TENSORS", "TENSOR_NAMES", "Role", "Slot", "differing_fields", "slots"]
 
 Role = Literal["kernel", "matrix", "bias", "gamma", "beta", "mean", "var", "count", "power"]
 
@@ -36,6 +37,12 @@ NOT_IN_TENSORS = frozenset(
     | {"last_stride", "global_pool", "pool_window"}
 )
 """Config fields that change no tensor's name, shape or value: they concern training or geometry alone."""
+
+
+def differing_fields(config: NetworkConfig, other: NetworkConfig, ignored: Collection[str]) -> list[str]:
+    """Fields in which two configs of one family differ, as `stem deep for 7x7`."""
+    values = [(field.name, getattr(config, field.name), getattr(other, field.name)) for field in fields(other)]
+    return [f"{name} {one} for {two}" for name, one, two in values if one != two and name not in ignored]
 
 
 @dataclass(frozen=True, kw_only=True)

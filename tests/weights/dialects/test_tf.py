@@ -85,7 +85,7 @@ def test_options_in_the_spelling_of_their_codebase() -> None:
     assert report.variant == "custom"
     with torch.no_grad():
         assert model(torch.randn(1, 3, 64, 64)).shape[2:] == (4, 4)
-    with pytest.raises(ConfigError, match="True or False; got 'avg'"):
+    with pytest.raises(ConfigError, match="one of True, False; got 'avg'"):
         import_weights(tensors, dialect="slim", global_pool="avg")
     with pytest.raises(UnknownNameError):
         import_weights(tensors, dialect="slim", include_top=False)
@@ -93,7 +93,7 @@ def test_options_in_the_spelling_of_their_codebase() -> None:
     model, report = import_weights(tensors, include_top=False, pooling="max")
     assert (model.config.num_classes, model.config.global_pool) == (0, "max")
     assert set(report.dropped) == {"predictions/kernel", "predictions/bias"}
-    with pytest.raises(ConfigError, match="pooling is 'avg', 'max' or None"):
+    with pytest.raises(ConfigError, match="pooling must be one of 'avg', 'max', None"):
         import_weights(tensors, dialect="keras", pooling="gem")
 
 

@@ -114,7 +114,7 @@ def test_networks_with_another_name_in_timm(tmp_path: Path) -> None:
     tensors = foreign_tensors(model, "cadene")
     folder = timm_folder(tmp_path / "a", tensors, architecture="legacy_seresnet50")
     values = json.loads((folder / "config.json").read_text())
-    bundle, report = read_timm_folder(Bundle, folder, values, variant="auto", depths=(1, 1, 1, 1))
+    bundle, report = read_timm_folder(folder, values, variant="auto", depths=(1, 1, 1, 1))
     assert report.dialect == "cadene"
     assert bundle.config == model.config
     v2 = network("resnetv2_18", num_classes=3)

@@ -47,22 +47,14 @@ DIALECTS: dict[str, Dialect] = {
 
 
 def get_dialect(name: str) -> Dialect:
-    """The dialect of that name.
-
-    Raises:
-        UnknownNameError: no such dialect.
-    """
+    """The dialect of that name, or else an `UnknownNameError`."""
     if name not in DIALECTS:
         raise UnknownNameError("dialect", name, ("auto", *DIALECTS))
     return DIALECTS[name]
 
 
 def matching_dialects(names: Iterable[str], where: str) -> list[Dialect]:
-    """Dialects that match the tensor names of a file, at least one.
-
-    Raises:
-        WeightsError: none does.
-    """
+    """Dialects that match the tensor names of a file, or else a `WeightsError`."""
     keys = frozenset(names)
     found = [dialect for dialect in DIALECTS.values() if dialect.matches(keys)]
     if not found:

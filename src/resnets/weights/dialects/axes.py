@@ -62,14 +62,7 @@ def torch_shape(key: str, shape: Shape, layout: Layout) -> Shape:
 
 
 def to_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0) -> Tensor:
-    """A tensor for `key` in torch's axis order; a view of it where possible.
-
-    Args:
-        key: of ours.
-        tensor: as the file has it.
-        layout: of the file.
-        chans: from `flattened_chans`.
-    """
+    """A file's tensor for our key in torch's axis order; a view where possible. `chans`: from `flattened_chans`."""
     if layout == "tensorflow":
         if tensor.ndim in ORDER:
             tensor = tensor.permute(*ORDER[tensor.ndim])
@@ -82,15 +75,7 @@ def to_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0) -> Tensor
 
 
 def from_torch(key: str, tensor: Tensor, layout: Layout, chans: int = 0, kernel: int = 0) -> Tensor:
-    """The tensor that a file of that layout holds for `key`: the inverse of `to_torch`.
-
-    Args:
-        key: of ours.
-        tensor: of ours.
-        layout: of the file.
-        chans: from `flattened_chans` of our own tensors.
-        kernel: side in cells of the convolution that stores a linear layer; 0 for a matrix.
-    """
+    """The inverse of `to_torch`. `kernel`: side of the convolution that stores a linear layer; 0 for a matrix."""
     if kernel and is_matrix(key):
         tensor = tensor.reshape(tensor.shape[0], -1, kernel, kernel)
     if layout == "torch":

@@ -18,7 +18,6 @@ Files are written with the same key table: `key_map(plan)` inverts it over the t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -31,7 +30,7 @@ from resnets.weights.dialects.axes import Layout, Shapes
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.slots import TENSOR_NAMES, Role, slots
 
-__all__ = ["KERAS_ROLES", "Dialect", "Option", "has_component", "layer_of", "rename_to"]
+__all__ = ["KERAS_ROLES", "Dialect", "Option", "choice", "has_component", "layer_of", "rename_to"]
 
 Option = Callable[[Any], dict[str, Any]]
 """Converts an option's value, as a codebase writes it, to config fields."""
@@ -132,12 +131,7 @@ class Dialect:
         return {f"{path}.weight": side for path, side in table.kernels.items()}
 
     def translate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options in this codebase's spelling, or config fields, as config fields.
-
-        Raises:
-            UnknownNameError: an option that is neither.
-            ConfigError: two options that set the same field, or a value without a counterpart.
-        """
+        """Options in this codebase's spelling, or config fields, as config fields."""
         changes: dict[str, Any] = {}
         for name, value in options.items():
             if name in self.options:
@@ -151,14 +145,23 @@ class Dialect:
             changes |= new
         return changes
 
-    def defines_variant(self, variant: str) -> bool:
-        """Whether the codebase has its own meaning for the name of a variant."""
-        return re.fullmatch(self.variants, variant) is not None
-
 
 def rename_to(field: str) -> Option:
     """Option with the meaning of a config field of another name."""
     return lambda value: {field: value}
+
+
+def choice(name: str, choices: Mapping[Any, dict[str, Any]]) -> Option:
+    """Option with a fixed set of values, each with its config fields; any other value is an error that lists them."""
+
+    def translate(value: Any) -> dict[str, Any]:
+        try:
+            return choices[value]
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, choices))
+            raise ConfigError(f"{name} must be one of {known}; got {value!r}; no other has a counterpart") from None
+
+    return translate
 
 
 def layer_of(name: str) -> str:

@@ -44,7 +44,7 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 CADENE = Dialect(
     name="cadene",
-    description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154 in the Caffe manner",
+    description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154, converted from Caffe",
     matches=lambda names: names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"},
     table=_table,
     defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, layer_of, rename_to
+from resnets.weights.dialects.base import Dialect, choice, layer_of, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 
 __all__ = ["CAFFE_PREPROCESSING", "INCEPTION_PREPROCESSING", "KERAS"]
@@ -68,18 +67,18 @@ def _vgg_depths(names: Iterable[str]) -> tuple[int, ...]:
     counts = Counter(int(match[1]) for name in names if (match := VGG_KERNEL.fullmatch(name)))
     if counts:
         return tuple(counts[block] for block in range(1, max(counts) + 1))
-    places = sorted(int(match[1]) for name in names if (match := OUR_VGG_KERNEL.fullmatch(name)))
-    starts = [0, *(at for at, (one, other) in enumerate(pairwise(places), start=1) if other - one > 2)]  # over a pool
-    return tuple(end - start for start, end in pairwise([*starts, len(places)])) if places else ()
+    indices = sorted(int(match[1]) for name in names if (match := OUR_VGG_KERNEL.fullmatch(name)))
+    starts = [0, *(at for at, (one, other) in enumerate(pairwise(indices), start=1) if other - one > 2)]  # over a pool
+    return tuple(end - start for start, end in pairwise([*starts, len(indices)])) if indices else ()
 
 
 def _vgg_rows(depths: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    place = 0
+    index = 0
     for block, depth in enumerate(depths, start=1):
         for number in range(1, depth + 1):
-            yield f"features.{place}", f"block{block}_conv{number}"
-            place += 2  # the convolution and its activation
-        place += 1  # the pool
+            yield f"features.{index}", f"block{block}_conv{number}"
+            index += 2  # the convolution and its activation
+        index += 1  # the pool
     yield from (("classifier.0", "fc1"), ("classifier.3", "fc2"), *(("classifier.6", head) for head in HEADS))
 
 
@@ -95,18 +94,6 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return defaults | {"stride_in": "1x1", "shortcut": "B"}
 
 
-def _include_top(value: Any) -> dict[str, Any]:
-    if value not in (True, False):
-        raise ConfigError(f"include_top is True or False; got {value!r}; pass one of them")
-    return {} if value else {"num_classes": 0}
-
-
-def _pooling(value: Any) -> dict[str, Any]:
-    if value not in ("avg", "max", None):
-        raise ConfigError(f"pooling is 'avg', 'max' or None; got {value!r}; pass one of them")
-    return {"global_pool": value or "none"}
-
-
 KERAS = Dialect(
     name="keras",
     description="keras.applications",
@@ -115,7 +102,11 @@ KERAS = Dialect(
     table=_table,
     infer_defaults=_infer_defaults,
     variants=r"keras_.*",
-    options={"include_top": _include_top, "pooling": _pooling, "classes": rename_to("num_classes")},
+    options={
+        "include_top": choice("include_top", {True: {}, False: {"num_classes": 0}}),
+        "pooling": choice("pooling", {pool: {"global_pool": pool or "none"} for pool in ("avg", "max", None)}),
+        "classes": rename_to("num_classes"),
+    },
     preprocessing=lambda config: (
         INCEPTION_PREPROCESSING if getattr(config, "pre_activation", False) else CAFFE_PREPROCESSING
     ),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, layer_of
+from resnets.weights.dialects.base import Dialect, Option, layer_of
 from resnets.weights.dialects.keras import CAFFE_PREPROCESSING
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
@@ -19,12 +19,12 @@ __all__ = ["KERASTUTORIAL"]
 
 
 def _rows(stage: str, number: str, codec: str) -> Iterator[tuple[str, str]]:
-    """Rows of a stage's blocks, its place and Caffe's number of it given, spelled `a b c` or `a b1 b2`."""
-    block, place = f"layer{stage}.{{b}}", f"{number}{{b:{codec}}}"
-    yield f"{block}.downsample.0", f"res{place}_branch1"
-    yield f"{block}.downsample.1", f"bn{place}_branch1"
-    yield f"{block}.conv{{n}}", f"res{place}_branch2{{n-1:letter}}"
-    yield f"{block}.bn{{n}}", f"bn{place}_branch2{{n-1:letter}}"
+    """Rows of the blocks of a stage, with its number here and in Caffe; blocks are `a b c` or `a b1 b2`."""
+    block, label = f"layer{stage}.{{b}}", f"{number}{{b:{codec}}}"
+    yield f"{block}.downsample.0", f"res{label}_branch1"
+    yield f"{block}.downsample.1", f"bn{label}_branch1"
+    yield f"{block}.conv{{n}}", f"res{label}_branch2{{n-1:letter}}"
+    yield f"{block}.bn{{n}}", f"bn{label}_branch2{{n-1:letter}}"
 
 
 def _table(shapes: Shapes) -> KeyTable:
@@ -53,12 +53,9 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"global_pool": "window", "pool_window": 7 if published else 2, "img_size": 224 if published else 64}
 
 
-def _pool_size(value: Any) -> dict[str, Any]:
-    return {"pool_window": value[0] if isinstance(value, list | tuple) and len({*value}) == 1 else value}
-
-
-def _input_shape(value: Any) -> dict[str, Any]:
-    return {"img_size": value[0] if isinstance(value, list | tuple) and value[:1] == value[1:2] else value}
+def _square(field: str) -> Option:
+    """Option whose value is a number, or a tuple that begins with it twice."""
+    return lambda value: {field: value[0] if isinstance(value, list | tuple) and value[:1] == value[1:2] else value}
 
 
 def _preprocessing(config: Any) -> Mapping[str, Any]:
@@ -81,6 +78,6 @@ KERASTUTORIAL = Dialect(
     },
     infer_defaults=_infer_defaults,
     variants="",
-    options={"pool_size": _pool_size, "input_shape": _input_shape},
+    options={"pool_size": _square("pool_window"), "input_shape": _square("img_size")},
     preprocessing=_preprocessing,
 )

@@ -17,9 +17,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, layer_of
+from resnets.weights.dialects.base import Dialect, choice, layer_of
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 from resnets.weights.dialects.slim import VGG_PREPROCESSING
 
@@ -48,7 +47,7 @@ def _kernels(shapes: Shapes, convs: list[str]) -> list[tuple[int, int]]:
 
 
 def _table(shapes: Shapes, paths: Paths | None, layers: dict[str, list[str]], scope: str = "") -> KeyTable:
-    """A row for each layer of the file, or, where there are none, for each of our paths with a number of its own."""
+    """A row for each layer of the file, or, where there are none, for each of our paths, numbered from 0."""
     if paths is None or len(layers["dense"]) > 1:
         return KeyTable()
     convs, norms = paths
@@ -114,12 +113,6 @@ def _infer_official(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"stem_pool": "none" if fields["stem"] == "3x3" else "max_same"}
 
 
-def _resnet_version(value: Any) -> dict[str, Any]:
-    if value not in (1, 2):
-        raise ConfigError(f"resnet_version is 1 or 2; got {value!r}; pass one of them")
-    return {"pre_activation": value == 2}
-
-
 # MLPerf Tiny and keras.io
 
 
@@ -182,7 +175,7 @@ TFOFFICIAL = Dialect(
     },
     infer_defaults=_infer_official,
     variants="",
-    options={"resnet_version": _resnet_version},
+    options={"resnet_version": choice("resnet_version", {n: {"pre_activation": n == 2} for n in (1, 2)})},
     preprocessing=lambda config: VGG_PREPROCESSING if config.stem != "3x3" else OFFICIAL_CIFAR,
 )
 

@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import KERAS_ROLES, Dialect, Option
+from resnets.weights.dialects.base import KERAS_ROLES, Dialect, choice
 from resnets.weights.dialects.keras import INCEPTION_PREPROCESSING
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
@@ -48,24 +47,6 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {} if fields["pre_activation"] else {"conv_bias": "none"}
 
 
-def _global_pool(value: Any) -> dict[str, Any]:
-    """False: the last map. (Where slim has logits too, it classifies every cell, which no network here does.)"""
-    if value not in (True, False):
-        raise ConfigError(f"slim's global_pool is True or False; got {value!r}; pass one of them")
-    return {"global_pool": "avg" if value else "none"}
-
-
-def _only(name: str, allowed: bool) -> Option:
-    """An option of which one value has a counterpart."""
-
-    def check(value: Any) -> dict[str, Any]:
-        if value is not allowed:
-            raise ConfigError(f"slim's {name} is {allowed} here; got {value!r}; leave it out")
-        return {}
-
-    return check
-
-
 SLIM = Dialect(
     name="slim",
     description="TF-slim's resnet_v1 and resnet_v2",
@@ -84,10 +65,11 @@ SLIM = Dialect(
     infer_defaults=_infer_defaults,
     variants=r"resnet_v[12]_.*",
     options={
-        "global_pool": _global_pool,
+        # False: the last map. (Where slim has logits too, it classifies every cell, which no network here does.)
+        "global_pool": choice("global_pool", {True: {"global_pool": "avg"}, False: {"global_pool": "none"}}),
         "num_classes": lambda value: {"num_classes": value or 0},
-        "include_root_block": _only("include_root_block", True),
-        "is_training": _only("is_training", False),
+        "include_root_block": choice("include_root_block", {True: {}}),
+        "is_training": choice("is_training", {False: {}}),
     },
     preprocessing=lambda config: INCEPTION_PREPROCESSING if config.pre_activation else VGG_PREPROCESSING,
 )

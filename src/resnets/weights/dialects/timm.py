@@ -18,10 +18,10 @@ from typing import Any
 
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.vgg import VGGConfig
+from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, has_component
+from resnets.weights.dialects.base import Dialect, Option, choice, has_component, rename_to
 from resnets.weights.dialects.key_table import KeyTable
-from resnets.weights.dialects.timm_options import OPTIONS
 from resnets.weights.dialects.torchvision import V15_DEFAULTS
 
 __all__ = ["TIMM"]
@@ -35,7 +35,7 @@ VGG = KeyTable(
 
 
 def _v2(projection: int) -> KeyTable:
-    """resnetv2's table. `projection`: place of the shortcut's convolution, 1 behind ResNet-D's pool, else 0."""
+    """resnetv2's table. `projection`: index of the shortcut's convolution, 1 behind ResNet-D's pool, else 0."""
     unit = "stages.{s-1}.blocks.{b}"
     return KeyTable(
         (
@@ -110,6 +110,67 @@ def _notes(config: NetworkConfig) -> tuple[str, ...]:
         "logits; here such maps are averaged to 7x7 first, as in torchvision",
     )
 
+
+# Options that the tensors determine anyway (depths, the stem, attention) are accepted too, and checked against them.
+
+
+def _block_args(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, inner in dict(value or {}).items():
+        if name != "attn_layer":
+            raise ConfigError(f"block_args may name attn_layer; got {name!r}; no other has a counterpart")
+        found |= ATTENTION(inner)
+    return found
+
+
+ATTENTION = choice("attn_layer", {kind: {"attention": kind or "none"} for kind in (None, "se", "eca", "cbam")})
+
+# Our values are accepted as well: `none` is timm's empty string.
+POOLS = {"": {"global_pool": "none"}, **{pool: {"global_pool": pool} for pool in ("none", "avg", "max", "gem")}}
+OUTPUT_STRIDES = {stride: {"output_stride": None if stride == 32 else stride} for stride in (32, None, 4, 8, 16)}
+
+OPTIONS: dict[str, Option] = {
+    "layers": lambda value: {"depths": tuple(map(int, value))},
+    "output_stride": choice("output_stride", OUTPUT_STRIDES),
+    "global_pool": choice("global_pool", POOLS),
+    "cardinality": rename_to("groups"),
+    "base_width": rename_to("group_width"),
+    "stem_type": choice(
+        "stem_type",
+        {
+            "": {"stem": "7x7"},
+            "deep": {"stem": "deep"},
+            "deep_tiered": {"stem": "tiered"},
+            "tiered": {"stem": "tiered"},
+            "fixed": {"stem": "7x7", "stem_pool": "max_zero"},
+            "same": {"stem": "7x7", "stem_pool": "max_same"},
+            "deep_fixed": {"stem": "deep", "stem_pool": "max_zero"},
+            "deep_same": {"stem": "deep", "stem_pool": "max_same"},
+        },
+    ),
+    "stem_width": lambda value: {},  # half the channels of a deep stem, unused in a 7x7; the tensors determine it
+    "replace_stem_pool": choice("replace_stem_pool", {False: {}}),
+    "block_reduce_first": rename_to("reduce_first"),
+    "down_kernel_size": rename_to("shortcut_kernel"),
+    "avg_down": choice("avg_down", {True: {"shortcut": "D"}, False: {"shortcut": "B"}}),
+    "preact": rename_to("pre_activation"),
+    "act_layer": choice("act_layer", {"relu": {}}),
+    "norm_layer": choice(
+        "norm_layer",
+        {
+            "batchnorm2d": {"norm": "batch"},
+            "batchnorm": {"norm": "batch"},
+            "groupnorm": {"norm": "group"},
+            "frozenbatchnorm2d": {"norm": "frozen_batch"},
+        },
+    ),
+    "aa_layer": choice(
+        "aa_layer", {None: {"antialias": False}, "blur": {"antialias": True}, "blurpool": {"antialias": True}}
+    ),
+    "block_args": _block_args,
+    "drop_block_rate": choice("drop_block_rate", {0: {}}),
+    "pretrained": choice("pretrained", {False: {}}),
+}
 
 TIMM = Dialect(
     name="timm",

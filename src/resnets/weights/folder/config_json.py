@@ -29,11 +29,7 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a `config.json`, of ours or of timm's.
-
-    Raises:
-        WeightsError: missing, unreadable, or no JSON object.
-    """
+    """Content of a `config.json`, of ours or of timm's."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -48,11 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Content of a `config.json` that `save_bundle` wrote.
-
-    Raises:
-        WeightsError: as `read_json`; without our part, or of another schema version.
-    """
+    """Content of a `config.json` that `save_bundle` wrote."""
     values = read_json(path)
     ours = values.get("resnets")
     if not isinstance(ours, dict):
@@ -68,11 +60,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def network_config(values: dict[str, Any], path: Path) -> NetworkConfig:
-    """The network's config in what `read_config` returned.
-
-    Raises:
-        WeightsError: no config, or an invalid one.
-    """
+    """The network's config in what `read_config` returned."""
     try:
         return config_from_dict(values["resnets"]["config"])
     except (ConfigError, KeyError, TypeError) as error:
@@ -80,11 +68,7 @@ def network_config(values: dict[str, Any], path: Path) -> NetworkConfig:
 
 
 def check_preprocessing(values: dict[str, Any], preprocessing: Preprocessing, path: Path) -> None:
-    """Check that the preprocessing was not edited, and that timm's fields agree with it.
-
-    Raises:
-        WeightsError: it was, or they do not.
-    """
+    """Check that the preprocessing was not edited, and that timm's fields agree with it."""
     stated = values["resnets"]["preprocessing_hash"]
     if stated != preprocessing.hash:
         raise WeightsError(

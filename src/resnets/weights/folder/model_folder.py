@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,16 +25,11 @@ from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
 from resnets.weights.readers.files import read_safetensors
 
-__all__ = ["AnyBundle", "read_bundle", "read_bundle_as", "save_bundle"]
-
-AnyBundle = TypeVar("AnyBundle", bound=Bundle)
+__all__ = ["read_bundle", "save_bundle"]
 
 
 def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     """Write a model folder, whole or not at all; an existing one is replaced.
-
-    Returns:
-        The folder.
 
     Raises:
         WeightsError: no permission, a full disk, or a folder that holds other files and no model of ours.
@@ -62,24 +57,19 @@ def read_bundle(folder: Path | str) -> Bundle:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
             a preprocessing that was edited.
     """
-    return read_bundle_as(Bundle, folder)
-
-
-def read_bundle_as(kind: type[AnyBundle], folder: Path | str) -> AnyBundle:
-    """`read_bundle` for a subclass of `Bundle`."""
-    place = current_folder(Path(folder))
-    values = read_config(place / CONFIG)
+    folder = current_folder(Path(folder))
+    values = read_config(folder / CONFIG)
     ours = values["resnets"]
-    tensors = read_safetensors(place / TENSORS)
+    tensors = read_safetensors(folder / TENSORS)
     try:
         config = config_from_dict(ours["config"])
         preprocessing = Preprocessing.from_dict(ours["preprocessing"])
-        check_preprocessing(values, preprocessing, place / CONFIG)
+        check_preprocessing(values, preprocessing, folder / CONFIG)
         if sum(config.depths) > len(tensors):  # before anything of that size is built
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
-        fill(model, tensors, str(place / TENSORS))
-        return kind(
+        fill(model, tensors, str(folder / TENSORS))
+        return Bundle(
             model=model.eval(),
             preprocessing=preprocessing,
             classes=tuple(map(str, values["label_names"])),
@@ -89,9 +79,9 @@ def read_bundle_as(kind: type[AnyBundle], folder: Path | str) -> AnyBundle:
             calibration=ours["calibration"],
         )
     except KeyError as error:
-        raise WeightsError(f"{place / CONFIG} lacks {error}; write the folder again") from None
+        raise WeightsError(f"{folder / CONFIG} lacks {error}; write the folder again") from None
     except (AttributeError, ConfigError, TypeError, ValueError) as error:
-        raise WeightsError(f"{place / CONFIG} does not describe a model; {error}; write the folder again") from None
+        raise WeightsError(f"{folder / CONFIG} does not describe a model; {error}; write the folder again") from None
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

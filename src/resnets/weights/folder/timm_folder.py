@@ -15,7 +15,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import CropMode, Interpolation, Preprocessing
 from resnets.arch.variants import VARIANTS
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.weights.folder.model_folder import AnyBundle
+from resnets.weights.folder.bundle import Bundle
 from resnets.weights.load import import_weights
 from resnets.weights.report import LoadReport
 
@@ -38,7 +38,6 @@ TIMM_DIFFERS: dict[str, dict[str, Any]] = {"senet154": {"stem_pool": "max"}}
 
 
 def read_timm_folder(
-    kind: type[AnyBundle],
     folder: Path,
     values: Mapping[str, Any],
     *,
@@ -46,18 +45,13 @@ def read_timm_folder(
     variant: str | NetworkConfig = "auto",
     min_filled: float = 1.0,
     **options: Any,
-) -> tuple[AnyBundle, LoadReport]:
+) -> tuple[Bundle, LoadReport]:
     """Read the network of a timm folder, and what its `config.json` states about it.
 
     Args:
-        kind: `Bundle`, or a subclass of it.
         folder: where the weights are.
         values: the content of `config.json`.
         dialect, variant, min_filled, **options: as for `import_weights`, in place of what the file states.
-
-    Raises:
-        WeightsError: no weights, or a `config.json` that is not timm's.
-        ConfigError: options of a network that we do not have.
     """
     architecture = values.get("architecture")
     preprocessing, args = values.get("pretrained_cfg", values), values.get("model_args") or {}
@@ -81,7 +75,7 @@ def read_timm_folder(
         raise WeightsError(f"{folder} is a network that we have no option for; {error}") from None
     labels = preprocessing.get("label_names") or values.get("label_names") or values.get("labels") or ()
     tag = preprocessing.get("tag")
-    bundle = kind(
+    bundle = Bundle(
         model=model,
         preprocessing=read_preprocessing(preprocessing, model.config.in_chans, folder),
         classes=_classes(labels, model.num_classes),
@@ -97,11 +91,7 @@ def read_timm_folder(
 
 
 def read_preprocessing(preprocessing: Mapping[str, Any], in_chans: int, where: Path) -> Preprocessing:
-    """The preprocessing in timm's fields; timm's defaults apply to fields that are absent.
-
-    Raises:
-        WeightsError: values that describe no preprocessing.
-    """
+    """The preprocessing in timm's fields; timm's defaults apply to fields that are absent."""
     interpolation = preprocessing.get("interpolation") or "bicubic"
     mode = preprocessing.get("crop_mode") or "center"
     try:

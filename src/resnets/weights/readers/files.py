@@ -62,11 +62,7 @@ def read_file(path: Path | str) -> Unwrapped:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, mapped from the disk. The format itself rules out code and overlapping tensors.
-
-    Raises:
-        WeightsError: missing, unreadable, truncated or damaged.
-    """
+    """Read a safetensors file, mapped from the disk. The format itself rules out code and overlapping tensors."""
     _check_file(path)
     try:
         return load_file(path)

@@ -36,12 +36,7 @@ ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mea
 
 
 def read_keras(path: Path) -> Unwrapped:
-    """Read the tensors of a Keras file, and config fields from the model's description.
-
-    Raises:
-        MissingExtraError: h5py is not installed.
-        WeightsError: damaged, without weights, with links to other files, or larger than itself.
-    """
+    """Read the tensors of a Keras file, and config fields from the model's description."""
     try:
         import h5py
     except ImportError as error:
@@ -160,5 +155,5 @@ def _by_order(file: Any, arrays: dict[str, Any], config: dict[str, Any]) -> Iter
             roles = ("gamma", "beta")
         if sorted(variables) != list(range(len(roles))):
             continue  # seed counters of random layers
-        for place, role in enumerate(roles):
-            yield f"{layer}/{role}", variables[place]
+        for index, role in enumerate(roles):
+            yield f"{layer}/{role}", variables[index]

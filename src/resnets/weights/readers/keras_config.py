@@ -64,12 +64,6 @@ def config_facts(config: dict[str, Any], path: Path) -> dict[str, Any]:
     strided = [layer for layer in wide if _first(layer.get("strides")) > 1]
     if any(layer.get("padding") == "same" for layer in strided):
         facts["padding"] = "same"
-    facts |= _head(every)
-    return facts
-
-
-def _head(every: list[tuple[str, str, Layer]]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
     for kind, _, layer in every:
         shape = layer.get("batch_input_shape", layer.get("batch_shape"))
         if kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4 and isinstance(shape[1], int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,10 @@ def check_sizes(sizes: Iterable[tuple[str, tuple[int, ...], int]], path: Path, h
     Args:
         sizes: name, shape and bytes per element of each, as the file's headers state them.
         path: the file, for the message.
-        held: bytes of the file or files.
-
-    Raises:
-        WeightsError: a tensor that is too large.
-    """
+        held: bytes of the file or files."""
     total = 0
     for name, shape, width in sizes:
-        count = width
-        for axis in shape:
-            count *= int(axis)
-        total += count
+        total += math.prod(map(int, shape), start=width)
         if total > max(FLOOR, RATIO * held):
             raise WeightsError(
                 f"tensors cannot be larger than their file; {path} claims {tuple(map(int, shape))} for {name}; "
@@ -43,11 +37,7 @@ def check_sizes(sizes: Iterable[tuple[str, tuple[int, ...], int]], path: Path, h
 
 
 def as_tensor(name: str, array: Any, where: Path | str) -> Tensor:
-    """A copy of an array as a tensor, in native byte order.
-
-    Raises:
-        WeightsError: strings, objects or complex numbers.
-    """
+    """A copy of an array as a tensor, in native byte order."""
     array = np.asarray(array)
     if array.dtype.kind not in "biuf":
         raise WeightsError(f"weights are arrays of numbers; {name} in {where} is {array.dtype}; convert it first")

@@ -18,18 +18,14 @@ __all__ = ["read_npz"]
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of an archive by name. Headers come first: no array is allocated that the file cannot hold.
-
-    Raises:
-        WeightsError: damaged, not a zip of arrays, arrays of objects (they are pickles), or larger than the file.
-    """
+    """Read the arrays of an archive by name. Headers come first: no array is allocated that the file cannot hold."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             headers = {entry.filename: _header(archive, entry, path) for entry in entries}
             if len(headers) != len(entries):
                 raise WeightsError(f"each name has one array; {path} has some twice; save it again")
-            sizes = [(name, shape, dtype.itemsize) for name, (shape, dtype, _) in headers.items()]
+            sizes = [(name, shape, dtype.itemsize) for name, (shape, dtype) in headers.items()]
             check_sizes(sizes, path, path.stat().st_size)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: as_tensor(name, arrays[name], path) for name in arrays.files}
@@ -39,8 +35,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and type in an entry's header, and where its data begins."""
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type in an entry's header."""
     with archive.open(entry) as file:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -53,4 +49,4 @@ def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tup
         )
     if start + int(np.prod(shape, dtype=object)) * dtype.itemsize != entry.file_size:
         raise ValueError(f"{entry.filename} is not of the size in its header, {shape}")
-    return shape, dtype, start
+    return shape, dtype

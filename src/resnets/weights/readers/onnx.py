@@ -15,19 +15,14 @@ from torch import Tensor
 from resnets.errors import MissingExtraError, WeightsError
 from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
-from resnets.weights.readers.onnx_network import network_of
+from resnets.weights.readers.onnx_network import GraphReader
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
 __all__ = ["read_onnx"]
 
 
 def read_onnx(path: Path) -> Unwrapped:
-    """Read the weights of an ONNX file under our keys, and config fields from its graph (strides, padding, epsilon).
-
-    Raises:
-        MissingExtraError: onnx is not installed.
-        WeightsError: damaged, larger than its file, or a graph of no network that a config describes.
-    """
+    """Read the weights of an ONNX file under our keys, and config fields from its graph (strides, padding, epsilon)."""
     try:
         import onnx
     except ImportError as error:
@@ -50,7 +45,7 @@ def read_onnx(path: Path) -> Unwrapped:
     inputs = [value.name for value in model.graph.input if value.name not in arrays]
     graph = Graph(ops, arrays, inputs, [value.name for value in model.graph.output])
     try:
-        network = network_of(graph)
+        network = GraphReader(graph).read()
     except UnknownGraphError as error:
         return _by_names(graph, error, path)
     tensors = {name: as_tensor(name, array, path) for name, array in network.tensors.items()}
@@ -62,8 +57,8 @@ def read_onnx(path: Path) -> Unwrapped:
 
 def _outside(model: Any, path: Path) -> int:
     """Bytes of external data files beside it; onnx itself rejects paths that lead elsewhere."""
-    places = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
-    beside = [path.parent / place for place in places if Path(place).name == place]
+    locations = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
+    beside = [path.parent / location for location in locations if Path(location).name == location]
     return sum(file.stat().st_size for file in beside if file.is_file())
 
 

@@ -66,9 +66,9 @@ class Graph:
         """The values that `op` reads, without constants."""
         return [self.value(name) for name in op.inputs if name and name not in self.arrays]
 
-    def constant(self, op: Op, place: int) -> np.ndarray[Any, Any] | None:
-        """The constant at that place of the inputs of `op`; `None` if there is none."""
-        name = op.inputs[place] if place < len(op.inputs) else ""
+    def constant(self, op: Op, index: int) -> np.ndarray[Any, Any] | None:
+        """The constant input of `op` at that index; `None` if there is none."""
+        name = op.inputs[index] if index < len(op.inputs) else ""
         return np.asarray(self.arrays[name]) if name in self.arrays else None
 
     def path_to(self, value: str) -> tuple[str, list[Op]]:

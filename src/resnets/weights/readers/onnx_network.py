@@ -9,9 +9,9 @@ import numpy as np
 
 from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
 
-__all__ = ["OnnxNetwork", "network_of"]
+__all__ = ["GraphReader", "OnnxNetwork"]
 
-BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # places among the inputs
+BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # indices of the inputs
 PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
 
 
@@ -36,16 +36,9 @@ class Block:
         return [op for op in self.body if op.kind == "Conv"]
 
 
-def network_of(graph: Graph) -> OnnxNetwork:
-    """Read the network of a graph.
+class GraphReader:
+    """Reads the network of a graph."""
 
-    Raises:
-        UnknownGraphError: no plain residual network.
-    """
-    return _Reader(graph).read()
-
-
-class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.found = graph, OnnxNetwork()
         self.epsilons: set[float] = set()
@@ -90,7 +83,7 @@ class _Reader:
         paths.sort(key=lambda path: sum(op.kind == "Conv" for op in path[1]))
         (one, shortcut), (other, body) = paths
         if one != other:
-            raise UnknownGraphError("two paths are added that do not begin at one place")
+            raise UnknownGraphError("two paths are added that do not begin at one value")
         others = {op.kind for op in (*body, *shortcut)} - PLAIN
         if others or not 2 <= sum(op.kind == "Conv" for op in body) <= 3:
             raise UnknownGraphError(
@@ -119,7 +112,7 @@ class _Reader:
             self.found.facts["stem_act"] = False
         if kinds[0] == "Conv" and _same(convs[0]):
             self.found.facts["padding"] = "same"
-        pools = [place for place, op in enumerate(ops) if op.kind == "MaxPool"]
+        pools = [index for index, op in enumerate(ops) if op.kind == "MaxPool"]
         padded = bool(pools) and kinds[pools[0] - 1] == "Pad"
         self.found.facts["stem_pool"] = _pool(ops[pools[0]], padded) if pools else "none"
 
@@ -151,27 +144,24 @@ class _Reader:
         """Find which block of a stage strides, from strides by (stage, block)."""
         depths = {stage: number + 1 for stage, number in strides}
         stages = sorted(depths)
-        strided = {place for place, stride in strides.items() if stride > 1}
+        strided = {block for block, stride in strides.items() if stride > 1}
         firsts = [(stage, 0) for stage in stages[1:]]
         lasts = [(stage, depths[stage] - 1) for stage in stages[:-1]]
-        if {strides[place] for place in strided} <= {2}:
-            for unit, places in (("first", firsts), ("last", lasts)):
-                if strided == set(places) or strided == set(places[:-1]):
+        if {strides[block] for block in strided} <= {2}:
+            for unit, blocks in (("first", firsts), ("last", lasts)):
+                if strided == set(blocks) or strided == set(blocks[:-1]):
                     self.found.facts["stride_unit"] = unit
-                    self.found.facts |= {} if strided == set(places) else {"last_stride": 1}
+                    self.found.facts |= {} if strided == set(blocks) else {"last_stride": 1}
                     return
         raise UnknownGraphError(f"strides in blocks {sorted(strided)}")
 
     def _body(self, path: str, block: Block, pre_activation: bool) -> None:
         number = 0
         for op in (*block.pre, *block.body):
-            if op.kind == "Conv":
-                number += 1
-                self._conv(f"{path}.conv{number}", op)
-            elif op.kind == "BatchNormalization":
-                self._norm(f"{path}.bn{number + pre_activation}", op)
+            number += op.kind == "Conv"
+            self._layer(op, f"{path}.conv{number}", f"{path}.bn{number + pre_activation}")
 
-    def _projection(self, path: str, ops: list[Op], place: int) -> None:
+    def _projection(self, path: str, ops: list[Op], index: int) -> None:
         kinds = [op.kind for op in ops if op.kind != "Pad"]
         if kinds[:1] == ["AveragePool"]:
             self._fact("shortcut", "D")
@@ -182,10 +172,7 @@ class _Reader:
         if kinds not in ([], ["Conv"], ["Conv", "BatchNormalization"]):
             raise UnknownGraphError(f"a shortcut of {', '.join(kinds)}")
         for op in ops:
-            if op.kind == "Conv":
-                self._conv(f"{path}.downsample.{place}", op)
-            elif op.kind == "BatchNormalization":
-                self._norm(f"{path}.downsample.{place + 1}", op)
+            self._layer(op, f"{path}.downsample.{index}", f"{path}.downsample.{index + 1}")
 
     def _head(self, value: str, pre_activation: bool) -> None:
         graph, ops = self.graph, list[Op]()
@@ -200,13 +187,11 @@ class _Reader:
                 if weight is None:
                     raise UnknownGraphError("a classifier without weights")
                 turned = op.kind == "Gemm" and op.attributes.get("transB", 0)
-                self.found.tensors["fc.weight"] = weight if turned else weight.T
-                bias = graph.constant(op, 2)
-                self.found.tensors["fc.bias"] = np.zeros(self.found.tensors["fc.weight"].shape[0], np.float32)
-                if bias is not None:
-                    self.found.tensors["fc.bias"] = bias
+                weight, bias = weight if turned else weight.T, graph.constant(op, 2)
+                bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias
+                self.found.tensors |= {"fc.weight": weight, "fc.bias": bias}
             elif op.kind == "Add" and "fc.bias" in self.found.tensors:
-                found = [c for place in (0, 1) if (c := graph.constant(op, place)) is not None]
+                found = [c for index in (0, 1) if (c := graph.constant(op, index)) is not None]
                 self.found.tensors["fc.bias"] = found[0].reshape(-1)
             elif op.kind in ("GlobalMaxPool", "ReduceMax"):
                 self.found.facts["global_pool"] = "max"
@@ -223,14 +208,21 @@ class _Reader:
             raise UnknownGraphError("a convolution without a constant kernel")
         return kernel
 
+    def _layer(self, op: Op, conv: str, norm: str) -> None:
+        """Read the tensors of a convolution or norm under our path; other operations have none."""
+        if op.kind == "Conv":
+            self._conv(conv, op)
+        elif op.kind == "BatchNormalization":
+            self._norm(norm, op)
+
     def _conv(self, path: str, op: Op) -> None:
         self.found.tensors[f"{path}.weight"] = self.kernel(op)
         if (bias := self.graph.constant(op, 2)) is not None:
             self.found.tensors[f"{path}.bias"] = bias
 
     def _norm(self, path: str, op: Op) -> None:
-        for name, place in BATCH_NORM.items():
-            array = self.graph.constant(op, place)
+        for name, index in BATCH_NORM.items():
+            array = self.graph.constant(op, index)
             if array is None:
                 raise UnknownGraphError("a norm without constants")
             self.found.tensors[f"{path}.{name}"] = array

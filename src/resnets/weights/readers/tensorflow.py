@@ -41,10 +41,6 @@ def read_tensorflow(path: Path) -> Unwrapped:
 
     Args:
         path: the `.index`, the prefix that index and data share, or a file of the old format.
-
-    Raises:
-        MissingExtraError: TensorFlow is not installed.
-        WeightsError: damaged, a part is missing, or no variables.
     """
     try:
         from tensorflow import train
@@ -94,9 +90,9 @@ def _names(reader: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
 def _select(names: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Keys of the network's variables to their names, and the keys that are left out."""
     averages = {name.removesuffix(AVERAGE) for name in names.values() if name.endswith(AVERAGE)}
-    kept: dict[str, str] = {}
-    for key, name in sorted(names.items()):
-        if SLOT.search(name) or COUNTER.search(name) or SLOT.search(key) or COUNTER.search(key) or name in averages:
-            continue
-        kept[key] = name.removesuffix(AVERAGE)
+    kept = {
+        key: name.removesuffix(AVERAGE)
+        for key, name in sorted(names.items())
+        if name not in averages and not any(p.search(text) for p in (SLOT, COUNTER) for text in (key, name))
+    }
     return kept, tuple(sorted(set(names) - set(kept)))

@@ -40,11 +40,7 @@ class Unwrapped:
 
 
 def unwrap(payload: object, where: str) -> Unwrapped:
-    """The network in `payload`: a state_dict, or a training checkpoint that holds one (its EMA copy first).
-
-    Raises:
-        WeightsError: no tensors, or two networks without a rule which to prefer.
-    """
+    """The network in `payload`: a state_dict, or a training checkpoint that holds one (its EMA copy first)."""
     dropped: list[str] = []
     notes: list[str] = []
     while isinstance(payload, Mapping) and (entry := _choose(payload, where)) is not None:
