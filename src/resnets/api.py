@@ -113,7 +113,9 @@ def load(reference: str | Path) -> Bundle:
         UnknownNameError: neither a name nor a path.
         WeightsError: no model there, or a damaged one.
     """
-    return Bundle(**vars(load_bundle(reference)))
+    bundle = load_bundle(reference, Bundle)
+    assert isinstance(bundle, Bundle)
+    return bundle
 
 
 def train(

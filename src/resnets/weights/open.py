@@ -58,6 +58,7 @@ class OpenedModel:
 
 def open_model(
     reference: Reference,
+    kind: type[Bundle] = Bundle,
     *,
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
@@ -71,6 +72,7 @@ def open_model(
 
     Args:
         reference: from `resolve`.
+        kind: class of the bundle.
         dialect, variant, min_filled, options: as for `import_weights`; not for model folders of ours.
 
     Raises:
@@ -86,24 +88,24 @@ def open_model(
         )
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
     if reference.kind in ("named", "file"):
-        return _open_file(reference, path, arguments)
+        return _open_file(reference, kind, path, arguments)
     folder = current_folder(path)
     values = read_json(folder / CONFIG)
     if "resnets" not in values:
-        bundle, report = read_timm_folder(folder, values, **arguments)
+        bundle, report = read_timm_folder(folder, values, kind, **arguments)
         return OpenedModel(reference=reference, model=bundle.model, bundle=bundle, report=report)
     if given := [name for name, value in arguments.items() if value not in ("auto", 1.0) or name in (options or {})]:
         raise ConfigError(f"config.json of our model folders determines the network; got {', '.join(given)}; drop them")
-    bundle = read_bundle(folder)
+    bundle = read_bundle(folder, kind)
     return OpenedModel(reference=reference, model=bundle.model, bundle=bundle)
 
 
-def load_bundle(reference: str | Path) -> Bundle:
-    """The bundle of a model reference, in evaluation mode."""
-    return open_model(resolve(reference)).require_bundle()
+def load_bundle(reference: str | Path, kind: type[Bundle] = Bundle) -> Bundle:
+    """The bundle of a model reference, of class `kind`, in evaluation mode."""
+    return open_model(resolve(reference), kind).require_bundle()
 
 
-def _open_file(reference: Reference, path: Path, arguments: dict[str, Any]) -> OpenedModel:
+def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: dict[str, Any]) -> OpenedModel:
     weights = get_weights(reference.text) if reference.kind == "named" else None
     if weights is not None:
         path = fetch(weights.url, weights.sha256)
@@ -122,7 +124,7 @@ def _open_file(reference: Reference, path: Path, arguments: dict[str, Any]) -> O
         provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
         if weights.top1 is not None:
             provenance["metrics"] = {"imagenet top-1": weights.top1 / 100}
-    bundle = Bundle(
+    bundle = kind(
         model=model,
         preprocessing=preprocessing,
         classes=tuple(map(str, range(model.num_classes))),

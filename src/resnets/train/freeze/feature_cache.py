@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import Batch, Batches
-from resnets.data.sampler import EvalSampler, Sampler
+from resnets.data.sampler import EvalSampler, TrainSampler
 from resnets.errors import TrainingError
 from resnets.nn.split import Prefix
 from resnets.train.loop.train_step import is_out_of_memory
@@ -265,7 +265,7 @@ class CachedFeatureBatches:
         self,
         cache: FeatureCache,
         labels: Indices,
-        sampler: Sampler,
+        sampler: TrainSampler | EvalSampler,
         *,
         first_epoch: int = 0,
         device: torch.device | str = "cpu",

@@ -50,8 +50,12 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     return folder
 
 
-def read_bundle(folder: Path | str) -> Bundle:
+def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle) -> Bundle:
     """Read a model folder that `save_bundle` wrote, bit for bit; the network is in evaluation mode.
+
+    Args:
+        folder: the model folder.
+        kind: class of the result.
 
     Raises:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
@@ -69,7 +73,7 @@ def read_bundle(folder: Path | str) -> Bundle:
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
         fill(model, tensors, str(folder / TENSORS))
-        return Bundle(
+        return kind(
             model=model.eval(),
             preprocessing=preprocessing,
             classes=tuple(map(str, values["label_names"])),

@@ -40,6 +40,7 @@ TIMM_DIFFERS: dict[str, dict[str, Any]] = {"senet154": {"stem_pool": "max"}}
 def read_timm_folder(
     folder: Path,
     values: Mapping[str, Any],
+    kind: type[Bundle] = Bundle,
     *,
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
@@ -51,6 +52,7 @@ def read_timm_folder(
     Args:
         folder: where the weights are.
         values: the content of `config.json`.
+        kind: class of the bundle.
         dialect, variant, min_filled, **options: as for `import_weights`, in place of what the file states.
     """
     architecture = values.get("architecture")
@@ -75,7 +77,7 @@ def read_timm_folder(
         raise WeightsError(f"{folder} is a network that we have no option for; {error}") from None
     labels = preprocessing.get("label_names") or values.get("label_names") or values.get("labels") or ()
     tag = preprocessing.get("tag")
-    bundle = Bundle(
+    bundle = kind(
         model=model,
         preprocessing=read_preprocessing(preprocessing, model.config.in_chans, folder),
         classes=_classes(labels, model.num_classes),
