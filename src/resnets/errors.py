@@ -52,8 +52,15 @@ class UnknownNameError(ConfigError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.nearest = nearest(name, known)
-        remedy = f"did you mean {' or '.join(self.nearest)}?" if self.nearest else "see the list of names"
+        names = sorted(set(known))
+        self.nearest = nearest(name, names)
+        if self.nearest:
+            remedy = f"did you mean {' or '.join(self.nearest)}?"
+        elif len(names) <= 20:
+            remedy = f"use one of {', '.join(names)}"
+        else:
+            lists = {"training option": "resnets recipes --options", "model option": "resnets info --help"}
+            remedy = f"see `{lists.get(kind, 'resnets models')}`"
         super().__init__(f"unknown {kind}; got {name!r}; {remedy}")
 
 

@@ -104,6 +104,12 @@ def test_errors_name_the_header_or_line(path: Path, text: str, message: str) -> 
         read_results(path)
 
 
+def test_other_encodings_are_an_error(path: Path) -> None:
+    path.write_bytes(f"{HEADER}\n".encode() + b"\xff\n")
+    with pytest.raises(TrainingError, match="UTF-8"):
+        read_results(path)
+
+
 numbers = st.none() | st.floats(allow_nan=False)
 
 

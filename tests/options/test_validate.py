@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
 from typing_extensions import Doc
@@ -101,6 +102,7 @@ def test_text_and_values_become_their_types(name: str, value: Any, expected: Any
         ("size", "big", "a size such as 224 or 256x128 or none"),
         ("size", 0, "a size such as 224 or 256x128 or none"),
         ("flag", "maybe", "true or false"),
+        ("flag", (0, 1), "true or false"),
         ("name", 3, "text or none"),
         ("depths", "()", "a non-empty list of whole numbers of at least 1"),
         ("depths", "1,0", "a non-empty list of whole numbers of at least 1"),
@@ -181,3 +183,8 @@ def test_options_list_documentation_and_defaults() -> None:
     assert found["size"].summary() == "Size (default: by the images)."
     assert (found["flag"].default, found["name"].default, found["depths"].default) == ("false", "none", "(1)")
     assert [one.default for one in options_of(Inner)] == ["", "none"]
+
+
+def test_an_array_is_no_truth_value() -> None:
+    with pytest.raises(ConfigError, match="flag must be true or false"):
+        convert_fields(hints_of(Group), {"flag": np.array([0.9, 0.99])}, "group")

@@ -110,7 +110,7 @@ def _print_plan(plan: Any, as_json: bool) -> int:
     if as_json:
         print_json({"args": plan.args, "plan": plan.rows})
     else:
-        title = f"{plan.args['model']}, {plan.args['epochs']} epochs, batch {plan.args['batch_size']}\n"
+        title = f"{plan.args['model']}, {plural(plan.args['epochs'], 'epoch')}, batch {plan.args['batch_size']}\n"
         print_text("\n".join([title, *plan.lines]))
     return 0
 

@@ -45,7 +45,10 @@ def read_results(path: Path) -> list[ResultsRow]:
     """
     if not path.exists():
         return []
-    lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    try:
+        lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"results.csv must be UTF-8 text; {path}: {error.reason}; restore it") from None
     header = tuple(next(lines, ()))
     if header != COLUMNS:
         raise TrainingError(

@@ -154,7 +154,7 @@ def _describe(kind: Any, metadata: tuple[Any, ...]) -> list[str]:
 
 def _describe_tuple(items: tuple[Any, ...], metadata: tuple[Any, ...]) -> str:
     kinds = [describe_type(item) for item in items if item is not ...]
-    plural = re.sub(r"^an? (.*?)(number|mapping|list)", r"\1\2s", kinds[0])
+    plural = "texts" if kinds[0] == "text" else re.sub(r"^an? (.*?)(number|mapping|list)", r"\1\2s", kinds[0])
     plural = f"lists of {plural}" if plural[0].isdigit() else plural
     if ... in items:
         some = any(isinstance(item, MinLen) and item.min_length for item in metadata)

@@ -223,7 +223,7 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
     elif kind is bool:
         if isinstance(value, bool):
             return value
-        if text and (value in (0, 1) or word in ("0", "1")):
+        if text and (word in ("0", "1") or (isinstance(value, int | float) and value in (0, 1))):
             return bool(int(value))
         if word in TRUTH_WORDS:
             return TRUTH_WORDS[word]

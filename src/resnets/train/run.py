@@ -28,6 +28,7 @@ from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_ru
 from resnets.train.run_folder.tensorboard import summary_writer
 from resnets.train.run_folder.torchrun import find_launched_run, launch_id, write_launch_ids
 from resnets.train.verify import ReplayResult, last_two_checkpoints, replay_and_compare
+from resnets.weights.adapt import adapt
 from resnets.weights.open import load_bundle
 
 __all__ = ["TrainPlan", "plan_run", "resume", "train", "verify"]
@@ -135,7 +136,12 @@ def _load_trainer(
 
 
 def _resolve(config: TrainConfig, dataset: Dataset) -> ResolvedConfig:
-    return resolve_config(config, dataset, load_bundle(config.pretrained) if config.pretrained else None)
+    if config.pretrained is None:
+        return resolve_config(config, dataset, None)
+    bundle = load_bundle(config.pretrained)
+    resolved = resolve_config(config, dataset, bundle)
+    adapt(bundle.model, resolved.network, where=config.pretrained)  # refuses other networks before anything is written
+    return resolved
 
 
 def _create_folder(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from resnets.arch.preprocessing import IMAGENET_MEAN, Preprocessing
 from resnets.arch.variants import get_config
@@ -115,6 +116,26 @@ def test_a_damaged_resolved_configuration_is_one_line(images: Path, tmp_path: Pa
         read_resolved(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("phases", []), ("phases.first_epoch", 5), ("class_weights", [1.0]), ("batch_size", 0), ("epochs", 3),
+        ("seed", -1), ("optim.lr", 0), ("train_sizes", [[0.5, -4]]), ("unknown", 1),
+    ],
+)  # fmt: skip
+def test_an_edited_resolved_configuration_is_checked(images: Path, tmp_path: Path, key: str, value: Any) -> None:
+    path = tmp_path / "resolved.yaml"
+    write_resolved(path, resolve_config(TrainConfig.from_options(data=str(images)), open_dataset(images)))
+    values = yaml.safe_load(path.read_text())
+    group, _, name = key.rpartition(".")
+    target = values[group] if group else values
+    (target[0] if isinstance(target, list) else target)[name] = value
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(TrainingError, match=r"resolved\.yaml") as caught:
+        read_resolved(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_request_stays_as_it_is(images: Path) -> None:

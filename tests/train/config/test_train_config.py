@@ -71,7 +71,7 @@ def _default(full: str) -> Any:
     return getattr(AugmentConfig(), name) if group == "augment" else _value(TrainConfig(data="x"), full)
 
 
-@pytest.mark.parametrize("word", ["off", "'off'"])
+@pytest.mark.parametrize("word", ["off", "'off'", "none", "false", "no"])
 def test_off_is_a_choice(word: str, tmp_path: Path) -> None:
     (tmp_path / "args.yaml").write_text(f"data: x\namp: {word}\ncompile: {word}\ncache: {word}\npolicy: {word}\n")
     parsed = parse_settings([f"amp={word}", f"compile={word}", f"cache={word}", f"policy={word}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -121,8 +122,17 @@ def test_a_run_without_a_manifest_checks_its_images_again(stopped: Path) -> None
     assert resume(stopped, console=QUIET).evaluation is not None
 
 
-def test_a_damaged_manifest_is_an_error(stopped: Path) -> None:
-    (stopped / "manifest.json").write_text("{")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{", "[]", "null", "{}", '"left_out": "x"', '"left_out": {"train": [99999]}', '"left_out": {"train": [1.5]}',
+        '"left_out": {"train": [-1]}', '"left_out": {"other": [0]}',
+    ],
+)  # fmt: skip
+def test_a_damaged_manifest_is_an_error(stopped: Path, damage: str) -> None:
+    path = stopped / "manifest.json"
+    edited = json.loads(path.read_text()) | json.loads(f"{{{damage}}}") if damage.startswith('"') else None
+    path.write_text(damage if edited is None else json.dumps(edited))
     with pytest.raises(TrainingError, match=r"manifest\.json"):
         resume(stopped, console=QUIET)
 

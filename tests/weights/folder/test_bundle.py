@@ -130,6 +130,13 @@ def test_model_card(bundle: Bundle, tmp_path: Path) -> None:
     assert "resnets predict --model 'my model' image.jpg" in text
 
 
+def test_names_on_the_model_card_are_no_html(bundle: Bundle, tmp_path: Path) -> None:
+    names = ("<script>alert(1)<!--", *bundle.classes[1:])
+    text = (save_bundle(replace(bundle, classes=names), tmp_path / "m") / "README.md").read_text()
+    assert "&lt;script&gt;alert(1)&lt;!--" in text
+    assert "<script>" not in text
+
+
 def test_model_card_summarises_the_training(bundle: Bundle, tmp_path: Path) -> None:
     told = {
         "training": {"Optimiser": "SGD, momentum 0.9", "Averaging": "EMA | decay 0.999"},

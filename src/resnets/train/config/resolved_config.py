@@ -12,7 +12,7 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError
 from resnets.options.validate import validate
-from resnets.train.config.train_config import RunOptions
+from resnets.train.config.train_config import Count, RunOptions
 from resnets.train.config.yaml_file import read_yaml, write_yaml
 from resnets.train.freeze.phases import ResolvedPhase
 
@@ -38,7 +38,7 @@ class ResolvedConfig(RunOptions):
     """
 
     model: str
-    batch_size: int
+    batch_size: Count
     phases: tuple[ResolvedPhase, ...]
     network: NetworkConfig
     preprocessing: Preprocessing
@@ -46,6 +46,20 @@ class ResolvedConfig(RunOptions):
     class_weights: tuple[float, ...] | None
     recipe_changes: dict[str, tuple[Any, Any]]
     notes: tuple[str, ...]
+
+    def check_rules(self) -> None:
+        """Raise ConfigError for settings that `resolve_config` cannot have made."""
+        first = 0
+        for phase in self.phases:
+            if phase.first_epoch != first:
+                raise ConfigError(f"first_epoch of a phase must be {first} here; got {phase.first_epoch}")
+            first += phase.epochs
+        if first != self.epochs:
+            raise ConfigError(f"phases must have {self.epochs} epochs together; got {first}")
+        if self.class_weights is not None and len(self.class_weights) != self.network.num_classes:
+            raise ConfigError(
+                f"class_weights must be one per class, {self.network.num_classes}; got {len(self.class_weights)}"
+            )
 
     @property
     def update_size(self) -> int:
@@ -76,7 +90,7 @@ class ResolvedConfig(RunOptions):
 
 def write_resolved(path: Path, config: ResolvedConfig) -> None:
     """Write a run's `resolved.yaml`."""
-    write_yaml(path, config.to_dict())
+    write_yaml(path, config.to_dict(), "Settings of this run, inferred from args.yaml and the data. Do not edit.")
 
 
 def read_resolved(path: Path) -> ResolvedConfig:

@@ -20,7 +20,7 @@ from resnets.arch.preprocessing import Depth, Interpolation
 from resnets.data.augment.config import AugmentConfig, MixConfig, Sampling
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.options.declarations import DefaultText, ImageSize, Option, hints_of, options_of
-from resnets.options.grammar import parse_tree
+from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
 from resnets.train.config.layers import Nested, overlay
 from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
@@ -163,7 +163,7 @@ class TrainConfig(RunOptions):
     val_fraction: Annotated[
         float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
     ] = 0.1
-    output: Annotated[str, Doc("Folder of runs, each with its models, results and report.")] = "runs"
+    output: Annotated[str, Doc("Folder in which the run folder is created.")] = "runs"
     name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None
     augment: dict[str, Any] = field(default_factory=dict)  # fields of AugmentConfig; the others depend on the images
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
@@ -286,7 +286,8 @@ def _converted(key: str, value: Any) -> Any:
 
         word = value["policy"].lower()
         rest = {name: one for name, one in value.items() if name != "policy"}
-        value = {**parse_policy("none" if word in ("off", "null") else word), **rest}
+        off = word in EMPTY_WORDS or TRUTH_WORDS.get(word) is False
+        value = {**parse_policy("none" if off else word), **rest}
     return convert_fields(hints_of(GROUPS[key]), value, key, option="training option")
 
 
@@ -294,7 +295,9 @@ def write_args(path: Path, config: TrainConfig) -> None:
     """Write a run's `args.yaml`."""
     from resnets.train.config.yaml_file import write_yaml
 
-    write_yaml(path, config.to_dict())
+    write_yaml(
+        path, config.to_dict(), "Options as requested; a recipe for new runs. This run resumes with resolved.yaml."
+    )
 
 
 def read_args(path: Path) -> TrainConfig:

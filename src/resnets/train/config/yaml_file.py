@@ -16,9 +16,11 @@ from resnets.options.yaml_text import load_yaml
 __all__ = ["read_yaml", "write_yaml"]
 
 
-def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    """Write options, for people and for `read_yaml`. Tuples become lists."""
-    write_atomic(path, yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False, allow_unicode=True))
+def write_yaml(path: Path, values: Mapping[str, Any], comment: str) -> None:
+    """Write options, for people and for `read_yaml`, below a line of comment. Tuples become lists."""
+    write_atomic(
+        path, f"# {comment}\n" + yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False, allow_unicode=True)
+    )
 
 
 def read_yaml(path: Path, what: str, remedy: str) -> dict[str, Any]:

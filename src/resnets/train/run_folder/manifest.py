@@ -132,8 +132,12 @@ def _listing(dataset: Dataset) -> dict[str, Any]:
 
 def _read_manifest(run: RunFolder) -> dict[str, Any]:
     try:
-        return json.loads(run.manifest.read_text("utf-8"))  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+        manifest = json.loads(run.manifest.read_text("utf-8"))
+        for name, indices in manifest["left_out"].items():
+            if not all(type(index) is int and 0 <= index < manifest["images"][name] for index in indices):
+                raise ValueError(f"left_out of {name} must be indices of its images")
+        return {key: manifest[key] for key in ("listing", "classes", "images", "left_out")}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise TrainingError(f"a run needs its manifest of images; {run.manifest}: {error}; restore it") from None
 
 

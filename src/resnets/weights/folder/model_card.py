@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
+from html import escape
 from pathlib import Path
 
 import yaml
@@ -34,7 +36,7 @@ def model_card(bundle: Bundle, folder: str) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"cell": _cell, "number": "{:g}".format}
+    environment.filters |= {"cell": _cell, "escape_html": partial(escape, quote=False), "number": "{:g}".format}
     config, images, provenance = bundle.config, bundle.preprocessing, bundle.provenance
     bands = f"{images.channels} bands" if isinstance(images.channels, int) else images.channels
     cost = f"{sum(tensor.numel() for tensor in bundle.model.parameters()):,} parameters"
@@ -76,7 +78,7 @@ def _front_matter(bundle: Bundle) -> str:
 
 def _cell(value: object) -> str:
     """A value in a cell of a Markdown table."""
-    return _text(value).replace("|", "\\|").replace("\n", " ")
+    return escape(_text(value), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _text(value: object) -> str:
