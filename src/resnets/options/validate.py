@@ -8,7 +8,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
@@ -22,6 +22,7 @@ from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, Quoted, parse_tree
 __all__ = ["Options", "build", "convert", "convert_fields", "parse_size", "validate"]
 
 T = TypeVar("T")
+SCALARS = (bool, int, float, str, NoneType)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,8 @@ def convert(hint: Any, value: Any, name: str, *, text: bool = True) -> Any:
         ConfigError: the wrong type, or out of bounds.
     """
     try:
+        if not text and type(value) in SCALARS:
+            return _convert_scalar(hint, value)
         return _convert(hint, value, name, text)
     except _MismatchError:
         raise ConfigError(_message(hint, value, name)) from None
@@ -124,6 +127,11 @@ def convert(hint: Any, value: Any, name: str, *, text: bool = True) -> Any:
 
 class _MismatchError(ValueError):
     """The value does not fit the type."""
+
+
+@lru_cache(maxsize=4096, typed=True)  # the named networks have the same few values in 4,000 fields
+def _convert_scalar(hint: Any, value: Any) -> Any:
+    return _convert(hint, value, "", text=False)
 
 
 @cache

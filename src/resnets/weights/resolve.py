@@ -23,7 +23,6 @@ from resnets.arch.variants import VARIANTS, get_config
 from resnets.errors import UnknownNameError, WeightsError
 from resnets.weights.folder.config_json import network_config, read_config, read_json
 from resnets.weights.folder.storage import CONFIG, TENSORS, current_folder, is_model_folder
-from resnets.weights.hub import cached
 from resnets.weights.readers import SUFFIXES
 from resnets.weights.registry import NAMED_WEIGHTS, get_weights
 
@@ -76,6 +75,8 @@ def resolve(reference: str | Path) -> Reference:
         if _is_variant(text):
             return Reference(text=text, kind="variant")
         if text in NAMED_WEIGHTS:
+            from resnets.weights.hub import cached  # imports the HTTP client
+
             return Reference(text=text, kind="named", path=cached(NAMED_WEIGHTS[text].url))
     path = Path(text).expanduser()
     if is_model_folder(path):
