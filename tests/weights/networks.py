@@ -88,6 +88,17 @@ def randomized(config: NetworkConfig, seed: int = 0) -> Network:
     return model
 
 
+def randomized_network(name: str, **options: Any) -> Network:
+    """A named network with random weights."""
+    return randomized(get_config(name, **options))
+
+
+def same_weights(model: Network, other: Network) -> bool:
+    """Whether two networks have equal tensors under equal names, step counters too."""
+    mine, theirs = model.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
+
+
 def create_network(name_or_config: str | NetworkConfig, **options: Any) -> Network:
     """`create_model` without `features_only`."""
     model = create_model(name_or_config, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.nn.model import Network
 from resnets.weights.export import foreign_tensors, save_weights
 from resnets.weights.load import import_weights
-from tests.weights.networks import randomized
-
-# timm 1.0, `_pretrained.PretrainedCfg`: what `pretrained_cfg` may hold; anything else is an error there.
-PRETRAINED_CFG = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        url file state_dict hf_hub_id hf_hub_filename source architecture tag custom_load input_size test_input_size
-        min_input_size fixed_input_size interpolation crop_pct test_crop_pct crop_mode mean std num_classes
-        label_offset label_names label_descriptions pool_size test_pool_size first_conv classifier license
-        description origin_url paper_name paper_ids notes
-        """,
-    )
-)
-
-
-def network(name: str, **options: Any) -> Network:
-    return randomized(get_config(name, **options))
-
-
-def same(model: Network, other: Network) -> bool:
-    mine, theirs = model.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
-
+from tests.weights.networks import randomized_network as network
+from tests.weights.networks import same_weights as same
 
 CASES = [
     ("torchvision", "resnet18"),

@@ -15,13 +15,14 @@ from torch import Tensor
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import WeightsError
-from resnets.nn.model import Network
 from resnets.weights.export import foreign_tensors
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import read_bundle, save_bundle
 from resnets.weights.folder.timm_folder import read_preprocessing, read_timm_folder
 from resnets.weights.open import load_bundle
-from tests.weights.networks import create_network, randomized
+from tests.weights.networks import create_network
+from tests.weights.networks import randomized_network as network
+from tests.weights.networks import same_weights as same
 
 # timm 1.0, `_pretrained.PretrainedCfg`: what `pretrained_cfg` may hold; anything else is an error there.
 PRETRAINED_CFG = frozenset(
@@ -35,15 +36,6 @@ PRETRAINED_CFG = frozenset(
         """,
     )
 )
-
-
-def network(name: str, **options: Any) -> Network:
-    return randomized(get_config(name, **options))
-
-
-def same(model: Network, other: Network) -> bool:
-    mine, theirs = model.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
 
 
 def test_our_folder_has_timms_fields_and_names(tmp_path: Path) -> None:
