@@ -221,7 +221,8 @@ def evaluate(
         name, images = choose_split(dataset, split)
         if skip_bad or skip:
             evaluated = replace(dataset, splits={name: images})
-            bad = processes.run_on_main(lambda: check(evaluated, workers=workers))
+            found = processes.run_on_main(lambda: check(evaluated, workers=workers))
+            bad = [problem for problem in found if problem.fatal]
             for problem in bad:
                 console.info(f"left out: {problem}")
             images = evaluated.without_undecodable(bad).splits[name]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from resnets.data.check import check, raise_on_fatal, skip_undecodable
 from resnets.data.dataset import Problem
@@ -46,6 +47,17 @@ def test_undecodable_images_are_named_and_skipped(make_folder: MakeFolder, tmp_p
     assert [path.name for path in tmp_path.glob("*.partial")] == []
     assert len(sound) == 10
     assert check(sound) == []
+
+
+def test_thin_images_are_reported_and_kept(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/cat": 2, "train/dog": 2})
+    Image.new("RGB", (64, 3)).save(root / "train" / "cat" / "0.png")
+    Image.new("RGB", (60, 3)).save(root / "train" / "cat" / "1.png")
+    dataset = open_dataset(root, val_fraction=0)
+    problems = check(dataset)
+    assert [(p.kind, p.where, p.fatal) for p in problems] == [("thin", str(root / "train" / "cat" / "0.png"), False)]
+    assert "3 x 64 pixels" in problems[0].reason
+    assert dataset.without_undecodable(problems) is dataset
 
 
 def test_a_class_that_loses_its_last_training_image_stops_training(make_folder: MakeFolder) -> None:

@@ -15,6 +15,7 @@ from resnets.errors import DataError, ImageError
 
 __all__ = ["check", "raise_on_fatal", "skip_undecodable"]
 
+_THIN = 20  # ratio of the sides
 _CHUNK = 32  # images per task of a thread
 
 
@@ -33,17 +34,21 @@ def check(
         progress: called with (done, total), from this thread.
 
     Returns:
-        A fatal problem for every image that cannot be decoded, in the order of the splits.
+        A fatal problem for every image that cannot be decoded, and a `thin` one for every image more than 20 times as
+        long as wide, in the order of the splits.
     """
     channels, depth = _decode_format(dataset, preprocessing)
 
     def work(item: tuple[ImageSet, int]) -> Problem | None:
         images, i = item
         try:
-            images.image(i, channels, depth)
+            height, width, _ = images.image(i, channels, depth).shape
         except ImageError as error:
             return Problem(kind="undecodable", where=error.where, reason=error.reason, fatal=True)
-        return None
+        if max(height, width) <= _THIN * min(height, width):
+            return None
+        reason = f"{height} x {width} pixels (height x width): a square crop shows less than 1/{_THIN} of it"
+        return Problem(kind="thin", where=images.name(i), reason=reason)
 
     items = ((images, i) for images in dataset.splits.values() for i in range(len(images)))
     problems = []

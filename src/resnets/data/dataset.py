@@ -99,16 +99,17 @@ class Problem:
     """Something wrong with a data set.
 
     Args:
-        kind: `undecodable`, `empty-class`, `untrained-class`, `missing-class`, `missing-shard`, `ignored`,
-            `unlabelled` or `shared-groups` (between training and another split).
+        kind: `undecodable`, `thin` (an image much longer than wide, of which crops show little), `empty-class`,
+            `untrained-class`, `missing-class`, `missing-shard`, `ignored`, `unlabelled` or `shared-groups` (between
+            training and another split).
         where: path, or `shard#row`, that it concerns.
         reason: what is wrong, in a few words.
         fatal: training must not start.
     """
 
     kind: Literal[
-        "undecodable", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored", "unlabelled",
-        "shared-groups",
+        "undecodable", "thin", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored",
+        "unlabelled", "shared-groups",
     ]  # fmt: skip
     where: str
     reason: str

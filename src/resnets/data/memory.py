@@ -14,6 +14,7 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.geometric import PixelTable, augment_draws, augment_geometric
 from resnets.data.augment.photometric import augment_photometric
 from resnets.data.dataset import ImageSet
+from resnets.data.decode.budget import reserving
 from resnets.data.random import SampleKeys
 from resnets.data.sampler import Order
 from resnets.data.transform import decode_channels, fill_values, prepare
@@ -62,7 +63,8 @@ class MemoryStore:
         out, channels = table.images.numpy(), decode_channels(preprocessing)
 
         def work(i: int) -> None:
-            out[i] = prepare(images.image(i, channels, preprocessing.dtype), preprocessing)
+            with reserving():
+                out[i] = prepare(images.image(i, channels, preprocessing.dtype), preprocessing)
 
         for done, _ in enumerate(map_threads(work, range(len(images)), workers, chunk=64), 1):
             if progress is not None and (done % 64 == 0 or done == len(images)):

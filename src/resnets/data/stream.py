@@ -19,6 +19,7 @@ from resnets.data.augment.photometric import augment_photometric
 from resnets.data.augment.random_crop import random_resized_crop
 from resnets.data.buffers import BufferPool
 from resnets.data.dataset import ImageSet
+from resnets.data.decode.budget import reserving
 from resnets.data.decode.image import Pixels
 from resnets.data.random import SampleKeys
 from resnets.data.sampler import Order
@@ -109,7 +110,8 @@ class _BatchReader(TorchDataset[Any]):
             geometric = geometric or (config is not None and config.hflip)
             channels = decode_channels(preprocessing)
             for row, i in enumerate(indices.tolist()):
-                pixels[row] = prepare(self.images.image(i, channels, preprocessing.dtype), preprocessing)
+                with reserving():
+                    pixels[row] = prepare(self.images.image(i, channels, preprocessing.dtype), preprocessing)
         if config is None:
             return pixels
         if geometric:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnets.data.decode.budget import reserving
 from resnets.data.decode.image import Pixels, decode
 from resnets.data.transform import decode_channels, normalise, prepare
 from resnets.data.workers import available_cores
@@ -116,7 +117,8 @@ def _run_batches(
 
     def read(path: Path) -> Pixels | ImageError:
         try:
-            return prepare(decode(path, channels, depth=preprocessing.dtype), preprocessing)
+            with reserving():
+                return prepare(decode(path, channels, depth=preprocessing.dtype), preprocessing)
         except ImageError as error:
             return error
 

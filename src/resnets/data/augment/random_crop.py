@@ -17,6 +17,7 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.augment.geometric import Draws, crop_box
 from resnets.data.dataset import ImageSet
+from resnets.data.decode.budget import reserving
 from resnets.data.decode.image import Pixels
 from resnets.data.decode.jpeg import JpegHeader, decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import orient
@@ -58,10 +59,11 @@ def random_resized_crop(
     if out is None:
         out = np.empty((*preprocessing.size, preprocessing.num_channels), preprocessing.dtype)
     content = images.read(i)
-    if not (isinstance(content, bytes) and _crop_jpeg(content, images.name(i), preprocessing, config, draws, out)):
-        image = images.decode(i, content, decode_channels(preprocessing), preprocessing.dtype)
-        top, left, height, width = crop_box(image.shape[0], image.shape[1], config, draws)
-        _fill(out, image[top : top + height, left : left + width], preprocessing, None)
+    with reserving():
+        if not (isinstance(content, bytes) and _crop_jpeg(content, images.name(i), preprocessing, config, draws, out)):
+            image = images.decode(i, content, decode_channels(preprocessing), preprocessing.dtype)
+            top, left, height, width = crop_box(image.shape[0], image.shape[1], config, draws)
+            _fill(out, image[top : top + height, left : left + width], preprocessing, None)
     if hflip:
         pixels = torch.from_numpy(out.view(np.int16) if out.dtype == np.uint16 else out)  # torch cannot flip uint16
         pixels.copy_(pixels.flip(1))  # ten times as fast as numpy's

@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnets.arch.preprocessing import FULL_SCALE, Depth
 from resnets.data.decode import tiff
+from resnets.data.decode.budget import pillow_bytes, reserve
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation
 from resnets.data.decode.png16 import is_png16, read_png16
 
@@ -33,6 +34,7 @@ PixelChannels = ColourOrder | int
 
 _NPY = b"\x93NUMPY"
 _JPEG = b"\xff\xd8\xff"
+_PIXELS_AT_ONCE = 2**18  # converted at a time, as the arithmetic takes up to 100 bytes per pixel
 _LUMA = np.array((19595, 38470, 7471), np.int64)  # ITU-R 601 in units of 2**-16, as Pillow has it
 
 
@@ -88,10 +90,12 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
     if tiff.is_tiff(content):
         layout = tiff.read_layout(content)
         if layout is not None and (isinstance(channels, int) or layout.dtype != "uint8"):
+            reserve(tiff.decoded_bytes(layout))
             return Bands(tiff.read_tiff(content, layout), layout.colours, layout.alpha)
     if match := _DEEP_PPM.match(content):
         return _read_ppm(content, match)
     with open_image(content) as image:
+        reserve(pillow_bytes(image, content))
         luma = load_deep_grayscale(image, "uint16")
         if luma is not None:
             return Bands(orient(luma, orientation(image)), 1)
@@ -130,6 +134,21 @@ def convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
     Raises:
         ValueError: the image has another number of bands, or values outside the depth's range.
     """
+    height, width, _ = bands.pixels.shape
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    first = _convert(bands._replace(pixels=bands.pixels[:rows]), channels, depth)
+    if rows >= height:
+        return first
+    reserve(first.nbytes // rows * height)
+    out = np.empty((height, *first.shape[1:]), first.dtype)
+    out[:rows] = first
+    for start in range(rows, height, rows):
+        part = bands._replace(pixels=bands.pixels[start : start + rows])
+        out[start : start + rows] = _convert(part, channels, depth)
+    return out
+
+
+def _convert(bands: Bands, channels: PixelChannels, depth: Depth) -> Pixels:
     pixels, count = to_depth(bands.pixels, depth), bands.pixels.shape[2]
     if isinstance(channels, int):
         if count != channels:
@@ -169,7 +188,7 @@ def to_depth(pixels: npt.NDArray[Any], depth: Depth) -> Pixels:
     if pixels.dtype == depth:
         return pixels
     if depth == "float32":
-        return (pixels / np.float32(255 if pixels.dtype == np.uint8 else 65535)).astype(np.float32)
+        return (pixels / np.float32(255 if pixels.dtype == np.uint8 else 65535)).astype(np.float32, copy=False)
     if depth == "uint16":
         return pixels.astype(np.uint16) * np.uint16(257)
     return ((pixels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
@@ -246,6 +265,7 @@ def _read_npy(content: bytes) -> Pixels:
     if shape[0] * shape[1] > MAX_PIXELS:
         raise ValueError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
     values = np.frombuffer(content, dtype, prod(shape), start).reshape(shape, order="F" if fortran else "C")
+    reserve(8 * values.size)
     native = np.float32 if dtype.kind == "f" else dtype.newbyteorder("=")
     return np.array(values.reshape(*shape[:2], -1), native, order="C")
 
@@ -257,5 +277,6 @@ def _read_ppm(content: bytes, match: re.Match[bytes]) -> Bands:
     width, height, top = (int(number) for number in match.groups())
     if len(content) - match.end() < width * height * 6 or not 0 < width * height <= MAX_PIXELS or top > 65535:
         raise ValueError("the file is truncated, or its header is damaged")
+    reserve(24 * 3 * width * height)
     stored = np.frombuffer(content, ">u2", width * height * 3, match.end()).reshape(height, width, 3)
     return Bands(_scale_integers(stored, top, "uint16"), 3)

@@ -16,6 +16,8 @@ Legend: H height, W width, C channels.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from PIL import Image
 from resnets.arch.preprocessing import Depth
 from resnets.data.decode import bands
 from resnets.data.decode.bands import ColourOrder, Header, PixelChannels, Pixels, to_depth, to_luma
+from resnets.data.decode.budget import pillow_bytes, reserve, reserving
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
 from resnets.data.decode.pillow import open_image, orient, orientation, pillow_errors
 from resnets.data.decode.png16 import is_png16
@@ -64,6 +67,11 @@ def decode(
     where = where or "image"
     if not content:
         raise ImageError(where, "the file is empty")
+    with reserving():
+        return _decode(content, channels, where, reduce, depth)
+
+
+def _decode(content: bytes, channels: PixelChannels, where: str, reduce: int, depth: Depth) -> Pixels:
     if isinstance(channels, int) or depth != "uint8" or bands.is_array(content):
         with pillow_errors(where):
             stored = bands.read_bands(content, channels, depth)
@@ -71,7 +79,12 @@ def decode(
                 return bands.convert(stored, channels, depth)
     # 8-bit grayscale or RGB, also as bands if the file has just these.
     order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
-    return to_depth(_decode_8bit(content, order, where, reduce), depth)
+    pixels = _decode_8bit(content, order, where, reduce)
+    if depth == "uint8":
+        return pixels
+    with pillow_errors(where):
+        reserve(4 * pixels.size)
+        return to_depth(pixels, depth)
 
 
 def _decode_8bit(content: bytes, channels: ColourOrder, where: str, reduce: int) -> Pixels:
@@ -104,9 +117,12 @@ def read_header(content: bytes, *, where: str = "image") -> Header:
 
 
 def read_file(path: str | Path) -> bytes:
-    """A file's bytes; raises ImageError."""
+    """The bytes of a regular file; raises ImageError."""
     try:
-        with open(path, "rb") as file:
+        # Opened without waiting: a named pipe would block until somebody writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ImageError(str(path), "not a regular file")
             return file.read()
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from error
@@ -116,6 +132,7 @@ def read_file(path: str | Path) -> bytes:
 
 def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
     with pillow_errors(where), open_image(content) as image:
+        reserve(pillow_bytes(image, content))
         luma = bands.load_deep_grayscale(image, "uint8")
         if luma is None:
             pixels = _to_8bit(image, channels)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from resnets.data.decode.budget import reserve
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orientation, pillow_errors
 from resnets.errors import ImageError
 
@@ -23,6 +24,7 @@ _SPACES = ("YCbCr", "Gray", "RGB")  # not CMYK, whose inversion by Adobe only Pi
 # Messages of libjpeg for missing or damaged image data, where Pillow would silently show grey.
 _DAMAGE = ("premature end of data segment", "huffman", "instead of rst", "arithmetic", "bogus", "corrupt progressive")
 _LEFT_OVER = "extraneous bytes before marker 0xd9"  # its message for the rows that are skipped on purpose
+_BYTES, _COEFFICIENTS = 9, 6  # per pixel: the result and its copies; what progressive files keep until the end
 _FULL_BELOW = 32  # pixels: smaller images are decoded in full, as libjpeg rounds their reduced sizes differently
 
 _SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended: one pass over the image if all components share a scan
@@ -116,6 +118,9 @@ def decode_jpeg(
     height, width, frame = header.height, header.width, header.frame
     if height * width > MAX_PIXELS:
         raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
+    whole = 0 if frame is not None and frame.may_stop else _COEFFICIENTS * height * width
+    with pillow_errors(where):
+        reserve(whole + _BYTES * min(rows or height, height) * width // reduce**2)
     wanted = "GRAY" if grayscale and header.grayscale else "RGB"
     fewer = rows is not None and rows < height and min(rows, width) >= _FULL_BELOW
     try:

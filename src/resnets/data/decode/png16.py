@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from resnets.data.decode.budget import reserve
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientation
 
 __all__ = ["is_png16", "read_png16"]
@@ -46,23 +47,29 @@ def read_png16(content: bytes) -> npt.NDArray[np.uint16]:
         raise ValueError("its header is damaged")
     if width * height > MAX_PIXELS:
         raise ValueError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
+    reserve(width * height * (12 + 4 * _CHANNELS[colour]))
     chunks = list(_chunks(content))
     packed = b"".join(data for kind, data in chunks if kind == b"IDAT")
     size, count = (width, height), _CHANNELS[colour]
     if count <= 2:  # as many bytes per pixel as 8-bit LA or RGBA
         mode = "LA" if count == 1 else "RGBA"
-        both = np.asarray(Image.frombytes(mode, size, packed, "zip", mode, interlaced))  # (H, W, 2 C), high byte first
+        both = _decode(mode, size, packed, mode, interlaced)  # (H, W, 2 C), high byte first
         pixels = np.ascontiguousarray(both).view(">u2").astype(np.uint16)
     else:
         mode = "RGB" if count == 3 else "RGBA"
         # `;16B` keeps the first byte of each pair, `;16L` the second.
-        high = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16B", interlaced))
-        low = np.asarray(Image.frombytes(mode, size, packed, "zip", f"{mode};16L", interlaced))
-        pixels = high.astype(np.uint16) << 8 | low
+        pixels = _decode(mode, size, packed, f"{mode};16B", interlaced).astype(np.uint16)
+        pixels <<= 8
+        pixels |= _decode(mode, size, packed, f"{mode};16L", interlaced)
     if any(kind in _TEXT for kind, _ in chunks):
         with open_image(content) as image:
             return orient(pixels, orientation(image))
     return pixels
+
+
+def _decode(mode: str, size: tuple[int, int], packed: bytes, raw: str, interlaced: int) -> npt.NDArray[np.uint8]:
+    """(H, W, bands of `mode`) of the compressed rows, whose bytes stand as `raw` says."""
+    return np.asarray(Image.frombytes(mode, size, packed, "zip", raw, interlaced))
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from resnets.arch.preprocessing import Depth
 from resnets.data.decode.pillow import MAX_PIXELS, orient
 
-__all__ = ["TiffLayout", "is_tiff", "read_layout", "read_tiff"]
+__all__ = ["TiffLayout", "decoded_bytes", "is_tiff", "read_layout", "read_tiff"]
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0")  # not big-endian BigTIFF, which Pillow does not support
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -97,6 +97,12 @@ def read_layout(content: bytes) -> TiffLayout | None:
     return TiffLayout(
         height, width, bands, colours, alpha, _KINDS[kind][1], orientation if orientation in range(1, 9) else 1, tags
     )
+
+
+def decoded_bytes(layout: TiffLayout) -> int:
+    """Peak bytes of `read_tiff`: each stored byte stands in Pillow's memory, its string, the array and its copies."""
+    bits = layout.tags[_BITS][0]
+    return layout.height * layout.width * layout.bands * (6 * bits // 8 + 4)
 
 
 def read_tiff(content: bytes, layout: TiffLayout) -> npt.NDArray[Any]:

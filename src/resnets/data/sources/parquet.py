@@ -7,6 +7,7 @@ than `CACHE_BYTES` reads a row group for almost every image, so row groups shoul
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from resnets.errors import DataError, ImageError, MissingExtraError
 __all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "open_parquet"]
 
 CACHE_BYTES = 512 * 2**20
+MAX_GROUP_BYTES = 2 * 2**30  # images of one row group, decompressed
 _IMAGE_COLUMNS = ("image", "img", "images")
 _GROUP_COLUMN = "group"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
@@ -96,9 +98,20 @@ class ParquetSource:
     def _load(self, place: int, row: int) -> Any:
         shard, group = self._groups[place]
         try:
-            with _pyarrow().ParquetFile(self.shards[shard]) as file:
+            # As a dictionary, an image that stands in many rows is kept once, as in the file.
+            with _pyarrow().ParquetFile(self.shards[shard], read_dictionary=[self.column]) as file:
+                stored = file.metadata.row_group(int(group))
+                size = sum(
+                    stored.column(i).total_uncompressed_size
+                    for i in range(stored.num_columns)
+                    if stored.column(i).path_in_schema == self.column
+                )
+                if size > MAX_GROUP_BYTES:
+                    raise ImageError(self.name(row), f"its row group holds {size / 2**30:.1f} GiB; write smaller ones")
                 # Without pyarrow's threads: data loading has workers already.
                 table = file.read_row_group(int(group), columns=[self.column], use_threads=False)
+        except ImageError:
+            raise
         except (OSError, ValueError) as error:
             raise ImageError(self.name(row), f"its row group cannot be read: {error}".splitlines()[0]) from error
         column = table.column(0).combine_chunks()
@@ -133,6 +146,11 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
                     )
                 columns.class_names = columns.class_names or found.class_names
                 meta = file.metadata
+                if meta.num_rows > (size := os.path.getsize(shard)):
+                    raise DataError(
+                        f"a shard must hold an image in each row; {shard} has {size:,} bytes for {meta.num_rows:,} "
+                        "rows; download it again"
+                    )
                 row_groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
                 wanted = [name for name in found.names[1:] if name is not None]
                 table = file.read(columns=wanted, use_threads=False)

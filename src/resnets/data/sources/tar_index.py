@@ -44,6 +44,8 @@ def read_members(content: bytes | mmap) -> Iterator[Member]:
             raise TarError(f"its header at byte {at} is damaged" if at else "it is no tar archive")
         kind, start = header[156:157], at + BLOCK
         length = _number(header[124:136]) if size is None or kind in (_LONG_NAME, _PAX) else size
+        if length < 0:
+            raise TarError(f"the size in its header at byte {at} is damaged")
         if start + length > len(content):
             raise TarError(f"it is truncated: the file at byte {at} ends beyond it")
         if kind == _LONG_NAME:
@@ -51,7 +53,7 @@ def read_members(content: bytes | mmap) -> Iterator[Member]:
         elif kind == _PAX:
             records = _pax(content[start : start + length])
             name = records.get(b"path", name)
-            size = int(records[b"size"]) if b"size" in records else None
+            size = _decimal(records[b"size"]) if b"size" in records else None
         else:
             if kind in _FILES:
                 yield Member(_name(header) if name is None else name, start, length)
@@ -62,14 +64,11 @@ def read_members(content: bytes | mmap) -> Iterator[Member]:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or GNU's big-endian binary with the highest bit set."""
+    """Octal digits, or GNU's big-endian binary with the highest bit set; -1 if damaged."""
     if field[0] & 0x80:
         return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
     digits = field.split(b"\0")[0].strip()
-    try:
-        return int(digits, 8) if digits else 0
-    except ValueError:
-        return -1
+    return int(digits, 8) if digits and not digits.strip(b"01234567") else -1 if digits else 0
 
 
 def _name(header: bytes) -> bytes:
@@ -82,9 +81,15 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
     records, at = {}, 0
     while at < len(content):
         length = content[at : content.find(b" ", at)]
-        if not length.isdigit() or int(length) < 5:
+        size = _decimal(length)
+        if size < 5:
             raise TarError("one of its extended headers is damaged")
-        key, _, value = content[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
+        key, _, value = content[at + len(length) + 1 : at + size - 1].partition(b"=")
         records[key] = value
-        at += int(length)
+        at += size
     return records
+
+
+def _decimal(digits: bytes) -> int:
+    """Decimal digits of a size; -1 if they are none."""
+    return int(digits) if digits.isdigit() and len(digits) <= 20 else -1

@@ -29,6 +29,8 @@ __all__ = ["TarSource", "expand_braces", "find_tars", "open_webdataset"]
 
 _LABEL_KEYS = ("label", "cls", "class")
 _CLASS_FILES = ("classes.txt", "labels.txt")
+_MAX_SHARDS = 1_000_000
+_MAX_TEXT = 2**20  # bytes of a label or its JSON
 _COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tar\.[a-z0-9]+)$", re.IGNORECASE)
 
 
@@ -115,6 +117,10 @@ def expand_braces(pattern: Path) -> list[Path]:
     if span:
         step = 1 if int(span[1]) <= int(span[2]) else -1
         numbers = range(int(span[1]), int(span[2]) + step, step)
+        if len(numbers) > _MAX_SHARDS:
+            raise DataError(
+                f"a pattern must name at most {_MAX_SHARDS:,} shards; {pattern} names {len(numbers):,}; correct it"
+            )
         words = [str(number).zfill(len(span[1])) for number in numbers]
     else:
         words = match[1].split(",")
@@ -230,6 +236,12 @@ def _samples(content: mmap.mmap) -> Iterator[tuple[bytes, dict[str, Member]]]:
 
 def _read_label(where: str, files: dict[str, Member], content: mmap.mmap) -> tuple[str | None, str | None]:
     """Label and group of a sample."""
+    long = next((extension for extension, member in files.items() if member.size > _MAX_TEXT), None)
+    if long is not None:
+        raise DataError(
+            f"a label file must have at most {_MAX_TEXT:,} bytes; {where}{long} has {files[long].size:,}; "
+            "check the shard"
+        )
     texts = {extension: content[m.offset : m.offset + m.size] for extension, m in files.items()}
     label = group = None
     try:

@@ -56,14 +56,18 @@ def check_data(dataset: Dataset, config: ResolvedConfig, console: Console, proce
     try:
         own = replace(dataset, splits=share)
         found = check(own, preprocessing=config.preprocessing, workers=config.workers or None, progress=progress)
-        bad = sorted(
+        everywhere = sorted(
             (problem for part in processes.all_gather(found) for problem in part), key=lambda problem: problem.where
         )
     finally:
         console.stop()
-    for problem in dataset.problems:
+    bad = [problem for problem in everywhere if problem.fatal]
+    thin = [problem for problem in everywhere if not problem.fatal]
+    for problem in [*dataset.problems, *thin[:3]]:
         if not problem.fatal:
             console.info(f"note: {problem}")
+    if len(thin) > 3:
+        console.info(f"note: {len(thin) - 3} more images are as thin; `resnets data check` lists them")
     raise_on_fatal([*dataset.problems, *([] if config.skip_bad else bad)])
     if bad:
         raise_on_fatal(dataset.without_undecodable(bad).problems)
