@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resnets.data.files import list_images
+from resnets.data.files import list_images, walk_images
 from resnets.errors import DataError
 
 
@@ -43,3 +43,18 @@ def test_nothing_found(photos: Path, tmp_path: Path) -> None:
         list_images([])
     with pytest.raises(DataError, match="no does not exist either"):
         list_images(tmp_path / "no" / "where.png")
+
+
+def test_links_are_followed_once_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "cats" / "more").mkdir(parents=True)
+    for name in ("1.png", "more/2.png"):
+        (tmp_path / "cats" / name).write_bytes(b"x")
+    (tmp_path / "cats" / "3.png").symlink_to("1.png")
+    (tmp_path / "cats" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "cats" / "more" / "above").symlink_to("..")
+    (tmp_path / "cats" / "other").symlink_to(tmp_path / "dogs")
+    (tmp_path / "dogs").mkdir()
+    (tmp_path / "dogs" / "4.png").write_bytes(b"x")
+    linked: list[str] = []
+    assert walk_images(tmp_path / "cats", linked=linked) == ["1.png", "3.png", "loop.png", "more/2.png", "other/4.png"]
+    assert sorted(linked) == ["3.png", "loop.png", "other/4.png"]

@@ -100,8 +100,8 @@ class Problem:
 
     Args:
         kind: `undecodable`, `thin` (an image much longer than wide, of which crops show little), `empty-class`,
-            `untrained-class`, `missing-class`, `missing-shard`, `ignored`, `unlabelled` or `shared-groups` (between
-            training and another split).
+            `untrained-class`, `missing-class`, `missing-shard`, `ignored`, `unlabelled`, `linked-twice` (one file in
+            several places) or `shared-groups` (between training and another split).
         where: path, or `shard#row`, that it concerns.
         reason: what is wrong, in a few words.
         fatal: training must not start.
@@ -109,7 +109,7 @@ class Problem:
 
     kind: Literal[
         "undecodable", "thin", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored",
-        "unlabelled", "shared-groups",
+        "unlabelled", "linked-twice", "shared-groups",
     ]  # fmt: skip
     where: str
     reason: str

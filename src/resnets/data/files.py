@@ -23,37 +23,50 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
-def walk_images(root: str | Path, skipped: list[str] | None = None) -> list[str]:
+def walk_images(root: str | Path, skipped: list[str] | None = None, linked: list[str] | None = None) -> list[str]:
     """Image files below `root`, sorted by code point, as paths relative to it.
 
     Args:
         skipped: receives the names of the files without an image extension.
+        linked: receives those of the result that are symbolic links, or lie in a folder that is one.
 
     Raises:
         DataError: a folder cannot be read.
     """
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(error.filename, error) from error
-
-    for folder, inside, files in os.walk(root, onerror=fail, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
-            inside.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inside[:] = [name for name in inside if not is_clutter(name)]
-        prefix = Path(folder).relative_to(root).as_posix() + "/"
-        for name in files:
-            if is_clutter(name):
+    folders = [("", os.path.islink(root))]  # paths relative to the root, and whether they are reached by a link
+    while folders:
+        inside, by_link = folders.pop()
+        folder = os.path.join(root, inside.rstrip("/")) if inside else root
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
                 continue
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:
-                found.append(prefix.removeprefix("./") + name)
-            elif skipped is not None:
-                skipped.append(name)
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    path, link = inside + entry.name, by_link or entry.is_symlink()
+                    if is_clutter(entry.name):
+                        continue
+                    if _is_folder(entry):
+                        folders.append((path + "/", link))
+                    elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                        found.append(path)
+                        if link and linked is not None:
+                            linked.append(path)
+                    elif skipped is not None:
+                        skipped.append(entry.name)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it fails with the reason
+        return False
 
 
 def subfolders(root: str | Path) -> list[str]:

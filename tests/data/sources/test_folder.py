@@ -219,3 +219,13 @@ def test_real_folders(shared_data: Path) -> None:
     assert {split: len(images) for split, images in cifar.splits.items()} == {"train": 2700, "val": 300, "test": 1000}
     assert (np.bincount(cifar.splits["val"].labels) == 30).all()
     assert cifar.preprocessing_hint.size == (32, 32)
+
+
+def test_an_image_that_links_put_into_two_places_is_noted(make_folder: Callable[[dict[str, int]], Path]) -> None:
+    root = make_folder({"train/cat": 2, "train/dog": 2, "val/cat": 1, "val/dog": 1})
+    (root / "train" / "dog" / "same.png").symlink_to(root / "val" / "cat" / "0.png")
+    (root / "train" / "dog" / "self.png").symlink_to("self.png")
+    problems = [problem for problem in open_dataset(root).problems if problem.kind == "linked-twice"]
+    assert len(problems) == 1
+    assert "train/dog/same.png" in problems[0].reason
+    assert "val/cat/0.png" in problems[0].reason

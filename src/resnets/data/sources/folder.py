@@ -46,6 +46,7 @@ def open_folder(root: Path) -> Dataset:
     by_split = _split_folders(root, inside)
     problems: list[Problem] = []
     skipped: list[str] = []
+    linked: list[str] = []
     if "." not in by_split.values():
         others = sorted(set(inside) - set(by_split.values()))
         problems += [_ignored(root / name, "a folder beside the splits, ignored") for name in others]
@@ -61,7 +62,9 @@ def open_folder(root: Path) -> Dataset:
             place = Path(folder) / class_name
             if not (root / place).is_dir():
                 continue
-            files = walk_images(root / place, skipped)
+            below: list[str] = []
+            files = walk_images(root / place, skipped, below)
+            linked += [f"{place.as_posix()}/{file}" for file in below]
             if not files:
                 reason = "no image in this class folder"
                 problems.append(Problem(kind="empty-class", where=str(root / place), reason=reason))
@@ -74,6 +77,7 @@ def open_folder(root: Path) -> Dataset:
         kinds = Counter(os.path.splitext(name)[1].lower() or "no extension" for name in skipped).most_common(3)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
         problems.append(_ignored(root, f"{len(skipped)} files have no image extension ({listed}), ignored"))
+    problems += _linked_twice(root, names, linked)
     source = FolderSource(root, names)
     return rows.build(source, root.resolve().name, classes, where=str(root), problems=problems)
 
@@ -113,6 +117,22 @@ def _images_outside_classes(folder: Path) -> list[Problem]:
         files = [entry.name for entry in entries if entry.is_file() and not is_clutter(entry.name)]
     count = sum(os.path.splitext(name)[1].lower() in EXTENSIONS for name in files)
     return [_ignored(folder, f"{count} images are in no class folder, ignored")] if count else []
+
+
+def _linked_twice(root: Path, names: list[str], linked: list[str]) -> list[Problem]:
+    """A note of files that stand in several places of the data set by symbolic links."""
+    if not linked:
+        return []
+    by_link, home = set(linked), os.path.realpath(root)
+    places: dict[str, list[str]] = {}
+    for name in names:
+        target = os.path.realpath(root / name) if name in by_link else os.path.join(home, name)
+        places.setdefault(target, []).append(name)
+    twice = [found for found in places.values() if len(found) > 1]
+    if not twice:
+        return []
+    reason = f"{len(twice)} images are used more than once, by links: {' and '.join(twice[0][:2])}"
+    return [Problem(kind="linked-twice", where=str(root), reason=reason)]
 
 
 def _ignored(where: Path, reason: str) -> Problem:
