@@ -1,11 +1,13 @@
 """List of the public names: type checkers read it, and `__init__.py` imports the names lazily from it."""
 
 from resnets.api import Bundle as Bundle
+from resnets.api import ImageDataset as ImageDataset
 from resnets.api import create_model as create_model
 from resnets.api import evaluate as evaluate
 from resnets.api import load as load
 from resnets.api import predict as predict
 from resnets.api import train as train
+from resnets.api import transforms as transforms
 from resnets.arch.config import ResNetConfig as ResNetConfig
 from resnets.arch.describe import describe as describe
 from resnets.arch.plan import plan as plan

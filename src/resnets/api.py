@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.arch.preprocessing import Preprocessing
 from resnets.data.check import check
 from resnets.data.dataset import Dataset
-from resnets.data.files import list_images
+from resnets.data.inputs import ImageInputs
 from resnets.data.open import open_dataset
+from resnets.data.torch_dataset import ImageDataset
+from resnets.data.transforms import EvalTransform, TrainTransform
 from resnets.errors import ConfigError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import choose_split, evaluate_split
@@ -22,6 +25,7 @@ from resnets.runtime.console import Console
 from resnets.runtime.device import pick_device
 from resnets.runtime.processes import join_processes
 from resnets.train.config.recipes import load_recipe
+from resnets.train.config.resolve import augment_options
 from resnets.train.config.train_config import TrainConfig, read_args
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.run import TrainPlan, plan_run
@@ -38,6 +42,7 @@ from resnets.weights.open import load_bundle
 
 __all__ = [
     "Bundle",
+    "ImageDataset",
     "Prediction",
     "TrainResult",
     "create_model",
@@ -46,10 +51,9 @@ __all__ = [
     "plan_training",
     "predict",
     "train",
+    "transforms",
     "verify",
 ]
-
-Paths = str | Path | Iterable[str | Path]
 
 
 class Bundle(bundle_data.Bundle):
@@ -69,37 +73,57 @@ class Bundle(bundle_data.Bundle):
         """
         return save_bundle(self, folder)
 
-    def predict(self, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto") -> list[Prediction]:
+    def __call__(self, images: ImageInputs) -> list[Prediction]:
+        """`predict` with its defaults."""
+        return self.predict(images)
+
+    def predict(
+        self, images: ImageInputs, *, top_k: int = 5, batch_size: int = 32, device: str = "auto"
+    ) -> list[Prediction]:
         """Predict the most probable classes of images.
 
+        The model is put into evaluation mode meanwhile. Several threads may predict at the same time.
+
         Args:
-            paths: an image, a folder of images, or several of them.
+            images: an image, or a list or iterator of images. An image is a path (a folder stands for all images below
+                it, sorted), the bytes of a file, an open file, a Pillow image, an (H, W) or (H, W, C) array or a
+                (C, H, W) tensor of uint8, uint16 or floating-point values in 0..1. A 4-dimensional array or tensor is
+                a batch of images.
             top_k: number of classes to return per image.
             batch_size: images that run through the network together.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
         Returns:
-            A prediction per image, in the order of the files (sorted in folders).
+            A prediction per image, in their order.
 
         Raises:
-            DataError: no image there. ImageError: an image does not decode.
+            DataError: something is no image, or a folder has none. ImageError: an image cannot be decoded.
         """
-        found = list_images(paths)
-        return list(predict_images(self, found, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
+        return list(predict_images(self, images, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
 
-    def embed(self, paths: Paths, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
+    def embed(self, images: ImageInputs, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
         """Compute the embeddings of images, the pooled features before the classifier.
 
         Args:
-            paths, batch_size, device: as for `predict`.
+            images, batch_size, device: as for `predict`.
 
         Returns:
-            (N, D) float32, in the order of the files (sorted in folders).
+            (N, D) float32, in the order of the images.
 
         Raises:
-            DataError: no image there. ImageError: an image does not decode.
+            DataError: something is no image, or a folder has none. ImageError: an image cannot be decoded.
         """
-        return embed_images(self, list_images(paths), batch_size=batch_size, device=pick_device(device))
+        return embed_images(self, images, batch_size=batch_size, device=pick_device(device))
+
+    @property
+    def transform(self) -> EvalTransform:
+        """The model's transform: an image, as for `predict`, to a (C, H, W) float32 tensor. It can be pickled."""
+        return EvalTransform(self.preprocessing)
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.preprocessing.size))
+        head = f"{len(self.classes)} classes" if self.classes else f"embeddings of {self.model.num_features}"
+        return f"Bundle({self.name}, {head}, {self.preprocessing.channels} {size})"
 
 
 def load(reference: str | Path) -> Bundle:
@@ -271,19 +295,45 @@ def _run_folder(path: Path) -> RunFolder | None:
 
 
 def predict(
-    model: str | Path | Bundle, paths: Paths, *, top_k: int = 5, batch_size: int = 32, device: str = "auto"
+    model: str | Path | Bundle, images: ImageInputs, *, top_k: int = 5, batch_size: int = 32, device: str = "auto"
 ) -> list[Prediction]:
     """Classify images, as `resnets predict` does.
 
     Args:
         model: model reference, or a bundle.
-        paths, top_k, batch_size, device: as for `Bundle.predict`.
+        images, top_k, batch_size, device: as for `Bundle.predict`.
 
     Returns:
-        The `top_k` most probable classes of each image, in the order of the paths.
+        The `top_k` most probable classes of each image, in their order.
 
     Raises:
         DataError: no images. ImageError: an image cannot be decoded.
     """
     bundle = model if isinstance(model, Bundle) else load(model)
-    return bundle.predict(paths, top_k=top_k, batch_size=batch_size, device=device)
+    return bundle.predict(images, top_k=top_k, batch_size=batch_size, device=device)
+
+
+def transforms(
+    model: str | Path | Bundle | Preprocessing, *, train: bool = False, **augment: Any
+) -> EvalTransform | TrainTransform:
+    """The transform of a model's images, for one's own data loader.
+
+    Args:
+        model: model reference, a bundle, or a preprocessing.
+        train: with random augmentation, by default as `resnets train` augments images of this size.
+        augment: options of `AugmentConfig`, such as `scale=(0.5, 1)` or `policy="randaugment"`; only with `train`.
+
+    Returns:
+        A callable that can be pickled: an image, as for `Bundle.predict`, to a (C, H, W) float32 tensor.
+
+    Raises:
+        ConfigError: an unknown option, or options without `train`. UnknownNameError, WeightsError: as for `load`.
+    """
+    if isinstance(model, str | Path):
+        model = load(model)
+    preprocessing = model if isinstance(model, Preprocessing) else model.preprocessing
+    if not train:
+        if augment:
+            raise ConfigError(f"evaluation augments nothing; got {', '.join(augment)}; pass train=True")
+        return EvalTransform(preprocessing)
+    return TrainTransform(preprocessing, augment_options(augment, preprocessing))

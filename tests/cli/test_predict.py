@@ -7,11 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from resnets.cli.predict import run as predict_verb
+import resnets
+from resnets.evaluate.predict import Prediction
+from resnets.evaluate.predictions import write_csv
 from tests.conftest import Command, assert_one_line_error
 
 
@@ -19,9 +24,10 @@ def test_table(command: Command, trained: Path, images: Path) -> None:
     path = images / "val" / "green" / "000.png"
     code, out, err = command("predict", path, "--model", trained)
     assert (code, err) == (0, "")
-    header, _, row = out.splitlines()
+    header, _, row, _, footer = out.splitlines()
     assert header.split() == ["image", "prediction", "#2", "#3"]
     assert row.startswith(f"{path}  green ")
+    assert footer == f"model: {trained} (resnet20_cifar, 3 classes)"
 
 
 def test_folders_and_files_together(command: Command, trained: Path, images: Path) -> None:
@@ -110,6 +116,9 @@ def test_unusual_images_are_classified(command: Command, trained: Path, shared_d
         (["{image}", "--model", "{run}", "--json", "--csv"], 2, "--csv"),
         (["{image}", "--model", "resnt50"], 1, "did you mean resnet50"),
         (["{image}", "--model", "{run}", "--device", "tpu"], 1, "got 'tpu'"),
+        (["{image}", "--model", "{run}", "--amp", "fp8"], 1, "got 'fp8'"),
+        (["{image}", "--model", "{run}", "--save", "x.txt"], 1, ".parquet"),
+        (["{image}", "--model", "{run}", "--save", "no/such/x.csv"], 1, "must exist"),
         (["{run}/plots/none.png", "--model", "{run}"], 1, "none.png"),
         (["{run}/checkpoints", "--model", "{run}"], 1, "image"),
         (["{image}", "--model", "{run}/plots"], 1, "plots"),
@@ -136,6 +145,119 @@ def test_file_names_that_are_not_utf8_are_printed_as_they_are(trained: Path, ima
             assert os.fsencode(json.loads(done.stdout)[0]["path"]) == name
 
 
-def test_default_model_is_the_starter() -> None:
-    assert predict_verb.__defaults__ is not None
-    assert predict_verb.__defaults__[0] == "starter"
+def test_default_model_is_the_starter_and_says_what_it_knows(command: Command, images: Path) -> None:
+    code, out, err = command("predict", images / "val" / "red" / "000.png")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("model: starter (")
+    assert len(err.splitlines()) == 1
+    assert all(word in err for word in ("starter", "airplane", "truck", "--model"))
+
+
+def test_patterns_folders_and_links_to_the_same_image(command: Command, trained: Path, images: Path) -> None:
+    def paths(*arguments: object) -> list[str]:
+        result = command("predict", *arguments, "--model", trained, "--json")
+        assert (result.code, result.err) == (0, "")
+        return [one["path"] for one in json.loads(result.out)]
+
+    red = sorted(map(str, (images / "val" / "red").iterdir()))
+    assert paths(images / "val" / "r*" / "*.png") == red
+    assert paths(images / "val" / "**" / "red" / "00[0-2].png") == red[:3]
+    assert paths(images / "val" / "re?") == red
+    assert len(paths(images / "val")) == 18
+    assert paths(red[0], images / "val" / "red", "--no-recursive") == red
+    result = command("predict", images / "val", "--no-recursive", "--model", trained)
+    assert_one_line_error(result, "at least one image")
+    result = command("predict", images / "*.webp", "--model", trained)
+    assert_one_line_error(result, "matches nothing")
+
+
+def test_a_missing_path_does_not_stop_the_others(command: Command, trained: Path, images: Path) -> None:
+    good = images / "val" / "red" / "000.png"
+    code, out, err = command("predict", "missing.png", good, images / "nothing", "--model", trained, "--json")
+    assert code == 1
+    assert [one["path"] for one in json.loads(out)] == [str(good)]
+    assert [line.split(";")[1].strip() for line in err.splitlines()] == [
+        "got missing.png", f"got {images / 'nothing'}",
+    ]  # fmt: skip
+    assert command("predict", "missing.png", good, "--model", trained, "--skip-bad").code == 0
+
+
+def test_an_image_on_standard_input(trained: Path, images: Path) -> None:
+    content = (images / "val" / "blue" / "000.png").read_bytes()
+    command = [sys.executable, "-m", "resnets", "predict", "-", "--model", str(trained), "--json"]
+    done = subprocess.run(command, input=content, capture_output=True, timeout=120, check=True)
+    (found,) = json.loads(done.stdout)
+    assert (found["path"], found["label"]) == ("-", "blue")
+
+
+def test_images_from_the_web(command: Command, trained: Path, images: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(images))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        urls = [f"{address}/val/green/000.png", f"{address}/missing.png"]
+        code, out, err = command("predict", *urls, "--model", trained, "--json")
+        (found,) = resnets.predict(trained, urls[0])
+        server.shutdown()
+    assert code == 1
+    assert [(one["path"], one["label"]) for one in json.loads(out)] == [(urls[0], "green")]
+    assert f"error: {urls[1]}: the server answered 404" in err
+    assert found.label == "green"
+    result = command("predict", urls[0], "--model", trained, "--json")
+    assert (result.code, result.out) == (1, "[]\n")
+    assert "cannot be fetched" in result.err
+
+
+def test_classes_below_the_threshold_are_left_out(command: Command, trained: Path, images: Path) -> None:
+    image = images / "val" / "red" / "000.png"
+    everything = json.loads(command("predict", image, "--model", trained, "--json").out)[0]["top"]
+    between = (everything[0]["probability"] + everything[1]["probability"]) / 2
+    (one,) = json.loads(command("predict", image, "--model", trained, "--json", "--threshold", between).out)
+    assert one["top"] == everything[:1]
+    (none,) = json.loads(command("predict", image, "--model", trained, "--json", "--threshold", 1).out)
+    assert (none["label"], none["probability"], none["top"]) == (None, None, [])
+    table = command("predict", image, "--model", trained, "--threshold", 1).out
+    assert table.splitlines()[2].split() == [str(image), "-", "-", "-"]
+    text = command("predict", image, "--model", trained, "--csv", "--threshold", 1).out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows == [{"path": str(image), "rank": "1", "label": "", "probability": ""}]
+
+
+@pytest.mark.parametrize("extension", ["csv", "json", "jsonl", "parquet", "JSON"])
+def test_saved_predictions(command: Command, trained: Path, images: Path, tmp_path: Path, extension: str) -> None:
+    file = tmp_path / f"predictions.{extension}"
+    code, out, err = command("predict", images / "val" / "red", "--model", trained, "--save", file)
+    assert (code, err) == (0, "")
+    assert out == f"6 images classified with {trained} (resnet20_cifar): {file}\n"
+    expected = json.loads(command("predict", images / "val" / "red", "--model", trained, "--json").out)
+    if extension == "csv":
+        found = list(csv.DictReader(io.StringIO(file.read_text())))
+    elif extension == "parquet":
+        found = pytest.importorskip("pyarrow.parquet").read_table(file).to_pylist()
+    elif extension == "jsonl":
+        assert [json.loads(line) for line in file.read_text().splitlines()] == expected
+        return
+    else:
+        assert json.loads(file.read_text()) == expected
+        return
+    assert [(row["path"], row["label"]) for row in found] == [
+        (one["path"], top["label"]) for one in expected for top in one["top"]
+    ]
+
+
+def test_formulas_reach_no_spreadsheet() -> None:
+    text = io.StringIO()
+    top = (("=cmd|' /C calc'!A0", 0.5), ("-3", 0.25), ("+", 0.125), ("@x", 0.1), ("a=b", 0.01))
+    write_csv(text, [Prediction("=1.png", top)])
+    rows = list(csv.DictReader(io.StringIO(text.getvalue())))
+    assert {row["path"] for row in rows} == {"'=1.png"}
+    assert [row["label"] for row in rows] == ["'=cmd|' /C calc'!A0", "-3", "+", "'@x", "a=b"]
+
+
+def test_mixed_precision_gives_close_probabilities(command: Command, trained: Path, images: Path) -> None:
+    arguments = ("predict", images / "val", "--model", trained, "--json")
+    full, half = (json.loads(command(*arguments, "--amp", amp).out) for amp in ("off", "bf16"))
+    assert [one["label"] for one in full] == [one["label"] for one in half]
+    assert full != half
+    for one, other in zip(full, half, strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=0.05)

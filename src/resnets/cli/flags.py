@@ -8,7 +8,7 @@ import typer
 
 from resnets.options.declarations import Option
 
-__all__ = ["MODEL", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers", "declared"]
+__all__ = ["MODEL", "Amp", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers", "declared"]
 
 MODEL = typer.Option(
     "--model", metavar="MODEL", help="starter, named weights, a weights file, a model folder or a run folder."
@@ -16,6 +16,13 @@ MODEL = typer.Option(
 
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:1 or mps.")]
+Amp = Annotated[
+    str,
+    typer.Option(
+        metavar="off|auto|bf16|fp16",
+        help="Mixed precision: auto is bfloat16 where the device computes in it, else off.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with exact numbers.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from resnets.errors import DataError, nearest
 
-__all__ = ["EXTENSIONS", "is_clutter", "list_images", "subfolders", "suggest_path", "walk_images"]
+__all__ = ["EXTENSIONS", "expand_pattern", "is_clutter", "list_images", "subfolders", "suggest_path", "walk_images"]
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif",
@@ -92,12 +93,29 @@ def suggest_path(path: Path, others: Iterable[str] = ()) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has no similar name"
 
 
-def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+def expand_pattern(path: str) -> list[str]:
+    """The paths that a pattern with `*`, `?`, `[...]` or `**` matches, sorted; `path` itself if it is no pattern.
+
+    A file whose name has such characters is taken as it is.
+
+    Raises:
+        DataError: the pattern matches nothing.
+    """
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [path]
+    found = sorted(one for one in glob.glob(path, recursive=True) if not is_clutter(os.path.basename(one)))
+    if not found:
+        raise DataError(f"a pattern must match an image; {path} matches nothing; check it")
+    return found
+
+
+def list_images(paths: str | Path | Iterable[str | Path], *, recursive: bool = True) -> list[Path]:
     """The images that `paths` name.
 
     Args:
         paths: files, used whatever their extension, and folders, of which all images below are used, sorted by code
             point. The order of `paths` is kept, without duplicates.
+        recursive: also use the images in the folders of a folder.
 
     Raises:
         DataError: a path does not exist, or there is no image.
@@ -106,7 +124,8 @@ def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in given:
         if path.is_dir():
-            found.update(dict.fromkeys(path / name for name in walk_images(path)))
+            names = [name for name in walk_images(path) if recursive or "/" not in name]
+            found.update(dict.fromkeys(path / name for name in names))
         elif path.exists():
             found[path] = None
         else:

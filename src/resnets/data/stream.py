@@ -27,7 +27,7 @@ from resnets.data.transform import decode_channels, fill_values, prepare
 from resnets.data.workers import WorkerKind, start_workers
 from resnets.errors import ImageError
 
-__all__ = ["StreamStore"]
+__all__ = ["BatchReader", "Failure", "StreamStore"]
 
 Request = tuple[int, Order, tuple[int, int]]  # epoch, samples, (H, W) of a batch
 
@@ -56,37 +56,37 @@ class StreamStore:
         kind: WorkerKind = "processes",
         pin_memory: bool = False,
     ) -> None:
-        reader = _BatchReader(images, preprocessing, augment, seed)
+        reader = BatchReader(images, preprocessing, augment, seed)
         self._workers = start_workers(reader, workers, kind, pin_memory=pin_memory)
 
     def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[torch.Tensor]:
         """(N, H, W, C) pixels of each batch; raises ImageError."""
         for item in self._workers.map([(epoch, order, size) for order in orders]):
-            if isinstance(item, _Failure):
+            if isinstance(item, Failure):
                 raise ImageError(item.where, item.reason)
             yield item
             del item  # else this frame would keep the batch's buffer from the pool
 
 
-class _Failure(NamedTuple):
+class Failure(NamedTuple):
     """An ImageError on its way from a worker: torch rebuilds exceptions from one string and loses their type."""
 
     where: str
     reason: str
 
 
-class _BatchReader(TorchDataset[Any]):
+class BatchReader(TorchDataset[Any]):
     """Runs in the workers: a request -> a batch of pixels."""
 
     def __init__(self, images: ImageSet, preprocessing: Preprocessing, config: AugmentConfig | None, seed: int) -> None:
         self.images, self.preprocessing, self.config, self.seed = images, preprocessing, config, seed
         self._buffers = BufferPool()
 
-    def __getitem__(self, request: Request) -> torch.Tensor | _Failure:
+    def __getitem__(self, request: Request) -> torch.Tensor | Failure:
         try:
             return torch.from_numpy(self._pixels(request))
         except ImageError as error:
-            return _Failure(error.where, error.reason)
+            return Failure(error.where, error.reason)
 
     def _pixels(self, request: Request) -> Pixels:
         """(N, H, W, C), augmented."""

@@ -54,6 +54,8 @@ def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
         get_capabilities = getattr(torch.cpu, "get_capabilities", dict) if device.type == "cpu" else dict
         capabilities: Mapping[str, Any] = get_capabilities()
         return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+    if name not in ("bf16", "fp16", "off"):
+        raise DeviceError(f"mixed precision must be off, auto, bf16 or fp16; got {name!r}")
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
 
 

@@ -24,8 +24,8 @@ from resnets.data.decode.pillow import MAX_PIXELS, open_image, orient, orientati
 from resnets.data.decode.png16 import is_png16, read_png16
 
 __all__ = [
-    "Bands", "ColourOrder", "Header", "PixelChannels", "Pixels", "array_header", "convert", "convert_array", "is_array",
-    "load_deep_grayscale", "read_bands", "read_bands_header", "to_depth", "to_luma",
+    "Bands", "ColourOrder", "Header", "PixelChannels", "Pixels", "array_header", "bands_of", "convert", "convert_array",
+    "is_array", "load_deep_grayscale", "read_bands", "read_bands_header", "to_depth", "to_luma",
 ]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8 | np.uint16 | np.float32]
@@ -33,7 +33,6 @@ ColourOrder = Literal["RGB", "L"]
 PixelChannels = ColourOrder | int
 
 _NPY = b"\x93NUMPY"
-_JPEG = b"\xff\xd8\xff"
 _PIXELS_AT_ONCE = 2**18  # converted at a time, as the arithmetic takes up to 100 bytes per pixel
 _LUMA = np.array((19595, 38470, 7471), np.int64)  # ITU-R 601 in units of 2**-16, as Pillow has it
 
@@ -96,15 +95,21 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
         return _read_ppm(content, match)
     with open_image(content) as image:
         reserve(pillow_bytes(image, content))
-        luma = load_deep_grayscale(image, "uint16")
-        if luma is not None:
-            return Bands(orient(luma, orientation(image)), 1)
-        eight = content.startswith(_JPEG) and (image.mode, channels) in (("L", 1), ("RGB", 3))
-        if isinstance(channels, str) or eight:
-            return None
-        image.load()
-        stored = np.array(_without_palette(image))
-        return Bands(orient(stored.reshape(*stored.shape[:2], -1), orientation(image)), 0)
+        return bands_of(image, channels)
+
+
+def bands_of(image: Image.Image, channels: PixelChannels) -> Bands | None:
+    """The bands of an opened image, as `read_bands` returns them."""
+    luma = load_deep_grayscale(image, "uint16")
+    if luma is not None:
+        return Bands(orient(luma, orientation(image)), 1)
+    # libjpeg-turbo decodes these faster.
+    eight = image.format == "JPEG" and (image.mode, channels) in (("L", 1), ("RGB", 3))
+    if isinstance(channels, str) or eight:
+        return None
+    image.load()
+    stored = np.array(_without_palette(image))
+    return Bands(orient(stored.reshape(*stored.shape[:2], -1), orientation(image)), 0)
 
 
 def read_bands_header(content: bytes) -> Header | None:

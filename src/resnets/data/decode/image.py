@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,10 @@ from resnets.data.decode.pillow import open_image, orient, orientation, pillow_e
 from resnets.data.decode.png16 import is_png16
 from resnets.errors import ImageError
 
-__all__ = ["Header", "PixelChannels", "Pixels", "decode", "read_file", "read_header"]
+__all__ = ["Header", "PixelChannels", "Pixels", "convert_pil", "decode", "read_file", "read_header"]
+
+
+_loading = threading.Lock()
 
 
 def decode(
@@ -94,6 +98,20 @@ def _decode_8bit(content: bytes, channels: ColourOrder, where: str, reduce: int)
         return _decode_pillow(content, channels, where)
     # Luma from RGB, as in Pillow and torchvision; the file's own Y differs by up to 20 in saturated colours.
     return orient(to_luma(pixels) if channels == "L" and pixels.shape[2] == 3 else pixels, jpeg.orientation)
+
+
+def convert_pil(image: Image.Image, channels: PixelChannels, *, where: str = "image", depth: Depth = "uint8") -> Pixels:
+    """An opened Pillow image as `decode` returns that of its file; arguments, result and errors as there."""
+    with pillow_errors(where), reserving():
+        reserve(pillow_bytes(image, b""))
+        with _loading:  # one image object may be in use by several threads
+            image.load()
+        stored = bands.bands_of(image, channels)
+        if stored is not None:
+            return bands.convert(stored, channels, depth)
+        order: ColourOrder = channels if isinstance(channels, str) else "L" if channels == 1 else "RGB"
+        pixels = orient(_to_8bit(image, order), orientation(image))
+        return to_depth(pixels, depth)
 
 
 def read_header(content: bytes, *, where: str = "image") -> Header:

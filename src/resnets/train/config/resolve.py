@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
+from resnets.options.validate import validate
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import RunOptions, TrainConfig
@@ -29,7 +30,7 @@ from resnets.train.freeze.phases import ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["resolve_config"]
+__all__ = ["augment_options", "resolve_config"]
 
 SMALL = 64  # pixels a side up to which images are augmented by padded crops, in memory
 MIN_STEPS = 32  # per epoch; with fewer, the learning-rate schedule has too few steps
@@ -75,7 +76,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "batch_size": batch_size,
             "optim": optim,
             "class_weights": class_weights(config.loss, train.labels, len(dataset.classes)),
-            "augment": _resolve_augment(config, dataset, preprocessing),
+            "augment": augment_options(config.augment, preprocessing, hflip=dataset.name != "digits"),
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
             "notes": describe(network, preprocessing.size).warnings,
@@ -161,15 +162,24 @@ def _resolve_network(
     return network
 
 
-def _resolve_augment(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> AugmentConfig:
+def augment_options(options: Mapping[str, Any], preprocessing: Preprocessing, *, hflip: bool = True) -> AugmentConfig:
+    """The augmentation of images of this size.
+
+    Args:
+        options: fields of `AugmentConfig` that are not the default.
+        hflip: the default of that option; false for digits, as a mirrored digit is none.
+
+    Raises:
+        ConfigError: unknown or contradictory options.
+    """
     height, small = preprocessing.size[0], max(preprocessing.size) <= SMALL
     defaults: dict[str, Any] = {
-        "pad": height // 8 if small and "scale" not in config.augment else 0,
+        "pad": height // 8 if small and "scale" not in options else 0,
         "pad_mode": "reflect",
-        "hflip": dataset.name != "digits",  # a mirrored digit is no digit
+        "hflip": hflip,
         "scale": None if small else (0.25, 1.0),
     }
-    return AugmentConfig(**defaults | config.augment)
+    return validate(AugmentConfig, defaults | dict(options))
 
 
 def _default_batch_size(images: int, size: int) -> int:
