@@ -18,11 +18,13 @@ from resnets.data.open import open_dataset
 from resnets.data.torch_dataset import ImageDataset
 from resnets.data.transforms import EvalTransform, TrainTransform
 from resnets.errors import ConfigError
+from resnets.evaluate.class_match import LabelKind, match_classes, read_class_map, relabel
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import choose_split, evaluate_split
 from resnets.evaluate.predict import Prediction, embed_images, predict_images
+from resnets.evaluate.predictions import check_format, save_evaluation
 from resnets.runtime.console import Console
-from resnets.runtime.device import pick_device
+from resnets.runtime.device import pick_amp, pick_device
 from resnets.runtime.processes import join_processes
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolve import augment_options
@@ -217,8 +219,13 @@ def evaluate(
     split: str | None = None,
     batch_size: int = 128,
     device: str = "auto",
+    amp: str = "off",
     workers: int | None = None,
     skip_bad: bool = False,
+    class_map: str | Path | Mapping[str, str | int | None] | None = None,
+    ignore_extra: bool = False,
+    labels: LabelKind = "name",
+    save_predictions: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Evaluate a model on labelled images, as `resnets val` does.
@@ -228,11 +235,18 @@ def evaluate(
     Args:
         model: model reference, or a bundle.
         data: as for `train`; `None` uses the data of the run that `model` belongs to, with the images it held out.
-        split: `train`, `val` or `test`; `None` uses `val`, else `test`.
+        split: `train`, `val` or `test`; `None` uses `val`, else `test`, else all images.
         batch_size: images per batch.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        amp: mixed precision: `off`, `auto`, `bf16` or `fp16`.
         workers: decoding processes; `None` uses one per CPU core.
         skip_bad: leave out images that cannot be decoded. Always set for the data of a run that was trained so.
+        class_map: class of the data to class of the model, as a mapping or a file (YAML, JSON, or CSV rows); None or
+            an empty cell leaves a class out. Other classes are matched by `labels`.
+        ignore_extra: leave out images of classes that the model does not have.
+        labels: match classes by `name`, or take the data's class names as an `index` into the model's classes.
+        save_predictions: file to write, `.csv`, `.json`, `.jsonl` or `.parquet`: path, label, prediction and
+            probability of each image.
         quiet: print only warnings to stderr.
 
     Raises:
@@ -242,7 +256,12 @@ def evaluate(
         console = Console(quiet, silent=not processes.is_main_process)
         bundle = model if isinstance(model, Bundle) else load(model)
         dataset, skip = _evaluation_data(model, data, console)
+        if not bundle.classes:
+            raise ConfigError(f"evaluation needs a classifier; {bundle.name} outputs embeddings; use embed")
+        if save_predictions is not None:
+            check_format(Path(save_predictions))
         name, images = choose_split(dataset, split)
+        images = relabel(images, _match(bundle, dataset, console, class_map, ignore_extra, labels))
         if skip_bad or skip:
             evaluated = replace(dataset, splits={name: images})
             found = processes.run_on_main(lambda: check(evaluated, workers=workers))
@@ -250,18 +269,47 @@ def evaluate(
             for problem in bad:
                 console.info(f"left out: {problem}")
             images = evaluated.without_undecodable(bad).splits[name]
+        torch_device = pick_device(processes.local_device(device))
         with console.progress(f"{dataset.name}/{name}", len(images)):
-            return evaluate_split(
+            evaluation = evaluate_split(
                 bundle,
-                dataset,
                 images,
                 batch_size=batch_size,
-                device=pick_device(processes.local_device(device)),
+                device=torch_device,
+                amp=pick_amp(amp, torch_device),
                 workers=workers,
                 on_batch=lambda count: console.advance(count * processes.world_size),
                 shard=processes.shard,
                 gather=processes.all_gather,
             )
+        if save_predictions is not None and processes.is_main_process:
+            save_evaluation(Path(save_predictions), evaluation, images.name)
+        return evaluation
+
+
+def _match(
+    bundle: Bundle,
+    dataset: Dataset,
+    console: Console,
+    class_map: str | Path | Mapping[str, str | int | None] | None,
+    ignore_extra: bool,
+    labels: LabelKind,
+) -> NDArray[np.int64]:
+    """The model's class index of each class of the data, -1 for those to leave out."""
+    known, classes = bundle.classes, dataset.classes
+    named_by_number = "import" in bundle.provenance and len(classes) == len(known) and not set(classes) <= set(known)
+    if named_by_number and class_map is None and labels == "name":
+        console.info(f"note: {bundle.name} has no class names; those of the data are taken in their order")
+        return np.arange(len(classes))
+    mapping = read_class_map(class_map) if isinstance(class_map, str | Path) else class_map
+    match = match_classes(
+        classes, known, model=bundle.name, class_map=mapping, ignore_extra=ignore_extra, labels=labels
+    )
+    left_out = [name for name, index in zip(classes, match, strict=True) if index < 0]
+    if left_out:
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        console.info(f"note: images of these classes are left out: {', '.join(left_out[:5])}{more}")
+    return match
 
 
 def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, console: Console) -> tuple[Dataset, bool]:

@@ -148,6 +148,25 @@ class Evaluation:
             for row, probabilities in zip(order, metrics.softmax(self.logits[order]), strict=True)
         ]
 
+    def class_table(self) -> list[dict[str, Any]]:
+        """The metrics of each class, JSON-serialisable: class, images, predicted, precision, recall, f1.
+
+        What cannot be measured is None: the recall of a class without images, the precision of a class that is never
+        predicted, and the F1 of a class with neither.
+        """
+        by_class = self.per_class
+        return [
+            {
+                "class": name,
+                "images": int(by_class.support[i]),
+                "predicted": int(by_class.predicted[i]),
+                "precision": float(by_class.precision[i]) if by_class.predicted[i] else None,
+                "recall": float(by_class.recall[i]) if by_class.support[i] else None,
+                "f1": float(by_class.f1[i]) if by_class.support[i] or by_class.predicted[i] else None,
+            }
+            for i, name in enumerate(self.classes)
+        ]
+
     def summary(self) -> dict[str, Any]:
         """The main metrics, JSON-serialisable."""
         return {

@@ -6,7 +6,6 @@ Legend: N images, B images of a batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,78 +99,58 @@ def evaluate_model(
 
 
 def choose_split(dataset: Dataset, split: str | None) -> tuple[str, ImageSet]:
-    """Name and images of `split`; by default of `val`, else of `test`.
+    """Name and images of `split`; by default of `val`, else of `test`, else of the only one.
 
     Raises:
-        DataError: no such split, or none requested and there is only `train`.
+        DataError: no such split.
     """
-    for name in (split,) if split else ("val", "test"):
+    for name in (split,) if split else ("val", "test", *dataset.splits):
         if name in dataset.splits:
             return name, dataset.splits[name]
     raise DataError(
-        f"evaluation needs a split of the data; got {split or 'no val or test'}; {dataset.name} has "
-        f"{', '.join(dataset.splits)}; pass --split"
+        f"evaluation needs a split of the data; got {split}; {dataset.name} has {', '.join(dataset.splits)}; "
+        "pass --split"
     )
 
 
 def evaluate_split(
     bundle: Bundle,
-    dataset: Dataset,
     images: ImageSet,
     *,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
+    amp: torch.dtype | None = None,
     workers: int | None = None,
     on_batch: Callable[[int], None] | None = None,
     shard: Shard | None = None,
     gather: Gather = lambda outputs: [outputs],
 ) -> Evaluation:
-    """Evaluate a model with its own preprocessing on a split; classes are matched by name.
+    """Evaluate a model with its own preprocessing on a split.
 
     Args:
         bundle: a classifier; it is moved to `device`.
-        dataset: names the classes of the labels of `images`.
-        images: the split.
+        images: the split; labels are the model's class indices, see `class_match.relabel`.
         batch_size: images of a batch, at least 1.
         device: where to compute.
+        amp: see `evaluate_model`.
         workers: decoding processes; `None` chooses.
         on_batch: called after each batch with its number of images.
         shard: the part of each batch that this process evaluates; `None` evaluates all.
         gather: see `evaluate_model`.
 
     Raises:
-        ConfigError: the model has no classes, or a batch size below 1.
-        DataError: a class of the data that the model does not have.
+        ConfigError: a batch size below 1.
         ImageError: an image cannot be decoded.
     """
-    if not bundle.classes:
-        raise ConfigError(f"evaluation needs a classifier; {bundle.name} outputs embeddings; use embed")
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}; the default is 128")
     batches = make_batches(
-        replace(images, labels=_match_classes(bundle, dataset)[images.labels]),
-        bundle.preprocessing,
-        batch_size=batch_size,
-        device=device,
-        workers=workers,
-        shard=shard,
+        images, bundle.preprocessing, batch_size=batch_size, device=device, workers=workers, shard=shard
     )
     model = bundle.model.to(device)
-    return evaluate_model(model, batches.epoch(0), bundle.classes, device=device, on_batch=on_batch, gather=gather)
-
-
-def _match_classes(bundle: Bundle, dataset: Dataset) -> NDArray[np.int64]:
-    """The model's class index of each class of the data."""
-    if "import" in bundle.provenance and len(dataset.classes) == len(bundle.classes):
-        return np.arange(len(dataset.classes))  # a bare weights file has no class names: rely on the order
-    known = {name: index for index, name in enumerate(bundle.classes)}
-    unknown = [name for name in dataset.classes if name not in known]
-    if unknown:
-        raise DataError(
-            f"the model must have all classes of the data; {', '.join(map(repr, unknown[:5]))} "
-            f"not among the {len(known)} of {bundle.name}; use other data or train on it"
-        )
-    return np.array([known[name] for name in dataset.classes], np.int64)
+    return evaluate_model(
+        model, batches.epoch(0), bundle.classes, amp=amp, device=device, on_batch=on_batch, gather=gather
+    )
 
 
 def _check_finite(logits: NDArray[np.float32], indices: NDArray[np.int64]) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,9 +14,10 @@ from resnets.atomic import write_atomic
 from resnets.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from resnets.evaluate.evaluation import Evaluation
     from resnets.evaluate.predict import Prediction
 
-__all__ = ["check_format", "save_predictions", "spreadsheet_text", "write_csv"]
+__all__ = ["check_format", "save_evaluation", "save_predictions", "spreadsheet_text", "write_csv"]
 
 FORMATS = (".csv", ".json", ".jsonl", ".parquet")
 
@@ -60,24 +61,79 @@ def spreadsheet_text(text: str) -> str:
 def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions to a file, atomically; the extension is the format.
 
+    Tables have a row per image and class: path, rank, label, probability.
+
     Raises:
         ConfigError, MissingExtraError: as for `check_format`.
         OSError: the file cannot be written.
     """
-    check_format(path)
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        write_atomic(path, _parquet(predictions))
-        return
-    if kind == ".csv":
+    rows = [
+        {"path": str(one.path), "rank": rank, "label": label, "probability": probability}
+        for one in predictions
+        for rank, (label, probability) in enumerate(one.top or ((None, None),), start=1)
+    ]
+    if path.suffix.lower() == ".csv":
         text = io.StringIO()
         write_csv(text, predictions)
-        content = text.getvalue()
-    elif kind == ".jsonl":
-        content = "".join(json.dumps(one.to_dict(), ensure_ascii=False) + "\n" for one in predictions)
+        _write(path, text.getvalue())
+    elif path.suffix.lower() == ".parquet":
+        kinds = {"path": "string", "rank": "int32", "label": "string", "probability": "float32"}
+        write_atomic(path, _parquet(rows, kinds))
     else:
-        content = json.dumps([one.to_dict() for one in predictions], ensure_ascii=False, indent=2) + "\n"
-    write_atomic(path, content.encode("utf-8", "surrogateescape"))
+        _save_json(path, [one.to_dict() for one in predictions])
+
+
+def save_evaluation(path: Path, evaluation: Evaluation, name_of: Callable[[int], str]) -> None:
+    """Write path, label, prediction, probability and correct of each evaluated image to a file, atomically.
+
+    Args:
+        path: the extension is the format.
+        evaluation: its `indices` are the arguments of `name_of`, which returns the path of an image.
+
+    Raises:
+        ConfigError, MissingExtraError: as for `check_format`.
+        OSError: the file cannot be written.
+    """
+    columns = zip(
+        evaluation.indices.tolist(),
+        evaluation.labels.tolist(),
+        evaluation.predictions.tolist(),
+        evaluation.confidences.tolist(),
+        strict=True,
+    )
+    rows = [
+        {
+            "path": name_of(index),
+            "label": evaluation.classes[label],
+            "prediction": evaluation.classes[prediction],
+            "probability": probability,
+            "correct": label == prediction,
+        }
+        for index, label, prediction, probability in columns
+    ]
+    if path.suffix.lower() == ".csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            texts = {key: spreadsheet_text(value) for key, value in row.items() if isinstance(value, str)}
+            writer.writerow({**row, **texts, "correct": int(row["correct"])})
+        _write(path, text.getvalue())
+    elif path.suffix.lower() == ".parquet":
+        kinds = {"path": "string", "label": "string", "prediction": "string", "probability": "float32"}
+        write_atomic(path, _parquet(rows, kinds | {"correct": "bool"}))
+    else:
+        _save_json(path, rows)
+
+
+def _save_json(path: Path, values: Sequence[Any]) -> None:
+    lines = path.suffix.lower() == ".jsonl"
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    _write(path, text if lines else json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))  # file names that are not UTF-8 stay as they are
 
 
 def _pyarrow() -> Any:
@@ -88,19 +144,9 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _parquet(predictions: Sequence[Prediction]) -> bytes:
+def _parquet(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> bytes:
     pyarrow = _pyarrow()
-    rows = [
-        (str(one.path), rank, label, probability)
-        for one in predictions
-        for rank, (label, probability) in enumerate(one.top or ((None, None),), start=1)
-    ]
-    names, kinds = ("path", "rank", "label", "probability"), ("string", "int32", "string", "float32")
-    columns = zip(*rows, strict=True) if rows else [[]] * len(names)
-    table = pyarrow.table({
-        name: pyarrow.array([_utf8(value) for value in column], kind)
-        for name, kind, column in zip(names, kinds, columns, strict=True)
-    })  # fmt: skip
+    table = pyarrow.table({name: pyarrow.array([_utf8(row[name]) for row in rows], kinds[name]) for name in kinds})
     file = io.BytesIO()
     pyarrow.parquet.write_table(table, file)
     return file.getvalue()
