@@ -12,8 +12,9 @@ import resnets
 from resnets.version import __version__
 
 PUBLIC = (
-    "Bundle FeatureExtractor Preprocessing ResNet ResNetConfig ResnetsError VGG VGGConfig __version__ convert "
-    "create_model describe evaluate get_config import_weights list_models load plan predict save_weights train"
+    "Bundle FeatureExtractor ImageDataset Preprocessing ResNet ResNetConfig ResnetsError VGG VGGConfig __version__ "
+    "convert create_model describe evaluate get_config import_weights list_models load plan predict save_weights "
+    "train transforms"
 )
 
 

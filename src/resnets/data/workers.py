@@ -132,9 +132,26 @@ class _Processes:
 
     def map(self, requests: Sequence[Any]) -> Iterator[Any]:
         self._requests[:] = requests
-        with _expected_warnings_ignored():
+        with _expected_warnings_ignored(), _main_module_hidden():
             results = iter(self._loader)
         yield from results
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Hide the program's main module from workers that are spawned: they would import, and so run, a script again.
+
+    Nothing that they receive is defined there. A script thus needs no `if __name__ == "__main__":`.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 @contextmanager

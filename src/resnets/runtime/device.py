@@ -16,7 +16,7 @@ ONEDNN_BLOCK = 16  # channels per block of oneDNN's AVX-512 kernels
 
 
 def pick_device(name: str) -> torch.device:
-    """Choose the device to run on.
+    """Choose the device to run on; of several GPUs, it also becomes torch's current one.
 
     Args:
         name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
@@ -33,7 +33,10 @@ def pick_device(name: str) -> torch.device:
         return torch.device(available[0])
     if name not in available:
         raise DeviceError(f"the device must be available; got {name!r}; choose {', '.join(['auto', *available])}")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # else pinned memory and capabilities would be those of the first GPU
+    return device
 
 
 def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
@@ -49,7 +52,9 @@ def pick_amp(name: str, device: torch.device) -> torch.dtype | None:
     """
     if name == "auto":
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            # GPUs before Ampere (V100, T4) emulate bfloat16, slower than float32.
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
         # torch 2.9 cannot list the capabilities of a CPU; `--amp bf16` still enables bfloat16 there.
         get_capabilities = getattr(torch.cpu, "get_capabilities", dict) if device.type == "cpu" else dict
         capabilities: Mapping[str, Any] = get_capabilities()

@@ -61,7 +61,12 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     base = start.config if start is not None and model == start.name else get_config(model)
     network = _resolve_network(base, config, dataset, preprocessing)
     batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
-    optim = replace(config.optim, lr=config.optim.lr_for(batch_size * config.optim.accumulate), lr_batch=None)
+    notes = list(describe(network, preprocessing.size).warnings)
+    if batch_size > len(train):  # before the learning rate is scaled to it
+        notes.append(f"a batch holds all {len(train)} training images; {batch_size} were requested")
+        batch_size = len(train)
+    update_size = min(batch_size * config.optim.accumulate, len(train))
+    optim = replace(config.optim, lr=config.optim.lr_for(update_size), lr_batch=None)
     stages = freeze_points(plan(network))
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
     for phase in phases:
@@ -79,7 +84,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "augment": augment_options(config.augment, preprocessing, hflip=dataset.name != "digits"),
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
-            "notes": describe(network, preprocessing.size).warnings,
+            "notes": tuple(notes),
         }
     )
     _check_milestones(resolved)

@@ -53,6 +53,11 @@ def start_lines(
         yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
         yield f"resuming after epoch {progress.epoch}"
+    if (progress.batch or progress.epoch) and device.type != "cpu":
+        yield (
+            f"note: order, augmentation and state are exact on {device.type}, but its kernels may add in another "
+            "order: results repeat to the last bit on the CPU only"
+        )
 
 
 def results_row(
