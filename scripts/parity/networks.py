@@ -135,6 +135,15 @@ def from_keys(codebase: str, name: str, kwargs: dict[str, Any], folder: Path) ->
     return model, report.assumed
 
 
+def readers_of(codebase: str, axis: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All ways to read a network as it is; one way where an option is passed on."""
+    if axis in ("plain", "odd size"):
+        return {"name": by_name, "keys": from_keys} | ({"folder": by_folder} if codebase == "timm" else {})
+    if codebase == "timm" and not kwargs.get("features_only"):
+        return {"folder": by_folder}
+    return {"name": by_name}
+
+
 def outcome(reader: Any, codebase: str, name: str, kwargs: dict[str, Any], folder: Path) -> str:
     try:
         model, assumed = reader(codebase, name, kwargs, folder)
@@ -158,7 +167,6 @@ def main() -> int:
     listed = peer.ask(do="list")
     for file, names in listed["names"].items():
         codebase = file.partition(" ")[0]
-        readers = {"name": by_name, "keys": from_keys} | ({"folder": by_folder} if codebase == "timm" else {})
         for name in names:
             if not fnmatch(name, arguments.only):
                 continue
@@ -175,6 +183,7 @@ def main() -> int:
                     if not answer["ok"]:
                         cells[axis] = {"peer": answer["error"]}
                         continue
+                    readers = readers_of(codebase, axis, kwargs)
                     cells[axis] = {
                         how: outcome(reader, codebase, name, kwargs, folder) for how, reader in readers.items()
                     }
@@ -184,10 +193,10 @@ def main() -> int:
                         print(f"{file} {name} [{axis}] {how}: {result[:230]}", flush=True)
             rows.setdefault(file, {})[name] = cells
             print(f"{file} {name} done", file=sys.stderr, flush=True)
-    if arguments.write:
-        TABLE.parent.mkdir(exist_ok=True)
-        document = {"versions": listed["versions"], "date": date.today().isoformat(), "rows": rows}
-        TABLE.write_text(json.dumps(document, indent=1) + "\n")
+            if arguments.write:
+                TABLE.parent.mkdir(exist_ok=True)
+                document = {"versions": listed["versions"], "date": date.today().isoformat(), "rows": rows}
+                TABLE.write_text(json.dumps(document, indent=1) + "\n")
     known = {*timm_networks.NETWORKS, *timm_networks.UNSUPPORTED, *torchvision_networks.NETWORKS}
     unknown = [name for names in listed["names"].values() for name in names if name not in known]
     print(f"{wrong} outputs differ without an error; names without a row in our tables: {unknown or 'none'}")
