@@ -30,7 +30,7 @@ from resnets.weights.load import import_weights
 from resnets.weights.slots import COUNTER, TRAINING_ONLY, differing_fields
 from resnets.weights.target import TargetCall, same_computation, target_call
 
-__all__ = ["FORMATS", "call_for", "foreign_tensors", "save_weights"]
+__all__ = ["FORMATS", "call_for", "foreign_tensors", "naming_dialect", "save_weights"]
 
 FORMATS = (".safetensors", ".npz")
 
@@ -76,7 +76,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
 def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
     """The network's tensors by a dialect's names, in its axis order, on the CPU."""
     target = get_dialect(dialect)
-    call_for(model.config, dialect)
+    target = naming_dialect(target, call_for(model.config, dialect))
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     names = _names(target, model, state)
     chans = flattened_chans({key: tuple(tensor.shape) for key, tensor in state.items()}, "torch")
@@ -85,9 +85,14 @@ def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
         name: from_torch(key, state[key], target.layout, chans, kernels.get(key, 0)).contiguous()
         for key, name in names.items()
     }
-    if target.name not in ("timm", "torchvision"):  # for these the call was found
+    if dialect not in ("timm", "torchvision"):  # for these the call was found
         _read_back(target, model, state, written)
     return written
+
+
+def naming_dialect(dialect: Dialect, call: TargetCall | None) -> Dialect:
+    """The dialect of the names that a codebase gives to a network: timm's `legacy_*` networks have Cadene's."""
+    return get_dialect("cadene") if call is not None and call.architecture.startswith("legacy_") else dialect
 
 
 def call_for(config: NetworkConfig, dialect: str) -> TargetCall | None:

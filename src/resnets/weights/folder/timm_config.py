@@ -11,7 +11,7 @@ from resnets.arch.shapes import trace
 from resnets.errors import ShapeError, WeightsError
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.timm_networks import NETWORKS, UNSUPPORTED
-from resnets.weights.export import call_for
+from resnets.weights.export import call_for, naming_dialect
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.config_json import timm_preprocessing
 from resnets.weights.target import TargetCall
@@ -48,7 +48,7 @@ def timm_config_json(bundle: Bundle, call: TargetCall | None) -> dict[str, Any]:
             refuses the folder.
     """
     config, preprocessing = bundle.config, bundle.preprocessing
-    paths = get_dialect("timm").key_map(bundle.model.plan) if call else {}
+    paths = naming_dialect(get_dialect("timm"), call).key_map(bundle.model.plan) if call else {}
     first = next(path for path, node in walk(bundle.model.plan) if isinstance(node, Conv))
     classifier = "fc" if isinstance(config, ResNetConfig) else "classifier.6"
     arguments = {} if call is None else call.arguments
