@@ -168,6 +168,7 @@ def _load(
         dropped=tuple(mapped.dropped),
         assumed=found.assumed,
         notes=tuple(notes),
+        preprocessing=dict(file.preprocessing),
     )
     return model.eval(), report
 

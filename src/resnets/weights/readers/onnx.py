@@ -1,93 +1,238 @@
-"""Reader of ONNX files: the network is read off the graph, so names do not matter and folded norms are found.
+"""Reader of ONNX files: a graph is opened as one of our networks only if it is proven to be that network.
 
-A graph of other than plain residual blocks (attention, zero-padded shortcuts) is read by the names of its
-initialisers, if they are those of a `state_dict`.
+1. `onnx_file.py` opens the file, checks every node, and expands the fused nodes of ONNX Runtime.
+2. `onnx_graph.py` fixes the input size and computes all constants; `onnx_patterns.py` joins what exporters split.
+3. `onnx_structure.py` finds the blocks, `onnx_network.py` guesses the config.
+4. `onnx_match.py` compares every operation and attribute with the plan, and takes the tensors.
+5. `onnx_verify.py` runs graph and network on random images.
+
+Names in the file do not matter. Anything else is refused with the name of the first node that differs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from resnets.errors import MissingExtraError, WeightsError
-from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
-from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
-from resnets.weights.readers.onnx_network import GraphReader
-from resnets.weights.readers.unwrap import Unwrapped, unwrap
+from resnets.arch.plan import plan
+from resnets.errors import MissingExtraError, ResnetsError, WeightsError
+from resnets.nn.model import build_model
+from resnets.weights.fill import fill
+from resnets.weights.readers.limits import as_tensor, one_line
+from resnets.weights.readers.onnx_file import UnknownGraphError, open_onnx
+from resnets.weights.readers.onnx_graph import Array, InvalidNodeError, concrete
+from resnets.weights.readers.onnx_match import Match, MismatchError, match, strip_ends
+from resnets.weights.readers.onnx_network import candidates
+from resnets.weights.readers.onnx_patterns import simplify
+from resnets.weights.readers.onnx_structure import structure
+from resnets.weights.readers.onnx_verify import probe, verify
+from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["read_onnx"]
 
+FREE_SIZES = ((64, 64), (77, 69))  # probes where the graph takes any size; odd ones show how windows are rounded
+USUAL_SIZE = (224, 224)  # where a graph declares free sizes and works with one alone
+UINT8 = 2  # ONNX's number of the type
+
 
 def read_onnx(path: Path) -> Unwrapped:
-    """Read the weights of an ONNX file under our keys, and config fields from its graph (strides, padding, epsilon)."""
+    """Read the network of an ONNX file: tensors under our keys, and the config fields that they leave open.
+
+    Raises:
+        MissingExtraError: `onnx` is not installed.
+        WeightsError: a file that is damaged, or a graph that is not proven to be one of our networks.
+    """
     try:
         import onnx
     except ImportError as error:
         raise MissingExtraError("an ONNX file", "export") from error
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        held = path.stat().st_size + _outside(model, path)
-        sizes = [(t.name, tuple(t.dims), 4) for t in model.graph.initializer]
-        check_sizes(sizes, path, held)
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-        arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        ops = [_op(node, onnx) for node in model.graph.node]
-    except WeightsError:
-        raise
-    except Exception as error:  # the errors of protobuf and onnx have no other common base
-        raise WeightsError(f"{path} is damaged or no ONNX file; {one_line(error)}; export it again") from None
-    arrays |= {
-        op.outputs[0]: op.attributes["value"] for op in ops if op.kind == "Constant" and "value" in op.attributes
-    }
-    inputs = [value.name for value in model.graph.input if value.name not in arrays]
-    graph = Graph(ops, arrays, inputs, [value.name for value in model.graph.output])
-    try:
-        network = GraphReader(graph).read()
+        return _read(path, onnx)
     except UnknownGraphError as error:
-        return _by_names(graph, error, path)
-    tensors = {name: as_tensor(name, array, path) for name, array in network.tensors.items()}
-    notes = ["strides and padding were read off the graph"]
-    if network.folded:
-        notes.append(f"{network.folded} norms were folded into convolutions: identity norms hold their biases")
-    return Unwrapped(tensors=tensors, notes=tuple(notes), facts=network.facts, dialect="onnx")
+        raise WeightsError(
+            f"an ONNX graph must be exactly one of our networks; {path}: {error}; read the weights that it was "
+            "exported from (a state_dict), or run the graph with ONNX Runtime"
+        ) from None
+    except ResnetsError:
+        raise
+    except Exception as error:  # damaged graphs raise any type in onnx and numpy
+        raise WeightsError(f"{path} is damaged or no ONNX file; {one_line(error)}; export it again") from None
 
 
-def _outside(model: Any, path: Path) -> int:
-    """Bytes of external data files beside it; onnx itself rejects paths that lead elsewhere."""
-    locations = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
-    beside = [path.parent / location for location in locations if Path(location).name == location]
-    return sum(file.stat().st_size for file in beside if file.is_file())
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """The declared input of a graph: name, sizes (`None` where free), whether uint8."""
+
+    name: str
+    dims: tuple[int | None, ...]
+    integers: bool
+    channels_last: bool
+    channels: int
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Input shapes to prove the graph for; the sizes that it fixes are kept."""
+        batch, places = self.dims[0], (1, 2) if self.channels_last else (2, 3)
+        fixed = [self.dims[place] for place in places]
+        found = []
+        for number, size in enumerate(FREE_SIZES):
+            height, width = (own if own is not None else free for own, free in zip(fixed, size, strict=True))
+            images = batch if batch is not None else 2 - number
+            cells = (height, width)
+            found.append((images, *cells, self.channels) if self.channels_last else (images, self.channels, *cells))
+        return list(dict.fromkeys(found)) if None in fixed else found[:1]
+
+    def usual(self) -> list[tuple[int, ...]]:
+        """The same for images of the usual size, in batches of every size that is free."""
+        cells = {shape[0]: (shape[0], *USUAL_SIZE) for shape in self.shapes()}
+        last = self.channels_last
+        return [(*size, self.channels) if last else (size[0], self.channels, *size[1:]) for size in cells.values()]
 
 
-def _op(node: Any, onnx: Any) -> Op:
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    value = attributes.get("value")
-    if isinstance(value, onnx.TensorProto):
-        attributes["value"] = onnx.numpy_helper.to_array(value)
-    return Op(
-        kind=node.op_type,
-        inputs=tuple(node.input),
-        outputs=tuple(node.output),
-        attributes={k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()},
+def _read(path: Path, onnx: Any) -> Unwrapped:
+    model = open_onnx(path)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    source = _input(model, arrays, onnx)
+    shapes = source.shapes()
+    try:
+        config, facts, found = _prove(model, arrays, source, shapes)
+    except InvalidNodeError:
+        if len(shapes) == 1:
+            raise
+        shapes = source.usual()  # its sizes are declared free, but those of its export are built in
+        config, facts, found = _prove(model, arrays, source, shapes)
+    tensors = {name: as_tensor(name, array, path) for name, array in found.tensors.items()}
+    network = build_model(config, init=False)
+    counters = {key: as_tensor(key, np.array(0), path) for key in network.state_dict() if key.endswith("_tracked")}
+    fill(network, tensors | counters, str(path))
+    network.eval()
+    normalisation = _preprocessing(found, source)
+    top = 255.0 if normalisation.get("value_range") == (0.0, 255.0) or source.integers else 1.0
+    compared = [verify(model, network, found, source.name, probe(shape, top, source.integers)) for shape in shapes]
+    if facts.get("img_size") is None and None not in source.dims[1:]:
+        height, width = (source.dims[place] or 0 for place in ((1, 2) if source.channels_last else (2, 3)))
+        normalisation["size"] = (height, width)
+    return Unwrapped(
+        tensors=tensors,
+        dropped=tuple(found.dropped),
+        notes=tuple(_notes(found, shapes, normalisation, all(compared))),
+        facts=facts,
+        dialect="onnx",
+        preprocessing=normalisation,
     )
 
 
-def _by_names(graph: Graph, why: UnknownGraphError, path: Path) -> Unwrapped:
-    norms = sum(op.kind == "BatchNormalization" for op in graph.ops)
-    convs = sum(op.kind == "Conv" for op in graph.ops)
-    named: dict[str, Tensor] = {
-        name: as_tensor(name, array, path)
-        for name, array in graph.arrays.items()
-        if name.rpartition(".")[2] in ("weight", "bias", "running_mean", "running_var") and np.ndim(array)
-    }
-    if norms * 2 < convs or not any(name.endswith(".running_mean") for name in named):
-        raise WeightsError(
-            f"an ONNX graph must be a plain residual network, or keep its weights' names; {path}: {why}; "
-            "export it unfolded (training=TrainingMode.PRESERVE), or save its state_dict"
+def _notes(found: Match, shapes: list[tuple[int, ...]], normalisation: dict[str, Any], compared: bool) -> list[str]:
+    sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    what = "the output" if compared else "all values until they overflow float32"
+    notes = [f"every node was compared with the network, and {what} for random images of {sizes}"]
+    if found.folded:
+        notes.append(f"{found.folded} norms were folded into convolutions: identity norms hold their biases")
+    if found.epsilons:
+        notes.append(f"{found.epsilons} norms have another epsilon: their variances were adapted")
+    if found.dropped:
+        notes.append("the softmax at the end is left out: the network outputs logits")
+    if "mean" in normalisation:
+        notes.append(
+            f"normalisation inside the graph became preprocessing (value range {normalisation['value_range']}, "
+            f"mean {_rounded(normalisation['mean'])}, std {_rounded(normalisation['std'])}): the network expects "
+            "normalised images"
         )
-    found = unwrap(named, str(path))
-    note = f"the graph is not of plain blocks ({why}): its weights were read by name"
-    return Unwrapped(tensors=found.tensors, dropped=found.dropped, notes=(*found.notes, note))
+    if found.channels_last:
+        notes.append("the graph takes (N, H, W, C), our network (N, C, H, W)")
+    return notes
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _prove(
+    model: Any, arrays: dict[str, Array], source: _Input, shapes: list[tuple[int, ...]]
+) -> tuple[Any, dict[str, Any], Match]:
+    """The config of a graph, the facts that lead to it, and the match, which holds for all shapes."""
+    worst: UnknownGraphError | None = None
+    graph = concrete(model, arrays, source.name, shapes[0])
+    simplify(graph)
+    found, ends = structure(graph), Match()
+    strip_ends(graph, found, ends)
+    for config, facts in candidates(graph, found):
+        tree = plan(config)
+        try:
+            proof = match(graph, found, config, tree, ends)
+        except MismatchError as error:
+            if worst is None or error.depth > getattr(worst, "depth", 0):
+                worst = error
+            continue
+        for shape in shapes[1:]:
+            other = concrete(model, arrays, source.name, shape)
+            simplify(other)
+            again, other_ends = structure(other), Match()
+            strip_ends(other, again, other_ends)
+            match(other, again, config, tree, other_ends)
+        return config, facts, proof
+    raise worst or UnknownGraphError("it is none of our networks")
+
+
+def _input(model: Any, arrays: dict[str, Array], onnx: Any) -> _Input:
+    """The one input of a graph, as (N, C, H, W) or (N, H, W, C)."""
+    inputs = [value for value in model.graph.input if value.name not in arrays]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise UnknownGraphError(
+            f"it has {len(inputs)} inputs and {len(model.graph.output)} outputs; one of each is read"
+        )
+    kind = inputs[0].type.tensor_type
+    if kind.elem_type not in (onnx.TensorProto.FLOAT, UINT8):
+        raise UnknownGraphError(f"its input {inputs[0].name!r} is neither of floats nor of bytes")
+    dims = tuple(
+        int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in kind.shape.dim
+    )
+    if not kind.HasField("shape"):
+        dims = (None,) * 4
+    if len(dims) != 4:
+        raise UnknownGraphError(f"its input has {len(dims)} axes; images of (N, C, H, W) are read")
+    if any(size is not None and size > 4096 for size in dims):
+        raise UnknownGraphError(f"its input is of {dims}; images up to 4096 pixels a side are read")
+    channels = _channels(model, arrays)
+    last = dims[3] == channels and dims[1] != channels
+    if dims[1] is None and dims[3] is None:
+        last = any(
+            node.op_type == "Transpose"
+            and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
+            for node in model.graph.node[:8]
+        )
+    return _Input(
+        name=inputs[0].name, dims=dims, integers=kind.elem_type == UINT8, channels_last=last, channels=channels
+    )
+
+
+def _channels(model: Any, arrays: dict[str, Array]) -> int:
+    """Input channels of the first convolution."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) > 1:
+            name, depth = node.input[1], 0
+            while name not in arrays and name in made and made[name].input and depth < 32:
+                name, depth = made[name].input[0], depth + 1
+            if name in arrays and arrays[name].ndim == 4:
+                return int(arrays[name].shape[1])
+    raise UnknownGraphError("it has no convolution with weights")
+
+
+def _preprocessing(found: Match, source: _Input) -> dict[str, Any]:
+    """Fields of `Preprocessing` for the normalisation that a graph starts with, (x * scale + shift)."""
+    if found.scale is None or found.shift is None:
+        return {}
+    scale, shift = found.scale.astype(np.float64), found.shift.astype(np.float64)
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()) or (scale <= 0).any():
+        raise UnknownGraphError(f"it multiplies channels of the image by {scale.tolist()}; positive factors are read")
+    mean, std = -shift / scale, 1 / scale
+    # Images of bytes have means and deviations of tens to hundreds, images in [0, 1] below 1.
+    top = 255.0 if source.integers or float(np.max(np.abs(mean) + std)) > 8 else 1.0
+    return {
+        "value_range": (0.0, top),
+        "mean": tuple(float(f"{value:.7g}") for value in mean),
+        "std": tuple(float(f"{value:.7g}") for value in std),
+    }

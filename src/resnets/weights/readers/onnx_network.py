@@ -1,302 +1,420 @@
-"""Reading a residual network off an ONNX graph: stem, blocks (each ends in a sum), stages, head; under our keys."""
+"""Which network a graph is: shapes of its tensors by our keys, and the config fields that they leave open.
+
+This is a guess from what the operations look like. `onnx_match.py` then compares every attribute with the plan.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from resnets.weights.readers.onnx_graph import Graph, Op, UnknownGraphError
+from resnets.arch.nodes import Conv
+from resnets.arch.plan import plan
+from resnets.errors import ConfigError, WeightsError
+from resnets.weights.identify import identify
+from resnets.weights.readers.onnx_file import UnknownGraphError
+from resnets.weights.readers.onnx_graph import Graph, Op
+from resnets.weights.readers.onnx_pads import explicit_pads, pair
+from resnets.weights.readers.onnx_structure import Block, Structure, structure_of_plan
 
-__all__ = ["GraphReader", "OnnxNetwork"]
+__all__ = ["Guess", "candidates"]
 
-BATCH_NORM = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}  # indices of the inputs
-PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "Pad", "AveragePool"}
+NORMS = ("BatchNormalization", "Affine", "GroupNorm", "InstanceNormalization", "SplitNorm")
+LAST_NORMS = ("BatchNormalization", "Affine", "GroupNorm")
+POOLS = ("MaxPool", "AveragePool", "GlobalPool")
 
 
 @dataclass(kw_only=True)
-class OnnxNetwork:
-    """Network of a graph: tensors by our keys, fields of `ResNetConfig`, and how many norms were folded."""
+class Guess:
+    """Shapes by our keys, and config fields that no shape shows."""
 
-    tensors: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    folded: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Two paths from one value to a sum."""
+def candidates(graph: Graph, found: Structure) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Configs that a graph may be of, the likeliest first, each with the facts that lead to it.
 
-    pre: list[Op]
-    body: list[Op]
-    shortcut: list[Op]
+    Raises:
+        UnknownGraphError: the graph is of another structure; the message names the first node.
+    """
+    guess = _Guesser(graph, found).guess() if found.blocks else _vgg(graph, found)
+    reason: Exception | None = None
+    any_fits = False
+    for strides in _stride_facts(graph, found, guess):
+        for shortcut in _shortcut_facts(guess):
+            facts = guess.facts | strides | shortcut
+            try:
+                config = identify(guess.shapes, "onnx", "auto", {}, "the graph", facts).config
+                plan(config)
+            except (WeightsError, ConfigError) as error:
+                reason = reason or error
+                continue
+            any_fits = True
+            yield config, facts
+    if not any_fits:
+        raise UnknownGraphError(str(reason) if reason else "it has no residual blocks")
 
-    def convs(self) -> list[Op]:
-        return [op for op in self.body if op.kind == "Conv"]
+
+def _shortcut_facts(guess: Guess) -> list[dict[str, Any]]:
+    return [{}] if "shortcut" in guess.facts else [{}, {"shortcut": "subsample"}]
 
 
-class GraphReader:
-    """Reads the network of a graph."""
+def _stride_facts(graph: Graph, found: Structure, guess: Guess) -> list[dict[str, Any]]:
+    """Options of stride and dilation, those with the graph's strides and dilations first."""
+    if not found.blocks:
+        return [{}]
+    seen = [_geometry(block.convs) for block in found.blocks]
+    total = int(np.prod([stride for stride, _ in seen]))
+    dilated = any(dilation > 1 for _, steps in seen for dilation in steps)
+    options: list[dict[str, Any]] = [{}, {"stride_unit": "last"}]
+    if dilated:
+        pooled = 1 if guess.facts["stem_pool"] == "none" else 2
+        stem = 1 if guess.shapes.get("conv1.weight", (0, 0, 7))[2] == 3 else 2
+        rules = ("torchvision", "detectron")
+        options = [
+            {"output_stride": stem * pooled * total, "dilation_rule": rule, "stride_unit": unit}
+            for rule, unit in product(rules, ("first", "last"))
+        ]
+    elif len({key.partition(".")[0] for key in guess.shapes if key.startswith("layer")}) > 1:
+        options += [{"last_stride": 1}, {"stride_unit": "last", "last_stride": 1}]
+    return sorted(options, key=lambda option: -_agreement(option, seen, guess))
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.found = graph, OnnxNetwork()
-        self.epsilons: set[float] = set()
 
-    def read(self) -> OnnxNetwork:
-        graph = self.graph
-        sums = [op for op in graph.ops if op.kind == "Add" and len(graph.sources(op)) == 2]
-        if not sums:
-            raise UnknownGraphError("no two paths are added anywhere: no residual network")
-        pre_activation = not self._ends_in_relu(sums[0])
-        blocks, before = list[Block](), list[Op]()
-        value = ""
-        for number, total in enumerate(sums):
-            block, fork = self._block(total)
-            start, ops = graph.path_to(fork)
-            if number == 0:
-                before = ops
-            elif start != value:
-                raise UnknownGraphError("blocks do not follow each other")
-            tail = ops if pre_activation and number else []
-            if pre_activation and number == 0 and block.shortcut and any(o.kind == "Conv" for o in block.shortcut):
-                cut = max(i for i, op in enumerate(before) if op.kind == "BatchNormalization")
-                before, tail = before[:cut], before[cut:]
-            blocks.append(Block(pre=tail, body=block.body, shortcut=block.shortcut))
-            value = graph.value(total.out)  # `path_to` of the next block follows its ReLU back to here
-            if not pre_activation and not self._ends_in_relu(total):
-                raise UnknownGraphError("a sum is not followed by ReLU alone")
-        self._stem(before, pre_activation)
-        self._stages(blocks, pre_activation)
-        self._head(graph.value(sums[-1].out), pre_activation)
-        if len(self.epsilons) > 1:
-            raise UnknownGraphError(f"norms of several epsilons, {sorted(self.epsilons)}")
-        self.found.facts["norm_eps"] = self.epsilons.pop() if self.epsilons else 1e-5
-        self._unfold()
-        return self.found
+def _agreement(option: dict[str, Any], seen: list[tuple[int, list[int]]], guess: Guess) -> int:
+    """How many blocks of a candidate have the graph's strides and dilations."""
+    try:
+        config = identify(guess.shapes, "onnx", "auto", {}, "the graph", guess.facts | option).config
+        tree = structure_of_plan(plan(config))
+    except (WeightsError, ConfigError):
+        return -1
+    agreeing = 0
+    for block, geometry in zip(tree.blocks, seen, strict=False):
+        convs = [node for _, node in block.body if isinstance(node, Conv)]
+        agreeing += (int(np.prod([conv.stride for conv in convs])), [conv.dilation for conv in convs]) == geometry
+    return agreeing
 
-    def _ends_in_relu(self, total: Op) -> bool:
-        return [op.kind for op in self.graph.readers.get(self.graph.value(total.out), [])] == ["Relu"]
 
-    def _block(self, total: Op) -> tuple[Block, str]:
-        paths = [self._side(value) for value in self.graph.sources(total)]
-        paths.sort(key=lambda path: sum(op.kind == "Conv" for op in path[1]))
-        (one, shortcut), (other, body) = paths
-        if one != other:
-            raise UnknownGraphError("two paths are added that do not begin at one value")
-        others = {op.kind for op in (*body, *shortcut)} - PLAIN
-        if others or not 2 <= sum(op.kind == "Conv" for op in body) <= 3:
-            raise UnknownGraphError(
-                f"a block holds {', '.join(sorted(others)) or 'neither two nor three convolutions'}"
-            )
-        return Block(pre=[], body=body, shortcut=shortcut), one
+def _geometry(convs: list[Op]) -> tuple[int, list[int]]:
+    strides = [pair(conv, "strides", 1) for conv in convs]
+    return int(np.prod(strides)), [pair(conv, "dilations", 1) for conv in convs]
 
-    def _side(self, value: str) -> tuple[str, list[Op]]:
-        """One side of a sum; no operations where it is the fork itself."""
-        return (value, []) if len(self.graph.readers.get(value, ())) > 1 else self.graph.path_to(value)
+
+class _Guesser:
+    def __init__(self, graph: Graph, found: Structure) -> None:
+        self.graph, self.found, self.result = graph, found, Guess()
+        self.epsilons: Counter[float] = Counter()
+        self.groups: Counter[int] = Counter()
+
+    def guess(self) -> Guess:
+        segments, facts = self.found.segments, self.result.facts
+        tail = [op for op in segments[-1] if op.kind != "Pad"]
+        pre_activation = bool(tail) and tail[0].kind in LAST_NORMS
+        self.acts()
+        self.stem(pre_activation)
+        self.stages(pre_activation)
+        self.head(pre_activation)
+        if self.epsilons:
+            facts["norm_eps"] = self.epsilons.most_common(1)[0][0]
+        else:
+            facts["norm_eps"] = 1e-5
+        if self.groups:
+            facts["norm_groups"] = self.groups.most_common(1)[0][0]
+        return self.result
+
+    def every_op(self) -> Iterator[Op]:
+        for segment in self.found.segments:
+            yield from segment
+        for block in self.found.blocks:
+            yield from (*block.body, *block.shortcut)
+
+    def acts(self) -> None:
+        kinds = Counter(op.attributes["kind"] for op in self.every_op() if op.kind == "Act")
+        self.result.facts["act"] = kinds.most_common(1)[0][0] if kinds else "relu"
 
     # Parts
 
-    def _stem(self, ops: list[Op], pre_activation: bool) -> None:
+    def stem(self, pre_activation: bool) -> None:
+        ops, facts = self.found.segments[0], self.result.facts
         convs = [op for op in ops if op.kind == "Conv"]
-        kinds = [op.kind for op in ops]
-        if len(convs) != 1 or set(kinds) - PLAIN or self.graph.sources(ops[0]) != [self.graph.input]:
-            raise UnknownGraphError(f"a stem of {', '.join(kinds)}")
-        self._conv("conv1", convs[0])
-        norms = [op for op in ops if op.kind == "BatchNormalization"]
-        if norms and not pre_activation:
-            self._norm("bn1", norms[0])
-        elif norms:
-            raise UnknownGraphError("a pre-activation network with a norm in its stem")
-        if not pre_activation and "Relu" not in kinds:
-            self.found.facts["stem_act"] = False
-        if kinds[0] == "Conv" and _same(convs[0]):
-            self.found.facts["padding"] = "same"
-        pools = [index for index, op in enumerate(ops) if op.kind == "MaxPool"]
-        padded = bool(pools) and kinds[pools[0] - 1] == "Pad"
-        self.found.facts["stem_pool"] = _pool(ops[pools[0]], padded) if pools else "none"
+        if not convs or len(convs) not in (1, 3):
+            where = ops[0].where if ops else self.found.blocks[0].total.where
+            raise UnknownGraphError(f"{where} begins a stem of {len(convs)} convolutions; one or three are read")
+        for index, conv in enumerate(convs):
+            last = index == len(convs) - 1
+            path = "conv1" if len(convs) == 1 else f"conv1.{3 * index}"
+            norm = "bn1" if last else f"conv1.{3 * index + 1}"
+            self.conv(path, conv, None if last and pre_activation else norm, self.after(ops, conv))
+        rest = ops[ops.index(convs[-1]) + 1 :]
+        pool = next((i for i, op in enumerate(rest) if op.kind in ("MaxPool", "AveragePool", "Blur")), None)
+        before = rest if pool is None else rest[:pool]
+        if not pre_activation and not any(op.kind == "Act" for op in before):
+            facts["stem_act"] = False
+        facts["stem_pool"] = "none" if pool is None else self.stem_pool(rest, pool)
+        if any(op.kind == "Blur" for op in self.every_op()):
+            facts["antialias"] = True
+        if self.is_same(convs[0], ops):
+            facts["padding"] = "same"
 
-    def _stages(self, blocks: list[Block], pre_activation: bool) -> None:
+    def stem_pool(self, ops: list[Op], index: int) -> str:
+        op, pad = ops[index], ops[index - 1] if index and ops[index - 1].kind == "Pad" else None
+        if op.kind != "MaxPool":
+            raise UnknownGraphError(f"{op.where} is in the stem, whose pool is a max pool in our networks")
+        kernel, stride = pair(op, "kernel_shape", 1), pair(op, "strides", 1)
+        if index + 1 < len(ops) and ops[index + 1].kind == "Blur":
+            return "max"
+        pads = explicit_pads(self.graph, op, pad)
+        ceil, zeros = bool(op.attributes.get("ceil_mode", 0)), pad is not None and self.fill(pad) == 0
+        if (kernel, stride) == (2, 2) and not any(pads) and not ceil:
+            return "max2"
+        if (kernel, stride) != (3, 2):
+            raise UnknownGraphError(f"{op.where} is a pool of {kernel}x{kernel}, stride {stride}; 3x3 and 2x2 are read")
+        if zeros:
+            return "max_zero"
+        if str(op.attributes.get("auto_pad", "NOTSET")) == "SAME_UPPER" or len(set(pads)) > 1:
+            return "max_same"
+        return "max" if set(pads) == {1} else "max_ceil" if ceil else "max_valid"
+
+    def fill(self, pad: Op) -> float:
+        value = self.graph.constant(pad, 2)
+        return (
+            float(value.reshape(-1)[0]) if value is not None and value.size else float(pad.attributes.get("value", 0))
+        )
+
+    def stages(self, pre_activation: bool) -> None:
         stage, number, channels = 0, -1, 0
-        strides: dict[tuple[int, int], int] = {}
-        average = any(op.kind == "AveragePool" for block in blocks for op in block.shortcut)
-        for block in blocks:
-            convs = block.convs()
-            out = int(self.kernel(convs[-1]).shape[0])
-            stage, number = (stage + 1, 0) if out != channels else (stage, number + 1)
+        pooled = any(op.kind == "AveragePool" for block in self.found.blocks for op in block.shortcut)
+        if pooled:
+            self.result.facts["shortcut"] = "D"
+        begins = self.stage_beginnings()
+        for index, block in enumerate(self.found.blocks):
+            convs = block.convs
+            if len(convs) not in (2, 3):
+                raise UnknownGraphError(
+                    f"{block.total.where} ends a block of {len(convs)} convolutions in a row; two or three are read"
+                )
+            out = self.graph.shapes[block.total.out][1]
+            stage, number = (stage + 1, 0) if out != channels or index in begins else (stage, number + 1)
             channels = out
             path = f"layer{stage}.{number}"
-            self._body(path, block, pre_activation)
-            self._projection(path, block.shortcut, 1 if average else 0)
-            steps = [_pair(conv, "strides", 1) for conv in convs]
-            strides[stage, number] = int(np.prod(steps))
-            for conv, step in zip(convs, steps, strict=True):
-                wide = self.kernel(conv).shape[2] > 1
-                if step > 1 and len(convs) == 3:
-                    self._fact("stride_in", "3x3" if wide else "1x1")
-                if _same(conv) and wide:
-                    self._fact("padding", "same")
-                if _pair(conv, "dilations", 1) > 1:
-                    raise UnknownGraphError("dilated convolutions")
-        self._strides(strides)
+            before = self.found.segments[index]
+            self.body(path, block, before, pre_activation, first=index == 0)
+            self.shortcut(path, block.shortcut, 1 if pooled else 0, pre_activation)
+            after = self.found.segments[index + 1]
+            if after and after[0].kind == "InstanceNormalization":
+                self.norm(f"{path}.IN", after[0])
+            self.strides(convs, block)
 
-    def _strides(self, strides: dict[tuple[int, int], int]) -> None:
-        """Find which block of a stage strides, from strides by (stage, block)."""
-        depths = {stage: number + 1 for stage, number in strides}
-        stages = sorted(depths)
-        strided = {block for block, stride in strides.items() if stride > 1}
-        firsts = [(stage, 0) for stage in stages[1:]]
-        lasts = [(stage, depths[stage] - 1) for stage in stages[:-1]]
-        if {strides[block] for block in strided} <= {2}:
-            for unit, blocks in (("first", firsts), ("last", lasts)):
-                if strided == set(blocks) or strided == set(blocks[:-1]):
-                    self.found.facts["stride_unit"] = unit
-                    self.found.facts |= {} if strided == set(blocks) else {"last_stride": 1}
-                    return
-        raise UnknownGraphError(f"strides in blocks {sorted(strided)}")
+    def stage_beginnings(self) -> set[int]:
+        """Blocks that begin a stage although they have the channels of the block before: they project or stride."""
+        projecting = {i for i, block in enumerate(self.found.blocks) if any(op.kind == "Conv" for op in block.shortcut)}
+        if len(projecting) < len(self.found.blocks):
+            return projecting
+        return {i for i, block in enumerate(self.found.blocks) if _geometry(block.convs)[0] > 1}
 
-    def _body(self, path: str, block: Block, pre_activation: bool) -> None:
-        number = 0
-        for op in (*block.pre, *block.body):
-            number += op.kind == "Conv"
-            self._layer(op, f"{path}.conv{number}", f"{path}.bn{number + pre_activation}")
+    def body(self, path: str, block: Block, before: list[Op], pre_activation: bool, first: bool) -> None:
+        convs = block.convs
+        leading = list[Op]()
+        if pre_activation:  # a block with a projection has its first norm before the fork
+            own = before if not first else self.after_pool(before)
+            leading = [op for op in own if op.kind in NORMS][-1:]
+            if block.body and block.body[0].kind in NORMS:
+                leading = [block.body[0]]
+        for norm in leading:
+            self.norm(f"{path}.bn1", norm)
+        for number, conv in enumerate(convs, start=1):
+            last = number == len(convs)
+            name = f"{path}.bn{number + pre_activation}"
+            self.conv(
+                f"{path}.conv{number}", conv, None if last and pre_activation else name, self.after(block.body, conv)
+            )
+        for op in block.body:
+            if op.kind == "Gate":
+                self.gate(f"{path}.se", op)
 
-    def _projection(self, path: str, ops: list[Op], index: int) -> None:
-        kinds = [op.kind for op in ops if op.kind != "Pad"]
-        if kinds[:1] == ["AveragePool"]:
-            self._fact("shortcut", "D")
-            kinds = kinds[1:]
-        if kinds[:1] == ["MaxPool"] and len(kinds) == 1:
-            self.found.facts["shortcut"] = "subsample"
+    def after_pool(self, ops: list[Op]) -> list[Op]:
+        start = max(
+            (i for i, op in enumerate(ops) if op.kind in ("Conv", "MaxPool", "AveragePool", "Blur")), default=-1
+        )
+        return ops[start + 1 :]
+
+    def shortcut(self, path: str, ops: list[Op], index: int, pre_activation: bool) -> None:
+        facts = self.result.facts
+        convs = [op for op in ops if op.kind == "Conv"]
+        for conv in convs:
+            norm = None if pre_activation else f"{path}.downsample.{index + 1}"
+            self.conv(f"{path}.downsample.{index}", conv, norm, self.after(ops, conv))
+        if convs or not ops:
             return
-        if kinds not in ([], ["Conv"], ["Conv", "BatchNormalization"]):
-            raise UnknownGraphError(f"a shortcut of {', '.join(kinds)}")
-        for op in ops:
-            self._layer(op, f"{path}.downsample.{index}", f"{path}.downsample.{index + 1}")
+        pads = [op for op in ops if op.kind == "Pad"]
+        if pads:
+            pads_of = self.graph.constant(pads[0], 1)
+            values = pads_of if pads_of is not None else np.asarray(pads[0].attributes.get("pads", [0] * 8))
+            facts["shortcut"] = "A" if values.size == 8 and values[1] == values[5] else "A_after"
+        else:
+            facts["shortcut"] = "subsample"
 
-    def _head(self, value: str, pre_activation: bool) -> None:
-        graph, ops = self.graph, list[Op]()
-        while value != graph.output and graph.readers.get(value):
-            ops.append(graph.readers[value][0])
-            value = graph.value(ops[-1].out)
+    def strides(self, convs: list[Op], block: Block) -> None:
+        facts = self.result.facts
+        steps = [pair(conv, "strides", 1) for conv in convs]
+        if len(convs) == 3 and max(steps) > 1:
+            facts.setdefault("stride_in", "1x1" if steps[0] > 1 else "3x3")
+        if len(convs) == 3 and any(op.kind == "Blur" for op in block.body):
+            blur = next(index for index, op in enumerate(block.body) if op.kind == "Blur")
+            facts.setdefault("stride_in", "1x1" if block.body.index(convs[1]) > blur else "3x3")
+        if any(self.is_same(conv, block.body) for conv in convs):
+            facts["padding"] = "same"
+
+    def is_same(self, conv: Op, ops: list[Op]) -> bool:
+        """Whether a strided convolution is padded by TensorFlow's rule."""
+        at = ops.index(conv)
+        pad = ops[at - 1] if at and ops[at - 1].kind == "Pad" else None
+        if pair(conv, "strides", 1) == 1:
+            return False
+        automatic = str(conv.attributes.get("auto_pad", "NOTSET")) == "SAME_UPPER"
+        return automatic or len(set(explicit_pads(self.graph, conv, pad))) > 1
+
+    def head(self, pre_activation: bool) -> None:
+        ops, facts = self.found.segments[-1], self.result.facts
+        if pre_activation:
+            self.norm("norm", next(op for op in ops if op.kind in LAST_NORMS))
+        pool = next((op for op in ops if op.kind in POOLS), None)
+        facts["global_pool"] = "none"
+        if pool is not None:
+            facts["global_pool"] = pool.attributes["kind"] if pool.kind == "GlobalPool" else self.head_pool(pool)
+        if facts["global_pool"] == "gem":
+            self.result.shapes["avgpool.p"] = (1,)
         for op in ops:
-            if op.kind == "BatchNormalization" and pre_activation:
-                self._norm("norm", op)
-            elif op.kind in ("Gemm", "MatMul"):
-                weight = graph.constant(op, 1)
-                if weight is None:
-                    raise UnknownGraphError("a classifier without weights")
-                turned = op.kind == "Gemm" and op.attributes.get("transB", 0)
-                weight, bias = weight if turned else weight.T, graph.constant(op, 2)
-                bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias
-                self.found.tensors |= {"fc.weight": weight, "fc.bias": bias}
-            elif op.kind == "Add" and "fc.bias" in self.found.tensors:
-                found = [c for index in (0, 1) if (c := graph.constant(op, index)) is not None]
-                self.found.tensors["fc.bias"] = found[0].reshape(-1)
-            elif op.kind in ("GlobalMaxPool", "ReduceMax"):
-                self.found.facts["global_pool"] = "max"
-            elif op.kind not in ("Relu", "GlobalAveragePool", "ReduceMean", "AveragePool"):
-                raise UnknownGraphError(f"a head with {op.kind}")
-        if pre_activation and "norm.weight" not in self.found.tensors:
-            raise UnknownGraphError("a pre-activation network without a norm at its end")
+            if op.kind == "Linear":
+                self.add("fc", weight=op.attributes["weight"].shape, bias=op.attributes["weight"].shape[:1])
+            elif op.kind == "Conv" and "fc.weight" not in self.result.shapes:  # a 1x1 convolution of pooled features
+                shape = self.kernel(op)[:2]
+                self.add("fc", weight=shape, bias=shape[:1])
+
+    def head_pool(self, pool: Op) -> str:
+        kernel = tuple(pool.attributes["kernel_shape"])
+        size = self.graph.shapes[pool.inputs[0]][2:]
+        kind = "max" if pool.kind == "MaxPool" else "avg"
+        if kernel == size:
+            return kind
+        if kind == "avg" and len(set(kernel)) == 1:
+            height, width = self.graph.shapes[self.graph.input][2:]
+            self.result.facts |= {"pool_window": int(kernel[0])} | ({"img_size": height} if height == width else {})
+            return "window"
+        raise UnknownGraphError(f"{pool.where} pools {kernel[0]}x{kernel[1]} of {size[0]}x{size[1]} cells in the head")
 
     # Tensors
 
-    def kernel(self, op: Op) -> np.ndarray[Any, Any]:
+    def add(self, path: str, **shapes: tuple[int, ...]) -> None:
+        self.result.shapes |= {f"{path}.{name}": tuple(map(int, shape)) for name, shape in shapes.items()}
+
+    def kernel(self, op: Op) -> tuple[int, ...]:
         kernel = self.graph.constant(op, 1)
-        if kernel is None or kernel.ndim != 4:
-            raise UnknownGraphError("a convolution without a constant kernel")
-        return kernel
+        if kernel is None:
+            raise UnknownGraphError(f"{op.where} has a kernel that depends on the image")
+        return kernel.shape
 
-    def _layer(self, op: Op, conv: str, norm: str) -> None:
-        """Read the tensors of a convolution or norm under our path; other operations have none."""
-        if op.kind == "Conv":
-            self._conv(conv, op)
-        elif op.kind == "BatchNormalization":
-            self._norm(norm, op)
+    def after(self, ops: list[Op], conv: Op) -> Op | None:
+        """The norm directly behind a convolution."""
+        at = ops.index(conv) + 1
+        return ops[at] if at < len(ops) and ops[at].kind in NORMS else None
 
-    def _conv(self, path: str, op: Op) -> None:
-        self.found.tensors[f"{path}.weight"] = self.kernel(op)
-        if (bias := self.graph.constant(op, 2)) is not None:
-            self.found.tensors[f"{path}.bias"] = bias
+    def conv(self, path: str, op: Op, norm_path: str | None, norm: Op | None) -> None:
+        """A convolution and the norm after it; a norm that was folded into it has its bias."""
+        self.add(path, weight=self.kernel(op))
+        channels = (self.kernel(op)[0],)
+        has_bias = len(op.inputs) > 2 and bool(op.inputs[2])
+        if norm_path is not None and norm is not None:
+            self.norm(norm_path, norm)
+        if has_bias and (norm_path is None or norm is not None):
+            self.add(path, bias=channels)
+        if norm_path is not None and norm is None and (has_bias or ".downsample." not in norm_path):
+            self.batch_norm(norm_path, channels)
 
-    def _norm(self, path: str, op: Op) -> None:
-        for name, index in BATCH_NORM.items():
-            array = self.graph.constant(op, index)
-            if array is None:
-                raise UnknownGraphError("a norm without constants")
-            self.found.tensors[f"{path}.{name}"] = array
+    def batch_norm(self, path: str, channels: tuple[int, ...]) -> None:
+        self.add(path, weight=channels, bias=channels, running_mean=channels, running_var=channels)
+
+    def norm(self, path: str, op: Op) -> None:
+        channels = (self.graph.shapes[op.out][1],)
+        if op.kind == "SplitNorm":
+            for name, part in zip(("IN", "BN"), op.attributes["parts"], strict=True):
+                self.norm(f"{path}.{name}", part)
+        elif op.kind in ("GroupNorm", "InstanceNormalization"):
+            self.add(path, weight=channels, bias=channels)
+            if op.kind == "GroupNorm":
+                self.epsilon(op)
+                self.groups[op.attributes["groups"]] += 1
+        else:
+            self.batch_norm(path, channels)
+            if op.kind == "BatchNormalization":
+                self.epsilon(op)
+
+    def epsilon(self, op: Op) -> None:
         epsilon = float(np.float32(op.attributes.get("epsilon", 1e-5)))
-        self.epsilons.add(float(f"{epsilon:.6g}"))  # 1e-5 again, from its nearest float32
+        self.epsilons[float(f"{epsilon:.6g}")] += 1  # 1e-5 again, from its nearest float32
 
-    def _fact(self, name: str, value: Any) -> None:
-        if self.found.facts.setdefault(name, value) != value:
-            raise UnknownGraphError(f"{name} is {self.found.facts[name]} here and {value} there")
+    def gate(self, path: str, op: Op) -> None:
+        layers = [layer for layer in op.attributes["layers"] if layer.kind in ("Conv", "Linear")]
+        if op.attributes["kind"] == "spatial":
+            conv = layers[0] if layers else op
+            self.conv(
+                f"{path}.spatial.conv.conv", conv, f"{path}.spatial.conv.bn", self.after(op.attributes["layers"], conv)
+            )
+            return
+        if op.attributes["kind"] == "channel":
+            for name, layer in zip(("fc1", "fc2"), layers, strict=False):
+                shape = layer.attributes["weight"].shape if layer.kind == "Linear" else self.kernel(layer)[:2]
+                self.add(f"{path}.channel.{name}", weight=(*shape, 1, 1))
+            return
+        if op.attributes["kind"] == "eca":
+            self.add(f"{path}.conv", weight=self.kernel(layers[0]))
+            return
+        if len(layers) != 2:
+            raise UnknownGraphError(f"{op.where} is attention of {len(layers)} layers; two are read")
+        biased = [self.is_biased(layer) for layer in layers]
+        names = ("fc1", "fc2") if any(biased) else ("fc.0", "fc.2")
+        for name, layer in zip(names, layers, strict=True):
+            shape = layer.attributes["weight"].shape if layer.kind == "Linear" else self.kernel(layer)[:2]
+            if any(biased):
+                self.add(f"{path}.{name}", weight=(*shape, 1, 1), bias=shape[:1])
+            else:
+                self.add(f"{path}.{name}", weight=shape)
 
-    def _unfold(self) -> None:
-        """Add an identity norm for each folded one, which adds the convolution's bias and changes nothing else.
-
-        (x - 0) / sqrt((1 - eps) + eps) * 1 + bias is x + bias to float rounding.
-        """
-        tensors, eps = self.found.tensors, self.found.facts["norm_eps"]
-        pre_activation = "norm.weight" in tensors
-        biased = [path for path in _paths(tensors) if tensors[f"{path}.weight"].ndim == 4 and f"{path}.bias" in tensors]
-        for path in biased:
-            norm = _norm_after(path, pre_activation, tensors)
-            if norm is None or f"{norm}.weight" in tensors:
-                continue
-            bias = tensors.pop(f"{path}.bias")
-            one = np.ones_like(bias)
-            tensors |= {f"{norm}.weight": one, f"{norm}.bias": bias}
-            tensors |= {f"{norm}.running_mean": 0 * one, f"{norm}.running_var": (one - np.float32(eps))}
-            self.found.folded += 1
-
-
-def _paths(tensors: dict[str, Any]) -> list[str]:
-    return [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
-
-
-def _norm_after(path: str, pre_activation: bool, tensors: dict[str, Any]) -> str | None:
-    """Our path of the norm behind a convolution; `None` if none follows."""
-    head, _, last = path.rpartition(".")
-    if ".downsample" in path:
-        return None if pre_activation else f"{head}.{int(last) + 1}"
-    if pre_activation:
-        following = int(last[-1]) + 1 if head else 0
-        return f"{head}.bn{following}" if f"{head}.conv{following}.weight" in tensors and head else None
-    return f"{head}.bn{last[-1]}".removeprefix(".")
+    def is_biased(self, op: Op) -> bool:
+        return op.attributes["bias"] is not None if op.kind == "Linear" else len(op.inputs) > 2 and bool(op.inputs[2])
 
 
-def _pair(op: Op, name: str, default: int) -> int:
-    values = list(op.attributes.get(name, [default]))
-    if len(set(values)) > 1:
-        raise UnknownGraphError(f"{name} of {values}")
-    return int(values[0])
-
-
-def _pads(op: Op) -> list[int]:
-    return [int(value) for value in op.attributes.get("pads", [0])]
-
-
-def _same(op: Op) -> bool:
-    """Whether padding is TensorFlow's SAME and differs from symmetric padding."""
-    if str(op.attributes.get("auto_pad", "NOTSET")) == "SAME_UPPER":
-        return _pair(op, "strides", 1) > 1
-    return len(set(_pads(op))) > 1
-
-
-def _pool(op: Op, padded: bool) -> str:
-    kernel, stride = _pair(op, "kernel_shape", 1), _pair(op, "strides", 1)
-    pads, ceil = set(_pads(op)), op.attributes.get("ceil_mode", 0)
-    if (kernel, stride) == (3, 2):
-        if padded:
-            return "max_zero"
-        if _same(op):
-            return "max_same"
-        if pads == {1} and not ceil:
-            return "max"
-        if pads == {0}:
-            return "max_ceil" if ceil else "max_valid"
-    if (kernel, stride, pads) == (2, 2, {0}) and not ceil:
-        return "max2"
-    raise UnknownGraphError(f"a pool of {kernel}x{kernel}, stride {stride}, padding {sorted(pads)}")
+def _vgg(graph: Graph, found: Structure) -> Guess:
+    """A network without blocks: convolutions, max pools, and three linear layers or none, as a VGG has them."""
+    guess, number = Guess(facts={"norm_eps": 1e-5}), 0
+    linears = [op for op in found.segments[0] if op.kind == "Linear"]
+    ops = found.segments[0]
+    convs = [op for op in ops if op.kind == "Conv"]
+    if not convs or len(linears) not in (0, 3) or sum(op.kind == "MaxPool" for op in ops) < 2:
+        where = ops[0].where if ops else "the graph"
+        raise UnknownGraphError(f"{where} begins a network without sums of two paths, which is no VGG either")
+    normed = any(op.kind in ("BatchNormalization", "Affine") for op in ops)
+    for op in ops:
+        if op.kind == "Conv":
+            kernel = graph.constant(op, 1)
+            if kernel is None:
+                raise UnknownGraphError(f"{op.where} has a kernel that depends on the image")
+            shape, channels = kernel.shape, kernel.shape[:1]
+            guess.shapes |= {f"features.{number}.weight": shape, f"features.{number}.bias": channels}
+            if normed:
+                names = ("weight", "bias", "running_mean", "running_var")
+                guess.shapes |= {f"features.{number + 1}.{name}": channels for name in names}
+            number += 3 if normed else 2
+        elif op.kind == "MaxPool":
+            number += 1
+        if op.kind == "BatchNormalization":
+            guess.facts["norm_eps"] = float(f"{float(np.float32(op.attributes.get('epsilon', 1e-5))):.6g}")
+    for name, op in zip(("0", "3", "6"), linears, strict=False):
+        shape = op.attributes["weight"].shape
+        guess.shapes |= {f"classifier.{name}.weight": shape, f"classifier.{name}.bias": shape[:1]}
+    return guess
