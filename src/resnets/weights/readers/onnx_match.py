@@ -146,7 +146,8 @@ class _Matcher:
         shapes = {self.graph.shapes[name] for name in op.inputs}
         if len(shapes) > 1 or len(op.inputs) != 2:
             raise self.error(f"{op.where} adds values of different shapes in {path}")
-        self.result.values[path] = op.out
+        if getattr(self.config, "pre_activation", False):  # in any other, the block outputs an activation of the sum
+            self.result.values[path] = op.out
         self.done += 1
 
     # Sequences
@@ -216,7 +217,8 @@ class _Matcher:
         norm = following[1] if following is not None else None
         batch_norm = isinstance(norm, nodes.Norm) and norm.kind in ("batch", "frozen_batch")
         if batch_norm and (at >= len(ops) or ops[at].kind not in ("BatchNormalization", "Affine")):
-            assert following is not None and isinstance(norm, nodes.Norm)
+            assert following is not None
+            assert isinstance(norm, nodes.Norm)
             self.folded(following[0], norm, op, bias)
             if node.bias:
                 self.result.tensors[f"{path}.bias"] = np.zeros(node.out_chans, np.float32)
