@@ -46,7 +46,7 @@ def export(
 ) -> None:
     """Write what torch's exporter writes; `free`: for images of any number and size."""
     mode = torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE
-    axes = {"dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}}} if free else {}
+    axes = {"x": {0: "n", 2: "h", 3: "w"}} if free else None
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's advice to use its new exporter, which needs onnxscript
         torch.onnx.export(
@@ -58,7 +58,7 @@ def export(
             do_constant_folding=folded,
             opset_version=opset,
             dynamo=False,
-            **axes,  # type: ignore[arg-type]
+            dynamic_axes=axes,
         )
 
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import get_config
 from resnets.errors import WeightsError
 from resnets.nn.model import Network
 from resnets.weights.load import import_weights
+from resnets.weights.readers.onnx import match as matching
 from tests.weights.readers.onnx_graphs import TINY, distance, export, input_shapes, network, opened, run_graph
 
 onnx = pytest.importorskip("onnx")
@@ -81,7 +83,7 @@ class Block(nn.Module):
 
 B, BN = get_config("resnet18", **TINY), get_config("resnet50", **TINY)
 # The network, the change, and what the refusal names: the node, and our module in its place.
-VARIANTS: dict[str, tuple[ResNetConfig, Callable[[Network], None], tuple[str, ...]]] = {
+VARIANTS: dict[str, tuple[NetworkConfig, Callable[[Network], None], tuple[str, ...]]] = {
     "stem of stride 1": (B, changed("conv1", stride=(1, 1)), ("/conv1/Conv", "strides [1, 1]", "[2, 2]")),
     "stem of padding 2": (B, changed("conv1", padding=(2, 2)), ("/conv1/Conv", "pads", "[2, 2, 2, 2]")),
     "stem of dilation 2": (B, changed("conv1", dilation=(2, 2)), ("/conv1/Conv", "dilations")),
@@ -128,7 +130,7 @@ def test_variants_are_refused_by_the_node(tmp_path: Path, name: str, folded: boo
     assert all(fact in str(error.value) for fact in ("node ", *facts)), str(error.value)
 
 
-EXACT: dict[str, tuple[ResNetConfig, Callable[[Network], None]]] = {
+EXACT: dict[str, tuple[NetworkConfig, Callable[[Network], None]]] = {
     "ceil pool": (B, replaced("maxpool", lambda m: nn.MaxPool2d(3, 2, 0, ceil_mode=True))),
     "dropout before fc": (B, replaced("fc", lambda m: nn.Sequential(nn.Dropout(0.5), m))),
     "mean instead of a pool": (B, replaced("avgpool", lambda m: _Mean())),
@@ -166,17 +168,14 @@ def test_variants_that_are_the_same_open(tmp_path: Path, name: str, folded: bool
 
 def test_numbers_refuse_what_attributes_cannot_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outputs are compared too, and the first node that differs is named."""
-    from resnets.weights.readers import onnx as reader
-
     export(network(B), tmp_path / "w.onnx", folded=False)
-    match = reader.match
 
     def wrong(*arguments: Any) -> Any:
-        found = match(*arguments)
+        found = matching.match(*arguments)
         found.tensors["layer2.0.conv2.weight"] = found.tensors["layer2.0.conv2.weight"] * 1.01
         return found
 
-    monkeypatch.setattr(reader, "match", wrong)
+    monkeypatch.setattr("resnets.weights.readers.onnx.read.match", wrong)
     with pytest.raises(WeightsError, match=r"layer2\.0/conv2/Conv.* gives other values than layer2\.0\.conv2"):
         import_weights(tmp_path / "w.onnx")
 

@@ -1,13 +1,4 @@
-"""Reader of ONNX files: a graph is opened as one of our networks only if it is proven to be that network.
-
-1. `onnx_file.py` opens the file, checks every node, and expands the fused nodes of ONNX Runtime.
-2. `onnx_graph.py` fixes the input size and computes all constants; `onnx_patterns.py` joins what exporters split.
-3. `onnx_structure.py` finds the blocks, `onnx_network.py` guesses the config.
-4. `onnx_match.py` compares every operation and attribute with the plan, and takes the tensors.
-5. `onnx_verify.py` runs graph and network on random images.
-
-Names in the file do not matter. Anything else is refused with the name of the first node that differs.
-"""
+"""Reading an ONNX file: open, guess the network, prove it by attributes and by numbers."""
 
 from __future__ import annotations
 
@@ -22,13 +13,14 @@ from resnets.errors import MissingExtraError, ResnetsError, WeightsError
 from resnets.nn.model import build_model
 from resnets.weights.fill import fill
 from resnets.weights.readers.limits import as_tensor, one_line
-from resnets.weights.readers.onnx_file import UnknownGraphError, open_onnx
-from resnets.weights.readers.onnx_graph import Array, InvalidNodeError, concrete
-from resnets.weights.readers.onnx_match import Match, MismatchError, match, strip_ends
-from resnets.weights.readers.onnx_network import candidates
-from resnets.weights.readers.onnx_patterns import simplify
-from resnets.weights.readers.onnx_structure import structure
-from resnets.weights.readers.onnx_verify import probe, verify
+from resnets.weights.readers.onnx.candidates import candidates
+from resnets.weights.readers.onnx.file import UnknownGraphError, open_onnx
+from resnets.weights.readers.onnx.graph import Array, InvalidNodeError, concrete
+from resnets.weights.readers.onnx.match import match, strip_ends
+from resnets.weights.readers.onnx.patterns import simplify
+from resnets.weights.readers.onnx.proof import Match, MismatchError
+from resnets.weights.readers.onnx.structure import structure
+from resnets.weights.readers.onnx.verify import probe, verify
 from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["read_onnx"]
@@ -88,7 +80,10 @@ class _Input:
         """The same for images of the usual size, in batches of every size that is free."""
         cells = {shape[0]: (shape[0], *USUAL_SIZE) for shape in self.shapes()}
         last = self.channels_last
-        return [(*size, self.channels) if last else (size[0], self.channels, *size[1:]) for size in cells.values()]
+        found = list[tuple[int, ...]]()
+        for images, *size in cells.values():
+            found.append((images, *size, self.channels) if last else (images, self.channels, *size))
+        return found
 
 
 def _read(path: Path, onnx: Any) -> Unwrapped:

@@ -1,7 +1,7 @@
 """Structure of a graph: operations in sequence, and blocks that split into two paths and add them.
 
 A graph is a `Structure` if it has no other forks than blocks; the plan of a network is brought into the same form, so
-that `onnx_match.py` compares the two list by list.
+that `match.py` compares the two list by list.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from resnets.arch.nodes import Chain, Node, Residual, children, join
-from resnets.weights.readers.onnx_file import UnknownGraphError
-from resnets.weights.readers.onnx_graph import Graph, Op
+from resnets.weights.readers.onnx.file import UnknownGraphError
+from resnets.weights.readers.onnx.graph import Graph, Op
 
 __all__ = ["Block", "PlanBlock", "PlanStructure", "Structure", "structure", "structure_of_plan"]
 

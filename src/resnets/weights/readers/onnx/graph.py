@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from resnets.weights.readers.onnx_file import UnknownGraphError, label
+from resnets.weights.readers.onnx.file import UnknownGraphError, label
 
 __all__ = ["Array", "Graph", "InvalidNodeError", "Op", "concrete"]
 
@@ -37,7 +37,7 @@ class Op:
     """One operation on the image.
 
     Args:
-        kind: ONNX's operator, or what several of them were read as (`onnx_patterns.py`).
+        kind: ONNX's operator, or what several of them were read as (`patterns.py`).
         inputs: names of its inputs; those of the image's values come first where `kind` is not ONNX's.
         out: name of its output.
         attributes: by name, with the defaults of its operator version.

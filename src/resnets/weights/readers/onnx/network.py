@@ -1,6 +1,6 @@
 """Which network a graph is: shapes of its tensors by our keys, and the config fields that they leave open.
 
-This is a guess from what the operations look like. `onnx_match.py` then compares every attribute with the plan.
+This is a guess from what the operations look like. `match.py` then compares every attribute with the plan.
 """
 
 from __future__ import annotations
@@ -8,21 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from resnets.arch.nodes import Conv
-from resnets.arch.plan import plan
-from resnets.errors import ConfigError, WeightsError
-from resnets.weights.identify import identify
-from resnets.weights.readers.onnx_file import UnknownGraphError
-from resnets.weights.readers.onnx_graph import Graph, Op
-from resnets.weights.readers.onnx_pads import explicit_pads, pair
-from resnets.weights.readers.onnx_structure import Block, Structure, structure_of_plan
+from resnets.weights.readers.onnx.file import UnknownGraphError
+from resnets.weights.readers.onnx.graph import Graph, Op
+from resnets.weights.readers.onnx.pads import explicit_pads, pair
+from resnets.weights.readers.onnx.structure import Block, Structure
 
-__all__ = ["Guess", "candidates"]
+__all__ = ["Guess", "Guesser", "geometry"]
 
 NORMS = ("BatchNormalization", "Affine", "GroupNorm", "InstanceNormalization", "SplitNorm")
 LAST_NORMS = ("BatchNormalization", "Affine", "GroupNorm")
@@ -37,75 +32,9 @@ class Guess:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def candidates(graph: Graph, found: Structure) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Configs that a graph may be of, the likeliest first, each with the facts that lead to it.
+class Guesser:
+    """Reads a guess off a structure with blocks."""
 
-    Raises:
-        UnknownGraphError: the graph is of another structure; the message names the first node.
-    """
-    guess = _Guesser(graph, found).guess() if found.blocks else _vgg(graph, found)
-    reason: Exception | None = None
-    any_fits = False
-    for strides in _stride_facts(graph, found, guess):
-        for shortcut in _shortcut_facts(guess):
-            facts = guess.facts | strides | shortcut
-            try:
-                config = identify(guess.shapes, "onnx", "auto", {}, "the graph", facts).config
-                plan(config)
-            except (WeightsError, ConfigError) as error:
-                reason = reason or error
-                continue
-            any_fits = True
-            yield config, facts
-    if not any_fits:
-        raise UnknownGraphError(str(reason) if reason else "it has no residual blocks")
-
-
-def _shortcut_facts(guess: Guess) -> list[dict[str, Any]]:
-    return [{}] if "shortcut" in guess.facts else [{}, {"shortcut": "subsample"}]
-
-
-def _stride_facts(graph: Graph, found: Structure, guess: Guess) -> list[dict[str, Any]]:
-    """Options of stride and dilation, those with the graph's strides and dilations first."""
-    if not found.blocks:
-        return [{}]
-    seen = [_geometry(block.convs) for block in found.blocks]
-    total = int(np.prod([stride for stride, _ in seen]))
-    dilated = any(dilation > 1 for _, steps in seen for dilation in steps)
-    options: list[dict[str, Any]] = [{}, {"stride_unit": "last"}]
-    if dilated:
-        pooled = 1 if guess.facts["stem_pool"] == "none" else 2
-        stem = 1 if guess.shapes.get("conv1.weight", (0, 0, 7))[2] == 3 else 2
-        rules = ("torchvision", "detectron")
-        options = [
-            {"output_stride": stem * pooled * total, "dilation_rule": rule, "stride_unit": unit}
-            for rule, unit in product(rules, ("first", "last"))
-        ]
-    elif len({key.partition(".")[0] for key in guess.shapes if key.startswith("layer")}) > 1:
-        options += [{"last_stride": 1}, {"stride_unit": "last", "last_stride": 1}]
-    return sorted(options, key=lambda option: -_agreement(option, seen, guess))
-
-
-def _agreement(option: dict[str, Any], seen: list[tuple[int, list[int]]], guess: Guess) -> int:
-    """How many blocks of a candidate have the graph's strides and dilations."""
-    try:
-        config = identify(guess.shapes, "onnx", "auto", {}, "the graph", guess.facts | option).config
-        tree = structure_of_plan(plan(config))
-    except (WeightsError, ConfigError):
-        return -1
-    agreeing = 0
-    for block, geometry in zip(tree.blocks, seen, strict=False):
-        convs = [node for _, node in block.body if isinstance(node, Conv)]
-        agreeing += (int(np.prod([conv.stride for conv in convs])), [conv.dilation for conv in convs]) == geometry
-    return agreeing
-
-
-def _geometry(convs: list[Op]) -> tuple[int, list[int]]:
-    strides = [pair(conv, "strides", 1) for conv in convs]
-    return int(np.prod(strides)), [pair(conv, "dilations", 1) for conv in convs]
-
-
-class _Guesser:
     def __init__(self, graph: Graph, found: Structure) -> None:
         self.graph, self.found, self.result = graph, found, Guess()
         self.epsilons: Counter[float] = Counter()
@@ -215,7 +144,7 @@ class _Guesser:
         projecting = {i for i, block in enumerate(self.found.blocks) if any(op.kind == "Conv" for op in block.shortcut)}
         if len(projecting) < len(self.found.blocks):
             return projecting
-        return {i for i, block in enumerate(self.found.blocks) if _geometry(block.convs)[0] > 1}
+        return {i for i, block in enumerate(self.found.blocks) if geometry(block.convs)[0] > 1}
 
     def body(self, path: str, block: Block, before: list[Op], pre_activation: bool, first: bool) -> None:
         convs = block.convs
@@ -317,7 +246,7 @@ class _Guesser:
         kernel = self.graph.constant(op, 1)
         if kernel is None:
             raise UnknownGraphError(f"{op.where} has a kernel that depends on the image")
-        return kernel.shape
+        return tuple(kernel.shape)
 
     def after(self, ops: list[Op], conv: Op) -> Op | None:
         """The norm directly behind a convolution."""
@@ -389,32 +318,7 @@ class _Guesser:
         return op.attributes["bias"] is not None if op.kind == "Linear" else len(op.inputs) > 2 and bool(op.inputs[2])
 
 
-def _vgg(graph: Graph, found: Structure) -> Guess:
-    """A network without blocks: convolutions, max pools, and three linear layers or none, as a VGG has them."""
-    guess, number = Guess(facts={"norm_eps": 1e-5}), 0
-    linears = [op for op in found.segments[0] if op.kind == "Linear"]
-    ops = found.segments[0]
-    convs = [op for op in ops if op.kind == "Conv"]
-    if not convs or len(linears) not in (0, 3) or sum(op.kind == "MaxPool" for op in ops) < 2:
-        where = ops[0].where if ops else "the graph"
-        raise UnknownGraphError(f"{where} begins a network without sums of two paths, which is no VGG either")
-    normed = any(op.kind in ("BatchNormalization", "Affine") for op in ops)
-    for op in ops:
-        if op.kind == "Conv":
-            kernel = graph.constant(op, 1)
-            if kernel is None:
-                raise UnknownGraphError(f"{op.where} has a kernel that depends on the image")
-            shape, channels = kernel.shape, kernel.shape[:1]
-            guess.shapes |= {f"features.{number}.weight": shape, f"features.{number}.bias": channels}
-            if normed:
-                names = ("weight", "bias", "running_mean", "running_var")
-                guess.shapes |= {f"features.{number + 1}.{name}": channels for name in names}
-            number += 3 if normed else 2
-        elif op.kind == "MaxPool":
-            number += 1
-        if op.kind == "BatchNormalization":
-            guess.facts["norm_eps"] = float(f"{float(np.float32(op.attributes.get('epsilon', 1e-5))):.6g}")
-    for name, op in zip(("0", "3", "6"), linears, strict=False):
-        shape = op.attributes["weight"].shape
-        guess.shapes |= {f"classifier.{name}.weight": shape, f"classifier.{name}.bias": shape[:1]}
-    return guess
+def geometry(convs: list[Op]) -> tuple[int, list[int]]:
+    """Stride of a block, and dilations of its convolutions."""
+    strides = [pair(conv, "strides", 1) for conv in convs]
+    return int(np.prod(strides)), [pair(conv, "dilations", 1) for conv in convs]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from resnets.nn.model import Network
-from resnets.weights.readers.onnx_file import UnknownGraphError, label
-from resnets.weights.readers.onnx_graph import Array
-from resnets.weights.readers.onnx_match import Match
+from resnets.weights.readers.onnx.file import UnknownGraphError, label
+from resnets.weights.readers.onnx.graph import Array
+from resnets.weights.readers.onnx.proof import Match
 
 __all__ = ["TOLERANCE", "probe", "verify"]
 

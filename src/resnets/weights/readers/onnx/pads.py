@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from resnets.arch.nodes import Padding
-from resnets.weights.readers.onnx_file import UnknownGraphError
-from resnets.weights.readers.onnx_graph import Graph, Op
+from resnets.weights.readers.onnx.file import UnknownGraphError
+from resnets.weights.readers.onnx.graph import Graph, Op
 
 __all__ = ["Sides", "explicit_pads", "pair", "planned_pads"]
 
