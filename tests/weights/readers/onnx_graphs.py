@@ -66,7 +66,8 @@ def run_graph(model: Any, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The output of a graph, by the reference implementation."""
     from onnx.reference import ReferenceEvaluator
 
-    return np.asarray(ReferenceEvaluator(model).run(None, {model.graph.input[0].name: image})[0])
+    outputs: Any = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: image})
+    return np.asarray(outputs[0])
 
 
 def input_shapes(model: Any) -> list[tuple[int, ...]]:

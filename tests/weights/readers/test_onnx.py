@@ -165,7 +165,7 @@ class Ends(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.before(x) if self.before else x
         x = self.model(x)
-        return self.after(x) if self.after else x  # type: ignore[no-any-return]
+        return self.after(x) if self.after else x
 
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -28,6 +28,10 @@ FOLDABLE = frozenset(
 )
 
 
+# Norms of weights, as in weight standardisation. onnx computes those of older operator sets by another rule.
+WEIGHT_NORMS = ("BatchNormalization", "InstanceNormalization")
+
+
 class InvalidNodeError(UnknownGraphError):
     """A node that ONNX's own rules refuse, at this input size or at any."""
 
@@ -136,7 +140,7 @@ class _Concretion:
     def graph(self) -> Graph:
         for node in self.model.graph.node:
             data = [name for name in node.input if name and name not in self.constants]
-            if not data and node.op_type in FOLDABLE:
+            if not data and (node.op_type in FOLDABLE or (node.op_type in WEIGHT_NORMS and self.opset >= 14)):
                 self._fold(node)
             elif node.op_type in ("Shape", "Size") and len(data) == 1 and data[0] in self.shapes:
                 self._shape_of(node, self.shapes[data[0]])
@@ -184,11 +188,12 @@ class _Concretion:
     def _evaluator(self, node: Any) -> Any:
         from onnx.reference import ReferenceEvaluator
 
-        values = [
-            [self.onnx.helper.make_tensor_value_info(name, 1, None) for name in names if name]
+        helper = self.onnx.helper
+        read, made = (
+            [helper.make_tensor_value_info(name, 1, None) for name in names if name]
             for names in (dict.fromkeys(node.input), node.output)
-        ]
-        return ReferenceEvaluator(self.onnx.helper.make_graph([node], "constant", *values), opsets={"": self.opset})
+        )
+        return ReferenceEvaluator(helper.make_graph([node], "constant", read, made), opsets={"": self.opset})
 
     def _shape_of(self, node: Any, shape: tuple[int, ...]) -> None:
         if node.op_type == "Size":

@@ -67,7 +67,7 @@ class SequenceComparison(LayerComparison):
                 self.global_pool(op, path, node)
             case nodes.Linear():
                 op = self.take(ops, at, path, node, "Linear", "Conv")
-                self.linear(op, path, node)
+                self.linear(op, path, node, cells=self.config.global_pool == "none")
             case nodes.PadChannels():
                 return self.pad_channels(ops, at, path, node)
             case _:
@@ -77,7 +77,7 @@ class SequenceComparison(LayerComparison):
 
     def act(self, op: Op, path: str, node: nodes.Act) -> None:
         self.expect(op, path, "the activation", op.attributes["kind"], node.kind)
-        if node.kind == "leaky_relu":
+        if str(node.kind) == "leaky_relu":
             slope = getattr(node, "slope", 0.01)
             self.expect(op, path, "alpha", float(f"{op.attributes['alpha']:.6g}"), slope)
 
@@ -175,7 +175,9 @@ class SequenceComparison(LayerComparison):
             self.channel_conv(layers[0], path, node)
             return
         if node.kind == "spatial":
-            own_leaves = [(p, n) for p, n in nodes.walk(node, path) if isinstance(n, nodes.Conv | nodes.Norm)]
+            own_leaves: list[Leaf] = [
+                (p, n) for p, n in nodes.walk(node, path) if isinstance(n, nodes.Conv | nodes.Norm)
+            ]
             self.sequence(layers, own_leaves, f"in {path}")
             return
         own = [(p, n) for p, n in nodes.walk(node, path) if isinstance(n, nodes.Conv | nodes.Linear | nodes.Act)]

@@ -71,31 +71,42 @@ class Guesser:
     def stem(self, pre_activation: bool) -> None:
         ops, facts = self.found.segments[0], self.result.facts
         convs = [op for op in ops if op.kind == "Conv"]
-        if not convs or len(convs) not in (1, 3):
+        if len(convs) not in (1, 2, 3, 4):
             where = ops[0].where if ops else self.found.blocks[0].total.where
             raise UnknownGraphError(f"{where} begins a stem of {len(convs)} convolutions; one or three are read")
+        pooling = convs.pop() if len(convs) in (2, 4) else None  # in place of a pool, as in ResNet-RS
         for index, conv in enumerate(convs):
             last = index == len(convs) - 1
             path = "conv1" if len(convs) == 1 else f"conv1.{3 * index}"
             norm = "bn1" if last else f"conv1.{3 * index + 1}"
             self.conv(path, conv, None if last and pre_activation else norm, self.after(ops, conv))
         rest = ops[ops.index(convs[-1]) + 1 :]
+        if pooling is not None:
+            self.conv("maxpool.0", pooling, "maxpool.1", self.after(ops, pooling))
+            rest = rest[: rest.index(pooling)]
         pool = next((i for i, op in enumerate(rest) if op.kind in ("MaxPool", "AveragePool", "Blur")), None)
         before = rest if pool is None else rest[:pool]
         if not pre_activation and not any(op.kind == "Act" for op in before):
             facts["stem_act"] = False
         facts["stem_pool"] = "none" if pool is None else self.stem_pool(rest, pool)
-        if any(op.kind == "Blur" for op in self.every_op()):
+        if pooling is not None:
+            facts["stem_pool"] = "conv"
+        averaged = any(op.kind == "AveragePool" for block in self.found.blocks for op in block.body)
+        if averaged or any(op.kind == "Blur" for op in self.every_op()):
             facts["antialias"] = True
+        if averaged:
+            facts["antialias_filter"] = "average"
         if self.is_same(convs[0], ops):
             facts["padding"] = "same"
 
     def stem_pool(self, ops: list[Op], index: int) -> str:
         op, pad = ops[index], ops[index - 1] if index and ops[index - 1].kind == "Pad" else None
+        if op.kind == "AveragePool" and tuple(op.attributes["kernel_shape"]) == (2, 2):
+            return "avg2"
         if op.kind != "MaxPool":
             raise UnknownGraphError(f"{op.where} is in the stem, whose pool is a max pool in our networks")
         kernel, stride = pair(op, "kernel_shape", 1), pair(op, "strides", 1)
-        if index + 1 < len(ops) and ops[index + 1].kind == "Blur":
+        if index + 1 < len(ops) and ops[index + 1].kind in ("Blur", "AveragePool"):
             return "max"
         pads = explicit_pads(self.graph, op, pad)
         ceil, zeros = bool(op.attributes.get("ceil_mode", 0)), pad is not None and self.fill(pad) == 0
@@ -162,6 +173,9 @@ class Guesser:
             self.conv(
                 f"{path}.conv{number}", conv, None if last and pre_activation else name, self.after(block.body, conv)
             )
+        tail = [op for op in block.body if op.kind != "Gate"]
+        if not pre_activation and tail[-1].kind == "Act":
+            self.result.facts["branch_act"] = True
         for op in block.body:
             if op.kind == "Gate":
                 self.gate(f"{path}.se", op)
@@ -193,8 +207,9 @@ class Guesser:
         steps = [pair(conv, "strides", 1) for conv in convs]
         if len(convs) == 3 and max(steps) > 1:
             facts.setdefault("stride_in", "1x1" if steps[0] > 1 else "3x3")
-        if len(convs) == 3 and any(op.kind == "Blur" for op in block.body):
-            blur = next(index for index, op in enumerate(block.body) if op.kind == "Blur")
+        filters = [index for index, op in enumerate(block.body) if op.kind in ("Blur", "AveragePool")]
+        if len(convs) == 3 and filters:
+            blur = filters[0]
             facts.setdefault("stride_in", "1x1" if block.body.index(convs[1]) > blur else "3x3")
         if any(self.is_same(conv, block.body) for conv in convs):
             facts["padding"] = "same"

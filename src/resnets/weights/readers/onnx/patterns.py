@@ -228,9 +228,33 @@ def _pools(graph: Graph) -> None:
             return None
         return replace(op, kind="GlobalPool", inputs=clip.inputs[:1], attributes={"kind": "gem", "p": p, "eps": low})
 
+    def both(op: Op) -> Op | None:
+        """Average and maximum, joined or their mean."""
+        sources = graph.sources(op)
+        if (
+            op.kind == "Concat"
+            and len(sources) == 2
+            and op.attributes.get("axis") in (1, 1 - len(graph.shapes[op.out]))
+        ):
+            first = graph.makers.get(sources[0])
+            in_order = first is not None and _whole_map(graph, first) == "avg"
+            source, kind = _mean_and_max(graph, sources) if in_order else None, "catavgmax"
+        elif op.kind in ("Mul", "Affine", "Div") and len(sources) == 1:
+            total = graph.makers.get(sources[0])
+            half = op.attributes["scale"] if op.kind == "Affine" else graph.constant(op, 1)
+            wanted = 2.0 if op.kind == "Div" else 0.5
+            plain = half is not None and bool((half == wanted).all()) and not np.any(op.attributes.get("shift", 0))
+            added = total is not None and total.kind == "Add" and len(graph.sources(total)) == 2
+            source = _mean_and_max(graph, graph.sources(total)) if added and plain and total is not None else None
+            kind = "avgmax"
+        else:
+            return None
+        return replace(op, kind="GlobalPool", inputs=(source,), attributes={"kind": kind}) if source else None
+
     rewrite(graph, change)
     graph.index()
     rewrite(graph, generalised)
+    rewrite(graph, both)
     graph.index()
     for op in graph.ops:  # exporters join the activation before it with its clipping; values of both are the same
         maker = graph.makers.get(op.inputs[0])
@@ -241,6 +265,25 @@ def _pools(graph: Graph) -> None:
             at = graph.ops.index(op)
             graph.ops[at : at + 1] = [act, replace(op, inputs=(relu,))]
             return
+
+
+def _mean_and_max(graph: Graph, values: list[str]) -> str | None:
+    """The map whose global average and maximum two values are; `None` for other values."""
+    makers = [graph.makers.get(value) for value in values]
+    kinds = {kind: maker.inputs[0] for maker in makers if maker is not None and (kind := _whole_map(graph, maker))}
+    source = kinds.get("avg")
+    return source if source is not None and kinds.get("max") == source else None
+
+
+def _whole_map(graph: Graph, op: Op) -> str | None:
+    """`avg` or `max` for a pool of the whole map."""
+    if op.kind == "GlobalPool":
+        return str(op.attributes["kind"])
+    if op.kind not in ("AveragePool", "MaxPool") or graph.shapes[op.out][2:] != (1, 1):
+        return None
+    whole = tuple(op.attributes["kernel_shape"]) == graph.shapes[op.inputs[0]][2:]
+    plain = explicit_pads(graph, op) == (0, 0, 0, 0) and pair(op, "dilations", 1) == 1
+    return {"AveragePool": "avg", "MaxPool": "max"}[op.kind] if whole and plain else None
 
 
 def _reshapes(graph: Graph) -> None:

@@ -68,13 +68,13 @@ class _Input:
         """Input shapes to prove the graph for; the sizes that it fixes are kept."""
         batch, places = self.dims[0], (1, 2) if self.channels_last else (2, 3)
         fixed = [self.dims[place] for place in places]
-        found = []
+        found = list[tuple[int, ...]]()
         for number, size in enumerate(FREE_SIZES):
             height, width = (own if own is not None else free for own, free in zip(fixed, size, strict=True))
             images = batch if batch is not None else 2 - number
             cells = (height, width)
             found.append((images, *cells, self.channels) if self.channels_last else (images, self.channels, *cells))
-        return list(dict.fromkeys(found)) if None in fixed else found[:1]
+        return list(dict.fromkeys(found)) if None in (batch, *fixed) else found[:1]
 
     def usual(self) -> list[tuple[int, ...]]:
         """The same for images of the usual size, in batches of every size that is free."""
@@ -190,30 +190,39 @@ def _input(model: Any, arrays: dict[str, Array], onnx: Any) -> _Input:
         raise UnknownGraphError(f"its input has {len(dims)} axes; images of (N, C, H, W) are read")
     if any(size is not None and size > 4096 for size in dims):
         raise UnknownGraphError(f"its input is of {dims}; images up to 4096 pixels a side are read")
-    channels = _channels(model, arrays)
-    last = dims[3] == channels and dims[1] != channels
-    if dims[1] is None and dims[3] is None:
-        last = any(
-            node.op_type == "Transpose"
-            and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
-            for node in model.graph.node[:8]
-        )
+    channels, last = _layout(model, dims, _kernel_channels(model, arrays))
     return _Input(
         name=inputs[0].name, dims=dims, integers=kind.elem_type == UINT8, channels_last=last, channels=channels
     )
 
 
-def _channels(model: Any, arrays: dict[str, Array]) -> int:
-    """Input channels of the first convolution."""
-    made = {name: node for node in model.graph.node for name in node.output}
+def _layout(model: Any, dims: tuple[int | None, ...], wanted: int | None) -> tuple[int, bool]:
+    """Input channels, and whether they are the last axis; `wanted`: those of the first convolution, where known."""
+    first, last = dims[1], dims[3]
+    if first is not None and last is not None:
+        is_last = last == wanted and first != wanted
+        return (last if is_last else first), is_last
+    if last is not None and dims[2] is None:
+        return last, True
+    if first is not None:
+        return first, False
+    transposed = any(
+        node.op_type == "Transpose" and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
+        for node in model.graph.node[:8]
+    )
+    if wanted is None:
+        raise UnknownGraphError("its input states no number of channels")
+    return wanted, transposed
+
+
+def _kernel_channels(model: Any, arrays: dict[str, Array]) -> int | None:
+    """Input channels of the first convolution, where its kernel is stored as it is."""
+    same = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity" and n.input and n.output}
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1:
-            name, depth = node.input[1], 0
-            while name not in arrays and name in made and made[name].input and depth < 32:
-                name, depth = made[name].input[0], depth + 1
-            if name in arrays and arrays[name].ndim == 4:
-                return int(arrays[name].shape[1])
-    raise UnknownGraphError("it has no convolution with weights")
+            kernel = arrays.get(same.get(node.input[1], node.input[1]))
+            return int(kernel.shape[1]) if kernel is not None and kernel.ndim == 4 else None
+    return None
 
 
 def _preprocessing(found: Match, source: _Input) -> dict[str, Any]:

@@ -116,20 +116,19 @@ def _run(model: Any, source: str, image: Array, outputs: Sequence[str]) -> dict[
     """Values of a graph by name."""
     import onnx
 
-    wanted = onnx.ModelProto()
-    wanted.CopyFrom(model)
-    del wanted.graph.output[:]
-    made = {name for node in wanted.graph.node for name in node.output}
-    for name in outputs:
-        if name in made:
-            wanted.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    names = [value.name for value in wanted.graph.output]
-    inputs = {source: image}
+    declared = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
+    made = {name for node in model.graph.node for name in node.output}
+    names = [name for name in outputs if name in made]
     try:
-        return dict(zip(names, _session(wanted, inputs), strict=True))
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+        return dict(zip(names, _session(model, {source: image}), strict=True))
     except Exception as error:  # runtimes raise any type
         words = " ".join(str(error).split())[:120]
         raise UnknownGraphError(f"it cannot be run to compare outputs ({type(error).__name__}: {words})") from None
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(declared)
 
 
 def _session(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
