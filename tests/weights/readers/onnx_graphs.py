@@ -73,7 +73,7 @@ def run_graph(model: Any, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def input_shapes(model: Any) -> list[tuple[int, ...]]:
     """Shapes that a graph takes: one where it fixes its size, else two of even and odd size."""
     dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    return [tuple(dims)] if all(dims) else [(1, dims[1], 64, 64), (3, dims[1], 71, 93)]
+    return [tuple(dims)] if all(dims) else [(1, dims[1], 64, 64), (2, dims[1], 71, 77)]
 
 
 def distance(path: Path) -> float:

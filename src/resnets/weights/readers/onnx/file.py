@@ -60,6 +60,8 @@ def open_onnx(path: Path) -> Any:
         raise _damaged(path, "it has no graph")
     if len(graph.node) > MAX_NODES:
         raise UnknownGraphError(f"it has {len(graph.node)} nodes, more than any residual network")
+    if not all(isinstance(name, str) for name in _names(graph)):  # protobuf gives bytes where it is no UTF-8
+        raise _damaged(path, "a name is no text")
     _load_tensors(model, path, onnx)
     if graph.sparse_initializer:
         raise UnknownGraphError("it stores sparse tensors")
@@ -78,12 +80,21 @@ def open_onnx(path: Path) -> Any:
     return model
 
 
+def _names(graph: Any) -> Iterator[Any]:
+    """Every name in a graph."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (value.name for values in (graph.initializer, graph.input, graph.output) for value in values)
+
+
 def _damaged(path: Path, why: str) -> WeightsError:
     return WeightsError(f"{path} is damaged or no ONNX file; {why}; export or download it again")
 
 
-def _short(text: str) -> str:
+def _short(text: str | bytes) -> str:
     """A name from the file, printable and of bounded length."""
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
     return "".join(c if c.isprintable() else "?" for c in text[:80])
 
 
@@ -149,6 +160,11 @@ def _check_nodes(model: Any) -> None:
         if node.op_type in QUANTISED or node.op_type.startswith("QLinear"):
             raise UnknownGraphError(f"{where} belongs to a quantised network; the float model it was made from is read")
         fused = node.domain == FUSED_DOMAIN and node.op_type in ("FusedConv", "FusedGemm", "QuickGelu")
+        if node.domain == f"{FUSED_DOMAIN}.nchwc":
+            raise UnknownGraphError(
+                f"{where} has ONNX Runtime's memory layout for one kind of processor; optimised graphs are read up to "
+                "its level ORT_ENABLE_EXTENDED"
+            )
         if node.domain not in DOMAINS and not fused:
             raise UnknownGraphError(f"{where} is an operator of {_short(node.domain)!r}, which is not read")
         if any(attribute.HasField("g") or len(attribute.graphs) for attribute in node.attribute):

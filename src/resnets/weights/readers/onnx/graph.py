@@ -19,6 +19,7 @@ __all__ = ["Array", "Graph", "InvalidNodeError", "Op", "concrete"]
 
 Array = np.ndarray[Any, Any]
 BUDGET = 2**26  # elements that constants may be computed to, beyond those that the file has
+RUN_BUDGET = 2**29  # elements of all values of one run
 # Operators that are computed on constants: their outputs are not larger than their inputs, or are bounded below.
 FOLDABLE = frozenset(
     {"Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Exp"}
@@ -149,6 +150,12 @@ class _Concretion:
         output = self.model.graph.output[0].name
         if output in self.constants:
             raise UnknownGraphError("the output does not depend on the input")
+        total = sum(math.prod(shape) for shape in self.shapes.values())
+        if total > RUN_BUDGET:
+            raise UnknownGraphError(
+                f"its values for an input of {self.shapes[self.source]} take {total * 4 / 2**30:.0f} GiB; a graph of a "
+                "smaller batch or image is read"
+            )
         if any(size <= 0 for shape in self.shapes.values() for size in shape):
             raise InvalidNodeError(f"an input of {self.shapes[self.source]} makes an empty value")
         return Graph(ops=self.ops, constants=self.constants, shapes=self.shapes, input=self.source, output=output)
@@ -230,7 +237,7 @@ class _Concretion:
             if name and kind.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
                 shape = tuple(int(dim.dim_value) for dim in dims)
                 if math.prod(shape) > BUDGET or any(size <= 0 for size in shape):
-                    raise InvalidNodeError(f"{where} outputs a value of {shape}")
+                    raise InvalidNodeError(f"{where} outputs a value of {shape}, which is empty or too large to run")
                 self.shapes[name] = shape
                 self.types[name] = kind.tensor_type.elem_type
         if node.output[0] not in self.shapes:

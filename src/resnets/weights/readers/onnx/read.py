@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ __all__ = ["read_onnx"]
 
 FREE_SIZES = ((64, 64), (77, 69))  # probes where the graph takes any size; odd ones show how windows are rounded
 USUAL_SIZE = (224, 224)  # where a graph declares free sizes and works with one alone
+NOT_IN_SHAPES = frozenset(
+    {"stride_in", "stride_unit", "stem_act", "stem_pool", "antialias", "shortcut", "padding", "act", "norm_eps"}
+    | {"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window", "img_size", "attention_round"}
+    | {"antialias_filter", "branch_act"}
+)
 UINT8 = 2  # ONNX's number of the type
 
 
@@ -113,10 +118,16 @@ def _read(path: Path, onnx: Any) -> Unwrapped:
         tensors=tensors,
         dropped=tuple(found.dropped),
         notes=tuple(_notes(found, shapes, normalisation, all(compared))),
-        facts=facts,
+        facts=facts | _stated(config),
         dialect="onnx",
         preprocessing=normalisation,
     )
+
+
+def _stated(config: Any) -> dict[str, Any]:
+    """The config's fields that no tensor shows, all of which the graph does."""
+    stated = NOT_IN_SHAPES if config.global_pool == "window" else NOT_IN_SHAPES - {"img_size", "pool_window"}
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.name in stated}
 
 
 def _notes(found: Match, shapes: list[tuple[int, ...]], normalisation: dict[str, Any], compared: bool) -> list[str]:
