@@ -185,6 +185,7 @@ def _load(
         dropped=tuple(mapped.dropped),
         assumed=found.assumed,
         notes=tuple(notes),
+        preprocessing=dict(file.preprocessing),
     )
     return model.eval(), report
 

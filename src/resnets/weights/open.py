@@ -116,6 +116,8 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
     preprocessing = weights.preprocessing if weights else _usual_preprocessing(model.config, report.dialect)
     if preprocessing is None:
         return opened
+    if weights is None and report.preprocessing:
+        preprocessing = replace(preprocessing, **report.preprocessing)
     if weights is None:
         note = f"classes are numbered, and preprocessing is assumed from the {report.dialect} dialect"
         provenance: dict[str, Any] = {"weights": str(path), "import": report.to_dict()}

@@ -23,7 +23,7 @@ from resnets.errors import WeightsError
 from resnets.weights.readers import KERAS_SUFFIXES, SUFFIXES
 from resnets.weights.readers.keras import read_keras
 from resnets.weights.readers.npz import read_npz
-from resnets.weights.readers.onnx import read_onnx
+from resnets.weights.readers.onnx.read import read_onnx
 from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 

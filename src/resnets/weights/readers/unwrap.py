@@ -31,6 +31,7 @@ class Unwrapped:
         notes: which entry was used and which prefix was cut, a sentence each.
         facts: config fields that the file states besides its tensors.
         dialect: the dialect that a reader has named them in; empty where the names are the file's own.
+        preprocessing: fields of `Preprocessing` that the file states.
     """
 
     tensors: dict[str, Tensor]
@@ -38,6 +39,7 @@ class Unwrapped:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     dialect: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unwrap(payload: object, where: str) -> Unwrapped:
