@@ -102,18 +102,19 @@ class Bundle(bundle_data.Bundle):
         return embed_images(self, list_images(paths), batch_size=batch_size, device=pick_device(device))
 
 
-def load(reference: str | Path) -> Bundle:
+def load(reference: str | Path, *, allow_nonfinite: bool = False) -> Bundle:
     """Load a model, in evaluation mode.
 
     Args:
         reference: `starter`, named weights (`resnet50.tv_in1k`), a weights file, a model folder, or a run folder
             (its best model).
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
 
     Raises:
         UnknownNameError: neither a name nor a path.
         WeightsError: no model there, or a damaged one.
     """
-    bundle = load_bundle(reference, Bundle)
+    bundle = load_bundle(reference, Bundle, allow_nonfinite=allow_nonfinite)
     assert isinstance(bundle, Bundle)
     return bundle
 

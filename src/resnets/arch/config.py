@@ -16,7 +16,8 @@ from resnets.options.validate import Options
 
 __all__ = ["BaseConfig", "ClassCount", "Count", "Eps", "Momentum", "Probability", "ResNetConfig"]
 
-Count = Annotated[int, Ge(1)]
+MAX_BLOCKS = 10_000  # of all stages together
+Count = Annotated[int, Interval(ge=1, le=2**20)]
 ClassCount = Annotated[int, Ge(0), Doc("Number of classes. 0 returns embeddings instead of logits.")]
 Probability = Annotated[float, Interval(ge=0, lt=1)]
 Eps = Annotated[float, Gt(0), Doc("Added to the variance in each norm.")]
@@ -258,6 +259,8 @@ class ResNetConfig(BaseConfig):
                     f"{name}={value!r} requires {other}={listed(map(repr, allowed))}; got {other}={got!r}; "
                     "change one of them"
                 )
+        if sum(self.depths) > MAX_BLOCKS:
+            raise ConfigError(f"a network has at most {MAX_BLOCKS:,} blocks; got {sum(self.depths):,}; lower depths")
         for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)

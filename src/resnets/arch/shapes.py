@@ -15,7 +15,7 @@ from itertools import islice
 from resnets.arch import nodes
 from resnets.errors import ShapeError
 
-__all__ = ["Record", "Signal", "apply", "trace"]
+__all__ = ["Record", "Signal", "apply", "count_params", "trace"]
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,11 @@ def _window(size: int, reach: int, stride: int, padding: nodes.Padding, ceil: bo
     if cells < 1:
         raise ShapeError(f"{path} would have an empty output: its window of {reach} exceeds {size} cells")
     return cells
+
+
+def count_params(plan: nodes.Node) -> int:
+    """Parameters of all nodes of `plan`, without tracing an image."""
+    return sum(_params(node) for _, node in nodes.walk(plan))
 
 
 def _params(node: nodes.Node) -> int:

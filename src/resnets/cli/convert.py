@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.arch.networks import convert_overrides, network_options
-from resnets.cli.flags import Json
+from resnets.cli.flags import AllowNonfinite, Json
 from resnets.cli.output import print_json, print_text
 from resnets.options.declarations import Option, options_of
 from resnets.options.grammar import parse_settings, parse_value
@@ -62,6 +62,7 @@ def run(
         float,
         typer.Option(metavar="FRACTION", min=0, max=1, help="Minimum fraction of the network that the file must fill."),
     ] = 1.0,
+    allow_nonfinite: AllowNonfinite = False,
     as_json: Json = False,
 ) -> None:
     """Convert weights of any known codebase to a model folder, and report how they were read.
@@ -83,6 +84,7 @@ def run(
         labels=labels,
         map=map,
         min_filled=min_filled,
+        allow_nonfinite=allow_nonfinite,
         options=_options(settings or []),
     )
     if as_json:

@@ -17,12 +17,15 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
 from resnets.arch.parts import feature_paths, forward_steps
 from resnets.arch.plan import plan
-from resnets.arch.shapes import trace
+from resnets.arch.shapes import count_params, trace
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.build import build_named, init_weights
 
 __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
+
+
+MAX_PARAMS = 10_000_000_000
 
 
 def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Network:
@@ -32,7 +35,13 @@ def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Netwo
         config: the network.
         init: draw initial weights from torch's global generator; else every tensor is on the meta device, to be
             assigned from a file.
+
+    Raises:
+        ConfigError: more than `MAX_PARAMS` parameters.
     """
+    params = count_params(plan(config))
+    if params > MAX_PARAMS:
+        raise ConfigError(f"a network has at most {MAX_PARAMS:,} parameters; got {params:,}; lower its widths")
     with torch.device("meta"):
         model = VGG(config) if isinstance(config, VGGConfig) else ResNet(config)
     if init:

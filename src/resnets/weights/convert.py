@@ -76,6 +76,7 @@ def convert(
     labels: Path | str | None = None,
     map: Path | str | None = None,
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Read a model, and write it as a model folder or with another codebase's names.
@@ -90,6 +91,7 @@ def convert(
         labels: a file of class names, one per line, or a JSON list.
         map: a JSON file to write the mapping of every key to.
         min_filled: share of the network's values that a file must give.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         options: what tensors do not determine, in the dialect's spelling or as config fields.
 
     Raises:
@@ -100,7 +102,12 @@ def convert(
     if map is not None and (Path(map).is_dir() or not Path(map).parent.is_dir()):
         raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
     opened = open_model(
-        resolve(source), dialect=dialect, variant=variant, min_filled=min_filled, options=dict(options or {})
+        resolve(source),
+        dialect=dialect,
+        variant=variant,
+        min_filled=min_filled,
+        allow_nonfinite=allow_nonfinite,
+        options=dict(options or {}),
     )
     model, bundle, report = opened.model, opened.bundle, opened.report
     adapted = None

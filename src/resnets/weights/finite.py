@@ -12,6 +12,7 @@ from resnets.errors import WeightsError
 
 __all__ = ["check_finite", "check_variances", "start_check"]
 
+_DOUBLE = {torch.float64: torch.float64}
 REMEDY = "use an earlier checkpoint, or pass --allow-nonfinite (allow_nonfinite=True) to look at it all the same"
 
 
@@ -31,7 +32,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise WeightsError if a value is NaN or infinite; it names the first tensor."""
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
     # A sum is finite only if its terms are, and takes a twentieth of the time of isfinite.
-    sums = [tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32) for tensor in floating.values()]
+    sums = [tensor.sum(dtype=_DOUBLE.get(tensor.dtype, torch.float32)) for tensor in floating.values()]
     suspects = [name for name, total in zip(floating, sums, strict=True) if not torch.isfinite(total)]
     bad = [name for name in suspects if not torch.isfinite(floating[name]).all()]  # a sum may overflow
     if bad:
@@ -39,7 +40,8 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
         count, kind = int((~torch.isfinite(first)).sum()), "NaN" if torch.isnan(first).any() else "infinite"
         more = f", and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
         raise WeightsError(
-            f"weights must be finite; {where} has {count:,} of {first.numel():,} values of {bad[0]} {kind}{more}; {REMEDY}"
+            f"weights must be finite; {where} has {count:,} of {first.numel():,} values of {bad[0]} {kind}{more}; "
+            f"{REMEDY}"
         )
 
 

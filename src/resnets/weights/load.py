@@ -21,6 +21,7 @@ from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.axes import flattened_chans, to_torch
 from resnets.weights.fill import fill
+from resnets.weights.finite import check_variances, start_check
 from resnets.weights.identify import Identification, identify
 from resnets.weights.readers.files import read_file
 from resnets.weights.readers.limits import as_tensor
@@ -42,6 +43,7 @@ def import_weights(
     features_only: Literal[False] = ...,
     out_indices: None = ...,
     min_filled: float = ...,
+    allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network, LoadReport]: ...
 
@@ -55,6 +57,7 @@ def import_weights(
     features_only: bool,
     out_indices: Sequence[int] | None = ...,
     min_filled: float = ...,
+    allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]: ...
 
@@ -67,6 +70,7 @@ def import_weights(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]:
     """Load the network of a weights file, in evaluation mode.
@@ -81,6 +85,7 @@ def import_weights(
         out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
         min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
             or has in another shape starts fresh, and what the network does not have is left out.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
             as config fields. `num_classes=0` leaves the classifier out.
 
@@ -98,6 +103,7 @@ def import_weights(
         raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
     file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
+    finite = None if allow_nonfinite else start_check(file.tensors, where)
     if features_only:
         options = {"num_classes": 0} | options
     shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
@@ -107,6 +113,9 @@ def import_weights(
     if features_only and out_indices is not None:
         found = replace(found, config=_used_stages(found, shapes, out_indices))
     model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+    if finite is not None:
+        finite.result()
+        check_variances(model.state_dict(), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 

@@ -16,7 +16,8 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
 from resnets.version import __version__
 from resnets.weights.fill import fill
-from resnets.weights.folder.bundle import Bundle
+from resnets.weights.finite import check_finite, check_variances
+from resnets.weights.folder.bundle import Bundle, check_class_names
 from resnets.weights.folder.config_json import SCHEMA, check_preprocessing, read_config
 from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
@@ -48,12 +49,13 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     return folder
 
 
-def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle) -> Bundle:
+def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle, *, allow_nonfinite: bool = False) -> Bundle:
     """Read a model folder that `save_bundle` wrote, bit for bit; the network is in evaluation mode.
 
     Args:
         folder: the model folder.
         kind: class of the result.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
 
     Raises:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
@@ -71,10 +73,13 @@ def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle) -> Bundle:
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
         fill(model, tensors, str(folder / TENSORS))
+        if not allow_nonfinite:
+            check_finite(tensors, str(folder / TENSORS))
+            check_variances(tensors, str(folder / TENSORS))
         return kind(
             model=model.eval(),
             preprocessing=preprocessing,
-            classes=tuple(map(str, values["label_names"])),
+            classes=check_class_names(tuple(map(str, values["label_names"]))),
             name=str(ours.get("name", values["architecture"])),
             license=str(values["pretrained_cfg"]["license"]),
             provenance=dict(ours["provenance"]),

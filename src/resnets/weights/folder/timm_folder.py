@@ -20,7 +20,7 @@ from resnets.arch.preprocessing import CropMode, Interpolation, Preprocessing
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.weights.dialects.timm_networks import timm_architecture, timm_network
 from resnets.weights.export import call_for, foreign_tensors
-from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.bundle import Bundle, check_class_names
 from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, replacing_folder
 from resnets.weights.folder.timm_config import timm_config_json
@@ -40,6 +40,7 @@ def read_timm_folder(
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[Bundle, LoadReport]:
     """Read the network of a timm folder, and what its `config.json` states about it.
@@ -48,7 +49,8 @@ def read_timm_folder(
         folder: where the weights are.
         values: the content of `config.json`.
         kind: class of the bundle.
-        dialect, variant, min_filled, **options: as for `import_weights`, in place of what the file states.
+        dialect, variant, min_filled, allow_nonfinite, **options: as for `import_weights`, in place of what the file
+            states.
     """
     architecture = values.get("architecture")
     preprocessing, args = values.get("pretrained_cfg", values), values.get("model_args") or {}
@@ -64,7 +66,12 @@ def read_timm_folder(
     stated = {str(key): value for key, value in args.items() if key not in ("num_classes", "in_chans")}
     try:
         model, report = import_weights(
-            _weights_file(folder), dialect=dialect, variant=variant, min_filled=min_filled, **{**stated, **options}
+            _weights_file(folder),
+            dialect=dialect,
+            variant=variant,
+            min_filled=min_filled,
+            allow_nonfinite=allow_nonfinite,
+            **{**stated, **options},
         )
     except UnknownNameError as error:
         raise WeightsError(f"{folder} is a network that we have no option for; {error}") from None
@@ -167,4 +174,4 @@ def _classes(labels: object, count: int) -> tuple[str, ...]:
     if isinstance(labels, Mapping):
         labels = [labels.get(str(index), labels.get(index, str(index))) for index in range(count)]
     names = tuple(map(str, labels)) if isinstance(labels, list | tuple) else ()
-    return names if len(names) == count else tuple(map(str, range(count)))
+    return check_class_names(names) if len(names) == count else tuple(map(str, range(count)))
