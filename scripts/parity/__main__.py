@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from cells import CELLS, MAX_PARAMS, Cell
+from exports import compare_exports
 from judge import Network, judge, structure
 from peer_process import Peer
 from table import DATA, PAGE, page, read_table, write_table, wrong_cells
@@ -102,9 +103,21 @@ def sweep(keys: list[str], peer: Peer, *, quick: bool) -> Outcomes:
     return found
 
 
+def write_ours(peer: Peer, pattern: str | None) -> dict[str, dict[str, str]]:
+    """Write networks of ours for the libraries, printing a line for each."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        only = (lambda key: fnmatch.fnmatchcase(key, pattern)) if pattern else (lambda key: True)
+        for name, outcomes in compare_exports(peer, Path(folder) / "export", only):
+            found[name] = outcomes
+            text = ", ".join(f"{way} {outcome}" for way, outcome in outcomes.items())
+            print(f"ours/{name:60}{text}", flush=True)
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="PATTERN", help="networks to compare, as `timm/resnet50*`")
+    parser.add_argument("--only", metavar="PATTERN", help="networks to compare: `timm/resnet50*`, `ours/vgg*`")
     parser.add_argument("--quick", action="store_true", help="compare whole networks alone, without options")
     parser.add_argument("--update", action="store_true", help="with --only or --quick: write into the existing table")
     args = parser.parse_args()
@@ -116,6 +129,7 @@ def main() -> int:
         ]
         keys = [key for key in every if args.only is None or fnmatch.fnmatch(key, args.only)]
         outcomes = sweep(keys, peer, quick=args.quick)
+        exports = {} if args.quick else write_ours(peer, args.only)
     whole = args.only is None and not args.quick
     if whole or args.update:
         table: dict[str, Any] = {} if whole else read_table()
@@ -128,11 +142,12 @@ def main() -> int:
             "versions": listed["versions"],
             "networks": listed["networks"],
             "outcomes": {key: merged[key] for key in every if key in merged},
+            "exports": {**table.get("exports", {}), **exports},
         }
         write_table(table)
         PAGE.write_text(page(table), encoding="utf-8")
         print(f"wrote {DATA} and {PAGE}")
-    wrong = wrong_cells(outcomes)
+    wrong = wrong_cells(outcomes, exports)
     print("\n".join([f"{len(wrong)} silently wrong", *wrong]))
     return 1 if wrong else 0
 

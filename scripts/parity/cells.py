@@ -55,7 +55,7 @@ CELLS: dict[str, tuple[Cell, ...]] = {
         Cell(title="pool catavgmax", args={"global_pool": "catavgmax"}),
         Cell(title="pool '', 0 classes", args={"global_pool": "", "num_classes": 0}),
         Cell(title="pool '', logits", args={"global_pool": ""}),
-        *(Cell(title=f"pool {pool}", ways=("named", "folder"), args={"global_pool": pool}) for pool in FAST),
+        *(Cell(title=f"pool {pool}", ways=("named",), args={"global_pool": pool}) for pool in FAST),
     ),
     "torchvision": (
         Cell(title="whole", ways=("auto", "named", "export"), short=False),

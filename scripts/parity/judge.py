@@ -30,10 +30,11 @@ from resnets.errors import ResnetsError
 from resnets.nn.model import FeatureExtractor
 from resnets.weights.export import save_weights
 
-__all__ = ["Network", "judge", "structure"]
+__all__ = ["Network", "judge", "structure", "verdict"]
 
 EXACT, CLOSE, EXACT_IN_FLOAT64 = 1e-5, 1e-3, 1e-9
 ORDER = ("named", "folder", "auto", "export", "saved")  # later ones use what earlier ones opened
+IMPLIED_BY = {"antialias_filter": "antialias"}  # a field without effect at another's default
 OF_TENSORS = ("num_classes", "in_chans")  # options that the file shows
 
 
@@ -80,7 +81,9 @@ def judge(network: Network, cell: Cell, peer: Peer) -> dict[str, str]:
             outcomes[way] = f"WRONG: {type(crash).__name__}: {_one_line(crash, network)}"
             continue
         if way == "auto" and outcomes[way].startswith("WRONG"):
-            right = next((models[w] for w in ("named", "folder") if outcomes.get(w, "").startswith("exact")), None)
+            right = next(
+                (models[w] for w in ("named", "folder") if outcomes.get(w, "").startswith(("exact", "close"))), None
+            )
             outcomes[way] = _assumption(model, right, report.assumed, outcomes[way])
     return {way: outcomes[way] for way in cell.ways}
 
@@ -109,6 +112,11 @@ def _outcome(model: nn.Module, network: Network, peer: Peer) -> str:
             if isinstance(exact, float) and exact <= EXACT_IN_FLOAT64:
                 return f"close {error:.1e}"
     return _verdict(error)
+
+
+def verdict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """`exact` or `WRONG: HOW`, of outputs by name."""
+    return _verdict(compare(found, expected))
 
 
 def _verdict(error: float | str) -> str:
@@ -151,7 +159,7 @@ def _assumption(model: Any, right: Any, assumed: Mapping[str, Any], wrong: str) 
         return f"{wrong}; assumed: {', '.join(assumed) or 'nothing'}"
     ours, theirs = (getattr(each, "model", each).config for each in (model, right))
     names = [name for name, value in vars(theirs).items() if vars(ours).get(name) != value]
-    unsaid = [name for name in names if name not in assumed]
+    unsaid = [name for name in names if name not in assumed and IMPLIED_BY.get(name) not in assumed]
     if not unsaid and names:
         return f"assumed {', '.join(names)}"
     return f"{wrong}; not reported as assumed: {', '.join(unsaid) or 'nothing differs'}"

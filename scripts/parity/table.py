@@ -20,17 +20,19 @@ HEAD = """\
 
 Every network of timm's `resnet.py`, `resnetv2.py`, `senet.py` and `vgg.py` and of torchvision's `resnet.py` and
 `vgg.py`, compared by outputs: the library builds it with random weights, and the file is opened here. `make parity`
-(`scripts/parity`) makes this page and [`parity.json`](https://github.com/resnets/resnets/blob/main/docs/parity.json).
+(`scripts/parity`) makes this page and [`parity.json`](parity.json).
 
 """
 
 
 def write_table(table: Mapping[str, Any]) -> None:
     """Write the data, one network a line, so that changes can be read."""
-    head = {key: value for key, value in table.items() if key != "outcomes"}
-    rows = [f"{json.dumps(key)}: {json.dumps(cells)}" for key, cells in table["outcomes"].items()]
-    text = json.dumps(head, indent=1)[:-2] + ',\n "outcomes": {\n  ' + ",\n  ".join(rows) + "\n }\n}\n"
-    DATA.write_text(text, encoding="utf-8")
+    head = {key: value for key, value in table.items() if key not in ("outcomes", "exports")}
+    parts = [json.dumps(head, indent=1)[:-2]]
+    for key in ("outcomes", "exports"):
+        rows = [f"{json.dumps(name)}: {json.dumps(cells, ensure_ascii=False)}" for name, cells in table[key].items()]
+        parts.append(f' "{key}": {{\n  ' + ",\n  ".join(rows) + "\n }")
+    DATA.write_text(",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def read_table() -> dict[str, Any]:
@@ -38,12 +40,15 @@ def read_table() -> dict[str, Any]:
     return dict(json.loads(DATA.read_text(encoding="utf-8"))) if DATA.is_file() else {}
 
 
-def wrong_cells(outcomes: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[str]:
+def wrong_cells(
+    outcomes: Mapping[str, Mapping[str, Mapping[str, str]]], exports: Mapping[str, Mapping[str, str]]
+) -> list[str]:
     """Cells in which other outputs came without an error, a line each."""
+    cells = [(f"{key}, {title}", ways) for key, cells in outcomes.items() for title, ways in cells.items()]
+    cells += [(f"ours/{name}", ways) for name, ways in exports.items()]
     return [
-        f"{key}, {title}, {way}: {outcome}"
-        for key, cells in outcomes.items()
-        for title, ways in cells.items()
+        f"{title}, {way}: {outcome}"
+        for title, ways in cells
         for way, outcome in ways.items()
         if outcome.startswith("WRONG")
     ]
@@ -66,7 +71,10 @@ def page(table: Mapping[str, Any]) -> str:
                 rest = [_mark(found.get(title, {}), notes) for title in titles[1:]]
                 parts.append(_row([f"`{name}`", *first, *rest]))
             parts.append("\n")
-    parts.append("## Reasons\n\n")
+    parts.append(EXPORTS + _row(["network", "timm", "torchvision"]) + _row(["---"] * 3))
+    for name, ways in table["exports"].items():
+        parts.append(_row([f"`{name}`", *(_mark({way: ways[way]}, notes) for way in ("timm", "torchvision"))]))
+    parts.append("\n## Reasons\n\n")
     parts += [f"{number}. {text}\n" for text, number in notes.items()]
     return "".join(parts)
 
@@ -80,6 +88,16 @@ that timm saves. `export` writes the opened network back with `--to`, and the li
 it as a model folder, and timm opens that. The columns after them vary one option each, in all these ways; networks have
 at most two blocks a stage there, and also where they have more than 150 million parameters (their full tensors are then
 compared by shape).
+
+"""
+
+
+EXPORTS = """\
+## Networks of this library, written for timm and torchvision
+
+Each network, and relatives that differ in the named options, is written with `--to` and opened there by the call that
+is printed. A network that the library cannot build must be refused: its tensors may load there strictly, and compute
+something else.
 
 """
 
