@@ -72,7 +72,7 @@ def run(
     from resnets.weights.convert import convert
 
     if to is not None and output is None:
-        raise typer.BadParameter("--to needs an output file; pass -o weights.safetensors", param_hint="-o")
+        raise typer.BadParameter("--to needs an output; pass -o weights.safetensors", param_hint="-o")
     done = convert(
         source,
         output,
@@ -115,6 +115,8 @@ def _report_lines(source: str, done: Conversion, to: str | None) -> Iterable[str
         yield "nothing written; pass -o FOLDER to write a model folder"
     else:
         yield f"wrote {done.written}" + (f" with the tensor names of {to}" if to else "")
+        if done.call is not None:
+            yield f"  {to} builds it with: {done.call}"
     if done.map is not None:
         yield f"wrote {done.map}"
 

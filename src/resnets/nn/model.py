@@ -44,7 +44,8 @@ def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Netwo
 class Network(nn.Module):
     """Base class of networks. (N, in_chans, H, W) -> logits (N, num_classes).
 
-    With `num_classes=0` it outputs embeddings (N, D), and with `global_pool="none"` too, the last feature map.
+    With `num_classes=0` it outputs embeddings (N, D), and with `global_pool="none"` too, the last feature map. With
+    classes and `global_pool="none"` it outputs logits over the map, (N, num_classes, H/s, W/s).
 
     Attributes:
         config: the config that it was built from.
@@ -227,7 +228,10 @@ class ResNet(Network):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
         if self.config.global_pool == "none":
-            return x
+            if pre_logits or not self.num_classes:
+                return x
+            # Logits of each cell, (N, num_classes, H, W).
+            return self.get_submodule("fc")(x.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
         x = x.flatten(1)
         if self.config.global_pool == "window":
             check_windows(x, self.num_features, self.config.img_size)

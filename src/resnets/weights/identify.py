@@ -18,6 +18,7 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.weights.detect_config import DetectedConfig, detect_config
 from resnets.weights.dialects import Dialect, get_dialect, matching_dialects
 from resnets.weights.dialects.axes import Shapes, torch_shape
+from resnets.weights.slots import TRAINING_ONLY
 
 __all__ = ["Identification", "identify"]
 
@@ -110,7 +111,7 @@ class _Sources:
 def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources, *, requested: bool) -> Identification:
     keys, ours = _our_shapes(dialect, sources)
     changes = dialect.translate_options(sources.options)
-    if changes.get("global_pool") == "none":
+    if changes.get("global_pool") == "none" and not dialect.classifies_cells(sources.shapes):
         changes.setdefault("num_classes", 0)
     if not dialect.has_classifier:
         changes = FEATURE_MAP | changes
@@ -160,7 +161,9 @@ def _from_tensors(
     known |= assumed | stated
     if left:
         raise _ambiguous(detected.family, known, left, sources.where)
-    return FAMILIES[detected.family]().with_overrides(**known), assumed
+    config = FAMILIES[detected.family]().with_overrides(**known)
+    determined = (detected.fields.keys() - detected.ambiguous.keys()) | stated.keys() | TRAINING_ONLY | config.inert
+    return config, {name: getattr(config, name) for name in (*assumed, *sorted(own)) if name not in determined}
 
 
 def _from_variant(
@@ -177,6 +180,10 @@ def _from_variant(
     A name means the network of the codebase that introduced it (`variants.py`); where the caller `requested` the
     dialect, what that codebase means by it.
     """
+    if requested and isinstance(variant, str):
+        if variant in dialect.unsupported:
+            raise ConfigError(f"{dialect.name}'s {variant} cannot be built here: {dialect.unsupported[variant]}")
+        variant = dialect.networks.get(variant, variant)
     config = variant if isinstance(variant, NetworkConfig) else get_config(variant)
     by_dialect = {}
     if requested and isinstance(variant, str):

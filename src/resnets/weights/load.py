@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,8 +104,24 @@ def import_weights(
     if dialect != "auto":
         get_dialect(dialect)
     found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+    if features_only and out_indices is not None:
+        found = replace(found, config=_used_stages(found, shapes, out_indices))
     model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
+
+
+def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int]) -> NetworkConfig:
+    """The network without its last stages where the file lacks them and no map of `out_indices` needs them."""
+    config, total = found.config, len(found.config.depths)
+    if isinstance(config, VGGConfig):
+        return config
+    keys = [found.keys.get(name, name) for name in shapes]
+    present = max((int(match[1]) for key in keys if (match := re.match(r"layer(\d{1,4})\.", key))), default=total)
+    needed = max((index if index >= 0 else total + 1 + index for index in out_indices), default=total)
+    if not needed <= present < total:
+        return config
+    kept = {"depths": config.depths[:present], "widths": config.widths[:present], "ibn": config.ibn[:present]}
+    return replace(config, **kept, last_stride=None, num_classes=0)
 
 
 def _unwrap_arrays(source: Mapping[str, Any], where: str) -> Unwrapped:

@@ -116,7 +116,7 @@ def test_options_of_timm_are_in_model_args(tmp_path: Path) -> None:
     model = build_model(get_config("resnet18", num_classes=0, output_stride=16, global_pool="none"))
     save_bundle(Bundle(model=model, preprocessing=Preprocessing(), classes=(), name="resnet18"), tmp_path / "m")
     values = json.loads((tmp_path / "m" / "config.json").read_text())
-    assert (values["model_args"], values["global_pool"]) == ({"output_stride": 16}, "")
+    assert (values["model_args"], values["global_pool"]) == ({"output_stride": 16, "global_pool": ""}, "")
     assert values["pretrained_cfg"]["pool_size"] == [14, 14]
 
 
