@@ -20,19 +20,12 @@ import resnets
 from resnets.arch.variants import VARIANTS, get_config
 from resnets.errors import ResnetsError
 from resnets.nn.model import Network
-from resnets.weights.export import save_weights
+from resnets.weights.export import call_for, save_weights
 
 __all__ = ["LIBRARIES", "compare_exports", "exported_networks"]
 
-LIBRARIES = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}
-CHANGES: dict[str, dict[str, Any]] = {
-    "resnet50": {},
-    "resnet18": {},
-    "resnet50d": {},
-    "seresnet50": {},
-    "resnetv2_50": {},
-    "vgg11": {},
-}
+LIBRARIES = ("timm", "torchvision")
+BASES = ("resnet50", "resnet18", "resnet50d", "seresnet50", "resnetv2_50", "vgg11")
 OPTIONS: tuple[dict[str, Any], ...] = (
     {"stem_act": False},
     {"padding": "same"},
@@ -62,6 +55,10 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"shortcut_kernel": 3},
     {"norm_eps": 1e-3},
     {"norm": "group"},
+    {"global_pool": "avgmax"},
+    {"global_pool": "catavgmax"},
+    {"antialias": True, "antialias_filter": "average"},
+    {"branch_act": True},
     {"norm": "frozen_batch"},
     {"conv_bias": "all"},
     {"ibn": ("a", "a", "a", "")},
@@ -82,7 +79,7 @@ def exported_networks() -> Iterator[tuple[str, Any]]:
     """Every network of ours by name, and relatives that differ in one option."""
     for name in VARIANTS:
         yield name, get_config(name)
-    for name in CHANGES:
+    for name in BASES:
         for options in OPTIONS:
             try:
                 config = get_config(name, **options)
@@ -106,7 +103,7 @@ def compare_exports(peer: Peer, folder: Path, only: Any) -> Iterator[tuple[str, 
         outcomes = {}
         for library in LIBRARIES:
             try:
-                outcomes[library] = _export(model, name.partition(",")[0], library, peer, folder)
+                outcomes[library] = _export(model, library, peer, folder)
             except ResnetsError as refusal:
                 outcomes[library] = f"refused: {' '.join(str(refusal).split()).replace(str(folder), 'FOLDER')}"
             finally:
@@ -139,29 +136,20 @@ def randomized(config: Any) -> Network:
     return model.eval()
 
 
-def _export(model: Network, base: str, library: str, peer: Peer, folder: Path) -> str:
+def _export(model: Network, library: str, peer: Peer, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     written, inputs, outputs = (folder / f"{part}.safetensors" for part in ("written", "inputs", "outputs"))
-    call = peer_call(model, base, library, written)
+    save_weights(model, written, dialect=library)
+    call = call_for(model.config, library)
+    assert call is not None
     size = model.config.img_size if model.config.img_size < 64 else 75
     x = torch.randn(2, model.config.in_chans, size, size, generator=torch.Generator().manual_seed(1))
     save_file({"x0": x}, inputs)
-    answer = peer.ask("open", call=call, weights=str(written), inputs=str(inputs), outputs=str(outputs))
+    answer = peer.ask("open", call=call.call, weights=str(written), inputs=str(inputs), outputs=str(outputs))
     if "error" in answer:
-        return f"fails there: {call}: {answer['error']}"
+        return f"fails there: {call.call}: {answer['error']}"
     with torch.no_grad():
         expected = model(x)
     found = load_file(outputs)["x0.0"]
     outcome = verdict({"x0.0": found}, {"x0.0": expected})
-    return f"{outcome} with {call}" if outcome.startswith("WRONG") else outcome
-
-
-def peer_call(model: Network, base: str, library: str, written: Path) -> str:
-    """Write a file; returns the call that opens it."""
-    save_weights(model, written, dialect=library)
-    arguments = [repr(base)]
-    if model.config.num_classes != 1000:
-        arguments.append(f"num_classes={model.config.num_classes}")
-    if model.config.in_chans != 3:
-        arguments.append(f"in_chans={model.config.in_chans}")
-    return f"{LIBRARIES[library]}({', '.join(arguments)})"
+    return f"{outcome} with {call.call}" if outcome.startswith("WRONG") else outcome

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import resnets
 from resnets.errors import ResnetsError
 from resnets.nn.model import FeatureExtractor
-from resnets.weights.export import save_weights
+from resnets.weights.export import call_for, save_weights
 
 __all__ = ["Network", "judge", "structure", "verdict"]
 
@@ -52,12 +52,6 @@ class Network:
     name: str
     args: dict[str, Any]
     folder: Path
-
-    @property
-    def call(self) -> str:
-        """The call that builds it in its library."""
-        maker = "timm.create_model" if self.library == "timm" else "torchvision.models.get_model"
-        return f"{maker}({', '.join([repr(self.name), *(f'{key}={value!r}' for key, value in self.args.items())])})"
 
 
 def judge(network: Network, cell: Cell, peer: Peer) -> dict[str, str]:
@@ -171,9 +165,11 @@ def _export(network: Network, peer: Peer, model: Any) -> str:
         return "refused: not opened"
     written, outputs = network.folder / "written.safetensors", network.folder / "theirs.safetensors"
     save_weights(model, written, dialect=network.library)
+    call = call_for(model.config, network.library)
+    assert call is not None
     inputs = network.folder / "inputs.safetensors"
     return _back(
-        peer.ask("open", call=network.call, weights=str(written), inputs=str(inputs), outputs=str(outputs)), network
+        peer.ask("open", call=call.call, weights=str(written), inputs=str(inputs), outputs=str(outputs)), network
     )
 
 

@@ -81,10 +81,10 @@ def _shortened_bit(name: str, layers: list[int], **args: Any) -> nn.Module:
         module._create_resnetv2_bit = create
 
 
-def about(library: str, name: str) -> dict[str, Any]:
+def about(library: str, name: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
     """Size and structure of a network, which is not allocated."""
     with torch.device("meta"):
-        model = build(library, name, {})
+        model = build(library, name, args or {})
     shapes = {key: [list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in model.state_dict().items()}
     params = sum(parameter.numel() for parameter in model.parameters())
     return {"params": params, "layers": [len(stage) for stage in _stages(model)], "shapes": shapes}
@@ -215,8 +215,10 @@ def double(library: str, name: str, args: dict[str, Any], folder: str, outputs: 
 
 
 def open_written(call: str, weights: str, inputs: str, outputs: str) -> dict[str, Any]:
-    """Evaluate a call that builds a network, load a weights file strictly, and run it."""
-    model = eval(call, {"timm": timm, "torchvision": torchvision, "torch": torch})
+    """Run the text that builds a network (a call, or `model = CALL; ...`), load a file strictly, and run it."""
+    names: dict[str, Any] = {"timm": timm, "torchvision": torchvision, "torch": torch}
+    exec(call if call.startswith("model = ") else f"model = {call}", names)
+    model = names["model"]
     model.load_state_dict(load_file(weights), strict=True)
     save_file(run(model, load_file(inputs)), outputs)
     return {}

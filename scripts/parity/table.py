@@ -87,7 +87,7 @@ a reason in the list at the end. `-`: timm or torchvision itself has no such net
 that timm saves. `export` writes the opened network back with `--to`, and the library loads it strictly. `saved` saves
 it as a model folder, and timm opens that. The columns after them vary one option each, in all these ways; networks have
 at most two blocks a stage there, and also where they have more than 150 million parameters (their full tensors are then
-compared by shape).
+compared by shape). timm's networks that differ in nothing but their depth share these columns: `as` names the one.
 
 """
 
@@ -111,6 +111,7 @@ def _summary(outcomes: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     )
     names = {
         "exact": "exact",
+        "as": "shared with a network of other depth",
         "close": "exact in float64, and above 1e-5 in float32",
         "assumed": "differing only in what was reported as assumed",
         "refused": "refused",
@@ -145,6 +146,8 @@ def _short(outcome: str, notes: dict[str, int]) -> str:
         return "✓"
     if kind == "peer":
         return "-"
+    if kind.startswith("as "):
+        return f"as `{kind.partition('/')[2]}`"
     if kind in ("refused", "fails there"):
         return f"{kind} ({notes.setdefault(reason.replace('|', '/').replace('<', '&lt;'), len(notes) + 1)})"
     return f"**{outcome.replace('|', '/')}**" if kind == "WRONG" else outcome

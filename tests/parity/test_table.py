@@ -44,9 +44,18 @@ def test_the_tables_of_networks_are_complete() -> None:
     assert unsupported.isdisjoint(SUPPORTED)
 
 
+def test_networks_that_share_the_cells_of_options_name_one_that_has_them() -> None:
+    for cells in OUTCOMES.values():
+        for title, ways in cells.items():
+            for way, outcome in ways.items():
+                if outcome.startswith("as "):
+                    assert title != "whole"
+                    assert not OUTCOMES[outcome.removeprefix("as ")][title][way].startswith("as ")
+
+
 def test_nothing_is_silently_wrong() -> None:
     wrong = [(key, title, way) for key, cells in OUTCOMES.items() for title, ways in cells.items() for way in ways
-             if not ways[way].startswith((*OPENED, "assumed ", "refused: ", "peer: ", "fails there: "))]  # fmt: skip
+             if not ways[way].startswith((*OPENED, "as ", "assumed ", "refused: ", "peer: ", "fails there: "))]  # fmt: skip
     assert not wrong
     assert not [(name, ways) for name, ways in TABLE["exports"].items() if "WRONG" in "".join(ways.values())]
 
@@ -63,7 +72,7 @@ def test_supported_networks_are_exact(key: str) -> None:
 def test_unsupported_networks_are_refused_by_name_with_the_reason(name: str) -> None:
     for title, ways in OUTCOMES[f"timm/{name}"].items():
         for way, outcome in ways.items():
-            assert outcome.startswith(("refused: ", "peer: ")), (title, way)
+            assert outcome.startswith(("refused: ", "peer: ", "as ")), (title, way)
             if way in ("named", "folder") and outcome.startswith("refused: "):
                 assert name in outcome
                 assert timm_networks.UNSUPPORTED[name] in outcome
