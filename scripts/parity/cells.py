@@ -22,18 +22,18 @@ class Cell:
         title: of the table's column.
         ways: `auto` (the file alone), `named` (the file, with dialect, variant and options), `folder` (a folder as timm
             saves it), `export` (the network of `named`, written for the peer and opened there), `saved` (the one of
-            `folder`, saved as a model folder of ours and opened by timm).
+            `folder`, saved as a model folder of ours and opened by timm), `timm folder` (the same, in timm's layout).
         args: the peer's options.
         short: whether stages have at most two blocks, where the library lets one choose.
     """
 
     title: str
-    ways: tuple[str, ...] = ("named", "folder", "export", "saved")
+    ways: tuple[str, ...] = ("named", "folder", "export", "saved", "timm folder")
     args: dict[str, Any] = field(default_factory=dict)
     short: bool = True
 
 
-EVERY = ("auto", "named", "folder", "export", "saved")
+EVERY = ("auto", "named", "folder", "export", "saved", "timm folder")
 FILE = ("auto", "named")
 FAST = ("fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax")
 STRIDES = {16: [False, False, True], 8: [False, True, True]}

@@ -29,11 +29,13 @@ import resnets
 from resnets.errors import ResnetsError
 from resnets.nn.model import FeatureExtractor
 from resnets.weights.export import call_for, save_weights
+from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.folder.timm_folder import save_timm_folder
 
 __all__ = ["Network", "judge", "structure", "verdict"]
 
 EXACT, CLOSE, EXACT_IN_FLOAT64 = 1e-5, 1e-3, 1e-9
-ORDER = ("named", "folder", "auto", "export", "saved")  # later ones use what earlier ones opened
+ORDER = ("named", "folder", "auto", "export", "saved", "timm folder")  # later ones use what earlier ones opened
 IMPLIED_BY = {"antialias_filter": "antialias"}  # a field without effect at another's default
 OF_TENSORS = ("num_classes", "in_chans")  # options that the file shows
 
@@ -62,8 +64,8 @@ def judge(network: Network, cell: Cell, peer: Peer) -> dict[str, str]:
             if way == "export":
                 outcomes[way] = _export(network, peer, models.get("named"))
                 continue
-            if way == "saved":
-                outcomes[way] = _saved(network, peer, models.get("folder"))
+            if way in ("saved", "timm folder"):
+                outcomes[way] = _saved(network, peer, models.get("folder"), way)
                 continue
             opened, report = _open(network, way)
             models[way], model = opened, getattr(opened, "model", opened) if way == "folder" else opened
@@ -173,12 +175,12 @@ def _export(network: Network, peer: Peer, model: Any) -> str:
     )
 
 
-def _saved(network: Network, peer: Peer, bundle: Any) -> str:
-    """Save what was opened as a model folder of ours, and open that in timm."""
+def _saved(network: Network, peer: Peer, bundle: Any, way: str) -> str:
+    """Save what was opened as a folder, of ours or as timm writes it, and open that in timm."""
     if bundle is None:
         return "refused: not opened"
-    folder, outputs = network.folder / "saved", network.folder / "theirs.safetensors"
-    bundle.save(folder)
+    folder, outputs = network.folder / way.replace(" ", "_"), network.folder / "theirs.safetensors"
+    (save_bundle if way == "saved" else save_timm_folder)(bundle, folder)
     inputs = network.folder / "inputs.safetensors"
     return _back(peer.ask("open_folder", folder=str(folder), inputs=str(inputs), outputs=str(outputs)), network)
 

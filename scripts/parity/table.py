@@ -71,9 +71,9 @@ def page(table: Mapping[str, Any]) -> str:
                 rest = [_mark(found.get(title, {}), notes) for title in titles[1:]]
                 parts.append(_row([f"`{name}`", *first, *rest]))
             parts.append("\n")
-    parts.append(EXPORTS + _row(["network", "timm", "torchvision"]) + _row(["---"] * 3))
+    parts.append(EXPORTS + _row(["network", *WAYS]) + _row(["---"] * (1 + len(WAYS))))
     for name, ways in table["exports"].items():
-        parts.append(_row([f"`{name}`", *(_mark({way: ways[way]}, notes) for way in ("timm", "torchvision"))]))
+        parts.append(_row([f"`{name}`", *(_mark({way: ways[way]}, notes) for way in WAYS)]))
     parts.append("\n## Reasons\n\n")
     parts += [f"{number}. {text}\n" for text, number in notes.items()]
     return "".join(parts)
@@ -85,19 +85,21 @@ a reason in the list at the end. `-`: timm or torchvision itself has no such net
 
 `auto` opens the weights file alone. `named` is told the dialect, the network and its options. `folder` opens the folder
 that timm saves. `export` writes the opened network back with `--to`, and the library loads it strictly. `saved` saves
-it as a model folder, and timm opens that. The columns after them vary one option each, in all these ways; networks have
+it as a model folder, `timm folder` as one in timm's layout, and timm opens that. The columns after them vary one option each, in all these ways; networks have
 at most two blocks a stage there, and also where they have more than 150 million parameters (their full tensors are then
 compared by shape). timm's networks that differ in nothing but their depth share these columns: `as` names the one.
 
 """
 
 
+WAYS = ("timm", "torchvision", "our folder", "timm folder")
 EXPORTS = """\
 ## Networks of this library, written for timm and torchvision
 
-Each network, and relatives that differ in the named options, is written with `--to` and opened there by the call that
-is printed. A network that the library cannot build must be refused: its tensors may load there strictly, and compute
-something else.
+Every network of this library by name, relatives that differ in the named options, and random ones. `timm` and
+`torchvision`: written with `--to` and opened there by the call that is printed. `our folder` and `timm folder`: a model
+folder, of ours or in timm's layout, opened by timm. A network that the library cannot build must be refused: its
+tensors may load there strictly, and compute something else.
 
 """
 
