@@ -71,8 +71,12 @@ def page(table: Mapping[str, Any]) -> str:
                 rest = [_mark(found.get(title, {}), notes) for title in titles[1:]]
                 parts.append(_row([f"`{name}`", *first, *rest]))
             parts.append("\n")
-    parts.append(EXPORTS + _row(["network", *WAYS]) + _row(["---"] * (1 + len(WAYS))))
+    parts.append(
+        EXPORTS + _summary({"": table["exports"]}) + _row(["network", *WAYS]) + _row(["---"] * (1 + len(WAYS)))
+    )
     for name, ways in table["exports"].items():
+        if "," in name:  # relatives: in the sum above, and in the data
+            continue
         parts.append(_row([f"`{name}`", *(_mark({way: ways[way]}, notes) for way in WAYS)]))
     parts.append("\n## Reasons\n\n")
     parts += [f"{number}. {text}\n" for text, number in notes.items()]
@@ -85,9 +89,10 @@ a reason in the list at the end. `-`: timm or torchvision itself has no such net
 
 `auto` opens the weights file alone. `named` is told the dialect, the network and its options. `folder` opens the folder
 that timm saves. `export` writes the opened network back with `--to`, and the library loads it strictly. `saved` saves
-it as a model folder, `timm folder` as one in timm's layout, and timm opens that. The columns after them vary one option each, in all these ways; networks have
-at most two blocks a stage there, and also where they have more than 150 million parameters (their full tensors are then
-compared by shape). timm's networks that differ in nothing but their depth share these columns: `as` names the one.
+it as a model folder, `timm folder` as one in timm's layout, and timm opens that. The columns after them vary one option
+each, in all these ways. Networks have at most two blocks a stage there, and also where they have more than 150 million
+parameters (all their tensors are then compared by shape). timm's networks that differ in nothing but their depth share
+these columns: `as` names the one.
 
 """
 
@@ -99,14 +104,14 @@ EXPORTS = """\
 Every network of this library by name, relatives that differ in the named options, and random ones. `timm` and
 `torchvision`: written with `--to` and opened there by the call that is printed. `our folder` and `timm folder`: a model
 folder, of ours or in timm's layout, opened by timm. A network that the library cannot build must be refused: its
-tensors may load there strictly, and compute something else.
+tensors may load there strictly, and compute something else. The table has the named networks; `parity.json` has all.
 
 """
 
 
 def _summary(outcomes: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     kinds = Counter(
-        outcome.split(":")[0].split()[0]
+        outcome.replace(":", " ").split()[0]
         for cells in outcomes.values()
         for ways in cells.values()
         for outcome in ways.values()
@@ -122,7 +127,8 @@ def _summary(outcomes: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
         "WRONG": "silently wrong",
     }
     listed = [f"{kinds.get(kind, 0):,} {text}" for kind, text in names.items() if kinds.get(kind) or kind == "WRONG"]
-    return f"{sum(kinds.values()):,} comparisons of {len(outcomes)} networks: {', '.join(listed)}.\n\n"
+    networks = len(outcomes) if len(outcomes) > 1 else len(outcomes[""])
+    return f"{sum(kinds.values()):,} comparisons of {networks} networks: {', '.join(listed)}.\n\n"
 
 
 def _row(fields: Iterable[str]) -> str:
