@@ -29,15 +29,18 @@ def forward_steps(plan: Chain) -> tuple[str, ...]:
 def feature_paths(plan: Chain) -> dict[str, str]:
     """Feature maps from fine to coarse: name -> path of the module that outputs it.
 
-    The stem's map and a VGG block's are taken before their pool, a stage's at its end.
+    The stem's map and a VGG block's are taken before their pool, a stage's at its end. The last map of a VGG, as in
+    timm, is that of its last pool.
     """
-    found = {}
+    found, last = dict[str, str](), dict[str, str]()
     for path, node in walk(plan):
         if isinstance(node, Chain) and node.role == "stage" and node.name:
             found[node.name] = path
         elif isinstance(node, Chain) and node.role in ("stem", "stage"):
             found[node.kind or node.role] = join(path, node.nodes[-2].name)
-    return found
+            if node.role == "stage":
+                last = {f"{node.kind}_pool": join(path, node.nodes[-1].name)}
+    return found | last
 
 
 def parts(plan: Chain) -> dict[str, tuple[str, ...]]:

@@ -66,9 +66,9 @@ class Preprocessing(Options):
             "the aspect ratio, then crop; `border`: resize to fit inside and pad with the mean colour."
         ),
     ] = "center"
-    crop_pct: Annotated[
-        float, Interval(ge=0.01, le=1), Doc("Fraction of the resized image that the crop keeps.")
-    ] = 0.875
+    crop_pct: Annotated[float, Interval(ge=0.01, le=1), Doc("Fraction of the resized image that the crop keeps.")] = (
+        0.875
+    )
     interpolation: Annotated[Interpolation, Doc("Resampling filter, antialiased as in Pillow.")] = "bilinear"
     channels: Annotated[
         Channels, Doc("Colour channels and their order, or a number of bands, used in the order they are stored.")

@@ -14,6 +14,7 @@ from typing import Any
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import FAMILIES, NetworkConfig
 from resnets.arch.variants import get_config, name_of
+from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.weights.detect_config import DetectedConfig, detect_config
 from resnets.weights.dialects import Dialect, get_dialect, matching_dialects
@@ -75,6 +76,8 @@ def identify(
         facts: config fields that the file states besides its tensors; they override the dialect's defaults and the
             variant's fields.
     """
+    if dialect == "timm" and isinstance(variant, str) and variant.startswith("legacy_"):
+        dialect = "cadene"  # timm's `senet.py` has its names
     sources = _Sources(shapes=shapes, options=options, where=where, facts=dict(facts or {}))
     if dialect != "auto":
         return _identify(get_dialect(dialect), variant, sources, requested=True)
@@ -119,6 +122,11 @@ def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources,
         config, assumed = _from_tensors(dialect, ours, changes, sources)
     else:
         config, assumed = _from_variant(dialect, variant, ours, changes, sources, requested=requested)
+    if isinstance(config, VGGConfig) and dialect.name == "timm" and sources.options.get("global_pool") == "":
+        raise ConfigError(
+            "timm's VGG without global_pool returns the map behind its hidden layers, which no network here does; got "
+            "global_pool=''; pass features_only=True for feature maps"
+        )
     return Identification(dialect=dialect, keys=keys, config=config, assumed=assumed)
 
 

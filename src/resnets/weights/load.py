@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from resnets.arch.networks import NetworkConfig
+from resnets.arch.parts import BACKBONE, CLASSIFIER, parts
 from resnets.arch.plan import plan
 from resnets.arch.variants import name_of
 from resnets.arch.vgg import VGGConfig
@@ -105,12 +105,12 @@ def import_weights(
     file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
     finite = None if allow_nonfinite else start_check(file.tensors, where)
     if features_only:
-        options = {"num_classes": 0} | options
+        options = {"num_classes": 0, "global_pool": "none"} | options
     shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
     if dialect != "auto":
         get_dialect(dialect)
     found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
-    if features_only and out_indices is not None:
+    if features_only and out_indices:
         found = replace(found, config=_used_stages(found, shapes, out_indices))
     model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
     if finite is not None:
@@ -122,15 +122,24 @@ def import_weights(
 def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int]) -> NetworkConfig:
     """The network without its last stages where the file lacks them and no map of `out_indices` needs them."""
     config, total = found.config, len(found.config.depths)
-    if isinstance(config, VGGConfig):
-        return config
-    keys = [found.keys.get(name, name) for name in shapes]
-    present = max((int(match[1]) for key in keys if (match := re.match(r"layer(\d{1,4})\.", key))), default=total)
-    needed = max((index if index >= 0 else total + 1 + index for index in out_indices), default=total)
+    tree, keys = plan(config), {found.keys.get(name, name) for name in shapes}
+    stages = {name: paths for name, paths in parts(tree).items() if name not in ("stem", BACKBONE, CLASSIFIER)}
+    own: dict[str, list[str]] = {name: [] for name in stages}
+    for slot in slots(tree):
+        for name, paths in stages.items():
+            if slot.role != "count" and any(slot.path == path or slot.path.startswith(f"{path}.") for path in paths):
+                own[name].append(slot.key)
+    present = next((number for number, name in enumerate(stages) if not keys.issuperset(own[name])), total)
+    last = max(index if index >= 0 else total + 1 + index for index in out_indices)
+    # A residual network's first map is the stem's; a VGG's last one is that of the last pool.
+    needed = min(last + 1, total) if isinstance(config, VGGConfig) else max(last, 1)
     if not needed <= present < total:
         return config
-    kept = {"depths": config.depths[:present], "widths": config.widths[:present], "ibn": config.ibn[:present]}
-    return replace(config, **kept, last_stride=None, num_classes=0)
+    depths, widths = config.depths[:present], config.widths[:present]
+    if isinstance(config, VGGConfig):
+        return replace(config, depths=depths, widths=widths, num_classes=0, global_pool="none")
+    ibn = config.ibn[:present]
+    return replace(config, depths=depths, widths=widths, ibn=ibn, last_stride=None, num_classes=0)
 
 
 def _unwrap_arrays(source: Mapping[str, Any], where: str) -> Unwrapped:

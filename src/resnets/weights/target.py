@@ -84,7 +84,7 @@ def same_computation(one: NetworkConfig, other: NetworkConfig) -> bool:
     if type(one) is not type(other):
         return False
     try:
-        return _bare(plan(one)) == _bare(plan(other))
+        return bool(_bare(plan(one)) == _bare(plan(other)))
     except ResnetsError:
         return False
 
@@ -105,6 +105,7 @@ def _differing(told: NetworkConfig, config: NetworkConfig) -> list[str]:
     return [text.replace(" for ", " instead of ", 1) for text in differing_fields(config, told, ignored)]
 
 
+TIMM_POOLS = ("avg", "max", "avgmax", "catavgmax", "none")
 Tell = Callable[[Any], Mapping[str, Any] | None]
 
 # Config field -> timm's arguments for a value; None where timm has none for it.
@@ -121,7 +122,6 @@ TIMM_RESNET: dict[str, Tell] = {
     "reduce_first": lambda value: {"block_reduce_first": value},
     "shortcut_kernel": lambda value: {"down_kernel_size": value},
 }
-TIMM_POOLS = ("avg", "max", "avgmax", "catavgmax", "none")
 TIMM_V2 = {name: TIMM_RESNET[name] for name in ("num_classes", "in_chans", "output_stride", "global_pool", "depths")}
 TIMM_SENET = {name: TIMM_RESNET[name] for name in ("num_classes", "in_chans", "global_pool", "depths")}
 TIMM_VGG = {name: TIMM_RESNET[name] for name in ("num_classes", "in_chans")}

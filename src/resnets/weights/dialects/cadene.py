@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, rename_to
+from resnets.weights.dialects.base import Dialect, choice, rename_to
 from resnets.weights.dialects.key_table import KeyTable
-from resnets.weights.dialects.timm_networks import NETWORKS
+from resnets.weights.dialects.timm_networks import NETWORKS, POOLS
 
 __all__ = ["CADENE"]
 
@@ -54,5 +54,10 @@ CADENE = Dialect(
     defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},
     infer_defaults=_infer_defaults,
     networks={name: config for name, config in NETWORKS.items() if name.startswith("legacy_")},
-    options={"inplanes": rename_to("stem_width"), "dropout_p": lambda value: {"drop_rate": value or 0.0}},
+    options={
+        "inplanes": rename_to("stem_width"),
+        "dropout_p": lambda value: {"drop_rate": value or 0.0},
+        "layers": lambda value: {"depths": tuple(map(int, value))},
+        "global_pool": choice("global_pool", POOLS),
+    },
 )

@@ -22,7 +22,7 @@ from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, Option, choice, has_component, rename_to
 from resnets.weights.dialects.key_table import KeyTable
-from resnets.weights.dialects.timm_networks import NETWORKS, UNSUPPORTED
+from resnets.weights.dialects.timm_networks import NETWORKS, POOLS, UNSUPPORTED
 from resnets.weights.dialects.torchvision import V15_DEFAULTS
 
 __all__ = ["TIMM"]
@@ -134,10 +134,6 @@ ATTENTION = choice(
     },
 )
 
-# Our values are accepted as well: `none` is timm's empty string.
-POOLS = {"": {"global_pool": "none"}, "fast": {"global_pool": "avg"}}
-POOLS |= {pool: {"global_pool": pool} for pool in ("none", "gem")}
-POOLS |= {fast + pool: {"global_pool": pool} for pool in ("avg", "max", "avgmax", "catavgmax") for fast in ("", "fast")}
 AVERAGE = {"antialias": True, "antialias_filter": "average", "stem_pool": "avg2"}
 ACTIVATIONS = {name: {"act": name} for name in ("relu", "silu", "leaky_relu", "hard_swish", "gelu")}
 OUTPUT_STRIDES = {stride: {"output_stride": None if stride == 32 else stride} for stride in (32, None, 4, 8, 16)}

@@ -15,7 +15,7 @@ from resnets.arch.variants import VGG_DEPTHS
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["NETWORKS", "UNSUPPORTED", "timm_architecture", "timm_network"]
+__all__ = ["NETWORKS", "POOLS", "UNSUPPORTED", "timm_architecture", "timm_network"]
 
 BASIC, BOTTLENECK = ResNetConfig(block="basic"), ResNetConfig()
 DEPTHS: dict[str, tuple[int, ...]] = {
@@ -117,11 +117,8 @@ NETWORKS: dict[str, NetworkConfig] = {
     **{f"legacy_seresnext{depth}_32x4d": _net(depth, "", LEGACY, _next("32x4d")) for depth in ("26", "50", "101")},
     "legacy_senet154": _net("152", "", LEGACY, **SENET154),
     # vgg.py
-    **{
-        name + suffix: VGGConfig(depths=depths, norm=norm, drop_rate=0.0)
-        for suffix, norm in (("", "none"), ("_bn", "batch"))
-        for name, depths in VGG_DEPTHS.items()
-    },
+    **{name: VGGConfig(depths=depths, drop_rate=0.0) for name, depths in VGG_DEPTHS.items()},
+    **{f"{name}_bn": VGGConfig(depths=depths, norm="batch", drop_rate=0.0) for name, depths in VGG_DEPTHS.items()},
 }
 
 UNSUPPORTED: dict[str, str] = {
@@ -132,6 +129,12 @@ UNSUPPORTED: dict[str, str] = {
     "test_resnet": "its stages have blocks of different kinds",
 }
 """Names of these files whose networks cannot be built here, with the reason."""
+
+
+# timm's names of global pools. Ours are accepted as well: `none` is timm's empty string.
+POOLS: dict[str, dict[str, Any]] = {"": {"global_pool": "none"}, "fast": {"global_pool": "avg"}}
+POOLS |= {pool: {"global_pool": pool} for pool in ("none", "gem")}
+POOLS |= {fast + pool: {"global_pool": pool} for pool in ("avg", "max", "avgmax", "catavgmax") for fast in ("", "fast")}
 
 
 def timm_architecture(name: str) -> str:

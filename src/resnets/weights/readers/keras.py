@@ -83,11 +83,10 @@ def _model_config(file: Any) -> dict[str, Any]:
 def _refuse_links(file: Any, path: Path, h5py: Any) -> None:
     """Links to other files would be followed: by `get`, and by attributes that name groups."""
 
-    def visit(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            raise WeightsError(f"tensors must be in the file itself; {path} has {name} in another; do not use it")
-
-    file.visititems_links(visit)
+    # The function returns what it finds: h5py loses an exception that is raised within.
+    found = file.visititems_links(lambda name, link: name if isinstance(link, h5py.ExternalLink) else None)
+    if found is not None:
+        raise WeightsError(f"tensors must be in the file itself; {path} has {found} in another; do not use it")
 
 
 def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped:
