@@ -1,4 +1,4 @@
-"""Files of other frameworks, kindly and not: numpy's, Keras's, ONNX, TensorFlow checkpoints."""
+"""Files of other frameworks, kindly and not: numpy's, Keras's, TensorFlow checkpoints."""
 
 from __future__ import annotations
 

@@ -60,6 +60,15 @@ NETWORKS: dict[str, Any] = {
     "unnormed shortcut": ResNetConfig(shortcut_norm=False, **TINY),
     "gem": ResNetConfig(global_pool="gem", **TINY),
     "max": ResNetConfig(global_pool="max", **TINY),
+    "avgmax": ResNetConfig(global_pool="avgmax", **TINY),
+    "catavgmax": ResNetConfig(global_pool="catavgmax", **TINY),
+    "silu": ResNetConfig(act="silu", **TINY),
+    "leaky relu": ResNetConfig(act="leaky_relu", **TINY),
+    "hard swish": ResNetConfig(act="hard_swish", **TINY),
+    "gelu": ResNetConfig(act="gelu", **TINY),
+    "silu, se": ResNetConfig(act="silu", attention="se", attention_reduction=2, **TINY),
+    "convolution instead of a pool": ResNetConfig(stem="deep", stem_pool="conv", **TINY),
+    "activation of the branch": ResNetConfig(block="basic", branch_act=True, attention="se", **TINY),
     "one channel": ResNetConfig(in_chans=1, **TINY),
     "embeddings": ResNetConfig(**{**TINY, "num_classes": 0}),
     "feature maps": ResNetConfig(**{**TINY, "num_classes": 0}, global_pool="none"),
@@ -68,6 +77,11 @@ NETWORKS: dict[str, Any] = {
 }
 FIXED: dict[str, tuple[Any, int]] = {  # networks that are exported for one image size
     "slim v1": (get_config("resnet_v1_50", **FOUR), 64),
+    "average filter": (ResNetConfig(antialias=True, antialias_filter="average", **TINY), 64),  # even sizes alone
+    "average filter instead of a pool": (
+        ResNetConfig(block="basic", antialias=True, antialias_filter="average", stem_pool="avg2", **TINY),
+        64,
+    ),
     "slim v2": (get_config("resnet_v2_50", **FOUR), 64),
     "windows": (ResNetConfig(global_pool="window", pool_window=2, img_size=96, **FOUR), 96),
     "vgg": (VGGConfig(depths=(1, 1, 2), widths=(4, 4, 8), hidden=16, num_classes=3), 56),
@@ -75,7 +89,7 @@ FIXED: dict[str, tuple[Any, int]] = {  # networks that are exported for one imag
 }
 
 
-BOTH = ("resnet18", "bottlenecks", "resnet-d", "v2", "se", "dilated", "group norm")
+BOTH = ("resnet18", "bottlenecks", "resnet-d", "v2", "se", "dilated", "group norm", "silu")
 EXPORTS = [  # every network folded or not, some both
     (name, folded)
     for number, name in enumerate(NETWORKS)
@@ -142,7 +156,7 @@ def test_blur(tmp_path: Path, block: Any, folded: bool) -> None:
 
 
 @pytest.mark.parametrize("opset", [11, 13, 18])
-@pytest.mark.parametrize("name", ["v2", "eca", "gem", "option A", "bit"])
+@pytest.mark.parametrize("name", ["v2", "eca", "gem", "option A", "bit", "hard swish", "gelu", "avgmax"])
 def test_operator_sets(tmp_path: Path, name: str, opset: int) -> None:
     model = network(NETWORKS[name])
     export(model, tmp_path / "w.onnx", folded=opset % 2 == 0, opset=opset)

@@ -290,3 +290,19 @@ def test_helpers_see_differences(tmp_path: Path) -> None:
     before = run_graph(model, image)
     next(node for node in model.graph.node if node.op_type == "MaxPool").op_type = "AveragePool"
     assert not np.allclose(run_graph(model, image), before)
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_training_mode_is_refused(tmp_path: Path, opset: int) -> None:
+    export(network(B), tmp_path / "w.onnx", folded=False, opset=opset)
+    model = onnx.load(str(tmp_path / "w.onnx"))
+    norm = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+    for attribute in norm.attribute:
+        if attribute.name == "training_mode":
+            attribute.i = 1
+    norm.output.extend(["mean", "variance"])
+    if opset < 14:
+        norm.output.extend(["mean/saved", "variance/saved"])
+    onnx.save(model, str(tmp_path / "w.onnx"))
+    with pytest.raises(WeightsError, match=r"BatchNormalization '/bn1/.* statistics from the images"):
+        import_weights(tmp_path / "w.onnx")

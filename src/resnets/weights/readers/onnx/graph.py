@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from resnets.weights.readers.onnx.file import UnknownGraphError, label
+from resnets.weights.readers.onnx.reference import run_node
 
 __all__ = ["Array", "Graph", "InvalidNodeError", "Op", "concrete"]
 
@@ -22,15 +23,26 @@ BUDGET = 2**26  # elements that constants may be computed to, beyond those that 
 RUN_BUDGET = 2**29  # elements of all values of one run
 # Operators that are computed on constants: their outputs are not larger than their inputs, or are bounded below.
 FOLDABLE = frozenset(
-    {"Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Exp"}
+    {
+        "Abs",
+        "Add",
+        "And",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Div",
+        "Equal",
+        "Exp",
+    }
     | {"Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not"}
     | {"Or", "Pow", "Reciprocal", "ReduceMean", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice"}
     | {"Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"}
 )
-
-
-# Norms of weights, as in weight standardisation. onnx computes those of older operator sets by another rule.
-WEIGHT_NORMS = ("BatchNormalization", "InstanceNormalization")
 
 
 class InvalidNodeError(UnknownGraphError):
@@ -141,7 +153,7 @@ class _Concretion:
     def graph(self) -> Graph:
         for node in self.model.graph.node:
             data = [name for name in node.input if name and name not in self.constants]
-            if not data and (node.op_type in FOLDABLE or (node.op_type in WEIGHT_NORMS and self.opset >= 14)):
+            if not data and node.op_type in FOLDABLE:
                 self._fold(node)
             elif node.op_type in ("Shape", "Size") and len(data) == 1 and data[0] in self.shapes:
                 self._shape_of(node, self.shapes[data[0]])
@@ -167,8 +179,7 @@ class _Concretion:
         inputs = {name: self.constants[name] for name in node.input if name}
         self._spend(node, self._size_of(node, list(inputs.values())))
         try:
-            with np.errstate(all="ignore"):
-                results = self._evaluator(node).run(None, inputs)
+            results = run_node(node, inputs, self.opset)
         except Exception as error:  # onnx raises any type on damaged nodes
             raise InvalidNodeError(f"{label(node)} cannot be computed ({_words(error)})") from None
         for name, result in zip(filter(None, node.output), results, strict=False):
@@ -191,16 +202,6 @@ class _Concretion:
         self.spent += elements
         if self.spent > BUDGET + 8 * sum(int(np.prod(t.dims)) for t in self.model.graph.initializer):
             raise UnknownGraphError(f"{label(node)} computes constants that are far larger than the file")
-
-    def _evaluator(self, node: Any) -> Any:
-        from onnx.reference import ReferenceEvaluator
-
-        helper = self.onnx.helper
-        read, made = (
-            [helper.make_tensor_value_info(name, 1, None) for name in names if name]
-            for names in (dict.fromkeys(node.input), node.output)
-        )
-        return ReferenceEvaluator(helper.make_graph([node], "constant", read, made), opsets={"": self.opset})
 
     def _shape_of(self, node: Any, shape: tuple[int, ...]) -> None:
         if node.op_type == "Size":
@@ -244,6 +245,8 @@ class _Concretion:
             raise InvalidNodeError(f"{where} has an output of unknown shape")
         outputs = [name for name in node.output if name]
         attributes = self._attributes(node, schema)
+        if node.op_type == "BatchNormalization" and self.opset < 14 and len(outputs) > 1:
+            attributes["training_mode"] = 1  # which older operator sets say by the number of outputs
         if node.op_type == "Split":
             attributes["parts"] = tuple(outputs)
             for part, name in enumerate(outputs):

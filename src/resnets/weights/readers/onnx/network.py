@@ -132,6 +132,9 @@ class Guesser:
         if pooled:
             self.result.facts["shortcut"] = "D"
         begins = self.stage_beginnings()
+        ends = [next((op.kind for op in reversed(block.body) if op.kind != "Gate"), "") for block in self.found.blocks]
+        if not pre_activation and set(ends) == {"Act"}:
+            self.result.facts["branch_act"] = True
         for index, block in enumerate(self.found.blocks):
             convs = block.convs
             if len(convs) not in (2, 3):
@@ -173,9 +176,6 @@ class Guesser:
             self.conv(
                 f"{path}.conv{number}", conv, None if last and pre_activation else name, self.after(block.body, conv)
             )
-        tail = [op for op in block.body if op.kind != "Gate"]
-        if not pre_activation and tail[-1].kind == "Act":
-            self.result.facts["branch_act"] = True
         for op in block.body:
             if op.kind == "Gate":
                 self.gate(f"{path}.se", op)

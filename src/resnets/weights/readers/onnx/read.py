@@ -26,6 +26,7 @@ from resnets.weights.readers.unwrap import Unwrapped
 __all__ = ["read_onnx"]
 
 FREE_SIZES = ((64, 64), (77, 69))  # probes where the graph takes any size; odd ones show how windows are rounded
+EVEN_SIZES = ((64, 64), (128, 96))  # where odd ones fail, as with unpadded average filters
 USUAL_SIZE = (224, 224)  # where a graph declares free sizes and works with one alone
 NOT_IN_SHAPES = frozenset(
     {"stride_in", "stride_unit", "stem_act", "stem_pool", "antialias", "shortcut", "padding", "act", "norm_eps"}
@@ -69,40 +70,29 @@ class _Input:
     channels_last: bool
     channels: int
 
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Input shapes to prove the graph for; the sizes that it fixes are kept."""
-        batch, places = self.dims[0], (1, 2) if self.channels_last else (2, 3)
-        fixed = [self.dims[place] for place in places]
-        found = list[tuple[int, ...]]()
-        for number, size in enumerate(FREE_SIZES):
-            height, width = (own if own is not None else free for own, free in zip(fixed, size, strict=True))
-            images = batch if batch is not None else 2 - number
-            cells = (height, width)
-            found.append((images, *cells, self.channels) if self.channels_last else (images, self.channels, *cells))
-        return list(dict.fromkeys(found)) if None in (batch, *fixed) else found[:1]
+    def shapes(self) -> list[list[tuple[int, ...]]]:
+        """Lists of input shapes to prove the graph for, the later ones if it cannot run at those before.
 
-    def usual(self) -> list[tuple[int, ...]]:
-        """The same for images of the usual size, in batches of every size that is free."""
-        cells = {shape[0]: (shape[0], *USUAL_SIZE) for shape in self.shapes()}
-        last = self.channels_last
+        The sizes that it fixes are kept.
+        """
+        usual = (USUAL_SIZE, USUAL_SIZE)
+        return list(map(list, dict.fromkeys(tuple(self._shapes(sizes)) for sizes in (FREE_SIZES, EVEN_SIZES, usual))))
+
+    def _shapes(self, sizes: tuple[tuple[int, int], ...]) -> list[tuple[int, ...]]:
+        batch, places = self.dims[0], (1, 2) if self.channels_last else (2, 3)
         found = list[tuple[int, ...]]()
-        for images, *size in cells.values():
-            found.append((images, *size, self.channels) if last else (images, self.channels, *size))
-        return found
+        for number, size in enumerate(sizes):
+            height, width = (self.dims[place] or free for place, free in zip(places, size, strict=True))
+            images, cells = batch or 2 - number, (height, width)
+            found.append((images, *cells, self.channels) if self.channels_last else (images, self.channels, *cells))
+        return list(dict.fromkeys(found))
 
 
 def _read(path: Path, onnx: Any) -> Unwrapped:
     model = open_onnx(path)
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     source = _input(model, arrays, onnx)
-    shapes = source.shapes()
-    try:
-        config, facts, found = _prove(model, arrays, source, shapes)
-    except InvalidNodeError:
-        if len(shapes) == 1:
-            raise
-        shapes = source.usual()  # its sizes are declared free, but those of its export are built in
-        config, facts, found = _prove(model, arrays, source, shapes)
+    config, facts, found, shapes = _prove_at_some_sizes(model, arrays, source)
     tensors = {name: as_tensor(name, array, path) for name, array in found.tensors.items()}
     network = build_model(config, init=False)
     counters = {key: as_tensor(key, np.array(0), path) for key in network.state_dict() if key.endswith("_tracked")}
@@ -153,6 +143,20 @@ def _notes(found: Match, shapes: list[tuple[int, ...]], normalisation: dict[str,
 
 def _rounded(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _prove_at_some_sizes(
+    model: Any, arrays: dict[str, Array], source: _Input
+) -> tuple[Any, dict[str, Any], Match, list[tuple[int, ...]]]:
+    """`_prove`, and the shapes that it was done for: the first at which the graph's nodes are valid."""
+    first: InvalidNodeError | None = None
+    for shapes in source.shapes():
+        try:
+            return *_prove(model, arrays, source, shapes), shapes
+        except InvalidNodeError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _prove(

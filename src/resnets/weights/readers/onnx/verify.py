@@ -17,6 +17,7 @@ from resnets.nn.model import Network
 from resnets.weights.readers.onnx.file import UnknownGraphError, label
 from resnets.weights.readers.onnx.graph import Array
 from resnets.weights.readers.onnx.proof import Match
+from resnets.weights.readers.onnx.reference import run_reference
 
 __all__ = ["TOLERANCE", "probe", "verify"]
 
@@ -135,7 +136,7 @@ def _session(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
     try:
         import onnxruntime
     except ImportError:
-        return _reference(model, inputs)
+        return run_reference(model, inputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
@@ -143,28 +144,5 @@ def _session(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception:  # an operator set newer than the runtime
-        return _reference(model, inputs)
+        return run_reference(model, inputs)
     return list(session.run(None, dict(inputs)))
-
-
-def _reference(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
-    from onnx.reference import ReferenceEvaluator
-
-    with np.errstate(all="ignore"):
-        return list(ReferenceEvaluator(model, new_ops=[_inference_norm()]).run(None, dict(inputs)))
-
-
-def _inference_norm() -> Any:
-    """Batch norm with the statistics of the file; onnx's own of operator sets 9 to 13 takes those of the images."""
-    from onnx.reference.op_run import OpRun
-
-    class BatchNormalization(OpRun):
-        def _run(  # type: ignore[no-untyped-def]
-            self, x, scale, bias, mean, var, epsilon=None, momentum=None, spatial=None, training_mode=None
-        ):
-            del momentum, spatial, training_mode
-            terms = [term.reshape(-1, *[1] * (x.ndim - 2)) for term in (scale, bias, mean, var)]
-            norm = (x - terms[2]) / np.sqrt(terms[3] + np.float32(1e-5 if epsilon is None else epsilon))
-            return ((norm * terms[0] + terms[1]).astype(x.dtype),)
-
-    return BatchNormalization
