@@ -29,18 +29,15 @@ def forward_steps(plan: Chain) -> tuple[str, ...]:
 def feature_paths(plan: Chain) -> dict[str, str]:
     """Feature maps from fine to coarse: name -> path of the module that outputs it.
 
-    The stem's map and a VGG block's are taken before their pool, a stage's at its end. The last map of a VGG, as in
-    timm, is that of its last pool.
+    The stem's map and a VGG block's are taken before their pool, a stage's at its end.
     """
-    found, last = dict[str, str](), dict[str, str]()
+    found = {}
     for path, node in walk(plan):
         if isinstance(node, Chain) and node.role == "stage" and node.name:
             found[node.name] = path
         elif isinstance(node, Chain) and node.role in ("stem", "stage"):
             found[node.kind or node.role] = join(path, node.nodes[-2].name)
-            if node.role == "stage":
-                last = {f"{node.kind}_pool": join(path, node.nodes[-1].name)}
-    return found | last
+    return found
 
 
 def parts(plan: Chain) -> dict[str, tuple[str, ...]]:

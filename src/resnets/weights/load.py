@@ -110,6 +110,8 @@ def import_weights(
     if dialect != "auto":
         get_dialect(dialect)
     found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+    if features_only and any(name.startswith("features_") for name in shapes):
+        _check_maps_of_vgg(found.config, out_indices, where)
     if features_only and out_indices:
         found = replace(found, config=_used_stages(found, shapes, out_indices))
     model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
@@ -117,6 +119,16 @@ def import_weights(
         finite.result()
         check_variances(model.state_dict(), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
+
+
+def _check_maps_of_vgg(config: NetworkConfig, out_indices: Sequence[int] | None, where: str) -> None:
+    """A VGG that timm saved with `features_only` has one map more there: that of the last pool."""
+    count = len(config.depths)
+    if out_indices is None or any(index < 0 or index >= count for index in out_indices):
+        raise ConfigError(
+            f"timm's VGG has {count + 1} maps, the last one behind the last pool, and ours {count}; got out_indices="
+            f"{out_indices and list(out_indices)} for {where}; pass out_indices of 0..{count - 1}"
+        )
 
 
 def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int]) -> NetworkConfig:
@@ -130,9 +142,9 @@ def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: 
             if slot.role != "count" and any(slot.path == path or slot.path.startswith(f"{path}.") for path in paths):
                 own[name].append(slot.key)
     present = next((number for number, name in enumerate(stages) if not keys.issuperset(own[name])), total)
-    last = max(index if index >= 0 else total + 1 + index for index in out_indices)
-    # A residual network's first map is the stem's; a VGG's last one is that of the last pool.
-    needed = min(last + 1, total) if isinstance(config, VGGConfig) else max(last, 1)
+    maps = total + (not isinstance(config, VGGConfig))  # a residual network's first map is the stem's
+    last = max(index if index >= 0 else maps + index for index in out_indices)
+    needed = last + 1 if isinstance(config, VGGConfig) else max(last, 1)
     if not needed <= present < total:
         return config
     depths, widths = config.depths[:present], config.widths[:present]
