@@ -240,7 +240,7 @@ class ResNet(Network):
             if pre_logits or not self.num_classes:
                 return x
             # Logits of each cell, (N, num_classes, H, W).
-            return self.get_submodule("fc")(x.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
+            return self.get_submodule("fc")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
         x = x.flatten(1)
         if self.config.global_pool == "window":
             check_windows(x, self.num_features, self.config.img_size)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from resnets.errors import WeightsError
 
-__all__ = ["check_finite", "check_variances", "start_check"]
+__all__ = ["check_finite", "check_variances", "checking"]
 
 _DOUBLE = {torch.float64: torch.float64}
 REMEDY = "use an earlier checkpoint, or pass --allow-nonfinite (allow_nonfinite=True) to look at it all the same"
 
 
-def start_check(tensors: Mapping[str, Tensor], where: str) -> Future[None]:
-    """`check_finite` in a thread of its own, since it reads every value while the network is being built.
+@contextmanager
+def checking(tensors: Mapping[str, Tensor], where: str) -> Iterator[None]:
+    """`check_finite` in a thread of its own, since it reads every value, while the block builds the network.
 
-    The future's `result()` raises its error.
+    An error of the block comes first; the thread has ended when the block is left.
     """
-    pool = ThreadPoolExecutor(1, "check_finite")
-    try:
-        return pool.submit(check_finite, tensors, where)
-    finally:
-        pool.shutdown(wait=False)
+    with ThreadPoolExecutor(1, "check_finite") as pool:
+        done = pool.submit(check_finite, tensors, where)
+        yield
+        done.result()
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -21,7 +22,7 @@ from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.axes import flattened_chans, to_torch
 from resnets.weights.fill import fill
-from resnets.weights.finite import check_variances, start_check
+from resnets.weights.finite import check_variances, checking
 from resnets.weights.identify import Identification, identify
 from resnets.weights.readers.files import read_file
 from resnets.weights.readers.limits import as_tensor
@@ -103,20 +104,19 @@ def import_weights(
         raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
     file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
-    finite = None if allow_nonfinite else start_check(file.tensors, where)
-    if features_only:
-        options = {"num_classes": 0, "global_pool": "none"} | options
-    shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
-    if dialect != "auto":
-        get_dialect(dialect)
-    found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
-    if features_only and any(name.startswith("features_") for name in shapes):
-        _check_maps_of_vgg(found.config, out_indices, where)
-    if features_only and out_indices:
-        found = replace(found, config=_used_stages(found, shapes, out_indices))
-    model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
-    if finite is not None:
-        finite.result()
+    with nullcontext() if allow_nonfinite else checking(file.tensors, where):
+        if features_only:
+            options = {"num_classes": 0, "global_pool": "none"} | options
+        shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
+        if dialect != "auto":
+            get_dialect(dialect)
+        found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+        if features_only and any(name.startswith("features_") for name in shapes):
+            _check_maps_of_vgg(found.config, out_indices, where)
+        if features_only and out_indices:
+            found = replace(found, config=_used_stages(found, shapes, out_indices))
+        model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+    if not allow_nonfinite:
         check_variances(model.state_dict(), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 

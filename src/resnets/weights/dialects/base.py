@@ -31,7 +31,7 @@ from resnets.weights.dialects.axes import Layout, Shapes
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.slots import TENSOR_NAMES, Role, slots
 
-__all__ = ["KERAS_ROLES", "Dialect", "Option", "choice", "has_component", "layer_of", "rename_to"]
+__all__ = ["KERAS_ROLES", "Dialect", "Option", "choice", "has_component", "layer_of", "numbers", "rename_to"]
 
 Option = Callable[[Any], dict[str, Any]]
 """Converts an option's value, as a codebase writes it, to config fields."""
@@ -171,6 +171,18 @@ def choice(name: str, choices: Mapping[Any, dict[str, Any]]) -> Option:
         except (KeyError, TypeError):
             known = ", ".join(map(repr, choices))
             raise ConfigError(f"{name} must be one of {known}; got {value!r}; no other has a counterpart") from None
+
+    return translate
+
+
+def numbers(name: str, field: str) -> Option:
+    """Option that is a list of whole numbers, one for each stage, with the meaning of a config field."""
+
+    def translate(value: Any) -> dict[str, Any]:
+        whole = isinstance(value, list | tuple) and all(isinstance(one, int | float) and one == one for one in value)
+        if not whole or any(abs(one) > 2**31 or int(one) != one for one in value):
+            raise ConfigError(f"{name} must be whole numbers, one for each stage; got {value!r}")
+        return {field: tuple(map(int, value))}
 
     return translate
 

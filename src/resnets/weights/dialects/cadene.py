@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, choice, rename_to
+from resnets.weights.dialects.base import Dialect, choice, numbers, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.dialects.timm_networks import NETWORKS, POOLS
 
@@ -57,7 +57,7 @@ CADENE = Dialect(
     options={
         "inplanes": rename_to("stem_width"),
         "dropout_p": lambda value: {"drop_rate": value or 0.0},
-        "layers": lambda value: {"depths": tuple(map(int, value))},
+        "layers": numbers("layers", "depths"),
         "global_pool": choice("global_pool", POOLS),
     },
 )

@@ -20,7 +20,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, Option, choice, has_component, rename_to
+from resnets.weights.dialects.base import Dialect, Option, choice, has_component, numbers, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.dialects.timm_networks import NETWORKS, POOLS, UNSUPPORTED
 from resnets.weights.dialects.torchvision import V15_DEFAULTS
@@ -139,7 +139,7 @@ ACTIVATIONS = {name: {"act": name} for name in ("relu", "silu", "leaky_relu", "h
 OUTPUT_STRIDES = {stride: {"output_stride": None if stride == 32 else stride} for stride in (32, None, 4, 8, 16)}
 
 OPTIONS: dict[str, Option] = {
-    "layers": lambda value: {"depths": tuple(map(int, value))},
+    "layers": numbers("layers", "depths"),
     "output_stride": choice("output_stride", OUTPUT_STRIDES),
     "global_pool": choice("global_pool", POOLS),
     "cardinality": rename_to("groups"),
@@ -159,7 +159,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "stem_width": lambda value: {},  # half the channels of a deep stem, unused in a 7x7; the tensors determine it
     "replace_stem_pool": choice("replace_stem_pool", {False: {}, True: {"stem_pool": "conv"}}),
-    "channels": lambda value: {"widths": tuple(map(int, value))},
+    "channels": numbers("channels", "widths"),
     "block_reduce_first": rename_to("reduce_first"),
     "down_kernel_size": rename_to("shortcut_kernel"),
     "avg_down": choice("avg_down", {True: {"shortcut": "D"}, False: {"shortcut": "B"}}),
