@@ -132,7 +132,11 @@ def _group_norm(graph: Graph) -> None:
         if graph.shapes[op.out] != shape or inside[0] != shape[0] or scale is None or shift is None:
             return None
         groups, channels = inside[1], shape[1]
-        if channels % groups or math.prod(inside[2:]) != math.prod(shape[1:]) // groups:
+        if (
+            not scale.size == shift.size == groups
+            or channels % groups
+            or math.prod(inside[2:]) != math.prod(shape[1:]) // groups
+        ):
             return None
         weight, bias = (np.repeat(term.reshape(-1), channels // groups) for term in (scale, shift))
         return _group_op(replace(op, inputs=before.inputs[:1]), norm, groups, weight, bias)

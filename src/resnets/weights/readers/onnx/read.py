@@ -177,11 +177,14 @@ def _prove(
                 worst = error
             continue
         for shape in shapes[1:]:
-            other = concrete(model, arrays, source.name, shape)
-            simplify(other)
-            again, other_ends = structure(other), Match()
-            strip_ends(other, again, other_ends)
-            match(other, again, config, tree, other_ends)
+            try:
+                other = concrete(model, arrays, source.name, shape)
+                simplify(other)
+                again, other_ends = structure(other), Match()
+                strip_ends(other, again, other_ends)
+                match(other, again, config, tree, other_ends)
+            except UnknownGraphError as error:
+                raise type(error)(f"for an input of {'x'.join(map(str, shape))}, {error}") from None
         return config, facts, proof
     raise worst or UnknownGraphError("it is none of our networks")
 
