@@ -31,7 +31,7 @@ USUAL_SIZE = (224, 224)  # where a graph declares free sizes and works with one 
 NOT_IN_SHAPES = frozenset(
     {"stride_in", "stride_unit", "stem_act", "stem_pool", "antialias", "shortcut", "padding", "act", "norm_eps"}
     | {"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window", "img_size", "attention_round"}
-    | {"antialias_filter", "branch_act"}
+    | {"antialias_filter", "branch_act", "norm", "standardised"}
 )
 UINT8 = 2  # ONNX's number of the type
 
