@@ -122,8 +122,10 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
         preprocessing = replace(preprocessing, **report.preprocessing)
     if weights is None:
         note = f"classes are numbered, and preprocessing is assumed from the {report.dialect} dialect"
+        if "mean" in report.preprocessing:
+            note = "classes are numbered; the normalisation is the file's, channel order and crop are assumed"
         provenance: dict[str, Any] = {"weights": str(path), "import": report.to_dict()}
-        provenance["note"] = f"the file states neither classes nor preprocessing: {note}"
+        provenance["note"] = f"the file states no classes and not all of the preprocessing: {note}"
     else:
         provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
         if weights.top1 is not None:
@@ -136,7 +138,7 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
         license=weights.license if weights else "unknown",
         provenance=provenance,
     )
-    return replace(opened, bundle=bundle, preprocessing_assumed=weights is None)
+    return replace(opened, bundle=bundle, preprocessing_assumed=weights is None and "mean" not in report.preprocessing)
 
 
 def _usual_preprocessing(config: NetworkConfig, dialect: str) -> Preprocessing | None:

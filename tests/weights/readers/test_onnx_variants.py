@@ -306,3 +306,10 @@ def test_training_mode_is_refused(tmp_path: Path, opset: int) -> None:
     onnx.save(model, str(tmp_path / "w.onnx"))
     with pytest.raises(WeightsError, match=r"BatchNormalization '/bn1/.* statistics from the images"):
         import_weights(tmp_path / "w.onnx")
+
+
+def test_padding_of_one_size_in_a_graph_of_any_size_is_refused(tmp_path: Path) -> None:
+    """TensorFlow's SAME as the exporter writes it: right for even sizes alone."""
+    export(network(get_config("resnet_v1_50", **TINY)), tmp_path / "w.onnx", folded=True, free=True)
+    with pytest.raises(WeightsError, match=r"for an input of 1x3x77x69, node MaxPool.* has pads"):
+        import_weights(tmp_path / "w.onnx")

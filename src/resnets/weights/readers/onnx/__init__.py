@@ -2,7 +2,7 @@
 
 1. `file.py` opens the file, checks every node, and expands the fused nodes of ONNX Runtime.
 2. `graph.py` fixes the input size and computes all constants.
-3. `patterns.py`, with `activations.py` and `branches.py`, joins what exporters split; `rewrite.py` has their tools.
+3. `patterns.py`, with `activations.py`, `branches.py` and `pools.py`, joins what exporters split (`rewrite.py`).
 4. `structure.py` finds the blocks; `network.py` and `candidates.py` guess the config (`pads.py`: of windows).
 5. `match.py` compares every operation and attribute with the plan, and takes the tensors (`leaves.py`, `layers.py`,
    `proof.py`).

@@ -31,7 +31,7 @@ USUAL_SIZE = (224, 224)  # where a graph declares free sizes and works with one 
 NOT_IN_SHAPES = frozenset(
     {"stride_in", "stride_unit", "stem_act", "stem_pool", "antialias", "shortcut", "padding", "act", "norm_eps"}
     | {"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window", "img_size", "attention_round"}
-    | {"antialias_filter", "branch_act"}
+    | {"antialias_filter", "branch_act", "norm", "standardised"}
 )
 UINT8 = 2  # ONNX's number of the type
 
@@ -177,11 +177,14 @@ def _prove(
                 worst = error
             continue
         for shape in shapes[1:]:
-            other = concrete(model, arrays, source.name, shape)
-            simplify(other)
-            again, other_ends = structure(other), Match()
-            strip_ends(other, again, other_ends)
-            match(other, again, config, tree, other_ends)
+            try:
+                other = concrete(model, arrays, source.name, shape)
+                simplify(other)
+                again, other_ends = structure(other), Match()
+                strip_ends(other, again, other_ends)
+                match(other, again, config, tree, other_ends)
+            except UnknownGraphError as error:
+                raise type(error)(f"for an input of {'x'.join(map(str, shape))}, {error}") from None
         return config, facts, proof
     raise worst or UnknownGraphError("it is none of our networks")
 

@@ -63,7 +63,7 @@ def _average_pool() -> Any:
     from onnx.reference.ops.op_pool_common import CommonPool
 
     class AveragePool(CommonPool):
-        def _run(  # type: ignore[no-untyped-def]
+        def _run(  # type: ignore[no-untyped-def,override]
             self,
             x,
             auto_pad=None,
@@ -77,7 +77,8 @@ def _average_pool() -> Any:
             plain = (auto_pad or "NOTSET") == "NOTSET" and not any(pads or ()) and set(dilations or (1,)) == {1}
             if not plain or x.ndim != 4 or (ceil_mode and count_include_pad):
                 options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
-                return super()._run("AVG", count_include_pad, x, kernel_shape=kernel_shape, strides=strides, **options)
+                pool: Any = super()._run
+                return pool("AVG", count_include_pad, x, kernel_shape=kernel_shape, strides=strides, **options)
             return (_window_means(x, tuple(kernel_shape), tuple(strides or (1, 1)), bool(ceil_mode)),)
 
     return AveragePool
