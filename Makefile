@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format docs coverage release dist bench peers golden clean
+.PHONY: help run test check format docs coverage release dist bench peers parity golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -65,6 +65,9 @@ peers:  ## create .venv-peers with torchvision and timm for the benchmarks
 	.venv-peers/bin/python -m pip install --quiet "$(TORCH)"
 	.venv-peers/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
 	.venv-peers/bin/python -m pip install --quiet huggingface_hub safetensors pyyaml pillow numpy
+
+parity: $(READY) peers  ## compare every network with timm and torchvision; writes docs/parity.md
+	$(BIN)/python scripts/parity
 
 golden: $(READY)  ## regenerate the recorded parameters and MACs of every network
 	$(BIN)/python -m tests.arch.regenerate

@@ -128,18 +128,19 @@ class Bundle(bundle_data.Bundle):
         return f"Bundle({self.name}, {head}, {self.preprocessing.channels} {size})"
 
 
-def load(reference: str | Path) -> Bundle:
+def load(reference: str | Path, *, allow_nonfinite: bool = False) -> Bundle:
     """Load a model, in evaluation mode.
 
     Args:
         reference: `starter`, named weights (`resnet50.tv_in1k`), a weights file, a model folder, or a run folder
             (its best model).
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
 
     Raises:
         UnknownNameError: neither a name nor a path.
         WeightsError: no model there, or a damaged one.
     """
-    bundle = load_bundle(reference, Bundle)
+    bundle = load_bundle(reference, Bundle, allow_nonfinite=allow_nonfinite)
     assert isinstance(bundle, Bundle)
     return bundle
 
@@ -225,6 +226,7 @@ def evaluate(
     class_map: str | Path | Mapping[str, str | int | None] | None = None,
     ignore_extra: bool = False,
     labels: LabelKind = "name",
+    allow_nonfinite: bool = False,
     save_predictions: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
@@ -245,6 +247,7 @@ def evaluate(
             an empty cell leaves a class out. Other classes are matched by `labels`.
         ignore_extra: leave out images of classes that the model does not have.
         labels: match classes by `name`, or take the data's class names as an `index` into the model's classes.
+        allow_nonfinite: as for `load`.
         save_predictions: file to write, `.csv`, `.json`, `.jsonl` or `.parquet`: path, label, prediction and
             probability of each image.
         quiet: print only warnings to stderr.
@@ -254,7 +257,7 @@ def evaluate(
     """
     with join_processes(device) as processes:
         console = Console(quiet, silent=not processes.is_main_process)
-        bundle = model if isinstance(model, Bundle) else load(model)
+        bundle = model if isinstance(model, Bundle) else load(model, allow_nonfinite=allow_nonfinite)
         dataset, skip = _evaluation_data(model, data, console)
         if not bundle.classes:
             raise ConfigError(f"evaluation needs a classifier; {bundle.name} outputs embeddings; use embed")

@@ -54,7 +54,6 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [  # fields, facts of the me
     ({"attention": "eca", "attention_reduction": 8}, ("attention_reduction", "got attention='eca'")),
     ({"drop_path_rate": 1.0}, ("drop_path_rate", "of at least 0 and below 1", "got 1.0")),
     ({"drop_rate": -0.1}, ("drop_rate", "of at least 0 and below 1", "got -0.1")),
-    ({"global_pool": "none"}, ("global_pool='none'", "num_classes=1000", "num_classes=0")),
     ({"last_stride": 3}, ("last_stride", "1, 2 or none", "got 3")),
     ({"depths": (3,), "widths": (64,), "last_stride": 1}, ("last_stride", "got last_stride=1 with one stage")),
     ({"norm": "group", "norm_groups": 48}, ("norm_groups", "got 48 for a width of 64")),

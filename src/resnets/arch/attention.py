@@ -37,10 +37,10 @@ def _squeeze_and_excitation(config: ResNetConfig, width: int) -> Gate:
     if config.se_form == "conv":
         first = Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1, bias=True)
         second = Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1, bias=True)
-        return Gate(name="se", kind="se", nodes=(first, Act(name="act", kind=config.act), second))
+        return Gate(name="se", kind="se", nodes=(first, Act(name="act", kind="relu"), second))
     layers = (
         Linear(name="0", in_features=width, out_features=hidden, bias=False),
-        Act(name="1", kind=config.act),
+        Act(name="1", kind="relu"),
         Linear(name="2", in_features=hidden, out_features=width, bias=False),
     )
     return Gate(name="se", kind="se", nodes=(Chain(name="fc", role="group", nodes=layers),))
@@ -66,7 +66,7 @@ def _cbam(config: ResNetConfig, width: int) -> Chain:
     kind: Literal["batch", "frozen_batch"] = "frozen_batch" if config.norm == "frozen_batch" else "batch"
     channel = (
         Conv(name="fc1", in_chans=width, out_chans=hidden, kernel=1),
-        Act(name="act", kind=config.act),
+        Act(name="act", kind="relu"),
         Conv(name="fc2", in_chans=hidden, out_chans=width, kernel=1),
     )
     spatial = (

@@ -78,7 +78,8 @@ class BlockBuilder:
             split = number == 1 and config.ibn and config.ibn[spec.stage] == "a"
             body += [conv, (self._ibn if split else self.norm)(f"bn{number}", conv.out_chans), self.act(f"act{number}")]
             if self._blurs(spec) and self._blur_after(number):
-                body.append(Blur(name="aa", stride=spec.stride))
+                body.append(self.antialias("aa", spec.stride))
+        body += [self.act(f"branch_act{len(convs)}")] if config.branch_act else []
         body += attention(config, spec.out_chans)
         post: list[Node] = [self.act(f"act{len(convs)}")]
         if config.ibn and config.ibn[spec.stage] == "b" and spec.last:
@@ -105,7 +106,7 @@ class BlockBuilder:
         for number, conv in enumerate(self._convolutions(spec), start=1):
             body += [self.norm(f"bn{number}", conv.in_chans), self.act(f"act{number}")]
             if self._blurs(spec) and self._blur_after(number - 1):
-                body.append(Blur(name="aa", stride=spec.stride))
+                body.append(self.antialias("aa", spec.stride))
             body.append(conv)
         body += attention(self.config, spec.out_chans)
         projects = self._projects(spec)
@@ -235,6 +236,13 @@ class BlockBuilder:
         """IBN-a (Pan et al. 2018): instance norm on the first half of the channels."""
         half = channels // 2
         return SplitNorm(name=name, parts=(self._instance_norm("IN", half), self.norm("BN", channels - half)))
+
+    def antialias(self, name: str, stride: int) -> Node:
+        """The filter of `antialias`, which subsamples by `stride`."""
+        if self.config.antialias_filter == "blur":
+            return Blur(name=name, stride=stride)
+        # timm's average has no effect where dilation replaces the stride
+        return Pool(name=name, kind="avg", kernel=stride, stride=stride) if stride > 1 else Identity(name=name)
 
     def act(self, name: str) -> Act:
         """The configured activation."""

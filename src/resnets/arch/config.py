@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Gt, Interval, MinLen
 from typing_extensions import Doc
 
+from resnets.arch.nodes import Activation
 from resnets.errors import ConfigError, UnknownNameError
 from resnets.options.declarations import DefaultText, hints_of, listed
 from resnets.options.validate import Options
 
 __all__ = ["BaseConfig", "ClassCount", "Count", "Eps", "Momentum", "Probability", "ResNetConfig"]
 
-Count = Annotated[int, Ge(1)]
+MAX_BLOCKS = 10_000  # of all stages together
+Count = Annotated[int, Interval(ge=1, le=2**20)]
 ClassCount = Annotated[int, Ge(0), Doc("Number of classes. 0 returns embeddings instead of logits.")]
 Probability = Annotated[float, Interval(ge=0, lt=1)]
 Eps = Annotated[float, Gt(0), Doc("Added to the variance in each norm.")]
@@ -25,6 +27,11 @@ Momentum = Annotated[float, Interval(ge=0, le=1), Doc("Momentum of running stati
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig(Options):
     """Base of network configurations."""
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """Fields without effect, since another one switches off what they describe."""
+        return frozenset()
 
     def with_overrides(self, **overrides: Any) -> Self:
         """A copy with some fields changed.
@@ -56,7 +63,9 @@ REQUIREMENTS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("zero_init_last", "shortcut", SHORTCUTS),
     ("se_form", "attention", ("se",)),
     ("attention_reduction", "attention", ("se", "cbam")),
-    ("antialias", "stem_pool", ("max", "none")),
+    ("antialias", "stem_pool", ("max", "avg2", "none")),
+    ("antialias_filter", "antialias", (True,)),
+    ("branch_act", "pre_activation", (False,)),
 )
 
 
@@ -119,16 +128,25 @@ class ResNetConfig(BaseConfig):
         bool, Doc("Activation after the stem's norm. Some re-identification networks leave it out.")
     ] = True
     stem_pool: Annotated[
-        Literal["max", "max_same", "max_zero", "max_ceil", "max_valid", "max2", "none"],
+        Literal["max", "max_same", "max_zero", "max_ceil", "max_valid", "max2", "avg2", "conv", "none"],
         Doc(
             "Pool of the stem. `max` (3x3, stride 2, padding 1), `max_same` (TensorFlow's SAME), `max_zero` (padded "
             "with zeros instead of minus infinity: Keras, BiT), `max_ceil` (unpadded, rounded up: Caffe), `max_valid` "
-            "(unpadded), `max2` (2x2, unpadded) or `none`."
+            "(unpadded), `max2` (2x2, unpadded), `avg2` (2x2 average), `conv` (3x3 convolution of stride 2, norm, "
+            "activation: ResNet-RS) or `none`."
         ),
     ] = "max"
     antialias: Annotated[
-        bool, Doc("Blur before each subsampling except the stem convolution's and a shortcut's (Zhang 2019, as timm).")
+        bool,
+        Doc(
+            "Filter before each subsampling except the stem convolution's and a shortcut's (Zhang 2019, as timm). With "
+            "`stem_pool=avg2` that pool is the filter of the stem."
+        ),
     ] = False
+    antialias_filter: Annotated[
+        Literal["blur", "average"],
+        Doc("Filter of `antialias`. `blur` (3x3 binomial) or `average` (2x2, timm's `aa` networks)."),
+    ] = "blur"
     shortcut: Annotated[
         Literal["A", "A_after", "B", "C", "D", "first", "subsample", "none"],
         Doc(
@@ -180,7 +198,18 @@ class ResNetConfig(BaseConfig):
     norm_eps: Eps = 1e-5
     norm_momentum: Momentum = 0.1
     norm_groups: Annotated[Count, Doc("Groups of a group norm.")] = 32
-    act: Annotated[Literal["relu"], Doc("Activation.")] = "relu"
+    act: Annotated[
+        Activation,
+        Doc(
+            "Activation. `relu`, `silu` (swish), `leaky_relu` (slope 0.01), `hard_swish` or `gelu`; ReLU in attention."
+        ),
+    ] = "relu"
+    branch_act: Annotated[
+        bool,
+        Doc(
+            "Activation at the end of each residual branch, before attention and sum, as in Cadene's basic SE-ResNets."
+        ),
+    ] = False
     zero_init_last: Annotated[
         bool,
         Doc("Initialise each residual branch to zero. Its last norm, or its last convolution if pre-activation."),
@@ -210,11 +239,11 @@ class ResNetConfig(BaseConfig):
     ] = 0.0
     drop_rate: Annotated[Probability, Doc("Dropout probability before the classifier.")] = 0.0
     global_pool: Annotated[
-        Literal["avg", "max", "gem", "window", "none"],
+        Literal["avg", "max", "avgmax", "catavgmax", "gem", "window", "none"],
         Doc(
-            "Global pooling. `avg`, `max`, `gem` (generalised mean with learned power; Radenovic et al. 2018), "
-            "`window` (average over fixed windows, flattened) or `none` (the last feature map; only with "
-            "`num_classes=0`)."
+            "Global pooling. `avg`, `max`, `avgmax` (their mean), `catavgmax` (both, twice the features), `gem` "
+            "(generalised mean with learned power; Radenovic et al. 2018), `window` (average over fixed windows, "
+            "flattened) or `none`: the last feature map, or with classes their logits at each of its cells."
         ),
     ] = "avg"
     pool_window: Annotated[Count, Doc("Window size of `global_pool=window`, in cells.")] = 7
@@ -230,6 +259,8 @@ class ResNetConfig(BaseConfig):
                     f"{name}={value!r} requires {other}={listed(map(repr, allowed))}; got {other}={got!r}; "
                     "change one of them"
                 )
+        if sum(self.depths) > MAX_BLOCKS:
+            raise ConfigError(f"a network has at most {MAX_BLOCKS:,} blocks; got {sum(self.depths):,}; lower depths")
         for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)
@@ -261,11 +292,6 @@ class ResNetConfig(BaseConfig):
             f"stem_width of a {self.stem} stem must be a multiple of {unit}; got {self.stem_width}; "
             f"the nearest is {max(round(self.stem_width / unit), 1) * unit}",
         )
-        yield (
-            self.global_pool == "none" and self.num_classes > 0,
-            f"a classifier requires pooled features; got global_pool='none' with num_classes={self.num_classes}; "
-            "pass num_classes=0 for feature maps",
-        )
 
     def _rules_of_strides(self) -> Iterator[tuple[bool, str]]:
         allowed = [self.stem_reduction * 2**stage for stage in range(len(self.depths))]
@@ -285,6 +311,26 @@ class ResNetConfig(BaseConfig):
             self.last_stride == 1 and wanted == full,
             f"last_stride=1 makes the output stride {full // 2}; got output_stride={wanted}; drop one of them",
         )
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """Fields without effect, since another one switches off what they describe."""
+        projects, attends = self.shortcut in PROJECTIONS, self.attention in ("se", "cbam")
+        idle = {
+            "stride_in": self.block == "basic",
+            "norm_groups": self.norm != "group",
+            "attention_reduction": not attends,
+            "attention_round": not attends,
+            "se_form": self.attention != "se",
+            "antialias_filter": not self.antialias,
+            "pool_window": self.global_pool != "window",
+            "stem_act": self.pre_activation,
+            "branch_act": self.pre_activation,
+            "shortcut_norm": self.pre_activation or not projects,
+            "shortcut_kernel": not projects or self.shortcut == "D",
+            "dilation_rule": self.output_stride is None,
+        }
+        return frozenset(name for name, without_effect in idle.items() if without_effect)
 
     @property
     def stem_reduction(self) -> int:

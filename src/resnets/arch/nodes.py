@@ -12,6 +12,7 @@ from typing import Literal
 
 __all__ = [
     "Act",
+    "Activation",
     "AdaptivePool",
     "Blur",
     "Chain",
@@ -34,6 +35,7 @@ __all__ = [
     "walk",
 ]
 
+Activation = Literal["relu", "silu", "leaky_relu", "hard_swish", "gelu"]
 Padding = int | tuple[int, int] | Literal["same"]
 """Cells on every side, (before, after) on both axes, or TensorFlow's SAME, which depends on the input size."""
 
@@ -86,9 +88,9 @@ class Norm(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Act(Node):
-    """An element-wise activation."""
+    """An element-wise activation. `leaky_relu` has a slope of 0.01 below zero."""
 
-    kind: Literal["relu"]
+    kind: Activation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +118,12 @@ class Blur(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalPool(Node):
-    """Pooling over the whole feature map. (N, C, H, W) -> (N, C, 1, 1)."""
+    """Pooling over the whole feature map. (N, C, H, W) -> (N, C, 1, 1).
 
-    kind: Literal["avg", "max", "gem"]
+    `avgmax`: the mean of average and maximum; `catavgmax`: average, then maximum, of 2 C channels.
+    """
+
+    kind: Literal["avg", "max", "gem", "avgmax", "catavgmax"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +147,15 @@ class Flatten(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Node):
-    """A fully connected layer. (N, in_features) -> (N, out_features)."""
+    """A fully connected layer. (N, in_features) -> (N, out_features).
+
+    `dense`: on each cell of a map, (N, in_features, H, W) -> (N, out_features, H, W).
+    """
 
     in_features: int
     out_features: int
     bias: bool = True
+    dense: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

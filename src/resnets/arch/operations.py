@@ -7,6 +7,8 @@ from resnets.arch import nodes
 __all__ = ["NOTHING", "operations"]
 
 NOTHING = "-"  # an identity
+ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "leaky_relu": "leaky ReLU", "hard_swish": "hard-swish", "gelu": "GELU"}
+POOLS = {"avgmax": "avg and max", "catavgmax": "concatenated avg and max"}
 
 
 def operations(node: nodes.Node) -> str:
@@ -24,13 +26,13 @@ def operations(node: nodes.Node) -> str:
         case nodes.SplitNorm():
             return "IBN: " + ", ".join(f"{part.kind.replace('_', ' ')} norm of {part.channels}" for part in node.parts)
         case nodes.Act():
-            return {"relu": "ReLU"}[node.kind]
+            return ACTIVATIONS[node.kind]
         case nodes.Pool():
             return _every(node.stride) if node.kernel == 1 else _pool(node)
         case nodes.Blur():
             return f"3x3 blur{_stride(node.stride)}"
         case nodes.GlobalPool():
-            return f"global {node.kind} pool"
+            return f"global {POOLS.get(node.kind, node.kind)} pool"
         case nodes.AdaptivePool():
             return f"avg pool to {node.size}x{node.size}"
         case nodes.Linear():

@@ -8,7 +8,7 @@ from functools import lru_cache
 from resnets.arch.blocks import EXPANSION, BlockBuilder, BlockSpec
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import Blur, Chain, Flatten, GlobalPool, Identity, Linear, Node, Pool
+from resnets.arch.nodes import Chain, Flatten, GlobalPool, Identity, Linear, Node, Pool
 from resnets.arch.shapes import trace
 from resnets.arch.vgg import VGGConfig, plan_vgg
 from resnets.errors import ConfigError
@@ -22,6 +22,7 @@ POOLS: dict[str, Pool] = {
     "max_ceil": Pool(name="maxpool", kind="max", kernel=3, stride=2, ceil=True),
     "max_valid": Pool(name="maxpool", kind="max", kernel=3, stride=2),
     "max2": Pool(name="maxpool", kind="max", kernel=2, stride=2),
+    "avg2": Pool(name="maxpool", kind="avg", kernel=2, stride=2),
 }
 
 
@@ -49,7 +50,7 @@ def _stem(config: ResNetConfig, builder: BlockBuilder) -> Chain:
             _stem_convolution(config, builder),
             builder.first_norm("bn1", width) if normed else Identity(name="bn1"),
             builder.act("act1") if normed and config.stem_act else Identity(name="act1"),
-            _stem_pool(config),
+            _stem_pool(config, builder),
         ),
     )
 
@@ -76,13 +77,17 @@ def _stem_convolution(config: ResNetConfig, builder: BlockBuilder) -> Node:
     )
 
 
-def _stem_pool(config: ResNetConfig) -> Node:
+def _stem_pool(config: ResNetConfig, builder: BlockBuilder) -> Node:
+    width = config.stem_width
     if config.stem_pool == "none":
         return Identity(name="maxpool")
-    if not config.antialias:
+    if config.stem_pool == "conv":
+        conv = builder.conv("0", width, width, 3, 2)
+        return Chain(name="maxpool", role="group", nodes=(conv, builder.norm("1", width), builder.act("2")))
+    if not config.antialias or config.stem_pool == "avg2":
         return POOLS[config.stem_pool]
     dense = Pool(name="0", kind="max", kernel=3, stride=1, padding=1)
-    return Chain(name="maxpool", role="group", nodes=(dense, Blur(name="1", stride=2)))
+    return Chain(name="maxpool", role="group", nodes=(dense, builder.antialias("1", 2)))
 
 
 def _stages(config: ResNetConfig, builder: BlockBuilder) -> Iterator[Chain]:
@@ -159,8 +164,14 @@ def _head(config: ResNetConfig, body: tuple[Node, ...]) -> Chain:
         (features,) = trace(windows, (config.in_chans, config.img_size, config.img_size))[0].result.shape
     else:
         pool = GlobalPool(name="avgpool", kind=config.global_pool)
+        features *= 2 if config.global_pool == "catavgmax" else 1
     classifier = (
-        Linear(name="fc", in_features=features, out_features=config.num_classes)
+        Linear(
+            name="fc",
+            in_features=features,
+            out_features=config.num_classes,
+            dense=config.global_pool == "none",
+        )
         if config.num_classes
         else Identity(name="fc")
     )

@@ -36,6 +36,8 @@ Pixels = Annotated[int, Ge(1)]
 Channels = ChannelOrder | Pixels
 Depth = Literal["uint8", "uint16", "float32"]
 
+MAX_SIDE = 8192  # pixels
+MAX_VALUE = 1e6  # of value_range, mean and std
 # The stored value of full brightness, by depth.
 FULL_SCALE: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
@@ -64,7 +66,9 @@ class Preprocessing(Options):
             "the aspect ratio, then crop; `border`: resize to fit inside and pad with the mean colour."
         ),
     ] = "center"
-    crop_pct: Annotated[float, Interval(gt=0, le=1), Doc("Fraction of the resized image that the crop keeps.")] = 0.875
+    crop_pct: Annotated[float, Interval(ge=0.01, le=1), Doc("Fraction of the resized image that the crop keeps.")] = (
+        0.875
+    )
     interpolation: Annotated[Interpolation, Doc("Resampling filter, antialiased as in Pillow.")] = "bilinear"
     channels: Annotated[
         Channels, Doc("Colour channels and their order, or a number of bands, used in the order they are stored.")
@@ -82,6 +86,17 @@ class Preprocessing(Options):
     ] = "uint8"
 
     def check_rules(self) -> None:
+        numbers = (*self.value_range, *self.mean, *self.std)
+        if not all(abs(number) <= MAX_VALUE for number in numbers) or min(self.std, default=1) < 1 / MAX_VALUE:
+            raise ConfigError(
+                f"value_range, mean and std must be finite, and of a size that images have; got {self.value_range}, "
+                f"{self.mean} and {self.std}"
+            )
+        if max(*self.size, *self.resized) > MAX_SIDE:
+            raise ConfigError(
+                f"an image must have at most {MAX_SIDE:,} pixels a side, before the crop too; got size {self.size} "
+                f"with crop_pct {self.crop_pct:g}"
+            )
         if self.value_range[0] >= self.value_range[1]:
             raise ConfigError(f"value_range must rise; got {self.value_range}")
         if not len(self.mean) == len(self.std) == self.num_channels:

@@ -8,13 +8,14 @@ norm) do not extend it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
 from resnets.arch import nodes
 from resnets.errors import ShapeError
 
-__all__ = ["Record", "Signal", "apply", "trace"]
+__all__ = ["Record", "Signal", "apply", "count_params", "trace"]
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,15 @@ def apply(node: nodes.Node, signal: Signal, path: str) -> Signal:
             cells = (-(-size // node.stride) for size in shape[1:])
             return Signal((node.before + shape[0] + node.after, *cells), field, stride * node.stride)
         case nodes.GlobalPool():
-            return Signal((shape[0], 1, 1), None, stride)
+            return Signal((shape[0] * (2 if node.kind == "catavgmax" else 1), 1, 1), None, stride)
         case nodes.AdaptivePool():
             return Signal((shape[0], node.size, node.size), None, stride)
         case nodes.Flatten():
             return Signal((shape[0] * shape[1] * shape[2],), field, stride)
         case nodes.Linear():
             _expect(shape, node.in_features, path)
+            if node.dense:
+                return Signal((node.out_features, *shape[1:]), field, stride)
             return Signal((node.out_features,), None, stride)
         case nodes.Norm():
             _expect(shape, node.channels, path)
@@ -166,6 +169,11 @@ def _window(size: int, reach: int, stride: int, padding: nodes.Padding, ceil: bo
     return cells
 
 
+def count_params(plan: nodes.Node) -> int:
+    """Parameters of all nodes of `plan`, without tracing an image."""
+    return sum(_params(node) for _, node in nodes.walk(plan))
+
+
 def _params(node: nodes.Node) -> int:
     match node:
         case nodes.Conv():
@@ -189,7 +197,8 @@ def _macs(node: nodes.Node, result: Signal) -> int:
             cells = result.shape[1] * result.shape[2]
             return cells * node.out_chans * (node.in_chans // node.groups) * node.kernel**2
         case nodes.Linear():
-            return node.out_features * node.in_features
+            cells = math.prod(result.shape[1:])
+            return cells * node.out_features * node.in_features
         case nodes.ChannelConv():
             return node.channels * node.kernel
         case _:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.arch.networks import convert_overrides, network_options
-from resnets.cli.flags import Json
+from resnets.cli.flags import AllowNonfinite, Json
 from resnets.cli.output import print_json, print_text
 from resnets.options.declarations import Option, options_of
 from resnets.options.grammar import parse_settings, parse_value
@@ -62,6 +62,7 @@ def run(
         float,
         typer.Option(metavar="FRACTION", min=0, max=1, help="Minimum fraction of the network that the file must fill."),
     ] = 1.0,
+    allow_nonfinite: AllowNonfinite = False,
     as_json: Json = False,
 ) -> None:
     """Convert weights of any known codebase to a model folder, and report how they were read.
@@ -72,7 +73,7 @@ def run(
     from resnets.weights.convert import convert
 
     if to is not None and output is None:
-        raise typer.BadParameter("--to needs an output file; pass -o weights.safetensors", param_hint="-o")
+        raise typer.BadParameter("--to needs an output; pass -o weights.safetensors", param_hint="-o")
     done = convert(
         source,
         output,
@@ -83,6 +84,7 @@ def run(
         labels=labels,
         map=map,
         min_filled=min_filled,
+        allow_nonfinite=allow_nonfinite,
         options=_options(settings or []),
     )
     if as_json:
@@ -115,6 +117,8 @@ def _report_lines(source: str, done: Conversion, to: str | None) -> Iterable[str
         yield "nothing written; pass -o FOLDER to write a model folder"
     else:
         yield f"wrote {done.written}" + (f" with the tensor names of {to}" if to else "")
+        if done.call is not None:
+            yield f"  {to} builds it with: {done.call}"
     if done.map is not None:
         yield f"wrote {done.map}"
 

@@ -8,12 +8,17 @@ import typer
 
 from resnets.options.declarations import Option
 
-__all__ = ["MODEL", "Amp", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers", "declared"]
+__all__ = [
+    "MODEL", "AllowNonfinite", "Amp", "BatchSize", "Device", "Json", "Markdown", "SkipBad", "Workers", "declared",
+]  # fmt: skip
 
 MODEL = typer.Option(
     "--model", metavar="MODEL", help="starter, named weights, a weights file, a model folder or a run folder."
 )
 
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Accept weights that are NaN or infinite, and negative variances.")
+]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 Amp = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.flags import MODEL, Amp, BatchSize, Device, Json
+from resnets.cli.flags import MODEL, AllowNonfinite, Amp, BatchSize, Device, Json
 from resnets.cli.output import Column, print_json, print_table, print_text
 from resnets.runtime.formatting import format_percent, plural
 
@@ -47,6 +47,7 @@ def run(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print a row per image and class: path,rank,label,probability.")
     ] = False,
+    allow_nonfinite: AllowNonfinite = False,
     save: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the predictions to a .csv, .json, .jsonl or .parquet file."),
@@ -78,7 +79,8 @@ def run(
     found_images = list(_find(images, recursive, on_bad))
     if not found_images:
         return 1 if not skip_bad else 0
-    bundle, torch_device = api.load(model or DEFAULT_MODEL), pick_device(device)
+    bundle = api.load(model or DEFAULT_MODEL, allow_nonfinite=allow_nonfinite)
+    torch_device = pick_device(device)
     if model is None:
         console.info(f"note: {DEFAULT_MODEL} knows {', '.join(bundle.classes)}; for other classes pass --model")
 

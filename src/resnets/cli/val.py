@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.flags import MODEL, Amp, BatchSize, Device, Json, SkipBad, Workers
+from resnets.cli.flags import MODEL, AllowNonfinite, Amp, BatchSize, Device, Json, SkipBad, Workers
 from resnets.cli.output import Column, format_top1, print_json, print_table, print_text
 from resnets.runtime.formatting import format_percent
 
@@ -46,6 +46,7 @@ def run(
     workers: Workers = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
+    allow_nonfinite: AllowNonfinite = False,
     save_predictions: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write path, label and prediction to .csv, .json, .jsonl or .parquet."),
@@ -79,6 +80,7 @@ def run(
         class_map=class_map,
         ignore_extra=ignore_extra,
         labels=labels,  # type: ignore[arg-type]
+        allow_nonfinite=allow_nonfinite,
         save_predictions=save_predictions,
     )
     if as_json:

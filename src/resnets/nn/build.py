@@ -14,6 +14,11 @@ from resnets.nn.blocks import BLOCKS
 __all__ = ["build", "build_named", "init_weights"]
 
 
+ACTIVATIONS: dict[nodes.Activation, type[nn.Module]] = {
+    "relu": nn.ReLU, "silu": nn.SiLU, "leaky_relu": nn.LeakyReLU, "hard_swish": nn.Hardswish, "gelu": nn.GELU,
+}  # fmt: skip
+
+
 def build(node: nodes.Node) -> nn.Module:
     """Build the module of a node. `init_weights` sets its initial weights."""
     match node:
@@ -24,7 +29,7 @@ def build(node: nodes.Node) -> nn.Module:
         case nodes.SplitNorm():
             return layers.IBN(sum(part.channels for part in node.parts), _norm(node.parts[1]), node.parts[0].eps)
         case nodes.Act():
-            return nn.ReLU()
+            return ACTIVATIONS[node.kind]()
         case nodes.Pool():
             return _pool(node)
         case nodes.Blur():
@@ -35,6 +40,8 @@ def build(node: nodes.Node) -> nn.Module:
             return nn.AdaptiveMaxPool2d(1)
         case nodes.GlobalPool(kind="gem"):
             return layers.GeM()
+        case nodes.GlobalPool():
+            return layers.AvgMaxPool2d(concatenate=node.kind == "catavgmax")
         case nodes.AdaptivePool():
             return nn.AdaptiveAvgPool2d(node.size)
         case nodes.Dropout():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from resnets.arch.nodes import Padding
 
 __all__ = [
+    "AvgMaxPool2d",
     "BlurPool2d",
     "Conv2dPadded",
     "DropPath",
@@ -56,8 +57,9 @@ class StdConv2d(Conv2dPadded):
 
     def forward(self, input: Tensor) -> Tensor:
         reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) * (variance + self.eps).rsqrt()
+        # As a batch norm over filters, which is timm's arithmetic to the last bits.
+        filters = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(filters, None, None, training=True, momentum=0.0, eps=self.eps).reshape_as(self.weight)
         padded = pad_by_rule(input, self.rule, reach, self.stride[0])
         return self._conv_forward(padded, weight, self.bias)  # type: ignore[no-any-return]
 
@@ -97,6 +99,21 @@ class BlurPool2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
+
+
+class AvgMaxPool2d(nn.Module):
+    """Global average and maximum: their mean, (N, C, H, W) -> (N, C, 1, 1), or concatenated, -> (N, 2 C, 1, 1)."""
+
+    def __init__(self, *, concatenate: bool) -> None:
+        super().__init__()
+        self.concatenate = concatenate
+
+    def forward(self, x: Tensor) -> Tensor:
+        average, maximum = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
+        return torch.cat((average, maximum), 1) if self.concatenate else 0.5 * (average + maximum)
+
+    def extra_repr(self) -> str:
+        return f"concatenate={self.concatenate}"
 
 
 class GeM(nn.Module):

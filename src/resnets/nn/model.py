@@ -17,12 +17,15 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
 from resnets.arch.parts import feature_paths, forward_steps
 from resnets.arch.plan import plan
-from resnets.arch.shapes import trace
+from resnets.arch.shapes import count_params, trace
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.build import build_named, init_weights
 
 __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
+
+
+MAX_PARAMS = 10_000_000_000
 
 
 def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Network:
@@ -32,7 +35,13 @@ def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Netwo
         config: the network.
         init: draw initial weights from torch's global generator; else every tensor is on the meta device, to be
             assigned from a file.
+
+    Raises:
+        ConfigError: more than `MAX_PARAMS` parameters.
     """
+    params = count_params(plan(config))
+    if params > MAX_PARAMS:
+        raise ConfigError(f"a network has at most {MAX_PARAMS:,} parameters; got {params:,}; lower its widths")
     with torch.device("meta"):
         model = VGG(config) if isinstance(config, VGGConfig) else ResNet(config)
     if init:
@@ -44,7 +53,8 @@ def build_model(config: ResNetConfig | VGGConfig, *, init: bool = True) -> Netwo
 class Network(nn.Module):
     """Base class of networks. (N, in_chans, H, W) -> logits (N, num_classes).
 
-    With `num_classes=0` it outputs embeddings (N, D), and with `global_pool="none"` too, the last feature map.
+    With `num_classes=0` it outputs embeddings (N, D), and with `global_pool="none"` too, the last feature map. With
+    classes and `global_pool="none"` it outputs logits over the map, (N, num_classes, H/s, W/s).
 
     Attributes:
         config: the config that it was built from.
@@ -227,7 +237,10 @@ class ResNet(Network):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
         if self.config.global_pool == "none":
-            return x
+            if pre_logits or not self.num_classes:
+                return x
+            # Logits of each cell, (N, num_classes, H, W).
+            return self.get_submodule("fc")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
         x = x.flatten(1)
         if self.config.global_pool == "window":
             check_windows(x, self.num_features, self.config.img_size)

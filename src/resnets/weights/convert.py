@@ -14,8 +14,9 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.adapt import adapt
 from resnets.weights.dialects import get_dialect
-from resnets.weights.export import save_weights
+from resnets.weights.export import FORMATS, call_for, save_weights
 from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.folder.timm_folder import save_timm_folder
 from resnets.weights.open import open_model
 from resnets.weights.report import AdaptReport, LoadReport
 from resnets.weights.resolve import resolve
@@ -35,6 +36,7 @@ class Conversion:
         preprocessing_assumed: whether that is only the usual one of the dialect.
         classes: names of the logits.
         written: the model folder or the weights file; `None` where no output was requested.
+        call: with another codebase's names, the call that builds the network there; `None` where it is not known.
         map: the file with the key mapping.
     """
 
@@ -45,6 +47,7 @@ class Conversion:
     preprocessing_assumed: bool
     classes: tuple[str, ...]
     written: Path | None = None
+    call: str | None = None
     map: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class Conversion:
             "preprocessing_assumed": self.preprocessing_assumed,
             "classes": list(self.classes),
             "written": str(self.written) if self.written else None,
+            "call": self.call,
             "map": str(self.map) if self.map else None,
         }
 
@@ -72,19 +76,22 @@ def convert(
     labels: Path | str | None = None,
     map: Path | str | None = None,
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Read a model, and write it as a model folder or with another codebase's names.
 
     Args:
         source: a weights file, a model folder of ours or of timm's, a run folder, named weights, or `starter`.
-        output: the model folder, or with `to` the `.safetensors` or `.npz` file; `None` writes nothing.
+        output: the model folder, or with `to` the `.safetensors` or `.npz` file; with `to="timm"` also a folder, as
+            timm writes it; `None` writes nothing.
         dialect, variant: naming and network of a file, where they cannot be detected.
         to: the dialect to write.
         num_classes: another number of classes: a fresh classifier; 0 leaves it out.
         labels: a file of class names, one per line, or a JSON list.
         map: a JSON file to write the mapping of every key to.
         min_filled: share of the network's values that a file must give.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         options: what tensors do not determine, in the dialect's spelling or as config fields.
 
     Raises:
@@ -95,7 +102,12 @@ def convert(
     if map is not None and (Path(map).is_dir() or not Path(map).parent.is_dir()):
         raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
     opened = open_model(
-        resolve(source), dialect=dialect, variant=variant, min_filled=min_filled, options=dict(options or {})
+        resolve(source),
+        dialect=dialect,
+        variant=variant,
+        min_filled=min_filled,
+        allow_nonfinite=allow_nonfinite,
+        options=dict(options or {}),
     )
     model, bundle, report = opened.model, opened.bundle, opened.report
     adapted = None
@@ -106,8 +118,14 @@ def convert(
         classes = _read_labels(Path(labels), model.num_classes)
     elif bundle is not None and adapted is None:
         classes = bundle.classes
-    written = None
+    written = call = None
     if output is not None and to is not None:
+        call = call_for(model.config, to)
+    if output is not None and to == "timm" and Path(output).suffix.lower() not in FORMATS:
+        bundle = replace(opened.require_bundle(), model=model, classes=classes)
+        written = save_timm_folder(bundle, output)
+        call = replace(call, architecture=f"local-dir:{written}", arguments={}) if call else None
+    elif output is not None and to is not None:
         written = save_weights(model, output, dialect=to)
     elif output is not None:
         bundle = replace(opened.require_bundle(), model=model, classes=classes)
@@ -125,6 +143,7 @@ def convert(
         preprocessing_assumed=opened.preprocessing_assumed,
         classes=classes,
         written=written,
+        call=None if call is None else call.call,
         map=Path(map) if map is not None else None,
     )
 

@@ -92,7 +92,9 @@ class _ResNetDetector(_Detector):
         }
         fields |= self.middle(fields["widths"][0], last == 3) | self.biases()
         ambiguous: dict[str, tuple[Any, ...]] = {}
-        if stem["stem"] == "3x3":
+        if self.has("maxpool.0"):
+            fields["stem_pool"] = "conv"
+        elif stem["stem"] == "3x3":
             ambiguous["stem_pool"] = ("none", "max")
         if not self.has("layer1.0.bn2", "running_mean"):
             fields["norm"], ambiguous["norm_groups"] = "group", ()

@@ -1,7 +1,8 @@
 """Writing weights with the names and axis order of another codebase.
 
-What is written is first read back with `import_weights`, by its tensors alone or by the network's name, and compared
-with the model bit for bit: nothing is written that the dialect would read as another network. Formats are safetensors
+For timm and torchvision the network is compared with what they build under their names and arguments (`target.py`). For
+other dialects what is written is first read back, by its tensors alone or by the network's name, and compared with the
+model bit for bit. Nothing is written that its codebase would run as another network. Formats are safetensors
 and `.npz`, which TensorFlow and Keras users read more easily; neither can hold code.
 """
 
@@ -26,9 +27,10 @@ from resnets.nn.model import Network
 from resnets.weights.dialects import Dialect, get_dialect
 from resnets.weights.dialects.axes import flattened_chans, from_torch
 from resnets.weights.load import import_weights
-from resnets.weights.slots import COUNTER, NOT_IN_TENSORS, differing_fields
+from resnets.weights.slots import COUNTER, TRAINING_ONLY, differing_fields
+from resnets.weights.target import TargetCall, same_computation, target_call
 
-__all__ = ["foreign_tensors", "save_weights"]
+__all__ = ["FORMATS", "call_for", "foreign_tensors", "naming_dialect", "save_weights"]
 
 FORMATS = (".safetensors", ".npz")
 
@@ -74,6 +76,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
 def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
     """The network's tensors by a dialect's names, in its axis order, on the CPU."""
     target = get_dialect(dialect)
+    target = naming_dialect(target, call_for(model.config, dialect))
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     names = _names(target, model, state)
     chans = flattened_chans({key: tuple(tensor.shape) for key, tensor in state.items()}, "torch")
@@ -82,8 +85,29 @@ def foreign_tensors(model: Network, dialect: str) -> dict[str, Tensor]:
         name: from_torch(key, state[key], target.layout, chans, kernels.get(key, 0)).contiguous()
         for key, name in names.items()
     }
-    _read_back(target, model, state, written)
+    if dialect not in ("timm", "torchvision"):  # for these the call was found
+        _read_back(target, model, state, written)
     return written
+
+
+def naming_dialect(dialect: Dialect, call: TargetCall | None) -> Dialect:
+    """The dialect of the names that a codebase gives to a network: timm's `legacy_*` networks have Cadene's."""
+    return get_dialect("cadene") if call is not None and call.architecture.startswith("legacy_") else dialect
+
+
+def call_for(config: NetworkConfig, dialect: str) -> TargetCall | None:
+    """How the codebase of a dialect builds a network; None for dialects of which that is not known.
+
+    Raises:
+        WeightsError: it cannot build it.
+    """
+    target = get_dialect(dialect)
+    if target.name not in ("timm", "torchvision"):
+        return None
+    try:
+        return target_call(config, target)
+    except ConfigError as error:
+        raise _unsupported(target, str(error)) from None
 
 
 def _names(dialect: Dialect, model: Network, state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -110,9 +134,11 @@ def _read_back(dialect: Dialect, model: Network, state: Mapping[str, Tensor], wr
         if type(back.config) is not type(model.config):
             problem = problem or "it would be read as another network: another family"
             continue
-        unused = _unused(back.config) & _unused(model.config) | NOT_IN_TENSORS
-        if differing := differing_fields(back.config, model.config, unused):
-            problem = problem or f"it would be read as another network: {', '.join(differing)}"
+        told = {name: getattr(model.config, name) for name in dialect.arguments if hasattr(model.config, name)}
+        if not same_computation(back.config.with_overrides(**told), model.config):
+            unused = back.config.inert & model.config.inert | TRAINING_ONLY | dialect.arguments
+            different = ", ".join(differing_fields(back.config, model.config, unused))
+            problem = problem or f"it would be read as another network: {different}"
             continue
         for key, tensor in back.state_dict().items():
             if not key.endswith(COUNTER) and not torch.equal(tensor, state[key]):
@@ -131,16 +157,6 @@ def _variants_to_pass(dialect: Dialect, config: NetworkConfig) -> list[str | Net
         return [name]
     agrees = all(getattr(config, field, value) == value for field, value in dialect.defaults.items())
     return [config] if agrees else []
-
-
-def _unused(config: NetworkConfig) -> set[str]:
-    """Fields without effect because another switches them off, or that only round a width that is read anyway."""
-    unused = {"attention_round"}
-    if isinstance(config, ResNetConfig):
-        unused |= {"attention_reduction"} if config.attention in ("none", "eca") else set()
-        unused |= {"se_form"} if config.attention != "se" else set()
-        unused |= {"norm_groups"} if config.norm != "group" else set()
-    return unused
 
 
 def _unsupported(dialect: Dialect, why: str) -> WeightsError:

@@ -14,10 +14,12 @@ from typing import Any
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import FAMILIES, NetworkConfig
 from resnets.arch.variants import get_config, name_of
+from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.weights.detect_config import DetectedConfig, detect_config
 from resnets.weights.dialects import Dialect, get_dialect, matching_dialects
 from resnets.weights.dialects.axes import Shapes, torch_shape
+from resnets.weights.slots import TRAINING_ONLY
 
 __all__ = ["Identification", "identify"]
 
@@ -74,6 +76,8 @@ def identify(
         facts: config fields that the file states besides its tensors; they override the dialect's defaults and the
             variant's fields.
     """
+    if dialect == "timm" and isinstance(variant, str) and variant.startswith("legacy_"):
+        dialect = "cadene"  # timm's `senet.py` has its names
     sources = _Sources(shapes=shapes, options=options, where=where, facts=dict(facts or {}))
     if dialect != "auto":
         return _identify(get_dialect(dialect), variant, sources, requested=True)
@@ -110,7 +114,7 @@ class _Sources:
 def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources, *, requested: bool) -> Identification:
     keys, ours = _our_shapes(dialect, sources)
     changes = dialect.translate_options(sources.options)
-    if changes.get("global_pool") == "none":
+    if changes.get("global_pool") == "none" and not dialect.classifies_cells(sources.shapes):
         changes.setdefault("num_classes", 0)
     if not dialect.has_classifier:
         changes = FEATURE_MAP | changes
@@ -118,6 +122,11 @@ def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources,
         config, assumed = _from_tensors(dialect, ours, changes, sources)
     else:
         config, assumed = _from_variant(dialect, variant, ours, changes, sources, requested=requested)
+    if isinstance(config, VGGConfig) and dialect.name == "timm" and sources.options.get("global_pool") == "":
+        raise ConfigError(
+            "timm's VGG without global_pool returns the map behind its hidden layers, which no network here does; got "
+            "global_pool=''; pass features_only=True for feature maps"
+        )
     return Identification(dialect=dialect, keys=keys, config=config, assumed=assumed)
 
 
@@ -160,7 +169,9 @@ def _from_tensors(
     known |= assumed | stated
     if left:
         raise _ambiguous(detected.family, known, left, sources.where)
-    return FAMILIES[detected.family]().with_overrides(**known), assumed
+    config = FAMILIES[detected.family]().with_overrides(**known)
+    determined = (detected.fields.keys() - detected.ambiguous.keys()) | stated.keys() | TRAINING_ONLY | config.inert
+    return config, {name: getattr(config, name) for name in (*assumed, *sorted(own)) if name not in determined}
 
 
 def _from_variant(
@@ -177,6 +188,10 @@ def _from_variant(
     A name means the network of the codebase that introduced it (`variants.py`); where the caller `requested` the
     dialect, what that codebase means by it.
     """
+    if requested and isinstance(variant, str):
+        if variant in dialect.unsupported:
+            raise ConfigError(f"{dialect.name}'s {variant} cannot be built here: {dialect.unsupported[variant]}")
+        variant = dialect.networks.get(variant, variant)
     config = variant if isinstance(variant, NetworkConfig) else get_config(variant)
     by_dialect = {}
     if requested and isinstance(variant, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from resnets.arch.networks import NetworkConfig
+from resnets.arch.parts import BACKBONE, CLASSIFIER, parts
 from resnets.arch.plan import plan
 from resnets.arch.variants import name_of
 from resnets.arch.vgg import VGGConfig
@@ -20,6 +22,7 @@ from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.axes import flattened_chans, to_torch
 from resnets.weights.fill import fill
+from resnets.weights.finite import check_variances, checking
 from resnets.weights.identify import Identification, identify
 from resnets.weights.readers.files import read_file
 from resnets.weights.readers.limits import as_tensor
@@ -41,6 +44,7 @@ def import_weights(
     features_only: Literal[False] = ...,
     out_indices: None = ...,
     min_filled: float = ...,
+    allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network, LoadReport]: ...
 
@@ -54,6 +58,7 @@ def import_weights(
     features_only: bool,
     out_indices: Sequence[int] | None = ...,
     min_filled: float = ...,
+    allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]: ...
 
@@ -66,6 +71,7 @@ def import_weights(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]:
     """Load the network of a weights file, in evaluation mode.
@@ -80,6 +86,7 @@ def import_weights(
         out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
         min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
             or has in another shape starts fresh, and what the network does not have is left out.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
             as config fields. `num_classes=0` leaves the classifier out.
 
@@ -97,14 +104,54 @@ def import_weights(
         raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
     file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
-    if features_only:
-        options = {"num_classes": 0} | options
-    shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
-    if dialect != "auto":
-        get_dialect(dialect)
-    found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
-    model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+    with nullcontext() if allow_nonfinite else checking(file.tensors, where):
+        if features_only:
+            options = {"num_classes": 0, "global_pool": "none"} | options
+        shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
+        if dialect != "auto":
+            get_dialect(dialect)
+        found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+        if features_only and any(name.startswith("features_") for name in shapes):
+            _check_maps_of_vgg(found.config, out_indices, where)
+        if features_only and out_indices:
+            found = replace(found, config=_used_stages(found, shapes, out_indices))
+        model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+    if not allow_nonfinite:
+        check_variances(model.state_dict(), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
+
+
+def _check_maps_of_vgg(config: NetworkConfig, out_indices: Sequence[int] | None, where: str) -> None:
+    """A VGG that timm saved with `features_only` has one map more there: that of the last pool."""
+    count = len(config.depths)
+    if out_indices is None or any(index < 0 or index >= count for index in out_indices):
+        raise ConfigError(
+            f"timm's VGG has {count + 1} maps, the last one behind the last pool, and ours {count}; got out_indices="
+            f"{out_indices and list(out_indices)} for {where}; pass out_indices of 0..{count - 1}"
+        )
+
+
+def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int]) -> NetworkConfig:
+    """The network without its last stages where the file lacks them and no map of `out_indices` needs them."""
+    config, total = found.config, len(found.config.depths)
+    tree, keys = plan(config), {found.keys.get(name, name) for name in shapes}
+    stages = {name: paths for name, paths in parts(tree).items() if name not in ("stem", BACKBONE, CLASSIFIER)}
+    own: dict[str, list[str]] = {name: [] for name in stages}
+    for slot in slots(tree):
+        for name, paths in stages.items():
+            if slot.role != "count" and any(slot.path == path or slot.path.startswith(f"{path}.") for path in paths):
+                own[name].append(slot.key)
+    present = next((number for number, name in enumerate(stages) if not keys.issuperset(own[name])), total)
+    maps = total + (not isinstance(config, VGGConfig))  # a residual network's first map is the stem's
+    last = max(index if index >= 0 else maps + index for index in out_indices)
+    needed = last + 1 if isinstance(config, VGGConfig) else max(last, 1)
+    if not needed <= present < total:
+        return config
+    depths, widths = config.depths[:present], config.widths[:present]
+    if isinstance(config, VGGConfig):
+        return replace(config, depths=depths, widths=widths, num_classes=0, global_pool="none")
+    ibn = config.ibn[:present]
+    return replace(config, depths=depths, widths=widths, ibn=ibn, last_stride=None, num_classes=0)
 
 
 def _unwrap_arrays(source: Mapping[str, Any], where: str) -> Unwrapped:
@@ -168,6 +215,7 @@ def _load(
         dropped=tuple(mapped.dropped),
         assumed=found.assumed,
         notes=tuple(notes),
+        preprocessing=dict(file.preprocessing),
     )
     return model.eval(), report
 

@@ -63,6 +63,7 @@ def open_model(
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     options: dict[str, Any] | None = None,
 ) -> OpenedModel:
     """Read the model of a reference; named weights are downloaded if they are not in the cache.
@@ -74,6 +75,7 @@ def open_model(
         reference: from `resolve`.
         kind: class of the bundle.
         dialect, variant, min_filled, options: as for `import_weights`; not for model folders of ours.
+        allow_nonfinite: as for `import_weights`.
 
     Raises:
         WeightsError: a network's name alone, a failed download, or a folder or file that cannot be used.
@@ -88,21 +90,21 @@ def open_model(
         )
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
     if reference.kind in ("named", "file"):
-        return _open_file(reference, kind, path, arguments)
+        return _open_file(reference, kind, path, arguments | {"allow_nonfinite": allow_nonfinite})
     folder = current_folder(path)
     values = read_json(folder / CONFIG)
     if "resnets" not in values:
-        bundle, report = read_timm_folder(folder, values, kind, **arguments)
+        bundle, report = read_timm_folder(folder, values, kind, allow_nonfinite=allow_nonfinite, **arguments)
         return OpenedModel(reference=reference, model=bundle.model, bundle=bundle, report=report)
     if given := [name for name, value in arguments.items() if value not in ("auto", 1.0) or name in (options or {})]:
         raise ConfigError(f"config.json of our model folders determines the network; got {', '.join(given)}; drop them")
-    bundle = read_bundle(folder, kind)
+    bundle = read_bundle(folder, kind, allow_nonfinite=allow_nonfinite)
     return OpenedModel(reference=reference, model=bundle.model, bundle=bundle)
 
 
-def load_bundle(reference: str | Path, kind: type[Bundle] = Bundle) -> Bundle:
+def load_bundle(reference: str | Path, kind: type[Bundle] = Bundle, *, allow_nonfinite: bool = False) -> Bundle:
     """The bundle of a model reference, of class `kind`, in evaluation mode."""
-    return open_model(resolve(reference), kind).require_bundle()
+    return open_model(resolve(reference), kind, allow_nonfinite=allow_nonfinite).require_bundle()
 
 
 def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: dict[str, Any]) -> OpenedModel:
@@ -116,10 +118,14 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
     preprocessing = weights.preprocessing if weights else _usual_preprocessing(model.config, report.dialect)
     if preprocessing is None:
         return opened
+    if weights is None and report.preprocessing:
+        preprocessing = replace(preprocessing, **report.preprocessing)
     if weights is None:
         note = f"classes are numbered, and preprocessing is assumed from the {report.dialect} dialect"
+        if "mean" in report.preprocessing:
+            note = "classes are numbered; the normalisation is the file's, channel order and crop are assumed"
         provenance: dict[str, Any] = {"weights": str(path), "import": report.to_dict()}
-        provenance["note"] = f"the file states neither classes nor preprocessing: {note}"
+        provenance["note"] = f"the file states no classes and not all of the preprocessing: {note}"
     else:
         provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}
         if weights.top1 is not None:
@@ -132,7 +138,7 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
         license=weights.license if weights else "unknown",
         provenance=provenance,
     )
-    return replace(opened, bundle=bundle, preprocessing_assumed=weights is None)
+    return replace(opened, bundle=bundle, preprocessing_assumed=weights is None and "mean" not in report.preprocessing)
 
 
 def _usual_preprocessing(config: NetworkConfig, dialect: str) -> Preprocessing | None:

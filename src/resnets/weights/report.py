@@ -43,6 +43,7 @@ class LoadReport(_Report):
         dropped: entries of the file left out on purpose.
         assumed: config fields that tensors do not determine, as the dialect sets them.
         notes: what else was done, a sentence each.
+        preprocessing: fields of `Preprocessing` that the file states, such as the normalisation of an ONNX graph.
     """
 
     source: str
@@ -55,6 +56,7 @@ class LoadReport(_Report):
     dropped: tuple[str, ...] = ()
     assumed: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [

@@ -13,7 +13,7 @@ from typing import Literal
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import ChannelConv, Conv, GlobalPool, Linear, Node, Norm, join, walk
 
-__all__ = ["COUNTER", "NOT_IN_TENSORS", "TENSOR_NAMES", "Role", "Slot", "differing_fields", "slots"]
+__all__ = ["COUNTER", "NOT_IN_TENSORS", "TENSOR_NAMES", "TRAINING_ONLY", "Role", "Slot", "differing_fields", "slots"]
 
 Role = Literal["kernel", "matrix", "bias", "gamma", "beta", "mean", "var", "count", "power"]
 
@@ -32,10 +32,10 @@ TENSOR_NAMES: dict[Role, str] = {
 COUNTER = ".num_batches_tracked"
 """End of the key of a batch norm's step counter. Evaluation never reads it, and old files lack it."""
 
-NOT_IN_TENSORS = frozenset(
-    {"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum", "output_stride", "dilation_rule"}
-    | {"last_stride", "global_pool", "pool_window"}
-)
+TRAINING_ONLY = frozenset({"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum"})
+"""Config fields that change nothing in evaluation mode."""
+
+NOT_IN_TENSORS = TRAINING_ONLY | {"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window"}
 """Config fields that change no tensor's name, shape or value: they concern training or geometry alone."""
 
 

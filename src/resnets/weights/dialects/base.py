@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Node
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
@@ -30,7 +31,7 @@ from resnets.weights.dialects.axes import Layout, Shapes
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.slots import TENSOR_NAMES, Role, slots
 
-__all__ = ["KERAS_ROLES", "Dialect", "Option", "choice", "has_component", "layer_of", "rename_to"]
+__all__ = ["KERAS_ROLES", "Dialect", "Option", "choice", "has_component", "layer_of", "numbers", "rename_to"]
 
 Option = Callable[[Any], dict[str, Any]]
 """Converts an option's value, as a codebase writes it, to config fields."""
@@ -75,6 +76,9 @@ class Dialect:
         preprocessing: from a config, the fields of `Preprocessing` that its networks were trained with, where they
             differ from ImageNet's.
         notes: from a config, in which respects our network differs from the codebase's, a sentence each.
+        arguments: config fields that its codebase takes as arguments, whatever the tensors.
+        networks: what its codebase builds under each name; other names mean the networks of `variants.py`.
+        unsupported: names of its codebase that cannot be built here, with the reason.
     """
 
     name: str
@@ -91,6 +95,9 @@ class Dialect:
     options: Mapping[str, Option] = field(default_factory=dict)
     preprocessing: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     notes: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    arguments: frozenset[str] = frozenset()
+    networks: Mapping[str, NetworkConfig] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
 
     def our_keys(self, shapes: Shapes) -> dict[str, str]:
         """Our key for each of the file's names that the table has."""
@@ -130,6 +137,10 @@ class Dialect:
         table = self.table({slot.key: slot.shape for slot in slots(plan)})
         return {f"{path}.weight": side for path, side in table.kernels.items()}
 
+    def classifies_cells(self, shapes: Shapes) -> bool:
+        """Whether the classifier of a file's network is a convolution, so that without pooling it outputs a map."""
+        return "fc" in self.table({self.clean(name): shape for name, shape in shapes.items()}).kernels
+
     def translate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options in this codebase's spelling, or config fields, as config fields."""
         changes: dict[str, Any] = {}
@@ -160,6 +171,18 @@ def choice(name: str, choices: Mapping[Any, dict[str, Any]]) -> Option:
         except (KeyError, TypeError):
             known = ", ".join(map(repr, choices))
             raise ConfigError(f"{name} must be one of {known}; got {value!r}; no other has a counterpart") from None
+
+    return translate
+
+
+def numbers(name: str, field: str) -> Option:
+    """Option that is a list of whole numbers, one for each stage, with the meaning of a config field."""
+
+    def translate(value: Any) -> dict[str, Any]:
+        whole = isinstance(value, list | tuple) and all(isinstance(one, int | float) and one == one for one in value)
+        if not whole or any(abs(one) > 2**31 or int(one) != one for one in value):
+            raise ConfigError(f"{name} must be whole numbers, one for each stage; got {value!r}")
+        return {field: tuple(map(int, value))}
 
     return translate
 

@@ -1,7 +1,8 @@
 """Cadene's SE-ResNets, SE-ResNeXts and SENet-154: networks converted from Caffe, as Hu et al. published them.
 
 The pool is not padded and rounds up. SE-ResNets stride in the first 1x1 of a block, SE-ResNeXts and SENet-154 in the
-3x3; the number of groups tells them apart.
+3x3; the number of groups tells them apart. timm keeps these networks as `legacy_*` (`senet.py`), and has basic blocks
+too, whose residual branch ends in a ReLU before the attention.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, rename_to
+from resnets.weights.dialects.base import Dialect, choice, numbers, rename_to
 from resnets.weights.dialects.key_table import KeyTable
+from resnets.weights.dialects.timm_networks import NETWORKS, POOLS
 
 __all__ = ["CADENE"]
 
@@ -36,8 +38,10 @@ def _table(shapes: Shapes) -> KeyTable:
 
 
 def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if fields.get("attention") != "se" or fields["se_form"] != "conv" or fields["block"] != "bottleneck":
+    if fields.get("attention") != "se" or fields["se_form"] != "conv":
         return None
+    if fields["block"] == "basic":  # timm's legacy_seresnet18 and 34
+        return {"branch_act": True}
     caffe = (fields["groups"], fields["reduce_first"]) == (1, 1)
     return {"stride_in": "1x1" if caffe else "3x3"}
 
@@ -49,5 +53,11 @@ CADENE = Dialect(
     table=_table,
     defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},
     infer_defaults=_infer_defaults,
-    options={"inplanes": rename_to("stem_width"), "dropout_p": lambda value: {"drop_rate": value or 0.0}},
+    networks={name: config for name, config in NETWORKS.items() if name.startswith("legacy_")},
+    options={
+        "inplanes": rename_to("stem_width"),
+        "dropout_p": lambda value: {"drop_rate": value or 0.0},
+        "layers": numbers("layers", "depths"),
+        "global_pool": choice("global_pool", POOLS),
+    },
 )

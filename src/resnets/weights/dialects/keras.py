@@ -102,6 +102,7 @@ KERAS = Dialect(
     table=_table,
     infer_defaults=_infer_defaults,
     variants=r"keras_.*",
+    arguments=frozenset({"global_pool"}),
     options={
         "include_top": choice("include_top", {True: {}, False: {"num_classes": 0}}),
         "pooling": choice("pooling", {pool: {"global_pool": pool or "none"} for pool in ("avg", "max", None)}),

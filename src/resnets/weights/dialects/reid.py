@@ -56,6 +56,7 @@ VOCREID = Dialect(
     description="the AI City 2020 vehicle re-identification backbones, as IBN-Net's without their classifier",
     matches=lambda names: False,  # its files are IBN-Net's and torchvision's; only its use of them differs
     defaults=IBNNET.defaults,
+    arguments=frozenset({"last_stride"}),
     infer_defaults=_infer_ibnnet,
     has_classifier=False,
 )
@@ -69,6 +70,7 @@ TUTORIAL = Dialect(
         and not has_component(names, "shortcut")
     ),
     defaults={**V15_DEFAULTS, "stem_pool": "max2", "stem_act": False},
+    arguments=frozenset({"last_stride"}),
     infer_defaults=_infer_tutorial,
     has_classifier=False,
 )
@@ -79,5 +81,6 @@ TORCHREID = Dialect(
     matches=lambda names: names >= TRUNK | {"classifier.weight"} and "fc.weight" not in names,
     table=lambda shapes: CLASSIFIER,
     defaults=IBNNET.defaults,
+    arguments=frozenset({"last_stride"}),
     infer_defaults=_infer_ibnnet,
 )

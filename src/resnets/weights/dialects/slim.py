@@ -64,8 +64,9 @@ SLIM = Dialect(
     },
     infer_defaults=_infer_defaults,
     variants=r"resnet_v[12]_.*",
+    arguments=frozenset({"output_stride", "global_pool"}),
     options={
-        # False: the last map. (Where slim has logits too, it classifies every cell, which no network here does.)
+        # False: the last map, or with classes the logits of each of its cells.
         "global_pool": choice("global_pool", {True: {"global_pool": "avg"}, False: {"global_pool": "none"}}),
         "num_classes": lambda value: {"num_classes": value or 0},
         "include_root_block": choice("include_root_block", {True: {}}),

@@ -20,8 +20,9 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError
 from resnets.weights.dialects.axes import Shapes
-from resnets.weights.dialects.base import Dialect, Option, choice, has_component, rename_to
+from resnets.weights.dialects.base import Dialect, Option, choice, has_component, numbers, rename_to
 from resnets.weights.dialects.key_table import KeyTable
+from resnets.weights.dialects.timm_networks import NETWORKS, POOLS, UNSUPPORTED
 from resnets.weights.dialects.torchvision import V15_DEFAULTS
 
 __all__ = ["TIMM"]
@@ -97,7 +98,7 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
         # resnetv2_*_bit: standardised convolutions, and a pool padded with zeros ("fixed"); the others have deep stems
         bit = fields.get("norm") == "group" and fields["stem"] == "7x7"
         return defaults | ({"standardised": True, "stem_pool": "max_zero"} if bit else {"stem_pool": "max"})
-    if fields["stem"] != "3x3":
+    if fields["stem"] != "3x3" and "stem_pool" not in fields:
         defaults["stem_pool"] = "max"
     return defaults
 
@@ -123,14 +124,22 @@ def _block_args(value: Any) -> dict[str, Any]:
     return found
 
 
-ATTENTION = choice("attn_layer", {kind: {"attention": kind or "none"} for kind in (None, "se", "eca", "cbam")})
+ATTENTION = choice(
+    "attn_layer",
+    {
+        None: {"attention": "none"},
+        "se": {"attention": "se", "attention_round": 8},
+        "eca": {"attention": "eca"},
+        "cbam": {"attention": "cbam"},
+    },
+)
 
-# Our values are accepted as well: `none` is timm's empty string.
-POOLS = {"": {"global_pool": "none"}, **{pool: {"global_pool": pool} for pool in ("none", "avg", "max", "gem")}}
+AVERAGE = {"antialias": True, "antialias_filter": "average", "stem_pool": "avg2"}
+ACTIVATIONS = {name: {"act": name} for name in ("relu", "silu", "leaky_relu", "hard_swish", "gelu")}
 OUTPUT_STRIDES = {stride: {"output_stride": None if stride == 32 else stride} for stride in (32, None, 4, 8, 16)}
 
 OPTIONS: dict[str, Option] = {
-    "layers": lambda value: {"depths": tuple(map(int, value))},
+    "layers": numbers("layers", "depths"),
     "output_stride": choice("output_stride", OUTPUT_STRIDES),
     "global_pool": choice("global_pool", POOLS),
     "cardinality": rename_to("groups"),
@@ -149,12 +158,13 @@ OPTIONS: dict[str, Option] = {
         },
     ),
     "stem_width": lambda value: {},  # half the channels of a deep stem, unused in a 7x7; the tensors determine it
-    "replace_stem_pool": choice("replace_stem_pool", {False: {}}),
+    "replace_stem_pool": choice("replace_stem_pool", {False: {}, True: {"stem_pool": "conv"}}),
+    "channels": numbers("channels", "widths"),
     "block_reduce_first": rename_to("reduce_first"),
     "down_kernel_size": rename_to("shortcut_kernel"),
     "avg_down": choice("avg_down", {True: {"shortcut": "D"}, False: {"shortcut": "B"}}),
     "preact": rename_to("pre_activation"),
-    "act_layer": choice("act_layer", {"relu": {}}),
+    "act_layer": choice("act_layer", ACTIVATIONS | {"swish": {"act": "silu"}}),
     "norm_layer": choice(
         "norm_layer",
         {
@@ -165,7 +175,12 @@ OPTIONS: dict[str, Option] = {
         },
     ),
     "aa_layer": choice(
-        "aa_layer", {None: {"antialias": False}, "blur": {"antialias": True}, "blurpool": {"antialias": True}}
+        "aa_layer",
+        {
+            None: {"antialias": False},
+            **{name: {"antialias": True} for name in ("blur", "blurpool")},
+            **dict.fromkeys(("avg", "avgpool"), AVERAGE),
+        },
     ),
     "block_args": _block_args,
     "drop_block_rate": choice("drop_block_rate", {0: {}}),
@@ -183,4 +198,6 @@ TIMM = Dialect(
     variants=r"(?!se_|keras|resnet_v|.*_ibn|.*_v1|.*cifar|plain).*",
     options=OPTIONS,
     notes=_notes,
+    networks=NETWORKS,
+    unsupported=UNSUPPORTED,
 )

@@ -16,6 +16,7 @@ from typing import Any
 from resnets.errors import ConfigError
 from resnets.weights.dialects.base import Dialect, has_component, rename_to
 from resnets.weights.dialects.key_table import KeyTable
+from resnets.weights.dialects.torchvision_networks import NETWORKS as TORCHVISION_NETWORKS
 
 __all__ = ["AKAMASTER", "LAODAOGUIZHONG", "ONNX", "RESNETS", "TORCHVISION", "TRUNK", "V15_DEFAULTS"]
 
@@ -49,6 +50,7 @@ def _infer_torchvision(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if "stem" not in fields:
         return {}
     plain = fields["attention"] == "none" and not fields["ibn"] and fields["conv_bias"] == "none"
+    plain = plain and fields.get("norm") != "group" and fields.get("stem_pool") != "conv"
     if not plain or fields["pre_activation"] or fields["stem"] not in ("7x7", "3x3") or fields.get("shortcut") == "D":
         return None
     return {"stem_pool": "max"} if fields["stem"] == "7x7" else {}
@@ -69,6 +71,7 @@ TORCHVISION = Dialect(
         "width_per_group": rename_to("group_width"),
         "zero_init_residual": rename_to("zero_init_last"),
     },
+    networks=TORCHVISION_NETWORKS,
 )
 
 RESNETS = Dialect(
@@ -80,6 +83,7 @@ RESNETS = Dialect(
     defaults=V15_DEFAULTS,
     infer_defaults=lambda fields: {"stem_pool": "max"} if fields.get("stem", "3x3") != "3x3" else {},
     variants="",  # names mean what `variants.py` has
+    arguments=frozenset({"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window"}),
 )
 
 # The ONNX reader gives a graph's weights our names, and reads config fields off the graph.

@@ -11,7 +11,7 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.errors import ConfigError
 from resnets.nn.model import Network
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "check_class_names"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +62,20 @@ class Bundle:
     def config(self) -> NetworkConfig:
         """Config that the network was built from."""
         return self.model.config  # type: ignore[no-any-return]
+
+
+def check_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names as a file has them, if they are text and all different.
+
+    Raises:
+        ConfigError: a name that is no Unicode text (a lone surrogate), or one that stands twice.
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"class names are Unicode text; got {name!r}; write it again") from None
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise ConfigError(f"each class has its own name; {twice!r} stands twice; rename one")
+    return names

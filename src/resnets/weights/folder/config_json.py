@@ -13,6 +13,7 @@ from resnets.errors import ConfigError, WeightsError
 __all__ = ["SCHEMA", "check_preprocessing", "network_config", "read_config", "read_json", "timm_preprocessing"]
 
 SCHEMA = 1
+MAX_BYTES = 2**25  # 100,000 class names and a long history have 10 MB
 
 
 def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -31,7 +32,9 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a `config.json`, of ours or of timm's."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_BYTES:
+            raise WeightsError(f"config.json is small; {path} has {path.stat().st_size:,} bytes; do not use it")
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)
     except FileNotFoundError:
         raise WeightsError(f"a model folder holds config.json; {path} does not exist; check the path") from None
     except OSError as error:
@@ -40,6 +43,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not JSON; {error}; write the folder again") from None
     if not isinstance(values, dict):
         raise WeightsError(f"config.json must be an object; {path} holds a {type(values).__name__}; write it again")
+    return values
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError if a key stands twice, since one of the values would be lost."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for index, key in enumerate(keys) if key in keys[:index])!r} stands twice")
     return values
 
 

@@ -10,19 +10,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import config_from_dict, config_to_dict
-from resnets.arch.nodes import Conv, walk
 from resnets.arch.preprocessing import Preprocessing
-from resnets.arch.shapes import trace
-from resnets.errors import ConfigError, ShapeError, WeightsError
+from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
 from resnets.version import __version__
 from resnets.weights.fill import fill
-from resnets.weights.folder.bundle import Bundle
-from resnets.weights.folder.config_json import SCHEMA, check_preprocessing, read_config, timm_preprocessing
+from resnets.weights.finite import check_finite, check_variances
+from resnets.weights.folder.bundle import Bundle, check_class_names
+from resnets.weights.folder.config_json import SCHEMA, check_preprocessing, read_config
 from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
+from resnets.weights.folder.timm_config import timm_call, timm_config_json
 from resnets.weights.readers.files import read_safetensors
 
 __all__ = ["read_bundle", "save_bundle"]
@@ -50,12 +49,13 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     return folder
 
 
-def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle) -> Bundle:
+def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle, *, allow_nonfinite: bool = False) -> Bundle:
     """Read a model folder that `save_bundle` wrote, bit for bit; the network is in evaluation mode.
 
     Args:
         folder: the model folder.
         kind: class of the result.
+        allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
 
     Raises:
         WeightsError: a file that is missing, damaged or of a newer version, tensors that are not the network's, or
@@ -73,11 +73,14 @@ def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle) -> Bundle:
             raise ConfigError(f"{sum(config.depths)} blocks cannot come from {len(tensors)} tensors")
         model = build_model(config, init=False)
         fill(model, tensors, str(folder / TENSORS))
+        if not allow_nonfinite:
+            check_finite(tensors, str(folder / TENSORS))
+            check_variances(tensors, str(folder / TENSORS))
         return kind(
             model=model.eval(),
             preprocessing=preprocessing,
-            classes=tuple(map(str, values["label_names"])),
-            name=str(values["architecture"]),
+            classes=check_class_names(tuple(map(str, values["label_names"]))),
+            name=str(ours.get("name", values["architecture"])),
             license=str(values["pretrained_cfg"]["license"]),
             provenance=dict(ours["provenance"]),
             calibration=ours["calibration"],
@@ -96,24 +99,11 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
 def _config_json(bundle: Bundle) -> dict[str, Any]:
     """Content of `config.json`: timm's fields, computed from ours, and ours under the one key `resnets`."""
     config, preprocessing = bundle.config, bundle.preprocessing
-    return {
-        "architecture": bundle.name,
-        "num_classes": config.num_classes,
-        "num_features": bundle.model.num_features,
-        "global_pool": "" if config.global_pool == "none" else config.global_pool,  # timm's word for no pooling
-        "label_names": list(bundle.classes),
-        "model_args": {"output_stride": stride} if (stride := getattr(config, "output_stride", None)) else {},
-        "pretrained_cfg": {
-            **timm_preprocessing(preprocessing),
-            "num_classes": config.num_classes,
-            "pool_size": _pool_size(bundle),
-            "first_conv": next(path for path, node in walk(bundle.model.plan) if isinstance(node, Conv)),
-            "classifier": "fc" if isinstance(config, ResNetConfig) else "classifier.6",
-            "license": bundle.license,
-        },
+    return timm_config_json(bundle, timm_call(config)) | {
         "resnets": {
             "schema": SCHEMA,
             "version": __version__,
+            "name": bundle.name,
             "config": config_to_dict(config),
             "preprocessing": preprocessing.to_dict(),
             "preprocessing_hash": preprocessing.hash,
@@ -121,12 +111,3 @@ def _config_json(bundle: Bundle) -> dict[str, Any]:
             "calibration": bundle.calibration,
         },
     }
-
-
-def _pool_size(bundle: Bundle) -> list[int] | None:
-    """(H, W) of the feature map before the head; `None` for an input that is too small for the network."""
-    try:
-        records = trace(bundle.model.plan, (bundle.config.in_chans, *bundle.preprocessing.size))
-    except ShapeError:
-        return None
-    return list(next(record.source.shape[1:] for record in records if record.path == "avgpool"))

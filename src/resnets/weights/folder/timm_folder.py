@@ -1,4 +1,4 @@
-"""Reading model folders of timm and the Hugging Face hub: `config.json` in timm's fields, and the weights beside it.
+"""Model folders of timm and the Hugging Face hub, read and written: timm's fields in `config.json`, weights beside it.
 
 timm's fields: `architecture` (its name of the network), `model_args` (options in its spelling), `pretrained_cfg`
 (`input_size`, `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`, `license`, ...), `label_names`. Old files
@@ -7,34 +7,29 @@ have the fields of `pretrained_cfg` at the top level.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import CropMode, Interpolation, Preprocessing
-from resnets.arch.variants import VARIANTS
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
-from resnets.weights.folder.bundle import Bundle
+from resnets.weights.dialects.timm_networks import timm_architecture, timm_network
+from resnets.weights.export import call_for, foreign_tensors
+from resnets.weights.folder.bundle import Bundle, check_class_names
+from resnets.weights.folder.model_card import model_card
+from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, replacing_folder
+from resnets.weights.folder.timm_config import timm_config_json
 from resnets.weights.load import import_weights
 from resnets.weights.report import LoadReport
 
-__all__ = ["ARCHITECTURES", "read_preprocessing", "read_timm_folder"]
+__all__ = ["read_preprocessing", "read_timm_folder", "save_timm_folder"]
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
-
-# timm's names of networks that have another name here; their files are Cadene's.
-ARCHITECTURES = {
-    "legacy_seresnet50": "se_resnet50",
-    "legacy_seresnet101": "se_resnet101",
-    "legacy_seresnet152": "se_resnet152",
-    "legacy_seresnext50_32x4d": "se_resnext50_32x4d",
-    "legacy_seresnext101_32x4d": "se_resnext101_32x4d",
-    "legacy_senet154": "senet154",
-}
-
-# timm's own `senet154` pools as its other networks do; here the name means Caffe's.
-TIMM_DIFFERS: dict[str, dict[str, Any]] = {"senet154": {"stem_pool": "max"}}
 
 
 def read_timm_folder(
@@ -45,6 +40,7 @@ def read_timm_folder(
     dialect: str = "auto",
     variant: str | NetworkConfig = "auto",
     min_filled: float = 1.0,
+    allow_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[Bundle, LoadReport]:
     """Read the network of a timm folder, and what its `config.json` states about it.
@@ -53,7 +49,8 @@ def read_timm_folder(
         folder: where the weights are.
         values: the content of `config.json`.
         kind: class of the bundle.
-        dialect, variant, min_filled, **options: as for `import_weights`, in place of what the file states.
+        dialect, variant, min_filled, allow_nonfinite, **options: as for `import_weights`, in place of what the file
+            states.
     """
     architecture = values.get("architecture")
     preprocessing, args = values.get("pretrained_cfg", values), values.get("model_args") or {}
@@ -62,16 +59,19 @@ def read_timm_folder(
             f"a model folder's config.json has our fields or timm's (architecture, pretrained_cfg); {folder} has "
             "neither; pass its weights file instead"
         )
-    name = architecture.partition(".")[0]
-    if variant == "auto" and (name in VARIANTS or name in ARCHITECTURES):
-        variant = ARCHITECTURES.get(name, name)
-        options = TIMM_DIFFERS.get(name, {}) | options
-    if dialect == "auto" and name not in ARCHITECTURES:
-        dialect = "timm"
+    if variant == "auto":
+        variant = _network(architecture, folder)
+    if dialect == "auto":
+        dialect = "cadene" if architecture.startswith("legacy_") else "timm"
     stated = {str(key): value for key, value in args.items() if key not in ("num_classes", "in_chans")}
     try:
         model, report = import_weights(
-            _weights_file(folder), dialect=dialect, variant=variant, min_filled=min_filled, **{**stated, **options}
+            _weights_file(folder),
+            dialect=dialect,
+            variant=variant,
+            min_filled=min_filled,
+            allow_nonfinite=allow_nonfinite,
+            **{**stated, **options},
         )
     except UnknownNameError as error:
         raise WeightsError(f"{folder} is a network that we have no option for; {error}") from None
@@ -90,6 +90,43 @@ def read_timm_folder(
         },
     )
     return bundle, report
+
+
+def save_timm_folder(bundle: Bundle, folder: Path | str) -> Path:
+    """Write a folder as timm writes it: its `config.json`, weights with its names, and the model card.
+
+    Raises:
+        WeightsError: timm cannot build the network, no permission, a full disk, or a folder with other files.
+    """
+    call = call_for(bundle.config, "timm")
+    folder = Path(folder).expanduser().resolve()
+    tensors = foreign_tensors(bundle.model, "timm")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as new:
+            save_file(tensors, new / TENSORS, metadata={"format": "pt"})
+            text = json.dumps(timm_config_json(bundle, call), indent=2) + "\n"
+            (new / CONFIG).write_text(text, encoding="utf-8")
+            (new / CARD).write_text(model_card(bundle, folder.name), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WeightsError(f"cannot write the folder; {folder}: {reason}; free disk space or choose another") from None
+    return folder
+
+
+def _network(architecture: str, folder: Path) -> NetworkConfig:
+    """What timm builds under the name that a folder states.
+
+    Raises:
+        WeightsError: a network that cannot be built here, or a name that timm's ResNets and VGGs do not have.
+    """
+    try:
+        return timm_network(timm_architecture(architecture))
+    except ConfigError as error:
+        raise WeightsError(
+            f"a folder of timm holds the network that its config.json names; {error}; in {folder}; if it is another "
+            "network, pass variant="
+        ) from None
 
 
 def read_preprocessing(preprocessing: Mapping[str, Any], in_chans: int, where: Path) -> Preprocessing:
@@ -137,4 +174,4 @@ def _classes(labels: object, count: int) -> tuple[str, ...]:
     if isinstance(labels, Mapping):
         labels = [labels.get(str(index), labels.get(index, str(index))) for index in range(count)]
     names = tuple(map(str, labels)) if isinstance(labels, list | tuple) else ()
-    return names if len(names) == count else tuple(map(str, range(count)))
+    return check_class_names(names) if len(names) == count else tuple(map(str, range(count)))

@@ -23,13 +23,15 @@ from resnets.errors import WeightsError
 from resnets.weights.readers import KERAS_SUFFIXES, SUFFIXES
 from resnets.weights.readers.keras import read_keras
 from resnets.weights.readers.npz import read_npz
-from resnets.weights.readers.onnx import read_onnx
+from resnets.weights.readers.onnx.read import read_onnx
 from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
 __all__ = ["read_file", "read_safetensors"]
 
 # The name of a class or function in torch's error on rejecting a pickle.
+ALLOCATING = re.compile(rb"(?:builtins|__builtin__)\n(?:bytearray|complex)|torch(?:\.\w+)*\n\w*Tensor(?=\n)")
+LEGACY_PICKLE = 2**24  # bytes at the start of a file in torch's format before 1.6, which the pickle is in
 CODE = re.compile(r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)")
 
 
@@ -96,6 +98,8 @@ def _read_torch(path: Path) -> Any:
     try:
         if archive:
             _check_archive(path)
+        else:
+            _check_pickle(path.read_bytes()[:LEGACY_PICKLE], path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice is for the author of the file
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -108,12 +112,27 @@ def _read_torch(path: Path) -> Any:
 def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise WeightsError(f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise WeightsError(f"{path} is a compressed archive; torch writes them uncompressed; save it again with torch")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise WeightsError(f"{path} claims to hold more than its own size; it is damaged or hostile; do not use it")
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise WeightsError(f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise WeightsError(
+                f"{path} is a compressed archive; torch writes them uncompressed; save it again with torch"
+            )
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise WeightsError(f"{path} claims to hold more than its own size; it is damaged or hostile; do not use it")
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                _check_pickle(archive.read(entry), path)
+
+
+def _check_pickle(content: bytes, path: Path) -> None:
+    """Refuse calls that torch allows, that no weights need, and that allocate any size that they are told."""
+    if match := ALLOCATING.search(content):
+        name = match[0].replace(b"\n", b".").decode()
+        raise WeightsError(
+            f"weights are made of tensors and plain containers; {path} calls {name}, which may allocate any size; save "
+            "its state_dict() alone, best as safetensors"
+        )
 
 
 def _why(error: Exception, path: Path) -> str:

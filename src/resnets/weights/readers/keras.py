@@ -23,7 +23,7 @@ from resnets.weights.readers.unwrap import Unwrapped
 
 __all__ = ["read_keras"]
 
-CONFIG_BYTES = 2**25
+CONFIG_BYTES = 2**22  # of a model's description; ResNet-152's has 0.4 MB
 KERAS_1 = {
     "W": "kernel",
     "b": "bias",
@@ -73,11 +73,24 @@ def _model_config(file: Any) -> dict[str, Any]:
     text = file.attrs.get("model_config")
     if text is None:
         return {}
-    config = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    if len(text) > CONFIG_BYTES:
+        raise WeightsError(f"a model's description is small; {file.filename} has {len(text):,} bytes; do not use it")
+    config = json.loads(text)
     return config if isinstance(config, dict) else {}
 
 
+def _refuse_links(file: Any, path: Path, h5py: Any) -> None:
+    """Links to other files would be followed: by `get`, and by attributes that name groups."""
+
+    # The function returns what it finds: h5py loses an exception that is raised within.
+    found = file.visititems_links(lambda name, link: name if isinstance(link, h5py.ExternalLink) else None)
+    if found is not None:
+        raise WeightsError(f"tensors must be in the file itself; {path} has {found} in another; do not use it")
+
+
 def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped:
+    _refuse_links(file, path, h5py)
     root = file.get("model_weights", file)
     arrays = _datasets(root, path, h5py)  # by path; links to other files are not followed
     dropped = tuple(name for name in file if name not in ("model_weights", "layers", "_layer_checkpoint_dependencies"))

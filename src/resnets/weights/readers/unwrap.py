@@ -17,6 +17,7 @@ EMA = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 FIRST_BLOCKS = ("layer1.0.conv1.weight", "stages.0.blocks.0.conv1.weight", "features.0.weight")
+MAX_DEPTH = 8  # of wrappers around a state_dict
 COUNTERS = ("n_averaged",)  # torch.optim.swa_utils.AveragedModel counts its steps beside the network
 
 
@@ -30,6 +31,7 @@ class Unwrapped:
         notes: which entry was used and which prefix was cut, a sentence each.
         facts: config fields that the file states besides its tensors.
         dialect: the dialect that a reader has named them in; empty where the names are the file's own.
+        preprocessing: fields of `Preprocessing` that the file states.
     """
 
     tensors: dict[str, Tensor]
@@ -37,6 +39,7 @@ class Unwrapped:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     dialect: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unwrap(payload: object, where: str) -> Unwrapped:
@@ -44,6 +47,11 @@ def unwrap(payload: object, where: str) -> Unwrapped:
     dropped: list[str] = []
     notes: list[str] = []
     while isinstance(payload, Mapping) and (entry := _choose(payload, where)) is not None:
+        if len(notes) == MAX_DEPTH:
+            raise WeightsError(
+                f"a state_dict lies at most {MAX_DEPTH} entries deep; {where} refers to itself or is damaged; save a "
+                "state_dict() alone"
+            )
         dropped += [str(key) for key in payload if key != entry]
         notes.append(f"used {entry!r}" + (", the moving average of the weights" if entry in EMA else ""))
         payload = payload[entry]
