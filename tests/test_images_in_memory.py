@@ -78,7 +78,7 @@ def test_orientation_and_transparency_count_as_in_the_file(tmp_path: Path) -> No
     Image.fromarray(pixels).save(tmp_path / "image.png", exif=exif)
     for channels in ("RGB", "L", "BGR"):
         mean = (0.5,) * len(channels)
-        preprocessing = Preprocessing(size=(16, 16), channels=channels, mean=mean, std=mean)  # type: ignore[arg-type]
+        preprocessing = Preprocessing(size=(16, 16), channels=channels, mean=mean, std=mean)
         with Image.open(tmp_path / "image.png") as image:
             found = read_image(image, preprocessing)
         assert np.array_equal(found, read_image(tmp_path / "image.png", preprocessing))
@@ -131,7 +131,7 @@ def test_threads_get_the_same_predictions_and_the_mode_is_restored(image: Path) 
     bundle = resnets.load("starter")
     expected = bundle(image)[0].confidence
     bundle.model.train()
-    bundle.model.layer1.eval()
+    bundle.model.get_submodule("layer1").eval()
     modes = [module.training for module in bundle.model.modules()]
     array = np.array(Image.open(image))
     with ThreadPoolExecutor(8) as pool:

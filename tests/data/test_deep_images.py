@@ -165,6 +165,6 @@ def test_a_network_of_five_bands_from_its_folder_to_its_predictions(tmp_path: Pa
     x = ((pixels - torch.tensor(preprocessing.mean)) / 0.25).permute(2, 0, 1)[None]
     with torch.inference_mode():
         expected = dict(zip(("dry", "wet"), model(x).softmax(1)[0].tolist(), strict=True))
-    assert [prediction.path.name for prediction in found] == ["field.npy", "field.tif"]
+    assert [Path(prediction.path).name for prediction in found] == ["field.npy", "field.tif"]
     for prediction in found:
         assert dict(prediction.top) == pytest.approx(expected, abs=1e-5)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_the_centre_of_a_thin_image_is_that_of_the_whole(shape: tuple[int, int],
     assert difference.max() <= 3  # as positions are rounded to float32, "nearest" takes some neighbouring pixels
 
 
-BOMBS = {
+BOMBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "webp": ("WEBP", "RGBA", {"lossless": True}),
     "palette": ("PNG", "P", {"transparency": 0}),
     "alpha": ("PNG", "LA", {}),

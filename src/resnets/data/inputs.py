@@ -72,7 +72,7 @@ def _expand(image: Any, name: str, several: str) -> Iterator[NamedImage]:
     elif isinstance(image, str) and is_url(image):
         yield NamedImage(image, image)
     elif isinstance(image, str | os.PathLike):
-        yield from (NamedImage(path, path) for path in list_images(image))
+        yield from (NamedImage(path, path) for path in list_images(os.fspath(image)))
     elif isinstance(image, np.ndarray | torch.Tensor) and image.ndim == 4:
         yield from (NamedImage(f"{several}[{i}]", one) for i, one in enumerate(image))
     elif _is_single(image):

@@ -52,7 +52,8 @@ class ImageDataset(TorchDataset[tuple[Any, int]]):
 
     @property
     def targets(self) -> list[int]:
-        return self.images.labels.tolist()
+        labels: list[int] = self.images.labels.tolist()
+        return labels
 
     def __len__(self) -> int:
         return len(self.images)

@@ -16,6 +16,7 @@ from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import ImageSet
 from resnets.data.decode.image import Pixels, read_file
 from resnets.data.inputs import decode_input, read_image
+from resnets.data.sampler import Order
 from resnets.data.stream import BatchReader, Failure
 from resnets.data.transform import normalise
 from resnets.errors import ImageError
@@ -62,7 +63,7 @@ class TrainTransform:
         index = np.zeros(1, np.int64)
         seed = int(torch.randint(2**63 - 1, ()).item())
         reader = BatchReader(ImageSet(source=source, rows=index, labels=index), self.preprocessing, self.augment, seed)
-        batch = reader[0, (index, index), self.preprocessing.size]
+        batch = reader[0, Order(index, index), self.preprocessing.size]
         if isinstance(batch, Failure):
             raise ImageError(batch.where, batch.reason)
         return normalise(batch, self.preprocessing)[0].contiguous()

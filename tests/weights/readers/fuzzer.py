@@ -59,7 +59,8 @@ def safetensors_file(folder: Path) -> Case:
 
 
 def npz_file(folder: Path) -> Case:
-    np.savez(folder / "w.npz", **{key: tensor.numpy() for key, tensor in state().items()})
+    arrays: dict[str, Any] = {key: tensor.numpy() for key, tensor in state().items()}
+    np.savez(folder / "w.npz", **arrays)
     return "w.npz", (folder / "w.npz").read_bytes()
 
 
@@ -205,7 +206,8 @@ def main() -> None:
 
 
 def open_one(reference: Path) -> None:
-    options = {} if reference.suffix in (".h5", ".keras", ".onnx") else {"shortcut": "A", "stem_pool": "none"}
+    stated = reference.suffix in (".h5", ".keras", ".onnx")
+    options: dict[str, Any] = {} if stated else {"shortcut": "A", "stem_pool": "none"}
     if reference.is_dir():
         resnets.load(reference)
     else:

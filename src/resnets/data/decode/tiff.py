@@ -101,7 +101,7 @@ def read_layout(content: bytes) -> TiffLayout | None:
 
 def decoded_bytes(layout: TiffLayout) -> int:
     """Peak bytes of `read_tiff`: each stored byte stands in Pillow's memory, its string, the array and its copies."""
-    bits = layout.tags[_BITS][0]
+    bits = int(layout.tags[_BITS][0])
     return layout.height * layout.width * layout.bands * (6 * bits // 8 + 4)
 
 
