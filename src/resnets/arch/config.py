@@ -17,7 +17,8 @@ from resnets.options.validate import Options
 __all__ = ["BaseConfig", "ClassCount", "Count", "Eps", "Momentum", "Probability", "ResNetConfig"]
 
 MAX_BLOCKS = 10_000  # of all stages together
-Count = Annotated[int, Interval(ge=1, le=2**20)]
+MAX_COUNT = 2**20  # of channels, classes, pixels and whatever else is counted
+Count = Annotated[int, Ge(1)]
 ClassCount = Annotated[int, Ge(0), Doc("Number of classes. 0 returns embeddings instead of logits.")]
 Probability = Annotated[float, Interval(ge=0, lt=1)]
 Eps = Annotated[float, Gt(0), Doc("Added to the variance in each norm.")]
@@ -32,6 +33,15 @@ class BaseConfig(Options):
     def inert(self) -> frozenset[str]:
         """Fields without effect, since another one switches off what they describe."""
         return frozenset()
+
+    def check_sizes(self) -> None:
+        """Raise ConfigError where a number is too large for any network, or there are too many blocks."""
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, int) and number > MAX_COUNT for number in numbers):
+                raise ConfigError(f"{name} must be at most {MAX_COUNT:,}; got {value}; lower it")
+            if name == "depths" and sum(numbers) > MAX_BLOCKS:
+                raise ConfigError(f"a network has at most {MAX_BLOCKS:,} blocks; got {sum(numbers):,}; lower depths")
 
     def with_overrides(self, **overrides: Any) -> Self:
         """A copy with some fields changed.
@@ -259,8 +269,7 @@ class ResNetConfig(BaseConfig):
                     f"{name}={value!r} requires {other}={listed(map(repr, allowed))}; got {other}={got!r}; "
                     "change one of them"
                 )
-        if sum(self.depths) > MAX_BLOCKS:
-            raise ConfigError(f"a network has at most {MAX_BLOCKS:,} blocks; got {sum(self.depths):,}; lower depths")
+        self.check_sizes()
         for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)

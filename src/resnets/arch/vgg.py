@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 from typing_extensions import Doc
 
-from resnets.arch.config import MAX_BLOCKS, BaseConfig, ClassCount, Count, Eps, Momentum, Probability
+from resnets.arch.config import BaseConfig, ClassCount, Count, Eps, Momentum, Probability
 from resnets.arch.nodes import Act, AdaptivePool, Chain, Conv, Dropout, Flatten, Identity, Linear, Node, Norm, Pool
 from resnets.errors import ConfigError
 
@@ -43,8 +43,7 @@ class VGGConfig(BaseConfig):
     img_size: Annotated[Count, Doc("Image size that the network is meant for, in pixels a side.")] = 224
 
     def check_rules(self) -> None:
-        if sum(self.depths) > MAX_BLOCKS:
-            raise ConfigError(f"a VGG has at most {MAX_BLOCKS:,} layers; got {sum(self.depths):,}; lower depths")
+        self.check_sizes()
         if len(self.depths) != len(self.widths):
             raise ConfigError(
                 f"depths and widths must name the same blocks; got {len(self.depths)} and {len(self.widths)}"

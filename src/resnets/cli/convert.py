@@ -57,7 +57,10 @@ def run(
             metavar="N", min=0, help="Replace the classifier by a new one for N classes; 0 removes the classifier."
         ),
     ] = None,
-    map: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the mapping of tensor names.")] = None,
+    map: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Rename tensors by a .yaml file, or write the mapping to .json."),
+    ] = None,
     min_filled: Annotated[
         float,
         typer.Option(metavar="FRACTION", min=0, max=1, help="Minimum fraction of the network that the file must fill."),

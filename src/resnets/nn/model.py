@@ -256,6 +256,12 @@ class VGG(Network):
 
     config: VGGConfig
 
+    def append_pooled_map(self) -> None:
+        """Make the map of the last pool the last one of `forward_intermediates`, as in timm's `features_only`."""
+        last = self.feature_info[-1]
+        self._taps = self._taps | {"pooled": self._steps[-1]}
+        self.feature_info = [*self.feature_info, last | {"reduction": 2 * last["reduction"], "module": self._steps[-1]}]
+
     def forward_features(self, x: Tensor) -> Tensor:
         check_input(x, self.config.in_chans)
         return self.get_submodule("features")(x)  # type: ignore[no-any-return]  # as one module, for hooks on it

@@ -17,6 +17,7 @@ from resnets.weights.dialects import get_dialect
 from resnets.weights.export import FORMATS, call_for, save_weights
 from resnets.weights.folder.model_folder import save_bundle
 from resnets.weights.folder.timm_folder import save_timm_folder
+from resnets.weights.key_map import read_key_map
 from resnets.weights.open import open_model
 from resnets.weights.report import AdaptReport, LoadReport
 from resnets.weights.resolve import resolve
@@ -89,7 +90,7 @@ def convert(
         to: the dialect to write.
         num_classes: another number of classes: a fresh classifier; 0 leaves it out.
         labels: a file of class names, one per line, or a JSON list.
-        map: a JSON file to write the mapping of every key to.
+        map: a JSON file to write the mapping of every key to; or a YAML file of renames to read (see `key_map.py`).
         min_filled: share of the network's values that a file must give.
         allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         options: what tensors do not determine, in the dialect's spelling or as config fields.
@@ -99,7 +100,10 @@ def convert(
     """
     if to is not None and output is None:
         raise ConfigError(f"a dialect is written to a file; got to={to!r} without an output; name a .safetensors file")
-    if map is not None and (Path(map).is_dir() or not Path(map).parent.is_dir()):
+    renames = map is not None and Path(map).suffix.lower() in (".yaml", ".yml")
+    key_map = read_key_map(map) if map is not None and renames else None
+    mapping = None if map is None or renames else Path(map)
+    if mapping is not None and (mapping.is_dir() or not mapping.parent.is_dir()):
         raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
     opened = open_model(
         resolve(source),
@@ -107,7 +111,7 @@ def convert(
         variant=variant,
         min_filled=min_filled,
         allow_nonfinite=allow_nonfinite,
-        options=dict(options or {}),
+        options=dict(options or {}) | ({"key_map": key_map} if key_map is not None else {}),
     )
     model, bundle, report = opened.model, opened.bundle, opened.report
     adapted = None
@@ -133,8 +137,8 @@ def convert(
             provenance = {**bundle.provenance, "adapted": adapted.to_dict()}
             bundle = replace(bundle, provenance=provenance, calibration=None)
         written = save_bundle(bundle, output)
-    if map is not None:
-        write_atomic(Path(map), json.dumps(_mapping(model, report, to), indent=2) + "\n")
+    if mapping is not None:
+        write_atomic(mapping, json.dumps(_mapping(model, report, to), indent=2) + "\n")
     return Conversion(
         model=model,
         report=report,
@@ -144,7 +148,7 @@ def convert(
         classes=classes,
         written=written,
         call=None if call is None else call.call,
-        map=Path(map) if map is not None else None,
+        map=mapping,
     )
 
 

@@ -19,6 +19,7 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.weights.detect_config import DetectedConfig, detect_config
 from resnets.weights.dialects import Dialect, get_dialect, matching_dialects
 from resnets.weights.dialects.axes import Shapes, torch_shape
+from resnets.weights.head import find_head
 from resnets.weights.slots import TRAINING_ONLY
 
 __all__ = ["Identification", "identify"]
@@ -33,6 +34,8 @@ BLOCK_DETAILS = (
     "shortcut_kernel",
     "shortcut_norm",
 )
+# Paths of a classifier that are none of ours in a network with `layer1`: `fc.1`, `head`, `classifier.0`.
+OTHER_HEAD = re.compile(r"(?:fc\.\w+|classifier|head|last_linear|linear|output)(?:\.\w+)*\.(?:weight|bias)")
 FEATURE_MAP = {"num_classes": 0, "global_pool": "none"}  # of a network that outputs its last map
 
 
@@ -49,12 +52,14 @@ class Identification:
         keys: our key for each name that the dialect has.
         config: the network.
         assumed: config fields that neither tensors nor the caller determine.
+        headless: whether the network was requested without its classifier.
     """
 
     dialect: Dialect
     keys: dict[str, str]
     config: NetworkConfig
     assumed: dict[str, Any]
+    headless: bool = False
 
 
 def identify(
@@ -127,12 +132,14 @@ def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources,
             "timm's VGG without global_pool returns the map behind its hidden layers, which no network here does; got "
             "global_pool=''; pass features_only=True for feature maps"
         )
-    return Identification(dialect=dialect, keys=keys, config=config, assumed=assumed)
+    headless = changes.get("num_classes") == 0
+    return Identification(dialect=dialect, keys=keys, config=config, assumed=assumed, headless=headless)
 
 
 def _our_shapes(dialect: Dialect, sources: _Sources) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """The file's names to our keys, and shapes by our keys; names that the dialect lacks keep their spelling."""
     keys = dialect.our_keys(sources.shapes)
+    keys |= _head(dialect, keys, sources.shapes)
     ours: dict[str, tuple[int, ...]] = {}
     for name, shape in sources.shapes.items():
         key = keys.get(name, name)
@@ -144,6 +151,17 @@ def _our_shapes(dialect: Dialect, sources: _Sources) -> tuple[dict[str, str], di
             )
         ours[key] = torch_shape(key, shape, dialect.layout)
     return keys, ours
+
+
+def _head(dialect: Dialect, keys: Mapping[str, str], shapes: Shapes) -> dict[str, str]:
+    """The classifier under a name that the dialect lacks; tables that keep names know it, but as no layer of ours."""
+    foreign = {name for name in shapes if name not in keys or OTHER_HEAD.fullmatch(keys[name])}
+    ours = {keys[name]: torch_shape(keys[name], shapes[name], dialect.layout) for name in keys.keys() - foreign}
+    others = {
+        name: torch_shape("fc.weight" if len(shapes[name]) == 2 else name, shapes[name], dialect.layout)
+        for name in foreign
+    }
+    return find_head(ours, others)
 
 
 def _from_tensors(
@@ -262,8 +280,8 @@ def _no_dialect(errors: list[Exception], where: str) -> Exception:
     if wrong or len(errors) == 1:
         return (wrong or errors)[0]
     return UnsupportedNetworkError(
-        f"the codebases with such keys have no such network; in {where}; pass variant=, or dialect= (resnets reads any "
-        "network of ours)"
+        f"the codebases with such keys have no such network; in {where}; pass the network as variant= (--variant), or "
+        "rename the keys with a key map (--map)"
     )
 
 
@@ -279,4 +297,8 @@ def _ambiguous(family: str, known: dict[str, Any], left: dict[str, tuple[Any, ..
         names += [name] if name else []
     options = " and ".join(f"{name}= ({' or '.join(map(repr, v)) or 'a number'})" for name, v in left.items())
     fits = f", such as {' or '.join(names)}" if names else ""
-    return WeightsError(f"the tensors fit more than one network{fits}; in {where}; pass variant=, or {options}")
+    first = next(iter(left))
+    return WeightsError(
+        f"the tensors fit more than one network{fits}; in {where}; pass variant=, or {options} (on the command line "
+        f"--variant NAME, or --set {first}=...)"
+    )

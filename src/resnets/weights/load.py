@@ -15,15 +15,16 @@ from torch import Tensor
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.parts import BACKBONE, CLASSIFIER, parts
 from resnets.arch.plan import plan
-from resnets.arch.variants import name_of
+from resnets.arch.variants import get_config, name_of
 from resnets.arch.vgg import VGGConfig
-from resnets.errors import ConfigError, WeightsError
-from resnets.nn.model import FeatureExtractor, Network, build_model
+from resnets.errors import ConfigError, ResnetsError, WeightsError
+from resnets.nn.model import VGG, FeatureExtractor, Network, build_model
 from resnets.weights.dialects import get_dialect
-from resnets.weights.dialects.axes import flattened_chans, to_torch
+from resnets.weights.dialects.axes import Shapes, flattened_chans, to_torch
 from resnets.weights.fill import fill
 from resnets.weights.finite import check_variances, checking
 from resnets.weights.identify import Identification, identify
+from resnets.weights.key_map import check_key_map, proposed_map, read_key_map, rename_keys
 from resnets.weights.readers.files import read_file
 from resnets.weights.readers.limits import as_tensor
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
@@ -32,6 +33,7 @@ from resnets.weights.slots import COUNTER, Slot, slots
 
 __all__ = ["import_weights"]
 
+MAX_LINES = 12  # of a key map that an error proposes
 HEAD_MODULES = ("fc", "classifier", "avgpool")
 
 
@@ -44,6 +46,7 @@ def import_weights(
     features_only: Literal[False] = ...,
     out_indices: None = ...,
     min_filled: float = ...,
+    key_map: Mapping[str, str | None] | Path | str | None = ...,
     allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network, LoadReport]: ...
@@ -58,6 +61,7 @@ def import_weights(
     features_only: bool,
     out_indices: Sequence[int] | None = ...,
     min_filled: float = ...,
+    key_map: Mapping[str, str | None] | Path | str | None = ...,
     allow_nonfinite: bool = ...,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]: ...
@@ -71,6 +75,7 @@ def import_weights(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     min_filled: float = 1.0,
+    key_map: Mapping[str, str | None] | Path | str | None = None,
     allow_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[Network | FeatureExtractor, LoadReport]:
@@ -86,6 +91,7 @@ def import_weights(
         out_indices: which feature maps (see `Network.forward_intermediates`), with `features_only`.
         min_filled: share of the network's values that the file must give, in [0, 1]. Below 1, what the file lacks
             or has in another shape starts fresh, and what the network does not have is left out.
+        key_map: renames of the file's tensors, applied first: a mapping, or a YAML file (see `key_map.py`).
         allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         **options: what tensors do not determine, in the dialect's own spelling (`replace_stride_with_dilation`) or
             as config fields. `num_classes=0` leaves the classifier out.
@@ -104,35 +110,63 @@ def import_weights(
         raise ConfigError(f"min_filled is a share in [0, 1]; got {min_filled}; 1 requires every tensor")
     where = "the tensors" if isinstance(source, Mapping) else str(source)
     file = _unwrap_arrays(source, where) if isinstance(source, Mapping) else read_file(source)
+    if key_map is not None:
+        file = _renamed(file, key_map, where)
     with nullcontext() if allow_nonfinite else checking(file.tensors, where):
         if features_only:
             options = {"num_classes": 0, "global_pool": "none"} | options
         shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
         if dialect != "auto":
             get_dialect(dialect)
-        found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
-        if features_only and any(name.startswith("features_") for name in shapes):
-            _check_maps_of_vgg(found.config, out_indices, where)
+        try:
+            found = identify(shapes, file.dialect or dialect, variant, options, where, file.facts)
+        except WeightsError as error:
+            raise _with_proposal(error, shapes, variant) from None
+        pooled = features_only and any(name.startswith("features_") for name in shapes)  # a VGG's, of timm
         if features_only and out_indices:
-            found = replace(found, config=_used_stages(found, shapes, out_indices))
+            found = replace(found, config=_used_stages(found, shapes, out_indices, pooled=pooled))
         model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+        if pooled and isinstance(model, VGG):
+            model.append_pooled_map()
     if not allow_nonfinite:
         check_variances(model.state_dict(), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 
-def _check_maps_of_vgg(config: NetworkConfig, out_indices: Sequence[int] | None, where: str) -> None:
-    """A VGG that timm saved with `features_only` has one map more there: that of the last pool."""
-    count = len(config.depths)
-    if out_indices is None or any(index < 0 or index >= count for index in out_indices):
-        raise ConfigError(
-            f"timm's VGG has {count + 1} maps, the last one behind the last pool, and ours {count}; got out_indices="
-            f"{out_indices and list(out_indices)} for {where}; pass out_indices of 0..{count - 1}"
-        )
+def _renamed(file: Unwrapped, key_map: Mapping[str, str | None] | Path | str, where: str) -> Unwrapped:
+    """The file with the names that a key map gives to its tensors."""
+    lines = check_key_map(key_map, "key_map") if isinstance(key_map, Mapping) else read_key_map(key_map)
+    names = rename_keys(file.tensors, lines, where)
+    tensors = {new: file.tensors[name] for name, new in names.items() if new is not None}
+    dropped = (*file.dropped, *(name for name, new in names.items() if new is None))
+    note = f"{sum(name != new for name, new in names.items())} tensors were renamed by the key map"
+    return replace(file, tensors=tensors, dropped=dropped, notes=(*file.notes, note))
 
 
-def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int]) -> NetworkConfig:
-    """The network without its last stages where the file lacks them and no map of `out_indices` needs them."""
+def _with_proposal(error: WeightsError, shapes: Shapes, variant: str | NetworkConfig) -> WeightsError:
+    """The error, with the key map that would make the tensors those of a known network, if there is one."""
+    try:
+        config = None if variant == "auto" else get_config(variant) if isinstance(variant, str) else variant
+        lines = proposed_map(shapes, config)
+    except ResnetsError:
+        lines = None
+    if not lines or len(lines) > MAX_LINES:
+        return error
+    text = ", ".join(f"{old}: {new}" for old, new in lines.items())
+    return WeightsError(
+        f"{error}; its shapes are those of a known network in order: write {{{text}}} to map.yaml and pass key_map= "
+        "(--map map.yaml)"
+    )
+
+
+def _used_stages(
+    found: Identification, shapes: Mapping[str, Any], out_indices: Sequence[int], *, pooled: bool
+) -> NetworkConfig:
+    """The network without its last stages where the file lacks them and no map of `out_indices` needs them.
+
+    Args:
+        pooled: whether the maps end with that of the last pool.
+    """
     config, total = found.config, len(found.config.depths)
     tree, keys = plan(config), {found.keys.get(name, name) for name in shapes}
     stages = {name: paths for name, paths in parts(tree).items() if name not in ("stem", BACKBONE, CLASSIFIER)}
@@ -142,9 +176,9 @@ def _used_stages(found: Identification, shapes: Mapping[str, Any], out_indices: 
             if slot.role != "count" and any(slot.path == path or slot.path.startswith(f"{path}.") for path in paths):
                 own[name].append(slot.key)
     present = next((number for number, name in enumerate(stages) if not keys.issuperset(own[name])), total)
-    maps = total + (not isinstance(config, VGGConfig))  # a residual network's first map is the stem's
+    maps = total + (pooled or not isinstance(config, VGGConfig))  # a residual network's first map is the stem's
     last = max(index if index >= 0 else maps + index for index in out_indices)
-    needed = last + 1 if isinstance(config, VGGConfig) else max(last, 1)
+    needed = min(last + 1, total) if isinstance(config, VGGConfig) else max(last, 1)
     if not needed <= present < total:
         return config
     depths, widths = config.depths[:present], config.widths[:present]
@@ -244,16 +278,16 @@ def _map(
             mapped.tensors[key] = converted
             if name != key:
                 mapped.renames[name] = key
-        elif _is_left_out(key, found.config) or _is_extra_counter(key, expected):
+        elif (found.headless and _is_left_out(key)) or _is_extra_counter(key, expected):
             mapped.dropped.append(name)
         else:
             mapped.unexpected[name] = tensor
     return mapped
 
 
-def _is_left_out(key: str, config: NetworkConfig) -> bool:
-    """Whether a key is of a classifier that the network was requested without."""
-    return config.num_classes == 0 and key.partition(".")[0] in HEAD_MODULES
+def _is_left_out(key: str) -> bool:
+    """Whether a key is of the head, for a network that was requested without."""
+    return key.partition(".")[0] in HEAD_MODULES
 
 
 def _is_extra_counter(key: str, expected: Mapping[str, Slot]) -> bool:

@@ -156,6 +156,7 @@ def test_feature_maps_of_timm(flat: bool) -> None:
         maps = model(torch.zeros(1, 3, 64, 64))
         assert [info["num_chs"] for info in model.feature_info] == [tensor.shape[1] for tensor in maps]
         assert all(not key.startswith("stages") for key in report.dropped)
+    assert len(import_weights(tensors, dialect="timm", features_only=True)[0].feature_info) == 5 + flat  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="features_only=True"):
         import_weights(tensors, dialect="timm", out_indices=(1,))  # type: ignore[call-overload]
 
@@ -204,6 +205,6 @@ def test_two_tensors_for_one_place() -> None:
 
 def test_a_network_that_a_codebase_does_not_have() -> None:
     with pytest.raises(WeightsError, match="cadene has no such network"):
-        import_weights(empty_tensors(get_config("resnet50"), "cadene"), dialect="cadene")
+        import_weights(empty_tensors(get_config("resnet50d"), "cadene"), dialect="cadene")
     with pytest.raises(WeightsError, match="have no such network"):
         import_weights(empty_tensors(get_config("keras_resnet50"), "resnets"))

@@ -167,7 +167,7 @@ def test_model_card_summarises_the_training(bundle: Bundle, tmp_path: Path) -> N
         (lambda v: v.pop("resnets"), 'no "resnets" part'),
         (lambda v: v["resnets"].pop("config"), "lacks 'config'"),
         (lambda v: v["resnets"]["config"].update(depth=3), "model option"),
-        (lambda v: v["resnets"]["config"].update(depths=[1, 1, 10**9]), "at most 1048576"),
+        (lambda v: v["resnets"]["config"].update(depths=[1, 1, 10**9]), "at most 1,048,576"),
         (lambda v: v["resnets"]["config"].update(widths="abc"), "does not describe a model"),
         (lambda v: v["resnets"]["config"].update(widths=[16, 32, 32]), "mis-shaped: layer3.0.conv1.weight"),
         (lambda v: v["resnets"]["config"].update(depths=[1, 1, 2]), "missing: layer3.1.conv1.weight"),

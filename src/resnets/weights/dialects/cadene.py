@@ -14,10 +14,12 @@ from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, choice, numbers, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.dialects.timm_networks import NETWORKS, POOLS
+from resnets.weights.dialects.torchvision import TRUNK
 
 __all__ = ["CADENE"]
 
 BODY = (("layer{s}.{b}.se.{rest}", "layer{s}.{b}.se_module.{rest}"), ("fc", "last_linear"))
+LAST_LINEAR = KeyTable((("fc", "last_linear"),), keep=True)
 PLAIN = KeyTable((("conv1", "layer0.conv1"), ("bn1", "layer0.bn1"), *BODY), keep=True)
 DEEP_STEM = KeyTable(
     (
@@ -34,10 +36,15 @@ DEEP_STEM = KeyTable(
 
 
 def _table(shapes: Shapes) -> KeyTable:
+    plain = "conv1.weight" in shapes and not any(".se." in name or ".se_module." in name for name in shapes)
+    if plain:  # fbresnet152, and torchvision's networks with another name of the classifier
+        return LAST_LINEAR
     return DEEP_STEM if {"layer0.conv3.weight", "conv1.6.weight"} & shapes.keys() else PLAIN
 
 
 def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if fields.get("attention") == "none" and fields["stem"] == "7x7" and not fields["pre_activation"]:
+        return {"stem_pool": "max", "stride_in": "3x3"}
     if fields.get("attention") != "se" or fields["se_form"] != "conv":
         return None
     if fields["block"] == "basic":  # timm's legacy_seresnet18 and 34
@@ -48,8 +55,10 @@ def _infer_defaults(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 CADENE = Dialect(
     name="cadene",
-    description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154, converted from Caffe",
-    matches=lambda names: names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"},
+    description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154, fbresnet152; timm's senet.py",
+    matches=lambda names: (
+        names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"} or names >= TRUNK | {"last_linear.weight"}
+    ),
     table=_table,
     defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},
     infer_defaults=_infer_defaults,

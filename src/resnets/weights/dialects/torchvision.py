@@ -22,6 +22,7 @@ __all__ = ["AKAMASTER", "LAODAOGUIZHONG", "ONNX", "RESNETS", "TORCHVISION", "TRU
 
 TRUNK = frozenset({"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"})
 V15_DEFAULTS = {"stride_in": "3x3", "norm_eps": 1e-5}
+OTHER_PARTS = ("shortcut", "linear", "classifier", "last_linear")  # of other codebases with these names
 CIFAR_PREPROCESSING = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 SHORTCUT_ROW = ("layer{s}.{b}.downsample.{rest}", "layer{s}.{b}.shortcut.{rest}")
 SHORTCUT = KeyTable((SHORTCUT_ROW,), keep=True)
@@ -60,7 +61,7 @@ TORCHVISION = Dialect(
     name="torchvision",
     description="torchvision, and codebases that keep its names",
     matches=lambda names: (
-        (names >= TRUNK and not any(has_component(names, part) for part in ("shortcut", "linear", "classifier")))
+        (names >= TRUNK and not any(has_component(names, part) for part in OTHER_PARTS))
         or ("features.0.weight" in names and "pre_logits.fc1.weight" not in names)
     ),
     defaults=V15_DEFAULTS,
