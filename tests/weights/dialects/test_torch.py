@@ -156,7 +156,7 @@ def test_feature_maps_of_timm(flat: bool) -> None:
         maps = model(torch.zeros(1, 3, 64, 64))
         assert [info["num_chs"] for info in model.feature_info] == [tensor.shape[1] for tensor in maps]
         assert all(not key.startswith("stages") for key in report.dropped)
-    assert len(import_weights(tensors, dialect="timm", features_only=True)[0].feature_info) == 5 + flat  # type: ignore[arg-type]
+    assert len(import_weights(tensors, dialect="timm", features_only=True)[0].feature_info) == 5 + flat
     with pytest.raises(ConfigError, match="features_only=True"):
         import_weights(tensors, dialect="timm", out_indices=(1,))  # type: ignore[call-overload]
 
