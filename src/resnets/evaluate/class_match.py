@@ -119,6 +119,8 @@ def read_class_map(path: str | Path) -> dict[str, str | int | None]:
     path = Path(path)
     rule = "a class map is a YAML or JSON mapping, or CSV rows, of data class to model class"
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{rule}; {path} is no regular file; check the path")
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             rows = [row for row in csv.reader(text.splitlines()) if row]

@@ -42,6 +42,8 @@ def read_key_map(path: str | Path) -> dict[str, str | None]:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{RULE} in a regular file; {path} is none; check the path")
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{RULE}; {path} has {path.stat().st_size:,} bytes; pass the map, not the weights")
         values = load_yaml(path.read_text(encoding="utf-8-sig"))

@@ -135,6 +135,8 @@ def _timm_arguments(name: str, base: NetworkConfig, config: NetworkConfig) -> tu
         table = TIMM_SENET
     else:
         table = TIMM_V2 if name.startswith("resnetv2_") else TIMM_RESNET
+    if name.endswith("_bit"):  # timm's functions for these set their layers themselves
+        table = {field_name: tell for field_name, tell in table.items() if field_name != "depths"}
     fields, arguments = dict[str, Any](), dict[str, Any]()
     for field_name, tell in table.items():
         value = getattr(config, field_name)

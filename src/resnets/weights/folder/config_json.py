@@ -32,6 +32,8 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a `config.json`, of ours or of timm's."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for somebody to write to it
+            raise WeightsError(f"config.json must be a regular file; {path} is none; check the path")
         if path.stat().st_size > MAX_BYTES:
             raise WeightsError(f"config.json is small; {path} has {path.stat().st_size:,} bytes; do not use it")
         values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)

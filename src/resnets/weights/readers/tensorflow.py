@@ -28,6 +28,8 @@ def is_tensorflow(path: Path) -> bool:
     """Whether `path` is the index or prefix of a checkpoint, or a checkpoint in one file, as TF-slim's first ones."""
     if path.suffix.lower() == ".index" or path.with_name(f"{path.name}.index").is_file():
         return True
+    if not path.is_file():  # a pipe would wait for somebody to write to it
+        return False
     try:
         with path.open("rb") as file:
             file.seek(-8, 2)
