@@ -327,6 +327,8 @@ class ResNetConfig(BaseConfig):
         projects, attends = self.shortcut in PROJECTIONS, self.attention in ("se", "cbam")
         idle = {
             "stride_in": self.block == "basic",
+            "groups": self.block == "basic",
+            "group_width": self.block == "basic",
             "norm_groups": self.norm != "group",
             "attention_reduction": not attends,
             "attention_round": not attends,
