@@ -6,7 +6,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -124,6 +124,17 @@ class Processes:
             self._pending[1].wait()
             self._pending = None
 
+    def settle(self) -> None:
+        """Wait until gloo's threads hold no tensor. One that drops the last collective's while Python ends aborts it.
+
+        DistributedDataParallel keeps the process group, and so its threads, until then. A barrier has no tensors.
+        """
+        self.discard_pending()
+        if self.world_size > 1 and (group := dist.group.WORLD) is not None:
+            with suppress(RuntimeError):  # another process has ended, with an error that it reports
+                for _ in range(2):  # one for each of gloo's threads
+                    group._get_backend(torch.device("cpu")).barrier().wait()  # type: ignore[attr-defined]
+
     def run_on_main(self, function: Callable[[], T]) -> T:
         """Call `function` in the main process and return its result, or raise its exception, in all processes.
 
@@ -191,6 +202,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
             ) from None
         try:
             yield processes
+            processes.settle()
         except RuntimeError as error:
             if not _is_lost_process(error):
                 raise

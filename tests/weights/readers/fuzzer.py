@@ -100,6 +100,14 @@ def onnx_file(folder: Path) -> Case:
     return "w.onnx", (folder / "w.onnx").read_bytes()
 
 
+def tflite_file(folder: Path) -> Case:
+    from tests.weights.readers.lite_files import LiteFile
+    from tests.weights.readers.lite_files import network as lite_network
+
+    del folder
+    return "w.tflite", lite_network(LiteFile())
+
+
 def model_folder(folder: Path) -> Case:
     bundle = resnets.load("starter")
     bundle.save(folder / "m")
@@ -122,6 +130,7 @@ KINDS: dict[str, Callable[[Path], Case]] = {
     "h5": h5_file,
     "keras": keras_file,
     "onnx": onnx_file,
+    "tflite": tflite_file,
     "model folder": model_folder,
     "timm folder": timm_folder,
 }
@@ -206,7 +215,7 @@ def main() -> None:
 
 
 def open_one(reference: Path) -> None:
-    stated = reference.suffix in (".h5", ".keras", ".onnx")
+    stated = reference.suffix in (".h5", ".keras", ".onnx", ".tflite")
     options: dict[str, Any] = {} if stated else {"shortcut": "A", "stem_pool": "none"}
     if reference.is_dir():
         resnets.load(reference)

@@ -90,7 +90,7 @@ RESNETS = Dialect(
 # The ONNX reader gives a graph's weights our names, and reads config fields off the graph.
 ONNX = Dialect(
     name="onnx",
-    description="the ONNX reader, which names a graph's weights as this library does",
+    description="a graph of ONNX or TensorFlow Lite, whose reader names its weights as this library does",
     matches=lambda names: False,  # only the reader assigns it
     defaults={"stride_in": "3x3", "norm_eps": 1e-5, "shortcut": "B", "padding": "symmetric"},
 )

@@ -10,4 +10,4 @@ __all__ = ["KERAS_SUFFIXES", "SUFFIXES"]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".bin")
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".index")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz", *KERAS_SUFFIXES, ".onnx", ".tflite", ".index")

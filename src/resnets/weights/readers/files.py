@@ -25,6 +25,7 @@ from resnets.weights.readers.keras import read_keras
 from resnets.weights.readers.npz import read_npz
 from resnets.weights.readers.onnx.read import read_onnx
 from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
+from resnets.weights.readers.tflite.read import read_tflite
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
 
 __all__ = ["read_file", "read_safetensors"]
@@ -40,7 +41,7 @@ def read_file(path: Path | str) -> Unwrapped:
 
     Args:
         path: `.safetensors`, or a torch file (`.pth .pt .th .ckpt .bin`), mapped from the disk where it can be; a
-            Keras file (`.h5 .keras`), `.npz`, `.onnx`; a TensorFlow checkpoint: its prefix or `.index`.
+            Keras file (`.h5 .keras`), `.npz`, `.onnx`, `.tflite`; a TensorFlow checkpoint: its prefix or `.index`.
 
     Raises:
         MissingExtraError: the file requires a library that is not installed.
@@ -55,6 +56,8 @@ def read_file(path: Path | str) -> Unwrapped:
         return read_keras(path)
     if suffix == ".onnx":
         return read_onnx(path)
+    if suffix == ".tflite":
+        return read_tflite(path)
     if suffix == ".npz":
         return unwrap(read_npz(path), str(path))
     payload = read_safetensors(path) if suffix == ".safetensors" else _read_torch(path)

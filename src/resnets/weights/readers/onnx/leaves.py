@@ -27,6 +27,10 @@ class SequenceComparison(LayerComparison):
             if isinstance(node, nodes.Flatten):
                 at += at < len(ops) and ops[at].kind == "Flatten"
                 continue
+            if isinstance(node, nodes.Pool) and (node.kernel, node.stride, node.kind) == (1, 1, "avg"):
+                unpooled = at >= len(ops) or ops[at].kind != "AveragePool"
+                if unpooled:  # windows of one cell, which need no pool
+                    continue
             following = leaves[index] if index < len(leaves) else None
             if isinstance(node, nodes.Conv):
                 at, taken = self.conv(ops, at, path, node, following)

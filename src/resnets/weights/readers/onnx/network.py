@@ -231,6 +231,8 @@ class Guesser:
         facts["global_pool"] = "none"
         if pool is not None:
             facts["global_pool"] = pool.attributes["kind"] if pool.kind == "GlobalPool" else self.head_pool(pool)
+        elif any(op.kind == "Flatten" for op in ops):  # the cells of the last map, as they are
+            facts |= {"global_pool": "window", "pool_window": 1} | self.image_size()
         if facts["global_pool"] == "gem":
             self.result.shapes["avgpool.p"] = (1,)
         for op in ops:
@@ -247,10 +249,13 @@ class Guesser:
         if kernel == size:
             return kind
         if kind == "avg" and len(set(kernel)) == 1:
-            height, width = self.graph.shapes[self.graph.input][2:]
-            self.result.facts |= {"pool_window": int(kernel[0])} | ({"img_size": height} if height == width else {})
+            self.result.facts |= {"pool_window": int(kernel[0])} | self.image_size()
             return "window"
         raise UnknownGraphError(f"{pool.where} pools {kernel[0]}x{kernel[1]} of {size[0]}x{size[1]} cells in the head")
+
+    def image_size(self) -> dict[str, int]:
+        height, width = self.graph.shapes[self.graph.input][2:]
+        return {"img_size": height} if height == width else {}
 
     # Tensors
 

@@ -26,7 +26,8 @@ def explicit_pads(graph: Graph, op: Op, pad: Op | None = None) -> Sides:
     pads = tuple(op.attributes.get("pads") or (0, 0, 0, 0))
     if rule.startswith("SAME"):
         reach = (pair(op, "kernel_shape", kernel_of(graph, op)) - 1) * pair(op, "dilations", 1) + 1
-        pads = same_pads(graph.shapes[op.inputs[0]], reach, pair(op, "strides", 1), after=rule == "SAME_UPPER")
+        shape, stride = graph.shapes[op.inputs[0]], pair(op, "strides", 1)
+        pads = same_pads(shape, reach, stride, after=rule == "SAME_UPPER") if reach > 1 else (0, 0, 0, 0)
     elif rule == "VALID":
         pads = (0, 0, 0, 0)
     if len(pads) != 4:

@@ -23,7 +23,7 @@ from resnets.weights.readers.onnx.structure import structure
 from resnets.weights.readers.onnx.verify import probe, verify
 from resnets.weights.readers.unwrap import Unwrapped
 
-__all__ = ["read_onnx"]
+__all__ = ["read_model", "read_onnx"]
 
 FREE_SIZES = ((64, 64), (77, 69))  # probes where the graph takes any size; odd ones show how windows are rounded
 EVEN_SIZES = ((64, 64), (128, 96))  # where odd ones fail, as with unpadded average filters
@@ -44,11 +44,11 @@ def read_onnx(path: Path) -> Unwrapped:
         WeightsError: a file that is damaged, or a graph that is not proven to be one of our networks.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("an ONNX file", "export") from error
     try:
-        return _read(path, onnx)
+        return read_model(open_onnx(path), path)
     except UnknownGraphError as error:
         raise WeightsError(
             f"an ONNX graph must be exactly one of our networks; {path}: {error}; read the weights that it was "
@@ -88,8 +88,18 @@ class _Input:
         return list(dict.fromkeys(found))
 
 
-def _read(path: Path, onnx: Any) -> Unwrapped:
-    model = open_onnx(path)
+def read_model(model: Any, path: Path) -> Unwrapped:
+    """Read the network of an `onnx.ModelProto` of float32 operations, which is proven to be that network.
+
+    Args:
+        model: as from `open_onnx`.
+        path: the file that it comes from, for messages.
+
+    Raises:
+        UnknownGraphError: a graph that is not proven to be one of our networks; the message names the node.
+    """
+    import onnx
+
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     source = _input(model, arrays, onnx)
     config, facts, found, shapes = _prove_at_some_sizes(model, arrays, source)

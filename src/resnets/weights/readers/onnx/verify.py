@@ -19,7 +19,7 @@ from resnets.weights.readers.onnx.graph import Array
 from resnets.weights.readers.onnx.proof import Match
 from resnets.weights.readers.onnx.reference import run_reference
 
-__all__ = ["TOLERANCE", "probe", "verify"]
+__all__ = ["TOLERANCE", "difference", "probe", "run_graph", "verify"]
 
 TOLERANCE = 1e-4  # largest difference of an output, relative to the largest output
 SEED = 20_151_210
@@ -123,7 +123,7 @@ def _run(model: Any, source: str, image: Array, outputs: Sequence[str]) -> dict[
     try:
         del model.graph.output[:]
         model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
-        return dict(zip(names, _session(model, {source: image}), strict=True))
+        return dict(zip(names, run_graph(model, {source: image}), strict=True))
     except Exception as error:  # runtimes raise any type
         words = " ".join(str(error).split())[:120]
         raise UnknownGraphError(f"it cannot be run to compare outputs ({type(error).__name__}: {words})") from None
@@ -132,7 +132,8 @@ def _run(model: Any, source: str, image: Array, outputs: Sequence[str]) -> dict[
         model.graph.output.extend(declared)
 
 
-def _session(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
+def run_graph(model: Any, inputs: Mapping[str, Array]) -> list[Any]:
+    """Outputs of a model, by ONNX Runtime where it is installed."""
     try:
         import onnxruntime
     except ImportError:
