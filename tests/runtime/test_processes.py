@@ -79,6 +79,16 @@ def test_all_processes_have_the_same_weights(several: tuple[Path, list[dict[str,
             assert (first[f"{name}, measured"] == other[f"{name}, measured"]).all(), name
 
 
+def test_no_thread_of_the_process_group_is_left(several: tuple[Path, list[dict[str, Any]]]) -> None:
+    """One that drops a tensor while Python ends would abort the process, after a run that succeeded."""
+    folder, left = several
+    for rank in range(len(left)):
+        if (file := folder / f"{rank}.threads").exists():
+            names = file.read_text(encoding="utf-8").split()
+            assert names
+            assert not [name for name in names if "gloo" in name]
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_several_processes_train_as_one(
     name: str, several: tuple[Path, list[dict[str, Any]]], one: dict[str, Any]

@@ -162,6 +162,10 @@ def work(name: str, folder: Path) -> None:
     with join_processes("cpu") as processes:
         left = globals()[name](processes, folder)
         torch.save(left, folder / f"{processes.rank}.pt")
+    threads = Path("/proc/self/task")
+    if threads.exists():  # on Linux
+        names = [(thread / "comm").read_text(encoding="utf-8").strip() for thread in threads.iterdir()]
+        (folder / f"{processes.rank}.threads").write_text("\n".join(names), encoding="utf-8")
 
 
 def command(name: str, folder: Path) -> None:

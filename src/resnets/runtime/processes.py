@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -79,12 +81,14 @@ class Processes:
             # torch 2.13 renames the argument; older versions have only this name.
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             # Statistics are not read before `broadcast_buffers`, so that no exchange in every step is needed.
-            return DistributedDataParallel(
+            wrapper = DistributedDataParallel(
                 model,
                 device_ids=[device.index] if device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
                 broadcast_buffers=False,
             )
+        _wrappers.add(wrapper)
+        return wrapper
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Accumulate gradients without averaging them, for all micro-batches of a step but the last."""
@@ -124,16 +128,15 @@ class Processes:
             self._pending[1].wait()
             self._pending = None
 
-    def settle(self) -> None:
-        """Wait until gloo's threads hold no tensor. One that drops the last collective's while Python ends aborts it.
+    def release(self) -> None:
+        """Let go of the process group, so that destroying it ends its threads. All collectives must have ended.
 
-        DistributedDataParallel keeps the process group, and so its threads, until then. A barrier has no tensors.
+        A thread of gloo that still drops the tensors of the last collective while Python ends aborts the process.
         """
         self.discard_pending()
-        if self.world_size > 1 and (group := dist.group.WORLD) is not None:
-            with suppress(RuntimeError):  # another process has ended, with an error that it reports
-                for _ in range(2):  # one for each of gloo's threads
-                    group._get_backend(torch.device("cpu")).barrier().wait()  # type: ignore[attr-defined]
+        for wrapper in _wrappers:
+            for name in ("reducer", "logger", "process_group"):
+                vars(wrapper).pop(name, None)
 
     def run_on_main(self, function: Callable[[], T]) -> T:
         """Call `function` in the main process and return its result, or raise its exception, in all processes.
@@ -187,6 +190,8 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     if world_size == 1 or dist.is_initialized():
         yield Processes() if world_size == 1 else Processes(dist.get_rank(), dist.get_world_size(), _local_rank())
         return
+    # Its functions keep the group of the time of import as a default, and DistributedDataParallel imports it.
+    import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available() and device.startswith(("auto", "cuda"))
     if cuda:
         torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
@@ -202,7 +207,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
             ) from None
         try:
             yield processes
-            processes.settle()
+            processes.release()
         except RuntimeError as error:
             if not _is_lost_process(error):
                 raise
@@ -212,6 +217,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
             ) from None
     except BaseException:
         should_report_error()  # decided before the other processes notice that this one is gone
+        _abandoned.append(dist.group.WORLD)  # ending its threads would wait for collectives that may never end
         raise
     finally:
         if dist.is_initialized():
@@ -225,6 +231,8 @@ def _rebuild_exception(kind: type[Exception], args: tuple[Any, ...], attributes:
     return error
 
 
+_wrappers = weakref.WeakSet[DistributedDataParallel]()
+_abandoned: list[Any] = []  # process groups of runs that failed
 _start_ids: list[str] = []  # the last is shared by all processes of this start
 
 

@@ -23,7 +23,8 @@ SEED = int(os.environ.get("RESNETS_FUZZ_SEED", "0"))
 NEEDS = {"h5": "h5py", "keras": "h5py", "onnx": "onnx", "tflite": "tflite"}
 MAX_BYTES = 2**30
 COVERED = {
-    ".safetensors": "safetensors", ".npz": "npz", ".onnx": "onnx", ".tflite": "tflite", ".h5": "h5", ".hdf5": "h5", ".keras": "keras",
+    ".safetensors": "safetensors", ".npz": "npz", ".onnx": "onnx", ".tflite": "tflite",
+    ".h5": "h5", ".hdf5": "h5", ".keras": "keras",
     **dict.fromkeys((".pth", ".pt", ".th", ".ckpt", ".bin", ".tar"), "torch"),
 }  # fmt: skip
 
