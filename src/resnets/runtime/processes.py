@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 import warnings
@@ -137,6 +138,7 @@ class Processes:
         for wrapper in _wrappers:
             for name in ("reducer", "logger", "process_group"):
                 vars(wrapper).pop(name, None)
+        gc.collect()  # frames of errors that were caught, which hold the group too
 
     def run_on_main(self, function: Callable[[], T]) -> T:
         """Call `function` in the main process and return its result, or raise its exception, in all processes.
