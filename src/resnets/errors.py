@@ -17,6 +17,7 @@ Each message is one line: rule; got value; remedy. The command prints it to stde
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -34,8 +35,18 @@ __all__ = [
 ]
 
 
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+MAX_LENGTH = 4000  # of a message; names in files have any length
+
+
 class ResnetsError(Exception):
-    """Base class of all expected errors."""
+    """Base class of all expected errors. The text is one line that can be printed, whatever names it quotes."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > MAX_LENGTH:
+            text = f"{text[: MAX_LENGTH * 3 // 4]} ... {text[-MAX_LENGTH // 4 :]}"
+        return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class ConfigError(ResnetsError, ValueError):

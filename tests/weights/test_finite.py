@@ -42,6 +42,16 @@ def test_a_damaged_tensor_is_named(key: str, dtype: torch.dtype) -> None:
     assert torch.equal(model.state_dict()[key], state[key].float()) or key.startswith(("layer2", "fc"))
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(float("nan"), torch.float8_e4m3fn), (float("nan"), torch.float8_e5m2), (1e300, torch.float64)],
+)
+def test_types_that_networks_convert(value: float, dtype: torch.dtype) -> None:
+    with pytest.raises(WeightsError, match="1 of 2 values of bias"):
+        check_finite({"bias": torch.tensor([value, 1.0], dtype=torch.float64).to(dtype)}, "w.pth")
+    check_finite({"bias": torch.tensor([1.5, 1.0]).to(dtype)}, "w.pth")
+
+
 def test_a_large_finite_sum_is_accepted() -> None:
     check_finite({"a": torch.full((1000,), 3e38), "b": torch.full((10,), 6e4, dtype=torch.float16)}, "here")
     check_finite({"empty": torch.empty(0), "integers": torch.tensor([1])}, "here")

@@ -178,7 +178,7 @@ def test_options_are_strict() -> None:
     with pytest.raises(UnknownNameError, match="akamaster option"):
         import_weights(state, dialect="akamaster", replace_stride_with_dilation=[False] * 3)
     with pytest.raises(ConfigError, match="set once"):
-        import_weights(state, replace_stride_with_dilation=[False, False, True], output_stride=16)
+        import_weights(state, replace_stride_with_dilation=[False, False, True], output_stride=8)
     with pytest.raises(UnknownNameError, match="unknown dialect"):
         import_weights(state, dialect="torchvison")
     with pytest.raises(UnknownNameError, match="unknown model"):

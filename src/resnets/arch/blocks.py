@@ -203,6 +203,7 @@ class BlockBuilder:
             groups=groups,
             bias=config.conv_bias == "all" or (config.conv_bias == "unnormed" and not normed),
             standardised=config.standardised,
+            standardised_eps=config.standardised_eps,
             zero_init=last and config.zero_init_last and config.pre_activation,
         )
 

@@ -174,6 +174,7 @@ class ResNetConfig(BaseConfig):
         Doc("Convolutions with a bias. `none`, `all`, or `unnormed`, those without a norm after them."),
     ] = "none"
     standardised: Annotated[bool, Doc("Weight-standardised convolutions (Qiao et al. 2019, BiT).")] = False
+    standardised_eps: Annotated[float, Gt(0), Doc("Added to the variance of each standardised filter.")] = 1e-8
     padding: Annotated[
         Literal["symmetric", "same"],
         Doc(
@@ -330,6 +331,7 @@ class ResNetConfig(BaseConfig):
             "groups": self.block == "basic",
             "group_width": self.block == "basic",
             "norm_groups": self.norm != "group",
+            "standardised_eps": not self.standardised,
             "attention_reduction": not attends,
             "attention_round": not attends,
             "se_form": self.attention != "se",

@@ -51,7 +51,8 @@ class Node:
 class Conv(Node):
     """A 2-d convolution with a square kernel. (N, in_chans, H, W) -> (N, out_chans, H', W').
 
-    `standardised`: each filter is normalised to mean 0 and variance 1 before use.
+    `standardised`: each filter is normalised to mean 0 and variance 1 before use; `standardised_eps` is added to its
+    variance.
     """
 
     in_chans: int
@@ -63,6 +64,7 @@ class Conv(Node):
     groups: int = 1
     bias: bool = False
     standardised: bool = False
+    standardised_eps: float = 1e-8
     zero_init: bool = False
 
 

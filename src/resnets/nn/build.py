@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -80,11 +81,13 @@ def build_named(parts: Iterable[nodes.Node]) -> OrderedDict[str, nn.Module]:
 
 
 def _conv(node: nodes.Conv) -> nn.Conv2d:
-    options = {"stride": node.stride, "dilation": node.dilation, "groups": node.groups, "bias": node.bias}
+    options: dict[str, Any] = {name: getattr(node, name) for name in ("stride", "dilation", "groups", "bias")}
     if isinstance(node.padding, int) and not node.standardised:
-        return nn.Conv2d(node.in_chans, node.out_chans, node.kernel, padding=node.padding, **options)  # type: ignore[arg-type]
-    kind = layers.StdConv2d if node.standardised else layers.Conv2dPadded
-    return kind(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
+        return nn.Conv2d(node.in_chans, node.out_chans, node.kernel, padding=node.padding, **options)
+    if not node.standardised:
+        return layers.Conv2dPadded(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
+    options["eps"] = node.standardised_eps
+    return layers.StdConv2d(node.in_chans, node.out_chans, node.kernel, rule=node.padding, **options)
 
 
 def _gate(node: nodes.Gate) -> nn.Module:

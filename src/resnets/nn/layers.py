@@ -53,7 +53,9 @@ class Conv2dPadded(nn.Conv2d):
 class StdConv2d(Conv2dPadded):
     """Convolution with filters standardised to mean 0 and variance 1 (Qiao et al. 2019)."""
 
-    eps = 1e-8  # as BiT's
+    def __init__(self, *args: int, rule: Padding, eps: float, **options: int | bool) -> None:
+        super().__init__(*args, rule=rule, **options)
+        self.eps = eps
 
     def forward(self, input: Tensor) -> Tensor:
         reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1

@@ -244,11 +244,11 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
             return int(value)
     elif kind is float:
         try:
-            number = value if word is None else float(word)
-        except ValueError:
+            number = float(value if word is None and isinstance(value, Real) else word or "")
+        except (ValueError, OverflowError):
             raise _MismatchError from None
-        if not isinstance(number, bool) and isinstance(number, Real) and not math.isnan(number):
-            return float(number)
+        if not isinstance(value, bool) and math.isfinite(number):
+            return number
     else:
         raise AssertionError(f"no rule for the type {kind} of an option")
     raise _MismatchError

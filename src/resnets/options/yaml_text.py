@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -17,9 +18,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is repeated", node.start_mark)
+        seen = set[Any]()
+        for key in keys:
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is repeated", node.start_mark)
+            seen |= {key} if isinstance(key, Hashable) else set()
         return super().construct_mapping(node, deep)
 
 
@@ -36,4 +39,9 @@ def load_yaml(text: str) -> Any:
     Raises:
         ValueError, yaml.YAMLError: invalid YAML, or a repeated key.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, yaml.YAMLError):
+        raise
+    except Exception as error:  # tags on values that they do not fit, and brackets in brackets
+        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:100]}") from None

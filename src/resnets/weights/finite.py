@@ -13,7 +13,7 @@ from resnets.errors import WeightsError
 
 __all__ = ["check_finite", "check_variances", "checking"]
 
-_DOUBLE = {torch.float64: torch.float64}
+SUMMED = (torch.float32, torch.float16, torch.bfloat16)  # other types are converted first, as networks do
 REMEDY = "use an earlier checkpoint, or pass --allow-nonfinite (allow_nonfinite=True) to look at it all the same"
 
 
@@ -30,10 +30,14 @@ def checking(tensors: Mapping[str, Tensor], where: str) -> Iterator[None]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise WeightsError if a value is NaN or infinite; it names the first tensor."""
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+    """Raise WeightsError if a value is NaN or infinite, or becomes so in float32; it names the first tensor."""
+    floating = {
+        name: tensor if tensor.dtype in SUMMED else tensor.to(torch.float32)
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel()
+    }
     # A sum is finite only if its terms are, and takes a twentieth of the time of isfinite.
-    sums = [tensor.sum(dtype=_DOUBLE.get(tensor.dtype, torch.float32)) for tensor in floating.values()]
+    sums = [tensor.sum(dtype=torch.float32) for tensor in floating.values()]
     suspects = [name for name, total in zip(floating, sums, strict=True) if not torch.isfinite(total)]
     bad = [name for name in suspects if not torch.isfinite(floating[name]).all()]  # a sum may overflow
     if bad:

@@ -118,7 +118,7 @@ class _Sources:
 
 def _identify(dialect: Dialect, variant: str | NetworkConfig, sources: _Sources, *, requested: bool) -> Identification:
     keys, ours = _our_shapes(dialect, sources)
-    changes = dialect.translate_options(sources.options)
+    changes = dialect.translate_options(sources.options, sources.shapes)
     if changes.get("global_pool") == "none" and not dialect.classifies_cells(sources.shapes):
         changes.setdefault("num_classes", 0)
     if not dialect.has_classifier:
@@ -188,7 +188,8 @@ def _from_tensors(
     if left:
         raise _ambiguous(detected.family, known, left, sources.where)
     config = FAMILIES[detected.family]().with_overrides(**known)
-    determined = (detected.fields.keys() - detected.ambiguous.keys()) | stated.keys() | TRAINING_ONLY | config.inert
+    determined = detected.fields.keys() - detected.ambiguous.keys() - dialect.unseen(detected.fields)
+    determined |= stated.keys() | TRAINING_ONLY | config.inert
     return config, {name: getattr(config, name) for name in (*assumed, *sorted(own)) if name not in determined}
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import yaml
@@ -62,13 +63,13 @@ def check_key_map(values: Mapping[Any, Any], where: str) -> dict[str, str | None
     """The key map in `values`; raises ConfigError as `read_key_map` does."""
     for old, new in values.items():
         if not isinstance(old, str) or not old or not (new is None or isinstance(new, str)):
-            raise ConfigError(f"{RULE}; {where} has {old!r}: {new!r}; put both in quotes")
+            raise ConfigError(f"{RULE}; {where} has {short(old)}: {short(new)}; put both in quotes")
         if old.startswith("^"):
             try:
                 if len(old) > MAX_PATTERN:
                     raise ConfigError(f"a pattern has at most {MAX_PATTERN} characters; {where} has {old[:40]!r}...")
                 re.compile(old).sub(new or "", "")
-            except (re.error, IndexError) as error:
+            except (re.error, IndexError, OverflowError, RecursionError) as error:
                 raise ConfigError(f"a line that begins with ^ is a regular expression; {old!r}: {error}") from None
     return dict(values)
 

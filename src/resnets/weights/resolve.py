@@ -20,7 +20,7 @@ from typing import Literal
 
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import VARIANTS, get_config
-from resnets.errors import UnknownNameError, WeightsError
+from resnets.errors import ResnetsError, UnknownNameError, WeightsError
 from resnets.weights.folder.config_json import network_config, read_config, read_json
 from resnets.weights.folder.storage import CONFIG, TENSORS, current_folder, is_model_folder
 from resnets.weights.readers import SUFFIXES
@@ -78,7 +78,17 @@ def resolve(reference: str | Path) -> Reference:
             from resnets.weights.hub import cached  # imports the HTTP client
 
             return Reference(text=text, kind="named", path=cached(NAMED_WEIGHTS[text].url))
-    path = Path(text).expanduser()
+    try:
+        return _resolve_path(text, Path(text).expanduser(), certain=_is_path(text) or isinstance(reference, Path))
+    except ResnetsError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop of links, a name too long
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WeightsError(f"a model is required; {text} cannot be opened ({reason}); check the path") from None
+
+
+def _resolve_path(text: str, path: Path, *, certain: bool) -> Reference:
+    """What a path stands for. `certain`: the text cannot be a name."""
     if is_model_folder(path):
         return Reference(text=text, kind="folder", path=path)
     for name in RUN_MODELS:
@@ -92,7 +102,7 @@ def resolve(reference: str | Path) -> Reference:
         raise WeightsError(f"a model is required; {path} is {what}; pass a model folder, run folder or weights file")
     if path.with_name(f"{path.name}.index").is_file():  # the prefix of a TensorFlow checkpoint
         return Reference(text=text, kind="file", path=path)
-    if _is_path(text) or isinstance(reference, Path):
+    if certain:
         raise WeightsError(f"a model is required; {path} does not exist; check the path")
     known = ("starter", *VARIANTS, *NAMED_WEIGHTS)
     raise UnknownNameError("model: no network, file or folder has this name", text, known)

@@ -17,7 +17,7 @@ from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import FeatureExtractor
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.load import import_weights
-from tests.weights.networks import empty_tensors, in_dialect, randomized
+from tests.weights.networks import empty_tensors, foreign, in_dialect, randomized
 
 # The networks of each dialect, by patterns of our names; and those that its keys alone do not tell, with what does.
 OWN: dict[str, tuple[str, ...]] = {
@@ -194,6 +194,54 @@ def test_options_without_a_counterpart_are_refused() -> None:
             import_weights(tensors, dialect="timm", **options)
     with pytest.raises(UnknownNameError, match="timm option"):
         import_weights(tensors, dialect="timm", replace_stride_with_dilation=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "stem", "pool"),
+    [
+        ({"stem_type": "same"}, "7x7", "max"),  # of resnetv2.py; resnet.py looks for "deep" alone
+        ({"stem_type": "tiered"}, "7x7", "max"),
+        ({"stem_type": "fixed", "stem_width": 32}, "7x7", "max"),
+        ({"stem_type": "deep_same"}, "deep", "max"),
+        ({"stem_type": "deep_tiered"}, "tiered", "max"),
+    ],
+)
+def test_stems_of_timms_first_family(options: dict[str, Any], stem: Any, pool: str) -> None:
+    config = get_config("resnet18", stem=stem)
+    found = import_weights(empty_tensors(config), dialect="timm", variant="resnet18", **options)[0].config
+    assert found == config
+    assert found.stem_pool == pool
+
+
+@pytest.mark.parametrize(
+    ("word", "pool"),
+    [("", "max"), ("fixed", "max_zero"), ("same", "max_same"), ("deep", "max"), ("deep_same", "max_same")],
+)
+def test_stems_of_timms_second_family(word: str, pool: str) -> None:
+    deep = {"stem": "deep", "shortcut": "D"} if "deep" in word else {}
+    config = get_config("resnetv2_50", depths=(1, 1, 1, 1), **deep)
+    tensors = foreign(config, "timm")[0]
+    found = import_weights(tensors, dialect="timm", stem_type=word)[0].config
+    assert found == config.with_overrides(stem_pool=pool)
+
+
+def test_a_stem_of_another_width_is_read_off_the_tensors() -> None:
+    config = get_config("resnet18", stem="deep", stem_width=128)
+    for options in ({"stem_type": "deep"}, {"stem_type": "deep", "stem_width": 64}):
+        assert import_weights(empty_tensors(config), dialect="timm", variant="resnet18", **options)[0].config == config
+
+
+def test_what_the_keys_of_timm_leave_open_is_assumed() -> None:
+    cases = {
+        "resnetv2_50": {"shortcut"},
+        "resnetv2_50x1_bit": {"shortcut", "norm", "standardised", "standardised_eps"},
+        "seresnet18": {"attention"},
+        "ecaresnet50d": {"attention"},
+    }
+    for name, fields in cases.items():
+        report = import_weights(foreign(get_config(name, depths=(1, 1, 1, 1)), "timm")[0], dialect="timm")[1]
+        assert fields <= report.assumed.keys(), name
+    assert "attention" not in import_weights(empty_tensors(get_config("resnet18")))[1].assumed
 
 
 def test_two_tensors_for_one_place() -> None:

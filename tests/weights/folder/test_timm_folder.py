@@ -132,7 +132,9 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"architecture": 3}, "our fields or timm's"),
         ({"pretrained_cfg": [1]}, "our fields or timm's"),
-        ({"model_args": {"wings": 2}}, "unknown timm option; got 'wings'"),
+        ({"model_args": {"wings": 2}}, "model_args hold arguments of timm.* has wings"),
+        ({"model_args": {"key_map": "secret.yaml"}}, "has key_map"),
+        ({"model_args": {"allow_nonfinite": True, "features_only": True}}, "has allow_nonfinite, features_only"),
         ({"pretrained_cfg": {"std": [0, 0, 0]}}, "std must be"),
         ({"pretrained_cfg": {"input_size": 5}}, "must describe the preprocessing"),
         ({"pretrained_cfg": {"crop_mode": "zoom"}}, "crop_mode 'zoom'"),

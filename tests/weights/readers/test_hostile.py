@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import resnets
-from resnets.errors import ConfigError, WeightsError
+from resnets.errors import ConfigError, ResnetsError, WeightsError
 from resnets.weights.folder.config_json import read_json
 from resnets.weights.key_map import read_key_map
 from resnets.weights.readers.files import read_file
@@ -73,6 +73,76 @@ def test_what_weights_are_made_of_is_still_read(tmp_path: Path) -> None:
     for archive in (True, False):
         torch.save(payload, tmp_path / "w.pth", _use_new_zipfile_serialization=archive)
         assert read_file(tmp_path / "w.pth").tensors.keys() == state.keys()
+
+
+def test_containers_beyond_the_size_of_their_file(tmp_path: Path) -> None:
+    def archive(pickled: bytes) -> None:
+        with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
+            file.writestr("a/data.pkl", b"\x80\x02" + pickled)
+            file.writestr("a/version", "3\n")
+
+    archive(b"})" + b"\x85" * 200_000 + b"K\x01s.")  # C code recurses over a key of nested tuples
+    refused(tmp_path / "w.pth", "far beyond its own size")
+    archive(b"})" + b"K\x01\x86" * 100_000 + b"K\x01s.")
+    refused(tmp_path / "w.pth", "far beyond its own size")
+    text = pickle.dumps("a" * 2**20, 2)[2:-1]
+    calls = b"h\x00c_codecs\nencode\n(h\x00X\x06\x00\x00\x00utf-32tR0" * 300
+    archive(text + b"0" + calls + b"N.")
+    refused(tmp_path / "w.pth", "far beyond its own size")
+
+
+def test_a_large_old_file_that_allocates_at_its_end(tmp_path: Path) -> None:
+    pickled = b"\x80\x02}(X\x01\x00\x00\x00aX" + (2**24).to_bytes(4, "little") + b"a" * 2**24
+    (tmp_path / "w.pth").write_bytes(pickled + b"X\x01\x00\x00\x00bc__builtin__\nbytearray\nJ\x00\x00\x00\x70\x85Ru.")
+    refused(tmp_path / "w.pth", "may allocate any size")
+
+
+@pytest.mark.parametrize("name", ["get", "values"])
+def test_a_container_with_a_damaged_method(tmp_path: Path, name: str) -> None:
+    state = OrderedDict(randomized_network("resnet8_cifar").state_dict())
+    setattr(state, name, "text")
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "cannot read|damaged|no torch file")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"(", b"-" * 9000 + b"1", b"1" + b"+1" * 4000, b"{[]:1}", b"{'descr': '|V0', 'shape': (9,), 'fortran_order': 0}"],
+)
+def test_headers_of_npz(tmp_path: Path, header: bytes) -> None:
+    for version, size in ((1, 2), (2, 4)):
+        with zipfile.ZipFile(tmp_path / "w.npz", "w") as file:
+            entry = b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(size, "little") + header
+            file.writestr("a.npy", entry)
+        refused(tmp_path / "w.npz", "is damaged or no .npz")
+
+
+def test_an_npz_with_a_huge_header_or_a_name_twice(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.npy", b"\x93NUMPY\x02\x00" + (10**8).to_bytes(4, "little") + b" " * 10**8)
+    refused(tmp_path / "w.npz", "has a header of 100,000,000 bytes")
+    np.savez(tmp_path / "one.npz", **{"fc.bias": np.zeros(3)})  # type: ignore[arg-type]
+    with zipfile.ZipFile(tmp_path / "one.npz") as one, zipfile.ZipFile(tmp_path / "w.npz", "w") as file:
+        for name in ("fc.bias", "fc.bias.npy"):
+            file.writestr(name, one.read("fc.bias.npy"))
+    refused(tmp_path / "w.npz", "has some twice")
+
+
+@pytest.mark.parametrize("path", [".", "/", "a\0b.pth", "n" * 300 + ".pth", "~nobody-here/x.pth", "w\ud800.pth"])
+def test_paths_that_cannot_be(path: str) -> None:
+    for read in (read_file, resnets.load):
+        with pytest.raises(ResnetsError) as caught:
+            read(path)
+        assert str(caught.value).isprintable()
+
+
+def test_names_are_quoted_in_one_printable_line(tmp_path: Path) -> None:
+    state = randomized_network("resnet8_cifar").state_dict() | {"a\n\x1b[2J" + "b" * 10**6: torch.zeros(1)}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError) as caught:
+        resnets.import_weights(tmp_path / "w.pth", variant="resnet8_cifar", dialect="torchvision")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 5000
 
 
 def test_links_of_hdf5_to_other_files(tmp_path: Path) -> None:

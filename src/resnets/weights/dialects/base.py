@@ -73,6 +73,8 @@ class Dialect:
         has_classifier: whether its networks output logits; if not, they output the last feature map, and a
             classifier in the file is dropped.
         options: its own spelling of options that tensors do not determine.
+        family_options: from the file's names and shapes, options that its families read in another way.
+        unseen: from the detected fields, those that its names leave open although one reading is usual.
         preprocessing: from a config, the fields of `Preprocessing` that its networks were trained with, where they
             differ from ImageNet's.
         notes: from a config, in which respects our network differs from the codebase's, a sentence each.
@@ -93,6 +95,8 @@ class Dialect:
     variants: str = ".*"
     has_classifier: bool = True
     options: Mapping[str, Option] = field(default_factory=dict)
+    family_options: Callable[[Shapes], Mapping[str, Option]] = lambda shapes: {}
+    unseen: Callable[[Mapping[str, Any]], frozenset[str]] = lambda fields: frozenset()
     preprocessing: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     notes: Callable[[Any], tuple[str, ...]] = lambda config: ()
     arguments: frozenset[str] = frozenset()
@@ -141,17 +145,22 @@ class Dialect:
         """Whether the classifier of a file's network is a convolution, so that without pooling it outputs a map."""
         return "fc" in self.table({self.clean(name): shape for name, shape in shapes.items()}).kernels
 
-    def translate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options in this codebase's spelling, or config fields, as config fields."""
+    def translate_options(self, options: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+        """Options in this codebase's spelling, or config fields, as config fields.
+
+        Args:
+            shapes: of the file's tensors, by its names.
+        """
+        own = {**self.options, **self.family_options({self.clean(name): shape for name, shape in shapes.items()})}
         changes: dict[str, Any] = {}
         for name, value in options.items():
-            if name in self.options:
-                new = self.options[name](value)
+            if name in own:
+                new = own[name](value)
             elif name in CONFIG_FIELDS:
                 new = {name: value}
             else:
-                raise UnknownNameError(f"{self.name} option", name, (*self.options, *CONFIG_FIELDS))
-            if twice := changes.keys() & new.keys():
+                raise UnknownNameError(f"{self.name} option", name, (*own, *CONFIG_FIELDS))
+            if twice := [key for key in changes.keys() & new.keys() if changes[key] != new[key]]:
                 raise ConfigError(f"an option is set once; got {name} and another for {', '.join(twice)}; drop one")
             changes |= new
         return changes

@@ -7,7 +7,7 @@
 | vgg | `features.0` | `features.N` | `pre_logits.fc1 fc2` (convolutions), `head.fc` |
 
 With `features_only=True` timm writes `stem_conv`, `stages_0`, `features_0`, and has no last norm. What its keys do not
-show: blur (`aa_layer`), and in `resnetv2` ResNet-D's pool, which goes with a deep stem there.
+show: blur (`aa_layer`), and in `resnetv2` ResNet-D's pool (`avg_down`), which usually goes with a deep stem there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.dialects.timm_networks import NETWORKS, POOLS, UNSUPPORTED
 from resnets.weights.dialects.torchvision import V15_DEFAULTS
 
-__all__ = ["TIMM"]
+__all__ = ["STEM_OPTIONS", "TIMM"]
+
+STEM_OPTIONS = ("stem_type", "stem_width", "stem_chs")  # which of them, and their meaning, depend on the family
 
 V1 = KeyTable(keep=True)
 VGG = KeyTable(
@@ -116,24 +118,31 @@ def _notes(config: NetworkConfig) -> tuple[str, ...]:
 
 
 def _block_args(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, inner in dict(value or {}).items():
-        if name != "attn_layer":
-            raise ConfigError(f"block_args may name attn_layer; got {name!r}; no other has a counterpart")
-        found |= ATTENTION(inner)
-    return found
+    """timm's arguments of blocks, which replace those of the architecture."""
+    if not isinstance(value, Mapping | None) or (value and value.keys() != {"attn_layer"}):
+        raise ConfigError(f"block_args may name attn_layer alone; got {value!r}; no other has a counterpart")
+    return ATTENTION(value["attn_layer"] if value else None)
 
 
 ATTENTION = choice(
     "attn_layer",
     {
         None: {"attention": "none"},
-        "se": {"attention": "se", "attention_round": 8},
+        "se": {"attention": "se", "attention_round": 8, "attention_reduction": 16},
         "eca": {"attention": "eca"},
         "cbam": {"attention": "cbam"},
     },
 )
 
+NORM = choice(
+    "norm_layer",
+    {
+        "batchnorm2d": {"norm": "batch"},
+        "batchnorm": {"norm": "batch"},
+        "groupnorm": {"norm": "group"},
+        "frozenbatchnorm2d": {"norm": "frozen_batch"},
+    },
+)
 AVERAGE = {"antialias": True, "antialias_filter": "average", "stem_pool": "avg2"}
 ACTIVATIONS = {name: {"act": name} for name in ("relu", "silu", "leaky_relu", "hard_swish", "gelu")}
 OUTPUT_STRIDES = {stride: {"output_stride": None if stride == 32 else stride} for stride in (32, None, 4, 8, 16)}
@@ -144,20 +153,6 @@ OPTIONS: dict[str, Option] = {
     "global_pool": choice("global_pool", POOLS),
     "cardinality": rename_to("groups"),
     "base_width": rename_to("group_width"),
-    "stem_type": choice(
-        "stem_type",
-        {
-            "": {"stem": "7x7"},
-            "deep": {"stem": "deep"},
-            "deep_tiered": {"stem": "tiered"},
-            "tiered": {"stem": "tiered"},
-            "fixed": {"stem": "7x7", "stem_pool": "max_zero"},
-            "same": {"stem": "7x7", "stem_pool": "max_same"},
-            "deep_fixed": {"stem": "deep", "stem_pool": "max_zero"},
-            "deep_same": {"stem": "deep", "stem_pool": "max_same"},
-        },
-    ),
-    "stem_width": lambda value: {},  # half the channels of a deep stem, unused in a 7x7; the tensors determine it
     "replace_stem_pool": choice("replace_stem_pool", {False: {}, True: {"stem_pool": "conv"}}),
     "channels": numbers("channels", "widths"),
     "block_reduce_first": rename_to("reduce_first"),
@@ -165,15 +160,7 @@ OPTIONS: dict[str, Option] = {
     "avg_down": choice("avg_down", {True: {"shortcut": "D"}, False: {"shortcut": "B"}}),
     "preact": rename_to("pre_activation"),
     "act_layer": choice("act_layer", ACTIVATIONS | {"swish": {"act": "silu"}}),
-    "norm_layer": choice(
-        "norm_layer",
-        {
-            "batchnorm2d": {"norm": "batch"},
-            "batchnorm": {"norm": "batch"},
-            "groupnorm": {"norm": "group"},
-            "frozenbatchnorm2d": {"norm": "frozen_batch"},
-        },
-    ),
+    "norm_layer": lambda value: NORM(value.replace("_", "").lower() if isinstance(value, str) else value),
     "aa_layer": choice(
         "aa_layer",
         {
@@ -183,9 +170,49 @@ OPTIONS: dict[str, Option] = {
         },
     ),
     "block_args": _block_args,
-    "drop_block_rate": choice("drop_block_rate", {0: {}}),
+    "drop_block_rate": lambda value: {},  # concerns training alone
     "pretrained": choice("pretrained", {False: {}}),
 }
+
+# `resnet.py` looks for "deep" and "tiered" in the word alone, and its pool is always padded with minus infinity.
+V1_STEMS: dict[Any, dict[str, Any]] = {
+    **{word: {"stem": "7x7"} for word in ("", "fixed", "same", "tiered")},
+    **{word: {"stem": "deep"} for word in ("deep", "deep_fixed", "deep_same")},
+    "deep_tiered": {"stem": "tiered"},
+}
+V2_STEMS: dict[Any, dict[str, Any]] = {
+    "": {"stem": "7x7", "stem_pool": "max"},
+    "fixed": {"stem": "7x7", "stem_pool": "max_zero"},
+    "same": {"stem": "7x7", "stem_pool": "max_same"},
+    "deep": {"stem": "deep", "stem_pool": "max"},
+    "deep_fixed": {"stem": "deep", "stem_pool": "max_zero"},
+    "deep_same": {"stem": "deep", "stem_pool": "max_same"},
+    "tiered": {"stem": "tiered", "stem_pool": "max"},
+}
+
+
+def _family_options(shapes: Shapes) -> dict[str, Option]:
+    """Options of the stem, whose words and widths mean something else in each family."""
+    second = any(name.startswith("stages.0.blocks.") for name in shapes)
+    ends = ("stem.conv.weight", "stem.conv3.weight") if second else ("conv1.6.weight",)
+    shape = next((shapes[name] for name in ends if name in shapes), ())
+    width = {"stem_width": shape[0]} if shape else {}  # the option is half of it in `resnet.py`, unused for a 7x7
+    stem_type = choice("stem_type", V2_STEMS if second else V1_STEMS)
+    return {
+        "stem_type": lambda value: stem_type(value) | width,
+        "stem_chs" if second else "stem_width": lambda value: width,
+    }
+
+
+def _unseen(fields: Mapping[str, Any]) -> frozenset[str]:
+    """Other gates, norms without statistics and ResNet-D's pool in `resnetv2` have the same keys."""
+    open_fields = {
+        "attention": fields.get("attention", "none") != "none",
+        "norm": fields.get("norm") == "group",
+        "shortcut": bool(fields.get("pre_activation")),
+    }
+    return frozenset(name for name, is_open in open_fields.items() if is_open)
+
 
 TIMM = Dialect(
     name="timm",
@@ -197,6 +224,8 @@ TIMM = Dialect(
     infer_defaults=_infer_defaults,
     variants=r"(?!se_|keras|resnet_v|.*_ibn|.*_v1|.*cifar|plain).*",
     options=OPTIONS,
+    family_options=_family_options,
+    unseen=_unseen,
     notes=_notes,
     networks=NETWORKS,
     unsupported=UNSUPPORTED,

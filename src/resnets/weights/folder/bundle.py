@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,6 @@ def check_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
         except UnicodeEncodeError:
             raise ConfigError(f"class names are Unicode text; got {name!r}; write it again") from None
     if len(set(names)) < len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ConfigError(f"each class has its own name; {twice!r} stands twice; rename one")
     return names

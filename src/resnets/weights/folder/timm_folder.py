@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import CropMode, Interpolation, Preprocessing
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
+from resnets.weights.dialects import get_dialect
+from resnets.weights.dialects.timm import STEM_OPTIONS
 from resnets.weights.dialects.timm_networks import timm_architecture, timm_network
 from resnets.weights.export import call_for, foreign_tensors
 from resnets.weights.folder.bundle import Bundle, check_class_names
@@ -25,10 +27,11 @@ from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, replacing_folder
 from resnets.weights.folder.timm_config import timm_config_json
 from resnets.weights.load import import_weights
-from resnets.weights.report import LoadReport
+from resnets.weights.report import LoadReport, shorten
 
 __all__ = ["read_preprocessing", "read_timm_folder", "save_timm_folder"]
 
+TRAINING_OPTIONS = ("drop_rate", "drop_path_rate", "zero_init_last")  # timm's names are ours
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 
 
@@ -64,6 +67,12 @@ def read_timm_folder(
     if dialect == "auto":
         dialect = "cadene" if architecture.startswith("legacy_") else "timm"
     stated = {str(key): value for key, value in args.items() if key not in ("num_classes", "in_chans")}
+    own = {*get_dialect(dialect).options, *STEM_OPTIONS, *TRAINING_OPTIONS}
+    if foreign := [name for name in stated if name not in own]:
+        raise WeightsError(
+            f"model_args hold arguments of timm's networks that have an option here; {folder} has {shorten(foreign)}; "
+            "pass its weights file instead, and the network as variant="
+        )
     try:
         model, report = import_weights(
             _weights_file(folder),

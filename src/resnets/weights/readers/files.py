@@ -19,11 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resnets.errors import WeightsError
+from resnets.errors import ResnetsError, WeightsError
 from resnets.weights.readers import KERAS_SUFFIXES, SUFFIXES
 from resnets.weights.readers.keras import read_keras
+from resnets.weights.readers.limits import one_line
 from resnets.weights.readers.npz import read_npz
 from resnets.weights.readers.onnx.read import read_onnx
+from resnets.weights.readers.pickle_depth import first_pickles, tuple_depth
 from resnets.weights.readers.tensorflow import is_tensorflow, read_tensorflow
 from resnets.weights.readers.tflite.read import read_tflite
 from resnets.weights.readers.unwrap import Unwrapped, unwrap
@@ -32,7 +34,11 @@ __all__ = ["read_file", "read_safetensors"]
 
 # The name of a class or function in torch's error on rejecting a pickle.
 ALLOCATING = re.compile(rb"(?:builtins|__builtin__)\n(?:bytearray|complex)|torch(?:\.\w+)*\n\w*Tensor(?=\n)")
-LEGACY_PICKLE = 2**24  # bytes at the start of a file in torch's format before 1.6, which the pickle is in
+COPYING = re.compile(rb"(?:builtins|__builtin__)\nset|_codecs\nencode|torch\nSize(?=\n)")
+COPIED = 2**28  # bytes that these may make: calls times the longest argument
+LEGACY_PICKLE = 2**22  # bytes of a file in torch's format before 1.6, at whose start the pickle is
+NESTED = 50_000  # opcodes that may nest tuples; C code recurses over them
+TUPLES = (b"\x85", b"\x86", b"\x87", b"t")
 CODE = re.compile(r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) <?([\w.]+)")
 
 
@@ -47,7 +53,15 @@ def read_file(path: Path | str) -> Unwrapped:
         MissingExtraError: the file requires a library that is not installed.
         WeightsError: missing, truncated, of another kind, without tensors, two networks, or a pickle with code.
     """
-    path = Path(path).expanduser()
+    try:
+        return _read_file(Path(path).expanduser())
+    except ResnetsError:
+        raise
+    except Exception as error:  # impossible paths, and what libraries raise on hostile files
+        raise WeightsError(f"cannot read {path}; {one_line(error)}; check the path, and copy the file again") from None
+
+
+def _read_file(path: Path) -> Unwrapped:
     if is_tensorflow(path):
         return read_tensorflow(path)
     _check_file(path)
@@ -97,12 +111,12 @@ def _check_file(path: Path) -> None:
 
 
 def _read_torch(path: Path) -> Any:
-    archive = zipfile.is_zipfile(path)
     try:
+        archive = zipfile.is_zipfile(path)
         if archive:
             _check_archive(path)
         else:
-            _check_pickle(path.read_bytes()[:LEGACY_PICKLE], path)
+            _check_pickle(path.read_bytes(), path, legacy=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice is for the author of the file
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -128,13 +142,23 @@ def _check_archive(path: Path) -> None:
                 _check_pickle(archive.read(entry), path)
 
 
-def _check_pickle(content: bytes, path: Path) -> None:
+def _check_pickle(content: bytes, path: Path, *, legacy: bool = False) -> None:
     """Refuse calls that torch allows, that no weights need, and that allocate any size that they are told."""
     if match := ALLOCATING.search(content):
         name = match[0].replace(b"\n", b".").decode()
         raise WeightsError(
             f"weights are made of tensors and plain containers; {path} calls {name}, which may allocate any size; save "
             "its state_dict() alone, best as safetensors"
+        )
+    suspect = content[:LEGACY_PICKLE] if legacy else content
+    if not COPYING.search(suspect) and sum(map(suspect.count, TUPLES)) <= NESTED:
+        return
+    pickled = first_pickles(suspect, 4) if legacy else suspect  # tensors follow
+    copies = COPYING.search(pickled) and len(pickled) * pickled.count(b"R") > COPIED
+    if copies or tuple_depth(pickled) > NESTED:
+        raise WeightsError(
+            f"weights are made of tensors and plain containers; {path} nests or copies containers far beyond its own "
+            "size; it is hostile; do not use it"
         )
 
 
@@ -153,8 +177,9 @@ def _why(error: Exception, path: Path) -> str:
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     total, limit = 0, 4 * path.stat().st_size
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            kind = f"{tensor.layout} {tensor.dtype}".replace("torch.", "")
+        special = tensor.is_quantized or tensor.is_complex() or tensor.is_meta or tensor.is_nested
+        if tensor.layout != torch.strided or special:
+            kind = f"{'nested ' * tensor.is_nested}{tensor.layout} {tensor.dtype}".replace("torch.", "")
             raise WeightsError(f"weights are plain dense real tensors; {path} has {name} as {kind}; convert it first")
         size = tensor.numel() * tensor.element_size()
         total += size

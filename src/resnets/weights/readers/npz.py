@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,24 @@ from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 
 __all__ = ["read_npz"]
 
+MAX_HEADER = 10_000  # bytes, as numpy's own limit, which it applies when it has read them
+
 
 def read_npz(path: Path) -> dict[str, Tensor]:
     """Read the arrays of an archive by name. Headers come first: no array is allocated that the file cannot hold."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            headers = {entry.filename: _header(archive, entry, path) for entry in entries}
+            headers = {entry.filename.removesuffix(".npy"): _header(archive, entry, path) for entry in entries}
             if len(headers) != len(entries):
                 raise WeightsError(f"each name has one array; {path} has some twice; save it again")
             sizes = [(name, shape, dtype.itemsize) for name, (shape, dtype) in headers.items()]
             check_sizes(sizes, path, path.stat().st_size)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: as_tensor(name, arrays[name], path) for name in arrays.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged archives and headers raise any type
         raise WeightsError(
             f"{path} is damaged or no .npz of arrays; {one_line(error)}; copy or download it again"
         ) from None
@@ -39,9 +43,14 @@ def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tup
     """Shape and type in an entry's header."""
     with archive.open(entry) as file:
         version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
-        start = file.tell()
+        first = version == (1, 0)
+        size = file.read(2 if first else 4)
+        length = int.from_bytes(size, "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"{entry.filename} has a header of {length:,} bytes")
+        read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+        shape, _, dtype = read(io.BytesIO(size + file.read(length)))
+        start = npy.MAGIC_LEN + len(size) + length
     if dtype.hasobject:
         raise WeightsError(
             f"reading {path} would run code ({entry.filename} is a pickle), which is never allowed; "

@@ -45,6 +45,15 @@ FOLDABLE = frozenset(
 )
 
 
+# Operators on the image. Attributes of no others reach onnx's shape inference, which is C++ and checks few of them.
+KNOWN = FOLDABLE | frozenset(
+    {"AveragePool", "Clip", "Conv", "Dropout", "Erf", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool"}
+    | {"GroupNormalization", "HardSigmoid", "HardSwish", "LeakyRelu", "LogSoftmax", "MatMul", "MaxPool", "Pad"}
+    | {"ReduceMax", "Relu", "Sigmoid", "Softmax", "Swish", "Tanh"}
+)
+MAX_RANK = 16
+
+
 class InvalidNodeError(UnknownGraphError):
     """A node that ONNX's own rules refuse, at this input size or at any."""
 
@@ -176,6 +185,8 @@ class _Concretion:
         if node.op_type == "Identity" and len(node.input) == 1 and node.input[0]:
             self.constants[node.output[0]] = self.constants[node.input[0]]
             return
+        if any(a.name == "to" and a.i == self.onnx.TensorProto.STRING for a in node.attribute):
+            raise InvalidNodeError(f"{label(node)} makes text")
         inputs = {name: self.constants[name] for name in node.input if name}
         self._spend(node, self._size_of(node, list(inputs.values())))
         try:
@@ -189,10 +200,15 @@ class _Concretion:
         """A bound on the elements that a foldable node outputs."""
         shapes = [array.shape for array in inputs]
         if node.op_type in ("ConstantOfShape", "Expand"):
-            target = tuple(max(int(size), 1) for size in inputs[-1].reshape(-1)[:16].tolist() if np.isfinite(size))
+            if inputs[-1].size > MAX_RANK:
+                raise InvalidNodeError(f"{label(node)} makes a value of {inputs[-1].size} axes")
+            target = tuple(max(int(size), 1) for size in inputs[-1].reshape(-1).tolist() if np.isfinite(size))
             shapes = [*shapes[:-1], target]
         if node.op_type == "Gather":
             return math.prod(array.size for array in inputs)
+        if node.op_type in ("BatchNormalization", "InstanceNormalization") and len(shapes[0]) > 1:
+            channels = max([shapes[0][1], *(array.size for array in inputs[1:])])
+            return int(math.prod(shapes[0]) // max(shapes[0][1], 1) * channels)
         rank = max([len(shape) for shape in shapes] or [0])
         aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
         broadcast = math.prod(max(sizes) for sizes in zip(*aligned, strict=True)) if aligned else 1
@@ -213,6 +229,8 @@ class _Concretion:
     def _operation(self, node: Any) -> None:
         """Add an operation on the image, with the shape of its output by ONNX's own inference."""
         onnx, where = self.onnx, label(node)
+        if node.op_type not in KNOWN:
+            raise UnknownGraphError(f"{where} is an operation that no network here has")
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opset, "")
         except Exception:
