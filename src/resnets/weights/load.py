@@ -126,6 +126,9 @@ def import_weights(
         if features_only and out_indices:
             found = replace(found, config=_used_stages(found, shapes, out_indices, pooled=pooled))
         model, report = _load(found, file, where, features_only=features_only, min_filled=min_filled)
+        if file.verify is not None and not allow_nonfinite:
+            altered = bool(options) or variant != "auto" or dialect != "auto" or min_filled < 1
+            report = _verified(file, model, report, altered=altered)
         if pooled and isinstance(model, VGG):
             model.append_pooled_map()
     if not allow_nonfinite:
@@ -252,6 +255,23 @@ def _load(
         preprocessing=dict(file.preprocessing),
     )
     return model.eval(), report
+
+
+def _verified(file: Unwrapped, model: Network, report: LoadReport, *, altered: bool) -> LoadReport:
+    """The report, once the network is compared with the file's description of it.
+
+    Args:
+        altered: whether the caller has said which network it is; then a difference is only noted.
+    """
+    assert file.verify is not None
+    try:
+        stated = file.verify(model)
+    except WeightsError as error:
+        if not altered:
+            raise
+        return replace(report, notes=(*report.notes, f"as you have chosen it, the network is another: {error}"))
+    note = "the network computes what the file's description does, for random images"
+    return replace(report, notes=(*report.notes, note), preprocessing={**report.preprocessing, **stated})
 
 
 def _map(

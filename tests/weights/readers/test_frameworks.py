@@ -114,7 +114,7 @@ def write_keras3(file: Any, arrays: dict[str, Any], *, named: bool) -> dict[str,
             group.create_dataset(str(place), data=arrays[name])
         label = {"conv2d": "Conv2D", "batch_normalization": "BatchNormalization", "dense": "Dense"}[kind]
         config.append({"class_name": label, "config": {"name": layer}})
-    return {"class_name": "Functional", "config": {"layers": config}}
+    return {"config": {"layers": config}}
 
 
 @pytest.mark.parametrize("network", ["keras 152v2", "keras vgg19", "tutorial 50"])

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
 from resnets.weights.readers.keras_config import config_facts, layer_names
+from resnets.weights.readers.keras_run import describes_layers
+from resnets.weights.readers.keras_verify import keras_verifier
 from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.unwrap import Unwrapped
 
@@ -106,7 +108,9 @@ def _read(file: Any, config: dict[str, Any], path: Path, h5py: Any) -> Unwrapped
         tensors[name] = as_tensor(name, array[()], path)
     if not tensors:
         raise WeightsError(f"weights are tensors by layer; {path} has none; save the model with Keras")
-    return Unwrapped(tensors=tensors, dropped=dropped, facts=config_facts(config, path))
+    verify = keras_verifier(config, tensors, path) if describes_layers(config) else None
+    notes = () if verify else ("the file has no description of its layers to compare the network with",)
+    return Unwrapped(tensors=tensors, dropped=dropped, notes=notes, facts=config_facts(config, path), verify=verify)
 
 
 def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:

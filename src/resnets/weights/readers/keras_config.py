@@ -68,14 +68,28 @@ def config_facts(config: dict[str, Any], path: Path) -> dict[str, Any]:
         shape = layer.get("batch_input_shape", layer.get("batch_shape"))
         if kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4 and isinstance(shape[1], int):
             facts["img_size"] = shape[1]
-    pools = [(kind, layer) for kind, _, layer in every if kind in ("AveragePooling2D", "GlobalAveragePooling2D")]
-    if pools:
-        kind, layer = pools[-1]
+    return facts | _head([(kind, layer) for kind, _, layer in every], "img_size" in facts)
+
+
+def _head(layers: list[tuple[str, Layer]], sized: bool) -> dict[str, Any]:
+    """The pooling behind the last block; `keras_verify.py` proves it.
+
+    Args:
+        sized: whether the description states the size of its images.
+    """
+    residual = any(kind in ("Add", "Merge") for kind, _ in layers)
+    ends = ("Add", "Merge") if residual else ("Conv2D",)
+    last = max((number for number, (kind, _) in enumerate(layers) if kind in ends), default=0)
+    for kind, layer in layers[last:]:
         if kind == "GlobalAveragePooling2D":
-            facts["global_pool"] = "avg"
-        elif "img_size" in facts:
-            facts |= {"global_pool": "window", "pool_window": _first(layer.get("pool_size"))}
-    return facts
+            return {"global_pool": "avg"}
+        if kind == "GlobalMaxPooling2D" and residual:
+            return {"global_pool": "max"}
+        if kind == "AveragePooling2D" and sized and residual:
+            return {"global_pool": "window", "pool_window": _first(layer.get("pool_size"))}
+        if kind == "Flatten" and sized and residual:
+            return {"global_pool": "window", "pool_window": 1}
+    return {}
 
 
 def _first(value: Any) -> int:

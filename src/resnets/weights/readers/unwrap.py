@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnets.errors import WeightsError
 from resnets.weights.report import shorten
@@ -32,6 +32,8 @@ class Unwrapped:
         facts: config fields that the file states besides its tensors.
         dialect: the dialect that a reader has named them in; empty where the names are the file's own.
         preprocessing: fields of `Preprocessing` that the file states.
+        verify: for a file that describes its network besides the tensors: compares a network with the description,
+            and returns more fields of `Preprocessing`; raises WeightsError if they differ.
     """
 
     tensors: dict[str, Tensor]
@@ -40,6 +42,7 @@ class Unwrapped:
     facts: Mapping[str, Any] = field(default_factory=dict)
     dialect: str = ""
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    verify: Callable[[nn.Module], dict[str, Any]] | None = None
 
 
 def unwrap(payload: object, where: str) -> Unwrapped:
