@@ -13,6 +13,7 @@ from resnets.nn.model import build_model
 from resnets.weights.export import save_weights
 from resnets.weights.open import load_bundle
 from tests.conftest import Command, assert_one_line_error
+from tests.weights.networks import randomized_network
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_weights_file_to_model_folder(command: Command, weights: Path, tmp_path:
         "stem_pool=none: Pool of the stem; alternatives: max, ",
         "shortcut=A: Shortcut (subsampling, zero channels on both sides); alternatives: A_after, B, ",
         "norm_eps=1e-05: Added to the variance in each norm",
-        "assumed RGB images of 32x32, mean 0.485, 0.456, 0.406",
+        "assumed RGB images of 32x32 (bilinear, crop 1 center), values 0..1, mean 0.485, 0.456, 0.406",
         "renamed 2: linear.bias -> fc.bias, linear.weight -> fc.weight",
         "dropped 1: best_prec1",
         f"wrote {tmp_path / 'm'}",
@@ -160,3 +161,30 @@ def test_errors(command: Command, weights: Path, tmp_path: Path, arguments: list
     result = command("convert", weights, *(argument.format(tmp=tmp_path) for argument in arguments))
     assert_one_line_error(result, message, code)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_mapping_replaces_only_a_mapping(command: Command, tmp_path: Path) -> None:
+    weights = tmp_path / "w.pth"
+    torch.save(randomized_network("resnet8_cifar").state_dict(), weights)
+    before = weights.read_bytes()
+    settings = ("--set", "shortcut=A", "--set", "stem_pool=none")
+    (tmp_path / "notes.json").write_text('{"mine": 1}')
+    for name, part in (("w.pth", "a .json file, which is written"), ("notes.json", "holds something else")):
+        assert_one_line_error(command("convert", weights, *settings, "--map", tmp_path / name), part)
+    for _ in range(2):
+        assert command("convert", weights, *settings, "--map", tmp_path / "map.json").code == 0
+    assert weights.read_bytes() == before
+    assert json.loads((tmp_path / "notes.json").read_text()) == {"mine": 1}
+
+
+def test_the_preprocessing_can_be_named(command: Command, tmp_path: Path) -> None:
+    torch.save(randomized_network("resnet18", num_classes=2).state_dict(), tmp_path / "w.pth")
+    for name, mean, channels in (("caffe", 103.939, "BGR"), ("raw", 0, "RGB"), ("inception", 0, "RGB")):
+        result = command("convert", tmp_path / "w.pth", "-o", tmp_path / name, "--preprocessing", name)
+        assert result.code == 0
+        assert "--preprocessing" not in result.out
+        preprocessing = load_bundle(tmp_path / name).preprocessing
+        assert (preprocessing.mean[0], preprocessing.channels) == (mean, channels)
+    wrong = command("convert", tmp_path / "w.pth", "--preprocessing", "cafe")
+    assert_one_line_error(wrong, "unknown preprocessing; got 'cafe'; did you mean caffe?")
+    assert "std 0.229, 0.224, 0.225: usual for" in command("convert", tmp_path / "w.pth").out

@@ -283,3 +283,11 @@ def test_min_filled(tmp_path: Path) -> None:
     assert part.state_dict()["layer4.1.bn2.weight"].unique().tolist() == [1]
     with pytest.raises(ConfigError, match=r"share in \[0, 1\]; got 1\.5"):
         import_weights(tensors, min_filled=1.5)
+
+
+def test_a_name_that_means_another_network_in_the_dialect_is_reported() -> None:
+    tensors = foreign(get_config("resnet_v1_50"), "slim")[0]
+    model, report = import_weights(tensors, variant="resnet50")
+    assert model.config == get_config("resnet50")
+    assert report.assumed == {"stride_unit": "first", "stem_pool": "max", "shortcut": "B"}
+    assert import_weights(tensors, dialect="slim", variant="resnet_v1_50")[1].assumed == {}

@@ -27,6 +27,7 @@ __all__ = [
     "FULL_SCALE",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "NORMALISATIONS",
 ]
 
 CropMode = Literal["center", "squash", "border"]
@@ -43,6 +44,14 @@ FULL_SCALE: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NORMALISATIONS: dict[str, dict[str, Any]] = {
+    "imagenet": {"channels": "RGB", "value_range": (0, 1), "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+    "caffe": {"channels": "BGR", "value_range": (0, 255), "mean": (103.939, 116.779, 123.68), "std": (1, 1, 1)},
+    "inception": {"channels": "RGB", "value_range": (-1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)},
+    "unit": {"channels": "RGB", "value_range": (0, 1), "mean": (0, 0, 0), "std": (1, 1, 1)},
+    "raw": {"channels": "RGB", "value_range": (0, 255), "mean": (0, 0, 0), "std": (1, 1, 1)},
+}
+"""What codebases do with the values of images, by usual names: fields of `Preprocessing`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.arch.networks import convert_overrides, network_options
+from resnets.arch.preprocessing import NORMALISATIONS, Preprocessing
 from resnets.cli.flags import AllowNonfinite, Json
 from resnets.cli.output import print_json, print_text
 from resnets.options.declarations import Option, options_of
@@ -50,6 +51,10 @@ def run(
         list[str] | None,
         _option("KEY=VALUE", "Network option, by the name of the codebase or of ResNetConfig.", "--set"),
     ] = None,
+    preprocessing: Annotated[
+        str | None,
+        _option("NAME", f"What was done with the values of images in training: {', '.join(NORMALISATIONS)}."),
+    ] = None,
     labels: Annotated[str | None, _option("FILE", "Class names: one per line, or a JSON list.")] = None,
     num_classes: Annotated[
         int | None,
@@ -84,6 +89,7 @@ def run(
         variant=variant,
         to=to,
         num_classes=num_classes,
+        preprocessing=preprocessing,
         labels=labels,
         map=map,
         min_filled=min_filled,
@@ -138,13 +144,24 @@ def _reading_lines(done: Conversion, report: LoadReport) -> Iterable[str]:
             yield _line("", f"{name}={value}: {_meaning(declared[name], value)}")
     if done.preprocessing_assumed and done.preprocessing is not None:
         preprocessing = done.preprocessing
-        size, mean = "x".join(map(str, preprocessing.size)), ", ".join(f"{value:g}" for value in preprocessing.mean)
-        yield _line("assumed", f"{preprocessing.channels} images of {size}, mean {mean}: usual for {report.dialect}")
+        why = "ImageNet's, as the graph has none" if report.dialect == "onnx" else f"usual for {report.dialect}"
+        yield _line("assumed", f"{_images(preprocessing)}: {why}; change with --preprocessing")
     yield from _names("renamed", [f"{theirs} -> {ours}" for theirs, ours in report.renames.items()])
     yield from _names("missing", report.missing)
     yield from _names("unexpected", report.unexpected)
     yield from _names("dropped", report.dropped)
     yield from (_line("note", note) for note in report.notes)
+
+
+def _images(preprocessing: Preprocessing) -> str:
+    """The preprocessing in one line."""
+    size, crop = "x".join(map(str, preprocessing.size)), f"{preprocessing.crop_pct:g} {preprocessing.crop_mode}"
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    low, high = preprocessing.value_range
+    return (
+        f"{preprocessing.channels} images of {size} ({preprocessing.interpolation}, crop {crop}), "
+        f"values {low:g}..{high:g}, mean {mean}, std {std}"
+    )
 
 
 def _meaning(option: Option, value: Any) -> str:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.preprocessing import NORMALISATIONS, Preprocessing
 from resnets.atomic import write_atomic
-from resnets.errors import ConfigError, WeightsError
+from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.adapt import adapt
 from resnets.weights.dialects import get_dialect
 from resnets.weights.export import FORMATS, call_for, save_weights
+from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import save_bundle
 from resnets.weights.folder.timm_folder import save_timm_folder
 from resnets.weights.key_map import read_key_map
@@ -23,6 +24,8 @@ from resnets.weights.report import AdaptReport, LoadReport
 from resnets.weights.resolve import resolve
 
 __all__ = ["Conversion", "convert"]
+
+MAX_MAPPING = 2**26  # bytes of a mapping that is replaced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ def convert(
     variant: str = "auto",
     to: str | None = None,
     num_classes: int | None = None,
+    preprocessing: str | None = None,
     labels: Path | str | None = None,
     map: Path | str | None = None,
     min_filled: float = 1.0,
@@ -89,8 +93,10 @@ def convert(
         dialect, variant: naming and network of a file, where they cannot be detected.
         to: the dialect to write.
         num_classes: another number of classes: a fresh classifier; 0 leaves it out.
+        preprocessing: what the network was trained with, a key of `NORMALISATIONS`, where the file does not state it.
         labels: a file of class names, one per line, or a JSON list.
-        map: a JSON file to write the mapping of every key to; or a YAML file of renames to read (see `key_map.py`).
+        map: a `.json` file to write the mapping of every key to; or a `.yaml` file of renames to read (see
+            `key_map.py`).
         min_filled: share of the network's values that a file must give.
         allow_nonfinite: accept weights that are NaN or infinite, and variances below zero.
         options: what tensors do not determine, in the dialect's spelling or as config fields.
@@ -100,11 +106,7 @@ def convert(
     """
     if to is not None and output is None:
         raise ConfigError(f"a dialect is written to a file; got to={to!r} without an output; name a .safetensors file")
-    renames = map is not None and Path(map).suffix.lower() in (".yaml", ".yml")
-    key_map = read_key_map(map) if map is not None and renames else None
-    mapping = None if map is None or renames else Path(map)
-    if mapping is not None and (mapping.is_dir() or not mapping.parent.is_dir()):
-        raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
+    key_map, mapping = _read_or_write(map)
     opened = open_model(
         resolve(source),
         dialect=dialect,
@@ -122,17 +124,20 @@ def convert(
         classes = _read_labels(Path(labels), model.num_classes)
     elif bundle is not None and adapted is None:
         classes = bundle.classes
+    assumed = opened.preprocessing_assumed
+    if preprocessing is not None:
+        bundle, assumed = _normalised(opened.require_bundle(), preprocessing), False
     written = call = None
     if output is not None and to is not None:
         call = call_for(model.config, to)
     if output is not None and to == "timm" and Path(output).suffix.lower() not in FORMATS:
-        bundle = replace(opened.require_bundle(), model=model, classes=classes)
+        bundle = replace(bundle or opened.require_bundle(), model=model, classes=classes)
         written = save_timm_folder(bundle, output)
         call = replace(call, architecture=f"local-dir:{written}", arguments={}) if call else None
     elif output is not None and to is not None:
         written = save_weights(model, output, dialect=to)
     elif output is not None:
-        bundle = replace(opened.require_bundle(), model=model, classes=classes)
+        bundle = replace(bundle or opened.require_bundle(), model=model, classes=classes)
         if adapted is not None:
             provenance = {**bundle.provenance, "adapted": adapted.to_dict()}
             bundle = replace(bundle, provenance=provenance, calibration=None)
@@ -144,12 +149,47 @@ def convert(
         report=report,
         adapted=adapted,
         preprocessing=bundle.preprocessing if bundle is not None else None,
-        preprocessing_assumed=opened.preprocessing_assumed,
+        preprocessing_assumed=assumed,
         classes=classes,
         written=written,
         call=None if call is None else call.call,
         map=mapping,
     )
+
+
+def _normalised(bundle: Bundle, name: str) -> Bundle:
+    """The bundle with a named treatment of the image's values."""
+    if name not in NORMALISATIONS:
+        raise UnknownNameError("preprocessing", name, NORMALISATIONS)
+    provenance = {**bundle.provenance, "note": f"the preprocessing is {name}, as it was passed"}
+    return replace(bundle, preprocessing=replace(bundle.preprocessing, **NORMALISATIONS[name]), provenance=provenance)
+
+
+def _read_or_write(map: Path | str | None) -> tuple[dict[str, str | None] | None, Path | None]:
+    """The renames in a `.yaml` file; or the `.json` file that the mapping is written to."""
+    if map is None:
+        return None, None
+    path = Path(map)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_key_map(path), None
+    if path.suffix.lower() != ".json":
+        raise ConfigError(
+            f"map is a .yaml file of renames, which is read, or a .json file, which is written; got {map}; rename it"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"the mapping is written to a file in an existing folder; got {map}; pass another path")
+    if path.exists() and not _is_mapping(path):
+        raise ConfigError(f"the mapping replaces only an earlier one; {map} holds something else; pass another path")
+    return None, path
+
+
+def _is_mapping(path: Path) -> bool:
+    """Whether a file is a mapping that `convert` wrote."""
+    try:
+        values = json.loads(path.read_bytes()[:MAX_MAPPING])
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and "dialect" in values
 
 
 def _read_labels(path: Path, count: int) -> tuple[str, ...]:

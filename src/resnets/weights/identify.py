@@ -212,14 +212,15 @@ def _from_variant(
             raise ConfigError(f"{dialect.name}'s {variant} cannot be built here: {dialect.unsupported[variant]}")
         variant = dialect.networks.get(variant, variant)
     config = variant if isinstance(variant, NetworkConfig) else get_config(variant)
-    by_dialect = {}
-    if requested and isinstance(variant, str):
-        by_dialect = _meaning_of_variant(dialect, variant, config, ours, sources.where)
     own = {field.name for field in fields(config)}
     stated = {name: value for name, value in sources.facts.items() if name in own} | _sizes(ours) | changes
-    assumed = {name: value for name, value in by_dialect.items() if name not in stated}
-    found = config.with_overrides(**assumed | stated)
-    return found, {name: value for name, value in assumed.items() if getattr(config, name) != value}
+    if not isinstance(variant, str):
+        return config.with_overrides(**stated), {}
+    by_dialect = _meaning_of_variant(dialect, variant, config, ours, sources.where)
+    by_dialect = {name: value for name, value in by_dialect.items() if name not in stated}
+    found = config.with_overrides(**(by_dialect if requested else {}) | stated)
+    # The fields in which the name and the dialect differ: whichever was taken, the other may be meant.
+    return found, {name: getattr(found, name) for name, value in by_dialect.items() if getattr(config, name) != value}
 
 
 def _defaults(dialect: Dialect, detected: DetectedConfig, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from resnets.arch.config import ResNetConfig
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
 from resnets.errors import WeightsError
@@ -115,16 +116,18 @@ def test_networks_with_another_name_in_timm(tmp_path: Path) -> None:
 
 
 def test_grayscale_folders() -> None:
-    preprocessing = read_preprocessing({"input_size": [1, 28, 28], "mean": [0.1], "std": [0.2]}, 1, Path("x"))
+    preprocessing = read_preprocessing(
+        {"input_size": [1, 28, 28], "mean": [0.1], "std": [0.2]}, ResNetConfig(in_chans=1), Path("x")
+    )
     assert (preprocessing.channels, preprocessing.mean, preprocessing.std, preprocessing.size) == (
         "L",
         (0.1,),
         (0.2,),
         (28, 28),
     )
-    assert read_preprocessing({"mean": [0.1, 0.2, 0.3]}, 1, Path("x")).mean == (0.2,)
+    assert read_preprocessing({"mean": [0.1, 0.2, 0.3]}, ResNetConfig(in_chans=1), Path("x")).mean == (0.2,)
     with pytest.raises(WeightsError, match="the network takes 5"):
-        read_preprocessing({}, 5, Path("x"))
+        read_preprocessing({}, ResNetConfig(in_chans=5), Path("x"))
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
@@ -148,3 +151,10 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="holds its weights"):
         load_bundle(folder)
+
+
+def test_the_second_family_has_other_means() -> None:
+    config = ResNetConfig(pre_activation=True)
+    assert read_preprocessing({}, config, Path("x")).mean == (0.5, 0.5, 0.5)
+    assert read_preprocessing({"mean": [0.1, 0.2, 0.3]}, config, Path("x")).mean == (0.1, 0.2, 0.3)
+    assert read_preprocessing({}, ResNetConfig(), Path("x")).mean == (0.485, 0.456, 0.406)

@@ -15,22 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from resnets.arch.preprocessing import NORMALISATIONS
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, choice, layer_of, rename_to
 from resnets.weights.dialects.key_table import KeyTable
 
-__all__ = ["CAFFE_PREPROCESSING", "INCEPTION_PREPROCESSING", "KERAS"]
+__all__ = ["KERAS"]
 
 VGG_KERNEL = re.compile(r"block(\d{1,3})_conv\d{1,3}/kernel")
 OUR_VGG_KERNEL = re.compile(r"features\.(\d{1,4})\.weight")
 HEADS = ("predictions", "probs", "fc1000")  # the first is written
-CAFFE_PREPROCESSING = {
-    "channels": "BGR",
-    "value_range": (0, 255),
-    "mean": (103.939, 116.779, 123.68),
-    "std": (1, 1, 1),
-}
-INCEPTION_PREPROCESSING = {"value_range": (-1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
 
 UNIT = "conv{s+1}_block{b+1}"
 SHARED = (
@@ -108,7 +102,5 @@ KERAS = Dialect(
         "pooling": choice("pooling", {pool: {"global_pool": pool or "none"} for pool in ("avg", "max", None)}),
         "classes": rename_to("num_classes"),
     },
-    preprocessing=lambda config: (
-        INCEPTION_PREPROCESSING if getattr(config, "pre_activation", False) else CAFFE_PREPROCESSING
-    ),
+    preprocessing=lambda config: NORMALISATIONS["inception" if getattr(config, "pre_activation", False) else "caffe"],
 )

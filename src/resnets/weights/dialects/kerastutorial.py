@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from resnets.arch.preprocessing import NORMALISATIONS
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, Option, layer_of
-from resnets.weights.dialects.keras import CAFFE_PREPROCESSING
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
 __all__ = ["KERASTUTORIAL"]
@@ -60,7 +60,7 @@ def _square(field: str) -> Option:
 
 def _preprocessing(config: Any) -> Mapping[str, Any]:
     """Caffe's for the published network; the tutorials divide by 255."""
-    return CAFFE_PREPROCESSING if config.img_size == 224 else {"mean": (0, 0, 0), "std": (1, 1, 1)}
+    return NORMALISATIONS["caffe" if config.img_size == 224 else "unit"]
 
 
 KERASTUTORIAL = Dialect(

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from resnets.arch.preprocessing import NORMALISATIONS
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import KERAS_ROLES, Dialect, choice
-from resnets.weights.dialects.keras import INCEPTION_PREPROCESSING
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 
 __all__ = ["SLIM", "VGG_PREPROCESSING"]
@@ -72,5 +72,5 @@ SLIM = Dialect(
         "include_root_block": choice("include_root_block", {True: {}}),
         "is_training": choice("is_training", {False: {}}),
     },
-    preprocessing=lambda config: INCEPTION_PREPROCESSING if config.pre_activation else VGG_PREPROCESSING,
+    preprocessing=lambda config: NORMALISATIONS["inception"] if config.pre_activation else VGG_PREPROCESSING,
 )

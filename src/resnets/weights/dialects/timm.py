@@ -134,6 +134,7 @@ ATTENTION = choice(
     },
 )
 
+HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 NORM = choice(
     "norm_layer",
     {
@@ -224,6 +225,8 @@ TIMM = Dialect(
     infer_defaults=_infer_defaults,
     variants=r"(?!se_|keras|resnet_v|.*_ibn|.*_v1|.*cifar|plain).*",
     options=OPTIONS,
+    # The mean and deviation that timm states for all of `resnetv2.py`; "inception" in another spelling.
+    preprocessing=lambda config: HALVES if getattr(config, "pre_activation", False) else {},
     family_options=_family_options,
     unseen=_unseen,
     notes=_notes,

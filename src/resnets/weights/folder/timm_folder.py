@@ -88,7 +88,7 @@ def read_timm_folder(
     tag = preprocessing.get("tag")
     bundle = kind(
         model=model,
-        preprocessing=read_preprocessing(preprocessing, model.config.in_chans, folder),
+        preprocessing=read_preprocessing(preprocessing, model.config, folder),
         classes=_classes(labels, model.num_classes),
         name=report.variant,
         license=str(preprocessing.get("license") or "unknown"),
@@ -138,8 +138,9 @@ def _network(architecture: str, folder: Path) -> NetworkConfig:
         ) from None
 
 
-def read_preprocessing(preprocessing: Mapping[str, Any], in_chans: int, where: Path) -> Preprocessing:
-    """The preprocessing in timm's fields; timm's defaults apply to fields that are absent."""
+def read_preprocessing(preprocessing: Mapping[str, Any], config: NetworkConfig, where: Path) -> Preprocessing:
+    """The preprocessing in timm's fields; absent ones are what timm has for the family."""
+    in_chans, usual = config.in_chans, get_dialect("timm").preprocessing(config)
     interpolation = preprocessing.get("interpolation") or "bicubic"
     mode = preprocessing.get("crop_mode") or "center"
     try:
@@ -153,7 +154,8 @@ def read_preprocessing(preprocessing: Mapping[str, Any], in_chans: int, where: P
             "crop_pct": preprocessing.get("crop_pct") or 0.875,
             "interpolation": interpolation,
         }
-        fields |= {name: tuple(preprocessing[name]) for name in ("mean", "std") if preprocessing.get(name)}
+        stated = {name: preprocessing.get(name) or usual.get(name) for name in ("mean", "std")}
+        fields |= {name: tuple(values) for name, values in stated.items() if values}
         if in_chans == 1:
             fields["channels"] = "L"
             rgb = Preprocessing()
