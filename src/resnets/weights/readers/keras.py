@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from resnets.errors import MissingExtraError, WeightsError
+from resnets.weights.readers.hdf5_probe import probe_hdf5
 from resnets.weights.readers.keras_config import config_facts, layer_names
 from resnets.weights.readers.keras_run import describes_layers
 from resnets.weights.readers.keras_verify import keras_verifier
@@ -46,14 +47,21 @@ def read_keras(path: Path) -> Unwrapped:
     try:
         if zipfile.is_zipfile(path):
             weights, config = _unpack(path)
+            _try_reading(weights, path)
             with h5py.File(io.BytesIO(weights), "r") as file:
                 return _read(file, config, path, h5py)
+        _try_reading(path, path)
         with h5py.File(path, "r") as file:
             return _read(file, _model_config(file), path, h5py)
     except WeightsError:
         raise
     except Exception as error:  # h5py raises any type on damaged files
         raise WeightsError(f"{path} is damaged or no Keras file; {one_line(error)}; copy it again") from None
+
+
+def _try_reading(source: Path | bytes, path: Path) -> None:
+    if problem := probe_hdf5(source):
+        raise WeightsError(f"{path} is damaged or no Keras file; {problem}; copy it again")
 
 
 def _unpack(path: Path) -> tuple[bytes, dict[str, Any]]:
