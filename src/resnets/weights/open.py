@@ -14,8 +14,9 @@ from resnets.weights.dialects import get_dialect
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.config_json import read_json
 from resnets.weights.folder.model_folder import read_bundle
-from resnets.weights.folder.storage import CONFIG, current_folder
+from resnets.weights.folder.storage import CONFIG, TENSORS, current_folder
 from resnets.weights.folder.timm_folder import read_timm_folder
+from resnets.weights.folder.transformers_folder import is_transformers, read_transformers_folder
 from resnets.weights.hub import fetch
 from resnets.weights.load import import_weights
 from resnets.weights.registry import get_weights
@@ -94,7 +95,17 @@ def open_model(
     folder = current_folder(path)
     values = read_json(folder / CONFIG)
     if "resnets" not in values:
-        bundle, report = read_timm_folder(folder, values, kind, allow_nonfinite=allow_nonfinite, **arguments)
+        read = read_transformers_folder if is_transformers(values) else read_timm_folder
+        try:
+            bundle, report = read(folder, values, kind, allow_nonfinite=allow_nonfinite, **arguments)
+        except WeightsError as error:
+            if Path(reference.text).name != TENSORS:
+                raise
+            file = replace(reference, kind="file", path=folder / TENSORS)
+            opened = _open_file(file, kind, folder / TENSORS, arguments | {"allow_nonfinite": allow_nonfinite})
+            assert opened.report is not None
+            notes = (*opened.report.notes, f"the config.json beside the file is not used: {error}")
+            return replace(opened, report=replace(opened.report, notes=notes))
         return OpenedModel(reference=reference, model=bundle.model, bundle=bundle, report=report)
     if given := [name for name, value in arguments.items() if value not in ("auto", 1.0) or name in (options or {})]:
         raise ConfigError(f"config.json of our model folders determines the network; got {', '.join(given)}; drop them")

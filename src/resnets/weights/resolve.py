@@ -4,7 +4,7 @@ A reference is, in this order:
 
 1. `starter`, the network that comes with the package;
 2. a network's name, such as `resnet50` (without weights), or named weights, such as `resnet50.tv_in1k`;
-3. a model folder of ours or of timm's, or the `model.safetensors` in it;
+3. a model folder of ours, timm's or transformers', or the `model.safetensors` in it;
 4. a run folder: its best model, or the last one if there is no best yet;
 5. a weights file.
 

@@ -18,6 +18,7 @@ from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
 from resnets.weights.dialects.slim import SLIM
 from resnets.weights.dialects.timm import TIMM
 from resnets.weights.dialects.torchvision import AKAMASTER, LAODAOGUIZHONG, ONNX, RESNETS, TORCHVISION
+from resnets.weights.dialects.transformers import TRANSFORMERS
 from resnets.weights.report import shorten
 
 __all__ = ["DIALECTS", "Dialect", "get_dialect", "matching_dialects"]
@@ -33,6 +34,7 @@ DIALECTS: dict[str, Dialect] = {
         VOCREID,
         TUTORIAL,
         TORCHREID,
+        TRANSFORMERS,
         CADENE,
         AKAMASTER,
         LAODAOGUIZHONG,

@@ -22,7 +22,8 @@ from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.timm import STEM_OPTIONS
 from resnets.weights.dialects.timm_networks import timm_architecture, timm_network
 from resnets.weights.export import call_for, foreign_tensors
-from resnets.weights.folder.bundle import Bundle, check_class_names
+from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.foreign import class_names, weights_file
 from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, replacing_folder
 from resnets.weights.folder.timm_config import timm_config_json
@@ -32,7 +33,6 @@ from resnets.weights.report import LoadReport, shorten
 __all__ = ["read_preprocessing", "read_timm_folder", "save_timm_folder"]
 
 TRAINING_OPTIONS = ("drop_rate", "drop_path_rate", "zero_init_last")  # timm's names are ours
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 
 
 def read_timm_folder(
@@ -75,7 +75,7 @@ def read_timm_folder(
         )
     try:
         model, report = import_weights(
-            _weights_file(folder),
+            weights_file(folder),
             dialect=dialect,
             variant=variant,
             min_filled=min_filled,
@@ -89,7 +89,7 @@ def read_timm_folder(
     bundle = kind(
         model=model,
         preprocessing=read_preprocessing(preprocessing, model.config, folder),
-        classes=_classes(labels, model.num_classes),
+        classes=class_names(labels, model.num_classes),
         name=report.variant,
         license=str(preprocessing.get("license") or "unknown"),
         provenance={
@@ -171,18 +171,3 @@ def read_preprocessing(preprocessing: Mapping[str, Any], config: NetworkConfig, 
 
 def _mean(values: tuple[float, ...]) -> tuple[float]:
     return (round(sum(values) / len(values), 6),)
-
-
-def _weights_file(folder: Path) -> Path:
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"a model folder holds its weights ({', '.join(WEIGHTS)}); {folder} has none; put them there")
-
-
-def _classes(labels: object, count: int) -> tuple[str, ...]:
-    """One name per logit: timm's list, or its mapping from number to name; numbers where neither fits."""
-    if isinstance(labels, Mapping):
-        labels = [labels.get(str(index), labels.get(index, str(index))) for index in range(count)]
-    names = tuple(map(str, labels)) if isinstance(labels, list | tuple) else ()
-    return check_class_names(names) if len(names) == count else tuple(map(str, range(count)))
