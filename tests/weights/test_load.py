@@ -291,3 +291,30 @@ def test_a_name_that_means_another_network_in_the_dialect_is_reported() -> None:
     assert model.config == get_config("resnet50")
     assert report.assumed == {"stride_unit": "first", "stem_pool": "max", "shortcut": "B"}
     assert import_weights(tensors, dialect="slim", variant="resnet_v1_50")[1].assumed == {}
+
+
+HEADS: dict[str, dict[str, tuple[int, ...]]] = {
+    "two layers": {"fc.0.weight": (32, 512), "fc.0.bias": (32,), "fc.2.weight": (3, 32), "fc.2.bias": (3,)},
+    "no bias": {"fc.weight": (3, 512)},
+    "a norm before": {"bottleneck.weight": (512,), "bottleneck.bias": (512,), "classifier.weight": (3, 512)},
+    "a second one": {"fc.weight": (3, 512), "fc.bias": (3,), "arcface.weight": (9, 512)},
+    "an unusual name": {"embedding.weight": (3, 512), "embedding.bias": (3,)},
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_advice_about_another_head_works(name: str) -> None:
+    trunk = {key: tensor for key, tensor in empty_tensors(get_config("resnet18")).items() if not key.startswith("fc.")}
+    tensors = trunk | {key: torch.zeros(shape) for key, shape in HEADS[name].items()}
+    with pytest.raises(WeightsError, match=r"the head must be one linear layer.*num_classes=0 .*key map"):
+        import_weights(tensors)
+    model, report = import_weights(tensors, num_classes=0)
+    assert model.config == get_config("resnet18", num_classes=0)
+    assert set(report.dropped) == set(HEADS[name])
+
+
+def test_a_trunk_with_another_layer_is_no_matter_of_the_head() -> None:
+    tensors = empty_tensors(get_config("resnet18")) | {"layer1.extra.weight": torch.zeros(64)}
+    for classes in (1000, 0):
+        with pytest.raises(WeightsError, match=r"1 unexpected: layer1\.extra\.weight"):
+            import_weights(tensors, num_classes=classes)

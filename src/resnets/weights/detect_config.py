@@ -70,7 +70,7 @@ class _Detector:
         return self.shape(f"{path}.weight", 2)[0] if self.has(path) else 0
 
     def error(self, rule: str) -> WeightsError:
-        return WeightsError(f"{rule}; in {self.where}; pass variant= if the tensors are correct")
+        return WeightsError(f"{rule}; in {self.where}; pass variant= (--variant) if the tensors are correct")
 
 
 class _ResNetDetector(_Detector):

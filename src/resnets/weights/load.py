@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["import_weights"]
 
 MAX_LINES = 12  # of a key map that an error proposes
 HEAD_MODULES = ("fc", "classifier", "avgpool")
+TRUNK = re.compile(r"(?:layer\d|conv|bn|norm|maxpool|stem|stage|block|features|res|root|postnorm)")
 
 
 @overload
@@ -225,6 +227,7 @@ def _load(
     notes = _notes(found, file, mapped.tensors)
     tensors = mapped.tensors | {key: torch.tensor(0) for key in counters}
     if min_filled == 1:
+        _check_head(mapped, missing if not features_only else (), where)
         tensors |= mapped.unexpected  # `fill` reports them, under the file's own names
         norm_is_unused = features_only and not any(key.startswith("norm.") for key in given)
         fresh = [key for key in fresh if key.startswith("norm.")] if norm_is_unused else []
@@ -298,16 +301,29 @@ def _map(
             mapped.tensors[key] = converted
             if name != key:
                 mapped.renames[name] = key
-        elif (found.headless and _is_left_out(key)) or _is_extra_counter(key, expected):
+        elif (found.headless and _is_of_head(key, tensor)) or _is_extra_counter(key, expected):
             mapped.dropped.append(name)
         else:
             mapped.unexpected[name] = tensor
     return mapped
 
 
-def _is_left_out(key: str) -> bool:
-    """Whether a key is of the head, for a network that was requested without."""
-    return key.partition(".")[0] in HEAD_MODULES
+def _is_of_head(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor that the network lacks may be of a head: a classifier or norm outside stem and stages."""
+    first = key.partition(".")[0]
+    return first in HEAD_MODULES or (tensor.ndim <= 2 and not TRUNK.match(first))
+
+
+def _check_head(mapped: _Mapped, missing: Iterable[str], where: str) -> None:
+    """Raise WeightsError if the head alone is another."""
+    lacking = [key for key in missing if not key.endswith(COUNTER)]
+    others = {**mapped.unexpected, **{key: torch.empty(0) for key in lacking}}
+    if others and all(_is_of_head(key, tensor) for key, tensor in others.items()):
+        raise WeightsError(
+            f"the head must be one linear layer with a bias; {where} has another: {len(mapped.unexpected)} unexpected "
+            f"({shorten(mapped.unexpected) or 'none'}), {len(lacking)} missing ({shorten(lacking) or 'none'}); pass "
+            "num_classes=0 (--set num_classes=0) to leave it out, or rename it with a key map (--map)"
+        )
 
 
 def _is_extra_counter(key: str, expected: Mapping[str, Slot]) -> bool:

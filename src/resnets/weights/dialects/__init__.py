@@ -61,7 +61,7 @@ def matching_dialects(names: Iterable[str], where: str) -> list[Dialect]:
     found = [dialect for dialect in DIALECTS.values() if dialect.matches(keys)]
     if not found:
         raise WeightsError(
-            f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {shorten(sorted(keys))}; "
-            "pass dialect= if it is one of them"
+            f"the keys must be of a known dialect ({', '.join(DIALECTS)}); {where} has {shorten(sorted(keys))}; if it "
+            "is a ResNet, rename them with a key map, key_map= (--map FILE)"
         )
     return found

@@ -134,7 +134,7 @@ def _network(architecture: str, folder: Path) -> NetworkConfig:
     except ConfigError as error:
         raise WeightsError(
             f"a folder of timm holds the network that its config.json names; {error}; in {folder}; if it is another "
-            "network, pass variant="
+            "network, pass variant= (--variant)"
         ) from None
 
 

@@ -127,7 +127,7 @@ def read_model(model: Any, path: Path) -> Unwrapped:
 def _stated(config: Any) -> dict[str, Any]:
     """The config's fields that no tensor shows, all of which the graph does."""
     stated = NOT_IN_SHAPES if config.global_pool == "window" else NOT_IN_SHAPES - {"img_size", "pool_window"}
-    return {field.name: getattr(config, field.name) for field in fields(config) if field.name in stated}
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.name in stated - config.inert}
 
 
 def _notes(found: Match, shapes: list[tuple[int, ...]], normalisation: dict[str, Any], compared: bool) -> list[str]:
@@ -135,7 +135,10 @@ def _notes(found: Match, shapes: list[tuple[int, ...]], normalisation: dict[str,
     what = "the output" if compared else "all values until they overflow float32"
     notes = [f"every node was compared with the network, and {what} for random images of {sizes}"]
     if found.folded:
-        notes.append(f"{found.folded} norms were folded into convolutions: identity norms hold their biases")
+        notes.append(
+            f"{found.folded} norms were folded into convolutions: identity norms hold their biases, which batch "
+            "statistics would replace in training; to train it, pass norm=frozen_batch"
+        )
     if found.epsilons:
         notes.append(f"{found.epsilons} norms have another epsilon: their variances were adapted")
     if found.dropped:
