@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 IDENTIFIER = b"TFL3"  # bytes 4 to 8
 MAX_NODES = 20_000
 MAX_TENSORS = 100_000
+MAX_ENDS = 64  # inputs or outputs of one operation
 MAX_RANK = 6
 DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 4: "<i8", 6: "?", 10: "<f8"}  # TensorType -> NumPy's; others hold no weights
 FUSED = "FusedActivationFunction"
@@ -137,7 +138,7 @@ def _tensor(model: Any, tensor: Any, index: int) -> LiteTensor:
     if buffer.DataLength():
         if not dtype:
             raise UnknownGraphError(f"{name!r} is of a type that no float network has; the float model is read")
-        data = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype))
+        data = np.frombuffer(buffer.DataAsNumpy(), np.dtype(dtype))  # a view
         if data.size != math.prod(shape):
             raise ValueError(f"{name!r} has {data.size} values and the shape {list(shape)}")
         data = data.reshape(shape)
@@ -148,6 +149,8 @@ def _operation(
     model: Any, operator: Any, names: dict[int, str], tensors: tuple[LiteTensor, ...], tflite: Any
 ) -> LiteOp:
     code = model.OperatorCodes(operator.OpcodeIndex())
+    if operator.InputsLength() > MAX_ENDS or operator.OutputsLength() > MAX_ENDS:
+        raise UnknownGraphError(f"an operation has {operator.InputsLength()} inputs, more than any here")
     inputs, outputs = (
         tuple(int(i) for i in array) if length else ()
         for array, length in (
