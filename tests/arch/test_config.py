@@ -11,6 +11,7 @@ from hypothesis import given
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import config_from_dict
 from resnets.arch.plan import plan
+from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, UnknownNameError
 from tests.strategies import configs
 
@@ -120,3 +121,8 @@ def test_a_config_is_frozen_and_hashable() -> None:
     with pytest.raises(AttributeError):
         config.block = "basic"  # type: ignore[misc]
     assert len({config, ResNetConfig(), ResNetConfig(groups=2)}) == 2
+
+
+def test_groups_divide_the_channels_before_them() -> None:
+    with pytest.raises(ConfigError, match="groups must divide the channels before every 3x3; got 64 for 32"):
+        plan(get_config("resnext101_64x4d", reduce_first=2, group_width=1))

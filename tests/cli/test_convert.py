@@ -188,3 +188,15 @@ def test_the_preprocessing_can_be_named(command: Command, tmp_path: Path) -> Non
     wrong = command("convert", tmp_path / "w.pth", "--preprocessing", "cafe")
     assert_one_line_error(wrong, "unknown preprocessing; got 'cafe'; did you mean caffe?")
     assert "std 0.229, 0.224, 0.225: usual for" in command("convert", tmp_path / "w.pth").out
+
+
+def test_an_output_with_the_suffix_of_a_file(command: Command, tmp_path: Path) -> None:
+    torch.save(randomized_network("resnet18", num_classes=2).state_dict(), tmp_path / "w.pth")
+    for name, more, part in (
+        ("a.safetensors", (), "name a folder, or pass --to"),
+        ("a.pth", (), "name a folder, or pass --to"),
+        ("a.pth", ("--to", "timm"), "a .safetensors or .npz file; got"),
+        ("a.onnx", ("--to", "torchvision"), "rename it"),
+    ):
+        assert_one_line_error(command("convert", tmp_path / "w.pth", "-o", tmp_path / name, *more), part)
+        assert not (tmp_path / name).exists()

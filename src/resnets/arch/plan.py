@@ -131,6 +131,11 @@ def _inner_width(config: ResNetConfig, width: int) -> int:
             f"reduce_first must divide the channels of every 3x3; got {config.reduce_first} for "
             f"{one * config.groups} channels"
         )
+    if one * config.groups // config.reduce_first % config.groups:
+        raise ConfigError(
+            f"groups must divide the channels before every 3x3; got {config.groups} for "
+            f"{one * config.groups // config.reduce_first}, of reduce_first={config.reduce_first}; lower one of them"
+        )
     return one * config.groups
 
 

@@ -20,6 +20,7 @@ from resnets.weights.folder.model_folder import save_bundle
 from resnets.weights.folder.timm_folder import save_timm_folder
 from resnets.weights.key_map import read_key_map
 from resnets.weights.open import open_model
+from resnets.weights.readers import SUFFIXES
 from resnets.weights.report import AdaptReport, LoadReport
 from resnets.weights.resolve import resolve
 
@@ -106,6 +107,12 @@ def convert(
     """
     if to is not None and output is None:
         raise ConfigError(f"a dialect is written to a file; got to={to!r} without an output; name a .safetensors file")
+    suffix = Path(output).suffix.lower() if output is not None else ""
+    if suffix in SUFFIXES and (to is None or suffix not in FORMATS):
+        raise ConfigError(
+            f"without to= (--to) a folder is written, and with it a {' or '.join(FORMATS)} file; got {output}; "
+            f"{'name a folder, or pass --to' if to is None else 'rename it'}"
+        )
     key_map, mapping = _read_or_write(map)
     opened = open_model(
         resolve(source),
