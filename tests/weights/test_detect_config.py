@@ -160,3 +160,8 @@ def test_contradicting_sizes_are_errors(change: dict[str, tuple[int, ...]], mess
     with pytest.raises(WeightsError, match=message) as caught:
         detect_config({**shapes_of(get_config("resnet50")), **change}, "here")
     assert "\n" not in str(caught.value)
+
+
+def test_a_classifier_of_twice_the_features() -> None:
+    config = ResNetConfig(block="basic", depths=(1, 1, 1, 1), num_classes=3, global_pool="catavgmax")
+    assert detect_config(shapes_of(config), "w.pth").fields["global_pool"] == "catavgmax"

@@ -102,6 +102,8 @@ class _ResNetDetector(_Detector):
         multiples = fields.pop("attention_round", (1,))
         if self.has("avgpool", "p"):
             fields["global_pool"] = "gem"
+        elif fields["num_classes"] and self.shape("fc.weight", 2)[1] == 2 * outs[-1]:
+            fields["global_pool"] = "catavgmax"
         shortcuts, projection = self.shortcut(depths, [stem["stem_width"], *outs], fields["pre_activation"])
         fields |= projection
         likely: dict[str, Any] = {"img_size": 32 if stem["stem"] == "3x3" else 224}

@@ -177,6 +177,13 @@ TFOFFICIAL = Dialect(
     variants="",
     options={"resnet_version": choice("resnet_version", {n: {"pre_activation": n == 2} for n in (1, 2)})},
     preprocessing=lambda config: VGG_PREPROCESSING if config.stem != "3x3" else OFFICIAL_CIFAR,
+    notes=lambda config: (
+        ()
+        if getattr(config, "stem", "") != "3x3"
+        else (
+            "its CIFAR images were standardised one by one, which no preprocessing here does: the assumed one is near",
+        )
+    ),
 )
 
 MLPERF = Dialect(
