@@ -46,7 +46,11 @@ class ResnetsError(Exception):
         text = super().__str__()
         if len(text) > MAX_LENGTH:
             text = f"{text[: MAX_LENGTH * 3 // 4]} ... {text[-MAX_LENGTH // 4 :]}"
-        return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+        return UNPRINTABLE.sub(_printable, text)
+
+
+def _printable(found: re.Match[str]) -> str:
+    return " " if found[0] in "\t\n\r" else found[0].encode("unicode_escape").decode()
 
 
 class ConfigError(ResnetsError, ValueError):

@@ -59,6 +59,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [  # fields, facts of the me
     ({"depths": (3,), "widths": (64,), "last_stride": 1}, ("last_stride", "got last_stride=1 with one stage")),
     ({"norm": "group", "norm_groups": 48}, ("norm_groups", "got 48 for a width of 64")),
     ({"norm_eps": 0.0}, ("norm_eps", "above 0", "got 0.0")),
+    ({"norm_eps": float("inf")}, ("norm_eps", "must be finite", "got inf")),
     ({"norm_momentum": 2}, ("norm_momentum", "of at least 0 and at most 1", "got 2")),
     ({"output_stride": 12}, ("output_stride", "4, 8, 16 or 32", "got 12")),
     ({"output_stride": 16, "last_stride": 2}, ("last_stride=2", "32", "got output_stride=16")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
@@ -38,6 +39,8 @@ class BaseConfig(Options):
         """Raise ConfigError where a number is too large for any network, or there are too many blocks."""
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and math.isinf(number) for number in numbers):
+                raise ConfigError(f"{name} must be finite; got {value}")
             if any(isinstance(number, int) and number > MAX_COUNT for number in numbers):
                 raise ConfigError(f"{name} must be at most {MAX_COUNT:,}; got {value}; lower it")
             if name == "depths" and sum(numbers) > MAX_BLOCKS:

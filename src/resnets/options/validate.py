@@ -247,7 +247,7 @@ def _scalar(kind: Any, value: Any, text: bool) -> Any:
             number = float(value if word is None and isinstance(value, Real) else word or "")
         except (ValueError, OverflowError):
             raise _MismatchError from None
-        if not isinstance(value, bool) and math.isfinite(number):
+        if not isinstance(value, bool) and not math.isnan(number):
             return number
     else:
         raise AssertionError(f"no rule for the type {kind} of an option")
