@@ -134,7 +134,7 @@ def import_weights(
         if pooled and isinstance(model, VGG):
             model.append_pooled_map()
     if not allow_nonfinite:
-        check_variances(model.state_dict(), where)
+        check_variances(dict(model.named_buffers()), where)
     return (FeatureExtractor(model, out_indices).eval() if features_only else model), report
 
 

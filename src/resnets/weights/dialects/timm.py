@@ -29,6 +29,7 @@ __all__ = ["STEM_OPTIONS", "TIMM"]
 
 STEM_OPTIONS = ("stem_type", "stem_width", "stem_chs")  # which of them, and their meaning, depend on the family
 
+FLAT = re.compile(r"^(stem|stages|features)_(?=\w+\.)")
 V1 = KeyTable(keep=True)
 VGG = KeyTable(
     (("classifier.0", "pre_logits.fc1"), ("classifier.3", "pre_logits.fc2"), ("classifier.6", "head.fc")),
@@ -76,7 +77,7 @@ def _matches(names: frozenset[str]) -> bool:
 
 def _unflatten(name: str) -> str:
     """`stages_0.blocks.0...`, as `features_only` has it, with a dot."""
-    return re.sub(r"^(stem|stages|features)_(?=\w+\.)", r"\1.", name)
+    return FLAT.sub(r"\1.", name) if name.startswith(("stem_", "stages_", "features_")) else name
 
 
 def _table(shapes: Shapes) -> KeyTable:
