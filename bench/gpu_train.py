@@ -2,15 +2,17 @@
 
 Each runs in a process of its own, alternating (A B C, C B A, ...), on the same GPU and batch:
 
-- ours: the train step of `resnets.train`, channels last, bfloat16, fused SGD, with CUDA graphs, compiled and eager.
+- ours: the train step of `resnets.train`, channels last, bfloat16, fused SGD: eager, compiled, with CUDA graphs, and
+  autotuned.
 - torchvision: network and step of its training reference: NCHW, float16 with a gradient scaler, SGD.
 - timm: channels last, mixed precision, SGD with Nesterov momentum, eager and with torch.compile.
 
 Targets for our fastest: 2 times timm eager, 1.3 times timm compiled.
 
-    make peers; python bench/gpu_train.py [--batch N] [--steps N] [--rounds N] [--precision fp16] [--json]
+    make peers; python bench/gpu_train.py [--batch N] [--steps N] [--rounds N] [--precision fp16] [--ways TEXT] [--json]
 
-It prints images per second and the ratios; the peers are left out without `make peers`, and all without CUDA.
+It prints images per second and the ratios. The peers are left out where neither `make peers` nor this environment has
+them, and everything without CUDA.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+if not PEERS.exists() and all(map(find_spec, ("timm", "torchvision"))):
+    PEERS = Path(sys.executable)
 STUB = ROOT.parent / "shared" / "peers"
 TARGETS = {"timm, eager channels last": 2.0, "timm, compiled": 1.3}
 
@@ -111,7 +116,8 @@ timed(step)
 """
 )
 WAYS = {
-    "ours, CUDA graphs": (sys.executable, OURS.replace("{mode!r}", "'max-autotune'")),
+    "ours, autotuned": (sys.executable, OURS.replace("{mode!r}", "'max-autotune'")),
+    "ours, CUDA graphs": (sys.executable, OURS.replace("{mode!r}", "'reduce-overhead'")),
     "ours, compiled": (sys.executable, OURS.replace("{mode!r}", "'default'")),
     "ours, eager": (sys.executable, OURS.replace("{mode!r}", "'off'")),
     "torchvision's reference": (str(PEERS), TORCHVISION),
@@ -139,20 +145,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("bf16", "fp16"), default="bf16")
+    parser.add_argument("--ways", default="", help="only those whose name contains this")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("skipped: this benchmark needs a CUDA GPU; torch finds none")
         return
-    ways = {name: way for name, way in WAYS.items() if Path(way[0]).exists()}
-    if len(ways) < len(WAYS):
+    ways = {name: way for name, way in WAYS.items() if Path(way[0]).exists() and options.ways in name}
+    if not PEERS.exists():
         print(f"note: without the peers, as {PEERS} does not exist; run make peers", file=sys.stderr)
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(options.rounds):
         for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
             speeds[name].append(throughput(*ways[name], options.batch, options.steps, options.precision))
+            print(f"round {turn + 1}, {name}: {speeds[name][-1]:.0f} images/s", file=sys.stderr)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
-    best = max(value for name, value in medians.items() if name.startswith("ours"))
+    best = max((value for name, value in medians.items() if name.startswith("ours")), default=float("nan"))
     gpu = torch.cuda.get_device_name()
     if options.json:
         print(json.dumps({"gpu": gpu, "batch": options.batch, "images_per_second": medians}, indent=2))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from resnets.errors import DeviceError
 
-__all__ = ["pick_amp", "pick_device", "pick_layout"]
+__all__ = ["choose_kernels", "pick_amp", "pick_device", "pick_layout", "why_inexact"]
 
 ONEDNN_BLOCK = 16  # channels per block of oneDNN's AVX-512 kernels
 
@@ -86,3 +88,40 @@ def pick_layout(model: nn.Module, device: torch.device, channels_last: bool) -> 
         for module in model.modules()
     )
     return torch.contiguous_format if unsafe else torch.channels_last
+
+
+@contextmanager
+def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
+    """Within it, CUDA kernels are the fastest ones, or those that give the same bits every time.
+
+    Without `deterministic`, cuDNN times its kernels for each shape and keeps the fastest (`cudnn.benchmark`); some of
+    them add in an order that varies. CPUs always give the same bits. Torch's settings are restored at the end.
+
+    Args:
+        device: device that the network runs on.
+        deterministic: use only deterministic kernels (`torch.use_deterministic_algorithms`).
+    """
+    if device.type != "cuda":
+        yield
+        return
+    benchmark, before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.backends.cudnn.benchmark = not deterministic
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+            torch.use_deterministic_algorithms(True)
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def why_inexact(device: torch.device, *, deterministic: bool) -> str | None:
+    """Why the same steps may give other bits on `device`, and what to do; `None` where they cannot."""
+    if device.type == "cpu" or (device.type == "cuda" and deterministic):
+        return None
+    remedy = "--set deterministic=true" if device.type == "cuda" else "--device cpu"
+    return (
+        f"kernels on {device.type} may add in another order each time; with {remedy} results are equal to the last bit"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from resnets.errors import TrainingError
+from resnets.runtime.device import why_inexact
 from resnets.runtime.formatting import plural
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.checkpoint import Checkpoint, checkpoint_tensors, checkpoints, read_checkpoint
@@ -62,6 +63,9 @@ def replay_and_compare(trainer: Trainer, last: Checkpoint, steps: int) -> Replay
         identical, message = not wrong, f"{message}, and all {len(now)} tensors"
         if wrong:
             message = f"different: {len(wrong)} of {len(now)} tensors, the first {wrong[0]}"
+    reason = why_inexact(trainer.device, deterministic=trainer.config.deterministic)
+    if not identical and reason:
+        message = f"{message}; {reason}"
     return ReplayResult(identical=identical, steps=len(losses), message=message)
 
 

@@ -104,6 +104,13 @@ class RunOptions(Options):
         Literal["off", "default", "reduce-overhead", "max-autotune"],
         Doc("Mode of torch.compile. `reduce-overhead` and `max-autotune` use CUDA graphs."),
     ] = "off"
+    deterministic: Annotated[
+        bool,
+        Doc(
+            "Use only CUDA kernels that give the same bits every time, so that a resumed run equals one that was not "
+            "stopped. Slower; CPUs always do."
+        ),
+    ] = False
     sync_bn: Annotated[bool, Doc("Synchronise batch-norm statistics over all processes. Requires CUDA.")] = False
     device: Annotated[str, Doc("Device: auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     workers: Annotated[

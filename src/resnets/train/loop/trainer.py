@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from resnets.evaluate.results import ResultsRow, add_result, read_results, trunc
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
 from resnets.runtime.console import Console
-from resnets.runtime.device import pick_amp, pick_device, pick_layout
+from resnets.runtime.device import choose_kernels, pick_amp, pick_device, pick_layout
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_freeze
@@ -124,19 +124,23 @@ class Trainer:
             self.console.info(line)
         self.tensorboard = TensorBoardLogger(None, self.config, self.progress.epoch)
         self.processes.run_on_main(self._open_results)
-        with self.interrupts:
-            try:
-                if not self.progress.step:  # so that the first epoch can be resumed and rolled back, too
-                    self.save_checkpoint()
-                while not self.is_finished() and not self.processes.any(self.is_interrupted())[0]:
-                    try:
-                        self.fit_epoch()
-                    except NotFiniteError as error:
-                        self.roll_back(error)
-            finally:
-                self.console.stop()
-                self.tensorboard.close()
-        return self._finish()
+        with self._kernels():
+            with self.interrupts:
+                try:
+                    if not self.progress.step:  # so that the first epoch can be resumed and rolled back, too
+                        self.save_checkpoint()
+                    while not self.is_finished() and not self.processes.any(self.is_interrupted())[0]:
+                        try:
+                            self.fit_epoch()
+                        except NotFiniteError as error:
+                            self.roll_back(error)
+                finally:
+                    self.console.stop()
+                    self.tensorboard.close()
+            return self._finish()
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        return choose_kernels(self.device, deterministic=self.config.deterministic)
 
     def fit_epoch(self) -> None:
         """Train one epoch, validate, and write the models and a checkpoint."""
@@ -317,12 +321,13 @@ class Trainer:
 
     def replay(self, until: int) -> list[torch.Tensor]:
         """Train up to step `until` without writing anything; returns the mean loss of each step."""
-        while self.train_step.step < until:
-            epoch = self.progress.epoch
-            if self.train_epoch(epoch, lambda done: self.train_step.step >= until) is None:
-                break
-            self.end_epoch(epoch)
-            self.progress = replace(self.progress, epoch=epoch + 1, batch=0)
+        with self._kernels():
+            while self.train_step.step < until:
+                epoch = self.progress.epoch
+                if self.train_epoch(epoch, lambda done: self.train_step.step >= until) is None:
+                    break
+                self.end_epoch(epoch)
+                self.progress = replace(self.progress, epoch=epoch + 1, batch=0)
         return self.metrics.trace
 
     def is_interrupted(self) -> bool:

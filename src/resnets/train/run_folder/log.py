@@ -14,6 +14,7 @@ import torch
 from resnets.data.dataset import Dataset
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
+from resnets.runtime.device import why_inexact
 from resnets.runtime.formatting import format_duration, plural
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_freeze
@@ -53,11 +54,9 @@ def start_lines(
         yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
         yield f"resuming after epoch {progress.epoch}"
-    if (progress.batch or progress.epoch) and device.type != "cpu":
-        yield (
-            f"note: order, augmentation and state are exact on {device.type}, but its kernels may add in another "
-            "order: results repeat to the last bit on the CPU only"
-        )
+    reason = why_inexact(device, deterministic=config.deterministic)
+    if (progress.batch or progress.epoch) and reason:
+        yield f"note: order, augmentation and state are exact, but {reason}"
 
 
 def results_row(
