@@ -2,8 +2,8 @@
 
 Each runs in a process of its own, alternating (A B C, C B A, ...), on the same GPU and batch:
 
-- ours: the train step of `resnets.train`, channels last, bfloat16, fused SGD: eager, compiled, with CUDA graphs, and
-  autotuned.
+- ours: the train step of `resnets.train`, channels last, bfloat16, fused SGD: eager (also with
+  deterministic kernels), compiled, with CUDA graphs, and autotuned.
 - torchvision: network and step of its training reference: NCHW, float16 with a gradient scaler, SGD.
 - timm: channels last, mixed precision, SGD with Nesterov momentum, eager and with torch.compile.
 
@@ -58,6 +58,7 @@ OURS = (
     + """
 from resnets.arch.variants import get_config
 from resnets.nn.model import build_model
+from resnets.runtime.device import choose_kernels
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import build_optimizer
 from resnets.train.config.options import LossConfig, OptimConfig
@@ -68,7 +69,8 @@ if {mode!r} != "off":
 loss = ClassificationLoss(LossConfig())
 train_step = TrainStep(model, build_optimizer(model, OptimConfig()), lambda step: 0.1, loss, amp=kind)
 x = x.contiguous(memory_format=torch.channels_last)
-timed(lambda: train_step(x, y))
+with choose_kernels(x.device, deterministic={deterministic}):
+    timed(lambda: train_step(x, y))
 """
 )
 TORCHVISION = (
@@ -115,11 +117,19 @@ def step():
 timed(step)
 """
 )
+
+
+def ours(mode: str, *, deterministic: bool = False) -> str:
+    """The program of our step with a mode of `torch.compile`."""
+    return OURS.replace("{mode!r}", repr(mode)).replace("{deterministic}", repr(deterministic))
+
+
 WAYS = {
-    "ours, autotuned": (sys.executable, OURS.replace("{mode!r}", "'max-autotune'")),
-    "ours, CUDA graphs": (sys.executable, OURS.replace("{mode!r}", "'reduce-overhead'")),
-    "ours, compiled": (sys.executable, OURS.replace("{mode!r}", "'default'")),
-    "ours, eager": (sys.executable, OURS.replace("{mode!r}", "'off'")),
+    "ours, autotuned": (sys.executable, ours("max-autotune")),
+    "ours, CUDA graphs": (sys.executable, ours("reduce-overhead")),
+    "ours, compiled": (sys.executable, ours("default")),
+    "ours, eager": (sys.executable, ours("off")),
+    "ours, deterministic": (sys.executable, ours("off", deterministic=True)),
     "torchvision's reference": (str(PEERS), TORCHVISION),
     "timm, eager channels last": (str(PEERS), TIMM.replace("{compiled}", "False")),
     "timm, compiled": (str(PEERS), TIMM.replace("{compiled}", "True")),
