@@ -13,16 +13,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format docs coverage release dist bench peers parity golden clean
+.PHONY: help run test test-cuda check format docs coverage release dist bench peers parity golden clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 run: $(READY)  ## train, validate and predict on scanned digits
 	@scripts/demo.sh $(BIN)
 
 test: $(READY)  ## run the test suite, except the tests marked slow
 	$(BIN)/python -m pytest -n auto --maxprocesses $(JOBS) -m "not slow" -q
+
+test-cuda: $(READY)  ## run the tests that need a CUDA GPU
+	RESNETS_TEST_CUDA=1 $(BIN)/python -m pytest tests/runtime/test_cuda.py -q
 
 check: $(READY) docs  ## format, lint, types, import layers, documentation
 	$(BIN)/ruff format --check .

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before importing torch or numpy: several tests run at a time
+if not os.environ.get("RESNETS_TEST_CUDA"):  # the tests fork processes, in which CUDA cannot be used
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from collections.abc import Callable
 from pathlib import Path

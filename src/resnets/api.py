@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from resnets.arch.preprocessing import Preprocessing
@@ -75,6 +76,14 @@ class Bundle(bundle_data.Bundle):
         """
         return save_bundle(self, folder)
 
+    @property
+    def device(self) -> torch.device:
+        """The device that the network is on: the CPU, until it predicts or is moved elsewhere."""
+        return next(self.model.parameters()).device
+
+    def _pick_device(self, name: str) -> torch.device:
+        return self.device if name == "auto" and self.device.type != "cpu" else pick_device(name)
+
     def __call__(self, images: ImageInputs) -> list[Prediction]:
         """`predict` with its defaults."""
         return self.predict(images)
@@ -93,7 +102,8 @@ class Bundle(bundle_data.Bundle):
                 a batch of images.
             top_k: number of classes to return per image.
             batch_size: images that run through the network together.
-            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. The network is moved there and stays there; `auto` leaves
+                it on a GPU, and moves it from the CPU to a GPU if there is one.
 
         Returns:
             A prediction per image, in their order.
@@ -101,7 +111,7 @@ class Bundle(bundle_data.Bundle):
         Raises:
             DataError: something is no image, or a folder has none. ImageError: an image cannot be decoded.
         """
-        return list(predict_images(self, images, top_k=top_k, batch_size=batch_size, device=pick_device(device)))
+        return list(predict_images(self, images, top_k=top_k, batch_size=batch_size, device=self._pick_device(device)))
 
     def embed(self, images: ImageInputs, *, batch_size: int = 32, device: str = "auto") -> NDArray[np.float32]:
         """Compute the embeddings of images, the pooled features before the classifier.
@@ -115,7 +125,7 @@ class Bundle(bundle_data.Bundle):
         Raises:
             DataError: something is no image, or a folder has none. ImageError: an image cannot be decoded.
         """
-        return embed_images(self, images, batch_size=batch_size, device=pick_device(device))
+        return embed_images(self, images, batch_size=batch_size, device=self._pick_device(device))
 
     @property
     def transform(self) -> EvalTransform:

@@ -1,4 +1,4 @@
-"""What only a CUDA GPU can show; skipped without one. Other tests whose device is `auto` run on the GPU too."""
+"""What only a CUDA GPU can show: `make test-cuda`. Other tests do not see a GPU, since they fork processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from resnets.train.run import resume, verify
 from tests.images import write_images
 from tests.train.runs import same_outcome, start, stop_at, without_report
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and make test-cuda")
 
 __all__ = ["without_report"]
 
@@ -44,7 +44,7 @@ def test_outputs_and_gradients_are_those_of_the_cpu(name: str, monkeypatch: pyte
         )
         results.append((output.detach().cpu(), gradients))
     for one, other in zip(*results, strict=True):
-        assert (one - other).norm() <= 1e-9 * one.norm()
+        assert (one - other).norm() <= 1e-7 * one.norm()
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,7 @@ def test_a_model_answers_the_same_on_both_devices_and_from_several_threads(
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("default")  # torch.compile has its own
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled_training(mode: str, images: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"compile": mode, "amp": "auto", "deterministic": False}

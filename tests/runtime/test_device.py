@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from resnets.arch.variants import get_config, list_models
 from resnets.errors import DeviceError
 from resnets.nn.model import build_model
-from resnets.runtime.device import pick_amp, pick_device, pick_layout
+from resnets.runtime.device import choose_kernels, pick_amp, pick_device, pick_layout, why_inexact
 from resnets.train.config.options import LossConfig, OptimConfig
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.losses import ClassificationLoss
@@ -81,3 +83,34 @@ def shortcut_gradient(model: nn.Module) -> torch.Tensor:
     gradient = model.get_parameter("layer2.0.downsample.0.weight").grad
     assert gradient is not None
     return gradient
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_torchs_settings_of_kernels_are_restored(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    settings = [
+        lambda: torch.backends.cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled,
+        torch.is_deterministic_algorithms_warn_only_enabled,
+    ]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        before = [setting() for setting in settings]
+        with choose_kernels(CUDA, deterministic=deterministic):
+            assert torch.backends.cudnn.benchmark is not deterministic
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled() is not deterministic
+            assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic
+        assert [setting() for setting in settings] == before
+        with choose_kernels(CPU, deterministic=deterministic):
+            assert [setting() for setting in settings] == before
+    finally:
+        torch.use_deterministic_algorithms(False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def test_a_reason_is_given_where_results_may_differ_in_their_last_bits() -> None:
+    assert why_inexact(CPU, deterministic=False) is None
+    assert why_inexact(CUDA, deterministic=True) is None
+    assert "--set deterministic=true" in (why_inexact(CUDA, deterministic=False) or "")
+    assert "--device cpu" in (why_inexact(torch.device("mps"), deterministic=True) or "")

@@ -19,7 +19,7 @@ from resnets.data.sampler import batch_bounds
 from resnets.data.workers import available_cores
 from resnets.errors import ConfigError, TrainingError
 from resnets.evaluate.results import read_results
-from resnets.runtime.processes import Processes, join_processes, should_report_error
+from resnets.runtime.processes import Processes, join_processes, require_own_gpu, should_report_error
 from resnets.runtime.shard import Shard
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from tests.images import write_images
@@ -334,6 +334,14 @@ def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sync_bn_requires_cuda() -> None:
     with pytest.raises(TrainingError, match=r"sync_bn requires CUDA; got device cpu; .*bn_stats=frozen"):
         Processes(rank=0, world_size=2).wrap_model(torch.nn.BatchNorm2d(2), sync_bn=True)
+
+
+def test_processes_that_share_a_gpu_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(rank=0, world_size=4)
+    monkeypatch.setattr(processes, "all_gather", lambda gpu: ["a", "b", "c", gpu])
+    require_own_gpu(processes, "d")
+    with pytest.raises(TrainingError, match=r"a GPU of its own; 4 processes got 3; .*--device cpu"):
+        require_own_gpu(processes, "b")
 
 
 def test_cores_are_shared_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:

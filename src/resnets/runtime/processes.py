@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from resnets.errors import TrainingError
 from resnets.runtime.shard import Shard
 
-__all__ = ["Processes", "join_processes", "should_report_error"]
+__all__ = ["Processes", "join_processes", "require_own_gpu", "should_report_error"]
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # long enough for checking images and writing; a dead process is noticed at once
@@ -196,7 +196,8 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available() and device.startswith(("auto", "cuda"))
     if cuda:
-        torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
+        index = torch.device(device).index if ":" in device else None
+        torch.cuda.set_device(_local_rank() % torch.cuda.device_count() if index is None else index)
     try:
         try:
             # Flags and objects go over gloo: on NCCL they would have to wait for the work queued on the GPU.
@@ -207,6 +208,8 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
             raise TrainingError(
                 f"distributed training needs all processes; {_reason(error)}; start them with torchrun"
             ) from None
+        if cuda:
+            require_own_gpu(processes, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
         try:
             yield processes
             processes.release()
@@ -224,6 +227,23 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def require_own_gpu(processes: Processes, gpu: str) -> None:
+    """Check that no two processes use the same GPU, which NCCL refuses with a message of many lines.
+
+    Args:
+        gpu: UUID of this process's GPU.
+
+    Raises:
+        TrainingError: there are fewer GPUs than processes, or one was named for all of them.
+    """
+    count = len(set(processes.all_gather(gpu)))
+    if count < processes.world_size:
+        raise TrainingError(
+            f"each process needs a GPU of its own; {processes.world_size} processes got {count}; start one process per "
+            "GPU (torchrun --nproc-per-node) without a number in --device, or use --device cpu"
+        )
 
 
 def _rebuild_exception(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
