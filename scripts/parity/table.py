@@ -94,6 +94,9 @@ each, in all these ways. Networks have at most two blocks a stage there, and als
 parameters (all their tensors are then compared by shape). timm's networks that differ in nothing but their depth share
 these columns: `as` names the one.
 
+Both sides get the same tensors as input, so this page says nothing about preprocessing: `auto` and `named` report the
+one that they assume, and folders state theirs.
+
 """
 
 
