@@ -74,7 +74,11 @@ class UnknownNameError(ConfigError):
         elif len(names) <= 20:
             remedy = f"use one of {', '.join(names)}"
         else:
-            lists = {"training option": "resnets recipes --options", "model option": "resnets info --help"}
+            lists = {
+                "training option": "resnets recipes --options",
+                "model option": "resnets info --help",
+                "named weights": "resnets models --pretrained",
+            }
             remedy = f"see `{lists.get(kind, 'resnets models')}`"
         super().__init__(f"unknown {kind}; got {name!r}; {remedy}")
 
