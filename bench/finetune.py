@@ -25,11 +25,13 @@ import resnets
 
 WAYS: dict[str, dict[str, Any]] = {
     "starter, frozen then unfrozen": {
-        "pretrained": "starter", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "unfreeze_lr": 0.005,
+        "pretrained": "starter", "recipe": "none", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05,
+        "unfreeze_lr": 0.005,
     },
-    "starter, all at once": {"pretrained": "starter", "lr": 0.01},
+    "starter, all at once": {"pretrained": "starter", "recipe": "none", "lr": 0.01},
     "scratch, frozen then unfrozen": {
         "model": "resnet20_cifar", "freeze": "backbone", "freeze_epochs": 6, "lr": 0.05, "unfreeze_lr": 0.05,
+        "freeze_random": True,
     },
     "scratch, all at once": {"model": "resnet20_cifar", "lr": 0.05},
 }  # fmt: skip

@@ -5,7 +5,7 @@ Each run starts from `starter` (a ResNet-20 trained on CIFAR-10) and a new class
 the 1,000 images of `cifar10_png/test`, of the official test set, which the starter was not trained on. Seeds change the
 new classifier, the order, the augmentation and which 200 images are drawn.
 
-    python bench/finetune_lr.py [--seeds N] [--factors 1 2 4 8] [--json]
+    python bench/finetune_lr.py [--seeds N] [--rates 0.02 0.04 0.08] [--json]
 
 It prints mean and standard deviation of the last epoch's validation accuracy: the best epoch would be chosen on the
 same images. Data in the folder RESNETS_DATA (default: ../shared/data). 30 minutes on one core.
@@ -50,12 +50,12 @@ def accuracy(data: Path, folder: Path, name: str, seed: int, options: dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--factors", type=float, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.02, 0.04, 0.08, 0.16, 0.32])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    settings: dict[str, dict[str, Any]] = {"from scratch's": {}}
-    for factor in arguments.factors:
-        settings[f"finetune, lr x {factor:g}"] = {"recipe": "finetune", "lr": 0.02 * factor, "lr_batch": 64}
+    settings: dict[str, dict[str, Any]] = {"those for random weights": {"recipe": "none"}}
+    for rate in arguments.rates:
+        settings[f"finetune, lr {rate:g}"] = {"recipe": "finetune", "lr": rate, "lr_batch": 64}
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,14 +13,14 @@ from resnets.version import __version__
 
 PUBLIC = (
     "Bundle FeatureExtractor ImageDataset Preprocessing ResNet ResNetConfig ResnetsError VGG VGGConfig __version__ "
-    "convert create_model describe evaluate get_config import_weights list_models load plan predict save_weights "
-    "train transforms"
+    "convert create_model describe evaluate get_config import_weights list_models list_pretrained load plan predict "
+    "save_weights train transforms"
 )
 
 
 def test_public_names() -> None:
     assert sorted(vars(resnets)["__all__"]) == PUBLIC.split()
-    assert set(PUBLIC.split()) <= set(dir(resnets))
+    assert dir(resnets) == sorted(PUBLIC.split())
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC.split() if name != "__version__"])

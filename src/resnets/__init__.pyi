@@ -23,5 +23,6 @@ from resnets.version import __version__ as __version__
 from resnets.weights.convert import convert as convert
 from resnets.weights.export import save_weights as save_weights
 from resnets.weights.load import import_weights as import_weights
+from resnets.weights.registry import list_pretrained as list_pretrained
 
 __all__: list[str]

@@ -32,6 +32,7 @@ __all__ = [
     "TrainingError",
     "MissingExtraError",
     "nearest",
+    "printable",
 ]
 
 
@@ -46,11 +47,22 @@ class ResnetsError(Exception):
         text = super().__str__()
         if len(text) > MAX_LENGTH:
             text = f"{text[: MAX_LENGTH * 3 // 4]} ... {text[-MAX_LENGTH // 4 :]}"
-        return UNPRINTABLE.sub(_printable, text)
+        return printable(text)
 
 
-def _printable(found: re.Match[str]) -> str:
-    return " " if found[0] in "\t\n\r" else found[0].encode("unicode_escape").decode()
+def printable(text: str, keep: str = "") -> str:
+    """One line of `text` without control characters, which terminals obey: they are escaped, white space is a space.
+
+    Args:
+        keep: characters that stay as they are.
+    """
+
+    def replace(found: re.Match[str]) -> str:
+        if found[0] in keep:
+            return found[0]
+        return " " if found[0] in "\t\n\r" else found[0].encode("unicode_escape").decode()
+
+    return UNPRINTABLE.sub(replace, text)
 
 
 class ConfigError(ResnetsError, ValueError):
@@ -74,7 +86,11 @@ class UnknownNameError(ConfigError):
         elif len(names) <= 20:
             remedy = f"use one of {', '.join(names)}"
         else:
-            lists = {"training option": "resnets recipes --options", "model option": "resnets info --help"}
+            lists = {
+                "training option": "resnets recipes --options",
+                "model option": "resnets info --help",
+                "named weights": "resnets models --pretrained",
+            }
             remedy = f"see `{lists.get(kind, 'resnets models')}`"
         super().__init__(f"unknown {kind}; got {name!r}; {remedy}")
 

@@ -38,7 +38,18 @@ def test_the_examples_of_the_help_page_work(command: Command, images: Path) -> N
 
 
 def test_a_flag_stands_beside_settings_of_its_group(command: Command, images: Path) -> None:
-    words = ("--freeze", "layer2", "--freeze-epochs", 2, "--set", "unfreeze_lr=0.003", "--epochs", 4)
+    words = (
+        "--freeze",
+        "layer2",
+        "--freeze-epochs",
+        2,
+        "--set",
+        "unfreeze_lr=0.003",
+        "--set",
+        "freeze_random=true",
+        "--epochs",
+        4,
+    )
     code, out, err = command("train", images, *words, "--recipe", "finetune", "--dry-run", "--json")
     assert code == 0, err
     args = json.loads(out)["args"]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import resnets
 from resnets.arch.describe import describe
 from resnets.arch.variants import VARIANTS
 from tests.conftest import Command, assert_one_line_error
@@ -85,3 +86,16 @@ def test_markdown(command: Command) -> None:
 )
 def test_unknown_name_suggests_the_nearest(command: Command, pattern: str, near: str) -> None:
     assert_one_line_error(command("models", pattern), f"got '{pattern}'; did you mean {near}")
+
+
+def test_published_weights_are_listed(command: Command) -> None:
+    result = command("models", "--pretrained", "resnet50.")
+    head, _, *lines = result.out.splitlines()
+    assert head.split() == ["name", "top-1", "%", "params", "input", "licence"]
+    assert lines[0].split() == ["resnet50.tv_in1k", "76.16", "25.6M", "224", "BSD-3-Clause"]
+    rows = json.loads(command("models", "--pretrained", "--json").out)
+    assert [row["name"] for row in rows] == resnets.list_pretrained()
+    assert {row["top1"] for row in rows if "ibn_b" in row["name"]} == {None}
+    assert "| resnet50_ibn_b.ibnnet_in1k | - |" in command("models", "--pretrained", "--markdown").out
+    assert_one_line_error(command("models", "--pretrained", "nosuch"), "see `resnets models --pretrained`")
+    assert max(map(len, command("models", "--pretrained").out.splitlines())) <= 80

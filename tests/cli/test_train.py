@@ -10,7 +10,7 @@ import pytest
 
 from resnets.train.config.train_config import read_args
 from tests.cli.conftest import TINY
-from tests.conftest import Command
+from tests.conftest import Command, assert_one_line_error
 from tests.images import write_images
 
 
@@ -248,3 +248,16 @@ def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> Non
     assert (code, out) == (1, "")
     assert "args.yaml" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["--mixup", "0.2"], "--mixup has no flag of its own; use --set mixup=0.2"),
+        (["--color-jitter=[0.4, 0, 0, 0]"], "use --set 'color_jitter=[0.4, 0, 0, 0]'"),
+        (["--ema"], "use --set ema=VALUE"),
+        (["--mixupp", "0.2"], "no such option: --mixupp"),
+    ],
+)
+def test_unknown_flags_that_are_settings_say_so(command: Command, words: list[str], remedy: str) -> None:
+    assert_one_line_error(command("train", "digits", *words), remedy, code=2)

@@ -29,3 +29,13 @@ def test_traced_exported_and_copied_networks_have_the_same_output(name: str) -> 
     assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     assert torch.allclose(torch.export.export(model, (x,)).module()(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar", "resnetv2_18", "SAME"])
+def test_exported_networks_take_other_batches_and_sizes(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(CONFIGS[name]).eval()
+    axes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    exported = torch.export.export(model, (torch.randn(2, 3, 64, 64),), dynamic_shapes={"x": axes}).module()
+    x = torch.randn(3, 3, 96, 128)
+    torch.testing.assert_close(exported(x), model(x), atol=1e-5, rtol=1e-5)

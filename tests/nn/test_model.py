@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from resnets.arch.config import ResNetConfig
+from resnets.arch.plan import plan
 from resnets.arch.variants import get_config
 from resnets.errors import ConfigError, ShapeError
 from resnets.nn.model import FeatureExtractor, Network, build_model
@@ -102,6 +103,34 @@ def test_feature_info_is_timms() -> None:
         (1024, 16, "layer3"),
         (2048, 32, "layer4"),
     ]
+
+
+def test_feature_info_has_timms_methods() -> None:
+    model = build_model(get_config("resnet50"), init=False)
+    info = model.feature_info
+    assert info.channels() == [64, 256, 512, 1024, 2048]
+    assert info.channels((0, -1)) == [64, 2048]
+    assert (info.channels(2), info.reduction(2), info.module_name(2)) == (512, 8, "layer2")
+    assert FeatureExtractor(model, (1, 3)).feature_info.reduction() == [4, 16]
+    info.get_dicts()[0]["num_chs"] = 0
+    assert info.channels(0) == 64
+
+
+def test_an_assigned_classifier_sets_the_number_of_classes() -> None:
+    model, x = small(), image()
+    model.fc = nn.Linear(model.num_features, 7)
+    assert (model.num_classes, model.config.num_classes, model(x).shape[1]) == (7, 7, 7)
+    assert model.plan == plan(model.config)
+    assert copy.deepcopy(model).num_classes == 7
+    model.fc = nn.Identity()
+    assert (model.num_classes, model.config.num_classes) == (0, 0)
+    model.fc = nn.Sequential(nn.Dropout(0.5), nn.Linear(model.num_features, 3))
+    assert model.num_classes == 3
+    vgg = build_model(get_config("vgg11", img_size=32), init=False)
+    layers = vgg.get_submodule("classifier")
+    assert isinstance(layers, nn.Sequential)
+    layers[6] = nn.Linear(4096, 4)
+    assert (vgg.num_classes, vgg.config.num_classes) == (4, 4)
 
 
 def test_chosen_intermediates() -> None:

@@ -68,7 +68,7 @@ def start(data: Path | str, output: Path, **options: Any) -> TrainResult:
     """A run of three epochs of five steps, with a checkpoint every third step."""
     settings: dict[str, Any] = {
         "epochs": 3, "batch_size": 16, "lr": 0.05, "model_args": TINY, "amp": "off", "warmup_epochs": 0.5,
-        "every_steps": 3, "deterministic": True,
+        "every_steps": 3, "deterministic": True, "freeze_random": True,
     }  # fmt: skip
     options = settings | options
     return train(TrainConfig.from_options(data=str(data), output=str(output), **options), console=QUIET)

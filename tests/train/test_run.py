@@ -63,6 +63,15 @@ def test_a_run_learns_and_writes_its_folder(images: Path, tmp_path: Path) -> Non
     assert run(images, tmp_path / "runs", epochs=1).folder.name == "colours-resnet20_cifar-2"
 
 
+def test_gradient_checkpointing_changes_no_result(images: Path, tmp_path: Path) -> None:
+    options = {"epochs": 1, "model_args": SMALL | {"drop_path_rate": 0.2}}
+    one, other = (
+        run(images, tmp_path, name=str(enable), grad_checkpointing=enable, **options).folder for enable in (False, True)
+    )
+    for name, tensor in tensors(one / "last").items():
+        assert torch.equal(tensors(other / "last")[name], tensor), name
+
+
 def test_a_resumed_run_equals_a_whole_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(images, tmp_path, name="whole")
 
@@ -234,7 +243,7 @@ def test_resuming_a_run_that_started_from_a_model(
 )
 def test_patience_is_counted_anew_in_each_phase(images: Path, tmp_path: Path, done: int, best: int, ends: bool) -> None:
     """Phases of 4 and 5 epochs; `done` of them are done, and number `best` was the best."""
-    options = {"patience": 2, "phases": [{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]}
+    options = {"patience": 2, "freeze_random": True, "phases": [{"epochs": 4, "freeze": "layer1"}, {"epochs": 5}]}
     config = TrainConfig.from_options(data=str(images), model_args=SMALL, **options)
     dataset = open_dataset(images)
     trainer = Trainer(RunFolder(tmp_path), resolve_config(config, dataset), dataset, QUIET)

@@ -38,7 +38,15 @@ BATCH = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}
 # Without batch statistics, which depend on the local batch, results are equal for any number of processes.
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"model_args": GROUP, "epochs": 2},
-    "phases": {"model_args": GROUP, "epochs": 3, "freeze": "layer1", "freeze_epochs": 1, "accumulate": 2, "ema": 0.9},
+    "phases": {
+        "model_args": GROUP,
+        "epochs": 3,
+        "freeze_random": True,
+        "freeze": "layer1",
+        "freeze_epochs": 1,
+        "accumulate": 2,
+        "ema": 0.9,
+    },
     "weighted": {"model_args": GROUP, "epochs": 1, "class_weights": "balanced", "clip_grad": 1.0},
     "frozen statistics": {"model_args": BATCH, "epochs": 2, "bn_stats": "frozen", "opt": "adamw", "lr": 0.003},
     "statistics": {"model_args": BATCH, "epochs": 3, "ema": 0.9, "mixup": 0.2},

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.arch.variants import get_config
-from resnets.errors import ConfigError, WeightsError
+from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.create import create_model
 from resnets.weights.folder.bundle import Bundle
 from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.registry import list_pretrained
 from tests.weights.networks import create_network, randomized
 
 
@@ -91,3 +92,31 @@ def test_only_what_starts_fresh_draws_random_numbers(plain: Path) -> None:
     after = torch.get_rng_state()
     torch.manual_seed(3)
     assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_the_name_of_weights_is_that_of_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("resnet18.tv_in1k", num_classes=3)
+    assert isinstance(model, Network)
+    assert (model.config.depths, model.num_classes) == ((2, 2, 2, 2), 3)
+    asked: list[str] = []
+
+    def refuse(reference: str) -> None:
+        asked.append(reference)
+        raise WeightsError("no network")
+
+    monkeypatch.setattr("resnets.weights.create.resolve", refuse)
+    for pretrained in (True, "resnet18.a1_in1k"):
+        with pytest.raises(WeightsError, match="no network"):
+            create_model("resnet18.tv_in1k", pretrained=pretrained)
+    assert asked == ["resnet18.tv_in1k", "resnet18.a1_in1k"]
+    assert len(list_pretrained()) > 60
+    assert list_pretrained("vgg11*") == ["vgg11.tv_in1k", "vgg11_bn.tv_in1k"]
+
+
+def test_unknown_weights_offer_those_of_the_network() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"got 'resnet34.tv'; did you mean resnet34\.tv_in1k or resnet34\.a1_in1k"
+    ):
+        create_model("resnet34.tv")
+    with pytest.raises(ConfigError, match=r"got 'starter', a model; call load\('starter'\)"):
+        create_model("starter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
@@ -12,7 +13,7 @@ from resnets.arch.networks import NetworkConfig
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, UnknownNameError
 
-__all__ = ["VARIANTS", "cifar_config", "get_config", "list_models", "name_of"]
+__all__ = ["VARIANTS", "cifar_config", "get_config", "list_models", "matching", "name_of"]
 
 R18 = ResNetConfig(block="basic", depths=(2, 2, 2, 2))
 R34 = replace(R18, depths=(3, 4, 6, 3))
@@ -216,9 +217,14 @@ def get_config(name: str, **overrides: Any) -> NetworkConfig:
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names in `VARIANTS` that match a shell pattern; a pattern without wildcards matches anywhere in a name."""
+    return matching(VARIANTS, pattern)
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """The names that match a shell pattern, or that contain it if it has no wildcards."""
     if not any(mark in pattern for mark in "*?["):
         pattern = f"*{pattern}*"
-    return [name for name in VARIANTS if fnmatch(name, pattern)]
+    return [name for name in names if fnmatch(name, pattern)]
 
 
 def name_of(config: NetworkConfig) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="surrogateescape")  # print file names that are not UTF-8 as they are
+        # File names that are not UTF-8 are printed as they are; what another encoding lacks, as an escape.
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.Exit as exit_:
         return exit_.exit_code
     except UsageError as error:
-        message = error.format_message()
+        message = _setting_hint(error, arguments) or error.format_message()
         _print_error(message[:1].lower() + message[1:].rstrip("."), _usage_hint(error))
         return 2
     except ResnetsError as error:
@@ -141,6 +144,22 @@ def _print_error(message: str, hint: str | None = None) -> None:
             return
     lines = [f"error: {' '.join(message.split())}", *([hint] if hint else [])]
     print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+def _setting_hint(error: Any, arguments: list[str]) -> str | None:
+    """The message for an unknown flag of `train` that is an option without a flag of its own."""
+    flag = getattr(error, "option_name", None)
+    if flag is None or "train" not in arguments:
+        return None
+    from resnets.train.config.train_config import option_names
+
+    name = flag.lstrip("-").replace("-", "_")
+    if name not in option_names():
+        return None
+    given = [argument for argument in arguments if argument.split("=")[0] == flag][:1]
+    after = arguments[arguments.index(given[0]) + 1 :] if given else []
+    value = given[0].partition("=")[2] if given and "=" in given[0] else next(iter(after), "VALUE")
+    return f"{flag} has no flag of its own; use --set {shlex.quote(f'{name}={value}')}"
 
 
 def _usage_hint(error: Any) -> str:

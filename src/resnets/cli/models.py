@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import totals
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.variants import VARIANTS, list_models
+from resnets.arch.variants import VARIANTS, get_config, list_models
 from resnets.arch.vgg import VGGConfig
 from resnets.cli.flags import Json, Markdown
 from resnets.cli.output import Column, markdown, print_json, print_table, print_text
 from resnets.errors import UnknownNameError
 from resnets.runtime.formatting import format_count
 
-COLUMNS = (
+if TYPE_CHECKING:
+    from resnets.weights.registry import NamedWeights
+
+COLUMNS: tuple[Column, ...] = (
     Column("name"),
     Column("params", right=True),
     Column("MACs", right=True),
@@ -26,10 +29,22 @@ COLUMNS = (
 )
 
 
+WEIGHTS_COLUMNS: tuple[Column, ...] = (
+    Column("name"),
+    Column("top-1 %", right=True),
+    Column("params", right=True),
+    Column("input", right=True),
+    Column("licence"),
+)
+
+
 def run(
     pattern: Annotated[
         str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*_cifar'.")
     ] = "*",
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="List the published weights instead: accuracy, size and licence.")
+    ] = False,
     as_json: Json = False,
     as_markdown: Markdown = False,
 ) -> None:
@@ -38,16 +53,42 @@ def run(
     MACs are multiply-adds for one image of the input size; FLOPs are twice that. CIFAR networks also exist at depths
     that are not listed: resnet38_cifar is a valid name.
     """
-    names = list_models(pattern)
+    from resnets.weights.registry import NAMED_WEIGHTS, list_pretrained
+
+    names = list_pretrained(pattern) if pretrained else list_models(pattern)
     if not names:
-        raise UnknownNameError("model", pattern, VARIANTS)
-    rows = [model_row(name, VARIANTS[name]) for name in names]
+        kind, known = ("named weights", NAMED_WEIGHTS) if pretrained else ("model", VARIANTS)
+        raise UnknownNameError(kind, pattern, known)
+    if pretrained:
+        rows = [weights_row(NAMED_WEIGHTS[name]) for name in names]
+        columns, cells = WEIGHTS_COLUMNS, [_weights_cells(row) for row in rows]
+    else:
+        rows = [model_row(name, VARIANTS[name]) for name in names]
+        columns, cells = COLUMNS, [_cells(row) for row in rows]
     if as_json:
         print_json(rows)
     elif as_markdown:
-        print_text(markdown(COLUMNS, [_cells(row) for row in rows]))
+        print_text(markdown(columns, cells))
     else:
-        print_table(COLUMNS, [_cells(row) for row in rows])
+        print_table(columns, cells)
+
+
+def weights_row(weights: NamedWeights) -> dict[str, Any]:
+    """Accuracy, size and licence of published weights; `top1` in percent on ImageNet-1k, perhaps `None`."""
+    params, _ = totals(get_config(weights.variant))
+    return {
+        "name": weights.name,
+        "top1": weights.top1,
+        "params": params,
+        "img_size": weights.preprocessing.size[0],
+        "license": weights.license,
+        "url": weights.url,
+    }
+
+
+def _weights_cells(row: dict[str, Any]) -> list[str]:
+    top1 = "-" if row["top1"] is None else f"{row['top1']:.2f}"
+    return [row["name"], top1, format_count(row["params"]), str(row["img_size"]), row["license"]]
 
 
 def model_row(name: str, config: NetworkConfig) -> dict[str, Any]:

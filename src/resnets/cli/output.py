@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from resnets.errors import printable
 from resnets.runtime.formatting import format_count, format_percent
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Column:
 def print_text(text: str) -> None:
     """Print a result to stdout; of several processes under torchrun, only the first one prints."""
     if os.environ.get("RANK", "0") == "0":
-        print(text)
+        print(printable(text, keep="\n") if sys.stdout.isatty() else text)
 
 
 def print_json(value: Any) -> None:
@@ -70,7 +71,7 @@ def print_table(
         styles: rich style of each row in a terminal: `bold`, `dim` or empty.
     """
     if sys.stdout.isatty():
-        _print_rich(columns, rows, footer, styles)
+        _print_rich(columns, [[printable(cell) for cell in row] for row in rows], footer, styles)
     else:
         print_text(_plain(columns, rows, footer))
 

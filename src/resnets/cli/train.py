@@ -110,8 +110,7 @@ def _print_plan(plan: Any, as_json: bool) -> int:
     if as_json:
         print_json({"args": plan.args, "plan": plan.rows})
     else:
-        title = f"{plan.args['model']}, {plural(plan.args['epochs'], 'epoch')}, batch {plan.args['batch_size']}\n"
-        print_text("\n".join([title, *plan.lines]))
+        print_text("\n".join(plan.lines))
     return 0
 
 

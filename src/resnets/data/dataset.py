@@ -101,7 +101,8 @@ class Problem:
     Args:
         kind: `undecodable`, `thin` (an image much longer than wide, of which crops show little), `empty-class`,
             `untrained-class`, `missing-class`, `missing-shard`, `ignored`, `unlabelled`, `linked-twice` (one file in
-            several places) or `shared-groups` (between training and another split).
+            several places), `nested` (all images of a class are in folders inside it), `several-labels` (a class named
+            like several) or `shared-groups` (between training and another split).
         where: path, or `shard#row`, that it concerns.
         reason: what is wrong, in a few words.
         fatal: training must not start.
@@ -109,7 +110,7 @@ class Problem:
 
     kind: Literal[
         "undecodable", "thin", "empty-class", "untrained-class", "missing-class", "missing-shard", "ignored",
-        "unlabelled", "linked-twice", "shared-groups",
+        "unlabelled", "linked-twice", "nested", "several-labels", "shared-groups",
     ]  # fmt: skip
     where: str
     reason: str

@@ -63,6 +63,14 @@ def walk_images(root: str | Path, skipped: list[str] | None = None, linked: list
     return sorted(found)
 
 
+def as_text(name: str) -> str:
+    """The name of a file as UTF-8 text where it is, also in a locale of another encoding."""
+    try:
+        return os.fsencode(name).decode()
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        return name
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

@@ -23,18 +23,19 @@ from resnets.errors import DataError
 __all__ = ["BUILT_IN", "open_dataset"]
 
 BUILT_IN = ("digits",)
+VAL_FRACTION = 0.1
 
 
 def open_dataset(
-    data: str | Path, *, val_fraction: float = 0.1, seed: int = 0, folds: int | None = None, fold: int = 0
+    data: str | Path, *, val_fraction: float = VAL_FRACTION, seed: int = 0, folds: int | None = None, fold: int = 0
 ) -> Dataset:
     """Open a data set.
 
     Formats: `digits`; `root/{train,val,test}/CLASS/*` (also `valid`, `validation`); `root/CLASS/*`; a table
-    `path,label[,group][,split]`, or a folder with `train.csv`; WebDataset shards (a `.tar`, a folder of them, or a
-    pattern `shards-{000..009}.tar`); a Parquet file or a folder of shards in the Hugging Face layout; a folder written
-    by `resnets data pack`. If there is no validation split, a seeded stratified share of the training split becomes it,
-    without dividing groups; a test split is never touched.
+    `path,label[,group][,split]` (also `file`, `filename`, `image` or `filepath`), or a folder with `train.csv`;
+    WebDataset shards (a `.tar`, a folder of them, or a pattern `shards-{000..009}.tar`); a Parquet file or a folder of
+    shards in the Hugging Face layout; a folder written by `resnets data pack`. If there is no validation split, a
+    seeded stratified share of the training split becomes it, without dividing groups; a test split is never touched.
 
     Args:
         data: a built-in name (for a folder of that name write `./digits`), a path or a pattern.
@@ -59,7 +60,23 @@ def open_dataset(
     elif val_fraction and "train" in dataset.splits and "val" not in dataset.splits:
         images = dataset.splits["train"]
         dataset = _replace_train_val(dataset, images, hold_out(images.labels, val_fraction, seed, images.groups))
-    return replace(dataset, problems=(*dataset.problems, *_missing_classes(dataset), *_shared_groups(dataset)))
+    elif val_fraction not in (0, VAL_FRACTION) and "val" in dataset.splits:
+        reason = f"val_fraction={val_fraction:g} changes nothing: there is a split for validation"
+        dataset = replace(
+            dataset, problems=(*dataset.problems, Problem(kind="ignored", where=str(data), reason=reason))
+        )
+    found = (*_missing_classes(dataset), *_shared_groups(dataset), *_joined_labels(dataset))
+    return replace(dataset, problems=(*dataset.problems, *found))
+
+
+def _joined_labels(dataset: Dataset) -> list[Problem]:
+    """Classes that look like several labels of an image."""
+    joined = [name for name in dataset.classes if "|" in name]
+    if not joined:
+        return []
+    listed = ", ".join(joined[:3]) + (", ..." if len(joined) > 3 else "")
+    reason = f"every image has one label, so these are classes of their own: {listed}"
+    return [Problem(kind="several-labels", where=dataset.name, reason=reason)]
 
 
 def _join_train_val(dataset: Dataset) -> ImageSet:

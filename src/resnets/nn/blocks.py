@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from resnets.nn.checkpointing import checkpointed
 from resnets.nn.layers import DropPath
 
 __all__ = ["BLOCKS", "BasicBlock", "Bottleneck", "PreActBasicBlock", "PreActBottleneck", "ResidualBlock"]
@@ -22,7 +24,12 @@ class ResidualBlock(nn.Module):
         downsample: projection of the shortcut; `None` for the identity.
         post: operations after the sum, by name.
         drop_path: probability of stochastic depth, in [0, 1).
+
+    Attributes:
+        grad_checkpointing: whether its activations are computed again in the backward pass.
     """
+
+    grad_checkpointing = False
 
     def __init__(
         self,
@@ -47,6 +54,11 @@ class ResidualBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpointed(self, self._forward, x)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         x = self._run(self._pre, x)
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.drop_path(self._run(self._body, x)) + shortcut  # (N, C', H/s, W/s)

@@ -17,13 +17,20 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
 from resnets.arch.parts import feature_paths, forward_steps
 from resnets.arch.plan import plan
-from resnets.arch.shapes import count_params, trace
+from resnets.arch.shapes import count_params
 from resnets.arch.vgg import VGGConfig
-from resnets.errors import ConfigError, ShapeError
+from resnets.errors import ConfigError
+from resnets.nn.blocks import ResidualBlock
 from resnets.nn.build import build_named, init_weights
+from resnets.nn.checks import check_input, check_windows
+from resnets.nn.feature_info import FeatureInfo, feature_info
+from resnets.nn.scripting import scriptable
 
 __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
 
+
+for check in ("check_input", "check_windows"):  # each is one operation for `torch.fx`
+    torch.fx.wrap(check)
 
 MAX_PARAMS = 10_000_000_000
 
@@ -57,39 +64,55 @@ class Network(nn.Module):
     classes and `global_pool="none"` it outputs logits over the map, (N, num_classes, H/s, W/s).
 
     Attributes:
-        config: the config that it was built from.
-        plan: the tree of nodes that it was built from.
         num_features: D, the size of the embedding before the classifier.
         feature_info: channels (`num_chs`), reduction and module of each map that `forward_intermediates` returns.
     """
 
-    config: Any
+    _config: Any
 
     def __init__(self, config: ResNetConfig | VGGConfig) -> None:
         super().__init__()
-        self.config = config
-        self.plan = plan(config)
-        for name, module in build_named(self.plan.nodes).items():
+        self._set_config(config)
+        for name, module in build_named(self._plan.nodes).items():
             self.add_module(name, module)
-        self.feature_info, self.num_features = _features(self.plan, config)
-        self._steps, self._taps = forward_steps(self.plan), feature_paths(self.plan)
+        self.feature_info, self.num_features = feature_info(self._plan, config)
+        self._steps, self._taps = forward_steps(self._plan), feature_paths(self._plan)
+
+    def _set_config(self, config: ResNetConfig | VGGConfig) -> None:
+        self._config, self._plan = config, plan(config)
+
+    @property
+    def config(self) -> Any:
+        """The config of the network as it is, with the classes of a classifier that was assigned to it."""
+        if self._config.num_classes != self.num_classes:
+            self._set_config(self._config.with_overrides(num_classes=self.num_classes))
+        return self._config
+
+    @property
+    def plan(self) -> Chain:
+        """The tree of nodes that the network consists of."""
+        self.config  # noqa: B018  # follows the classifier
+        return self._plan
 
     @property
     def num_classes(self) -> int:
         """Number of logits; 0 for a network that outputs embeddings."""
-        return int(self.config.num_classes)
+        layers = [layer for layer in self.get_classifier().modules() if isinstance(layer, nn.Linear | nn.Identity)]
+        if not layers:
+            return int(self._config.num_classes)
+        return int(getattr(layers[-1], "out_features", 0))
 
     @property
     def classifier_path(self) -> str:
         """Path of the layer that outputs logits, or of an identity."""
-        return [path for path, node in walk(self.plan) if isinstance(node, Linear | Identity)][-1]
+        return [path for path, node in walk(self._plan) if isinstance(node, Linear | Identity)][-1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Run stem and stages. (N, C, H, W) -> last feature map (N, D, H/s, W/s)."""
-        check_input(x, self.config.in_chans)
+        check_input(x, self._config.in_chans)
         for name in self._steps:
             x = self.get_submodule(name)(x)
         return x
@@ -126,7 +149,7 @@ class Network(nn.Module):
             raise ConfigError(
                 "stop_early computes no last feature map; got intermediates_only=False; pass intermediates_only=True"
             )
-        check_input(x, self.config.in_chans)
+        check_input(x, self._config.in_chans)
         selected, paths = self.feature_indices(indices), list(self._taps.values())
         maps: dict[int, Tensor] = {}
         for name in self._steps:
@@ -180,6 +203,24 @@ class Network(nn.Module):
             raise ConfigError(f"out_indices must be among 0..{count - 1}; got {indices}; see feature_info")
         return [index % count for index in chosen]
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the activations inside residual blocks again in the backward pass, instead of keeping them.
+
+        Training takes less memory and more time; gradients and running statistics are the same.
+
+        Raises:
+            ConfigError: a network without residual blocks.
+        """
+        found = [module for module in self.modules() if isinstance(module, ResidualBlock)]
+        if enable and not found:
+            raise ConfigError("gradient checkpointing applies to residual blocks; this network has none; leave it out")
+        for block in found:
+            block.grad_checkpointing = enable
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles in place of the network; see `scripting.py`."""
+        return scriptable(self)
+
     def get_classifier(self) -> nn.Module:
         """The layer that outputs logits, or an identity."""
         return self.get_submodule(self.classifier_path)
@@ -197,8 +238,8 @@ class Network(nn.Module):
         config = self.config.with_overrides(**changes)
         tensor, before = next(self.parameters()), self.classifier_path
         kept = {key: value for key, value in self.state_dict().items() if not key.startswith(before)}
-        self.config, self.plan = config, plan(config)
-        head = self.plan.nodes[-1]
+        self._set_config(config)
+        head = self._plan.nodes[-1]
         assert isinstance(head, Chain)
         for name, module in build_named(head.nodes).items():
             setattr(self, name, module.to(tensor.device, tensor.dtype))
@@ -207,67 +248,49 @@ class Network(nn.Module):
             module.train(self.training)
 
 
-@torch.fx.wrap
-def check_input(x: Tensor, in_chans: int) -> None:
-    """Raise ShapeError unless `x` is (N, in_chans, H, W). Wrapped so that `torch.fx` can trace networks."""
-    if x.ndim != 4 or x.shape[1] != in_chans:
-        raise ShapeError(
-            f"the network takes (N, {in_chans}, H, W); got {tuple(x.shape)}; set in_chans or add the batch axis"
-        )
-
-
-@torch.fx.wrap
-def check_windows(x: Tensor, features: int, size: int) -> None:
-    """Raise ShapeError unless fixed pooling windows give as many features as the classifier takes."""
-    if x.shape[1] != features:
-        raise ShapeError(
-            f"a head of fixed windows takes images of {size}x{size}; got one whose windows give {x.shape[1]} features "
-            f"for {features}; set img_size or another global_pool"
-        )
-
-
 class ResNet(Network):
     """Residual network of a `ResNetConfig`: conv1, bn1, act1, maxpool, layer1.., avgpool, fc.
 
     A pre-activation network has norm and act before avgpool; its bn1 and act1 are identities.
     """
 
-    config: ResNetConfig
+    _config: ResNetConfig
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
-        if self.config.global_pool == "none":
+        if self._config.global_pool == "none":
             if pre_logits or not self.num_classes:
                 return x
             # Logits of each cell, (N, num_classes, H, W).
             return self.get_submodule("fc")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
         x = x.flatten(1)
-        if self.config.global_pool == "window":
-            check_windows(x, self.num_features, self.config.img_size)
+        if self._config.global_pool == "window":
+            check_windows(x, self.num_features, self._config.img_size)
         if pre_logits:
             return x
-        if self.config.drop_rate:
-            x = F.dropout(x, self.config.drop_rate, self.training)
+        if self._config.drop_rate:
+            x = F.dropout(x, self._config.drop_rate, self.training)
         return self.get_submodule("fc")(x)  # type: ignore[no-any-return]
 
 
 class VGG(Network):
     """VGG network of a `VGGConfig`: features, avgpool, classifier."""
 
-    config: VGGConfig
+    _config: VGGConfig
 
     def append_pooled_map(self) -> None:
         """Make the map of the last pool the last one of `forward_intermediates`, as in timm's `features_only`."""
         last = self.feature_info[-1]
         self._taps = self._taps | {"pooled": self._steps[-1]}
-        self.feature_info = [*self.feature_info, last | {"reduction": 2 * last["reduction"], "module": self._steps[-1]}]
+        pooled = last | {"reduction": 2 * last["reduction"], "module": self._steps[-1]}
+        self.feature_info = FeatureInfo([*self.feature_info, pooled])
 
     def forward_features(self, x: Tensor) -> Tensor:
-        check_input(x, self.config.in_chans)
+        check_input(x, self._config.in_chans)
         return self.get_submodule("features")(x)  # type: ignore[no-any-return]  # as one module, for hooks on it
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        if self.config.global_pool == "none":
+        if self._config.global_pool == "none":
             return x
         x = self.get_submodule("avgpool")(x).flatten(1)  # (N, C * 7 * 7)
         layers = self.get_submodule("classifier")
@@ -291,21 +314,10 @@ class FeatureExtractor(nn.Module):
         model.reset_classifier(0, "none")
         self.model = model
         self.out_indices = tuple(model.feature_indices(out_indices))
-        self.feature_info = [model.feature_info[index] for index in self.out_indices]
+        self.feature_info = FeatureInfo(model.feature_info[index] for index in self.out_indices)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.model.forward_intermediates(
             x, self.out_indices, stop_early=True, intermediates_only=True
         )
         return maps
-
-
-def _features(tree: Chain, config: ResNetConfig | VGGConfig) -> tuple[list[dict[str, Any]], int]:
-    """`feature_info` and `num_features` of a plan."""
-    size = config.img_size if config.global_pool == "window" else 256  # only pooling windows depend on the image size
-    at = {record.path: record for record in trace(tree, (config.in_chans, size, size))}
-    info = [
-        {"num_chs": at[path].result.shape[0], "reduction": at[path].result.stride, "module": path}
-        for path in feature_paths(tree).values()
-    ]
-    return info, list(at.values())[-1].source.shape[0]

@@ -19,8 +19,9 @@ from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Flatten, Node, children, join
 from resnets.arch.parts import CLASSIFIER, forward_steps, group_of, parts
 from resnets.errors import UnknownNameError
+from resnets.nn.checks import check_input, check_windows
 from resnets.nn.layers import Pool2dPadded
-from resnets.nn.model import Network, check_input, check_windows
+from resnets.nn.model import Network
 from resnets.nn.modes import evaluation_mode
 
 __all__ = ["Prefix", "Suffix", "split_at"]

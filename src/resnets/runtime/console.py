@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from resnets.errors import printable
 from resnets.runtime.formatting import format_duration
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Console:
         self._bar = self._task = None
 
     def _print(self, text: str) -> None:
+        text = printable(text)
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

@@ -12,7 +12,7 @@ from resnets.data.open import BUILT_IN
 from resnets.errors import TrainingError
 from resnets.nn.model import build_model
 from resnets.runtime.console import Console
-from resnets.runtime.device import pick_device
+from resnets.runtime.device import pick_amp, pick_device
 from resnets.runtime.formatting import plural
 from resnets.runtime.processes import Processes, join_processes
 from resnets.train.config.resolve import resolve_config
@@ -21,8 +21,9 @@ from resnets.train.config.train_config import TrainConfig, read_args, write_args
 from resnets.train.freeze.plan_table import format_plan_table, merge_plan_rows, plan_table
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.trainer import Trainer
-from resnets.train.run_folder.checkpoint import Checkpoint
+from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
 from resnets.train.run_folder.checkpointer import latest_checkpoint
+from resnets.train.run_folder.log import class_counts_line, start_lines
 from resnets.train.run_folder.manifest import check_data, open_data, read_left_out, write_manifest
 from resnets.train.run_folder.paths import RunFolder, create_run_folder, lock_run_folder, open_run_folder
 from resnets.train.run_folder.tensorboard import summary_writer
@@ -91,7 +92,7 @@ class TrainPlan:
     Args:
         args: all settings, resolved.
         rows: one row per parameter and phase: whether it trains, and its learning rate.
-        lines: the same as a table of text, parameters that train alike in one line.
+        lines: data, settings and notes, then the rows as a table of text, parameters that train alike in one line.
     """
 
     args: dict[str, Any]
@@ -101,10 +102,13 @@ class TrainPlan:
 
 def plan_run(config: TrainConfig) -> TrainPlan:
     """Show what a run would do, without training."""
-    resolved = _resolve(config, open_data(config))
+    dataset = open_data(config)
+    resolved = _resolve(config, dataset)
+    device = pick_device(resolved.device)
     model = build_model(resolved.network, init=False)
     rows = plan_table(model, resolved.phases)
-    lines = format_plan_table(merge_plan_rows(model, rows))
+    start = start_lines(resolved, dataset, RunProgress(), None, device, pick_amp(resolved.amp, device))
+    lines = [*start, class_counts_line(dataset), "", *format_plan_table(merge_plan_rows(model, rows))]
     return TrainPlan(args=resolved.to_dict(), rows=[asdict(row) for row in rows], lines=lines)
 
 

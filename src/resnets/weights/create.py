@@ -14,7 +14,7 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import FeatureExtractor, Network, build_model
 from resnets.weights.adapt import Inflate, adapt, plain_config
 from resnets.weights.open import open_model
-from resnets.weights.registry import best_weights
+from resnets.weights.registry import best_weights, get_weights
 from resnets.weights.resolve import Reference, resolve
 
 __all__ = ["create_model"]
@@ -43,7 +43,9 @@ def create_model(
     norms or attention. `weights/adapt.py` has the rules; what was split, summed, started fresh or left out is logged.
 
     Args:
-        name_or_config: a name that `list_models` returns, a CIFAR network of any depth, or a config.
+        name_or_config: a name that `list_models` returns, a CIFAR network of any depth, or a config. A name that
+            `list_pretrained` returns (`resnet50.tv_in1k`) is its network, with initial weights as in timm, and
+            `pretrained=True` then means these weights.
         pretrained: a model reference with weights: `starter`, named weights (`resnet50.tv_in1k`), a weights file, a
             model folder or a run folder; `True` for the named weights of this network with the highest top-1.
         num_classes: number of logits; 0 outputs embeddings; `None` takes the weights', or else the config's. Another
@@ -68,6 +70,14 @@ def create_model(
         raise ConfigError(f"out_indices selects feature maps; got {list(out_indices)}; pass features_only=True")
     options = {"num_classes": num_classes, "in_chans": in_chans, "output_stride": output_stride}
     given = overrides | {name: value for name, value in options.items() if value is not None}
+    if name_or_config == "starter":
+        raise ConfigError(
+            "create_model takes the name of a network; got 'starter', a model; call load('starter'), or "
+            "create_model('resnet20_cifar', pretrained='starter')"
+        )
+    if isinstance(name_or_config, str) and "." in name_or_config:
+        weights = get_weights(name_or_config)
+        name_or_config, pretrained = weights.variant, weights.name if pretrained is True else pretrained
     base = get_config(name_or_config) if isinstance(name_or_config, str) else name_or_config
     config = base.with_overrides(**given)
     if pretrained is None or pretrained is False:

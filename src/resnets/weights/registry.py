@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from resnets.arch.preprocessing import Preprocessing
+from resnets.arch.variants import matching
 from resnets.errors import UnknownNameError
 
-__all__ = ["NAMED_WEIGHTS", "NamedWeights", "best_weights", "get_weights"]
+__all__ = ["NAMED_WEIGHTS", "NamedWeights", "best_weights", "get_weights", "list_pretrained"]
 
 TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -58,8 +59,14 @@ class NamedWeights:
 def get_weights(name: str) -> NamedWeights:
     """The weights of that name, or else an `UnknownNameError`."""
     if name not in NAMED_WEIGHTS:
-        raise UnknownNameError("named weights", name, NAMED_WEIGHTS)
+        own = [known for known in NAMED_WEIGHTS if known.startswith(f"{name.partition('.')[0]}.")]
+        raise UnknownNameError("named weights", name, own or NAMED_WEIGHTS)
     return NAMED_WEIGHTS[name]
+
+
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Names of published weights that match a shell pattern; a pattern without wildcards matches anywhere in a name."""
+    return matching(NAMED_WEIGHTS, pattern)
 
 
 def best_weights(variant: str) -> NamedWeights | None:

@@ -110,8 +110,8 @@ def test_a_table_beside_class_folders_is_not_the_data(table: Path) -> None:
     [
         ("", "line 1 has nothing"),
         (
-            "file,label\n0.png,a\n",
-            r"must have one column 'path'; .*data\.csv line 1 has file, label; rename 'file'|see the",
+            "photo,label\n0.png,a\n",
+            r"must have one column 'path'; .*data\.csv line 1 has photo, label; rename 'photo'|see the",
         ),
         ("path,class\n0.png,a\n", r"must have one column 'label'; .*data\.csv line 1 has path, class"),
         ("path,label,label\n0.png,a,b\n", "must have one column 'label'"),
@@ -249,3 +249,16 @@ def test_a_large_table_is_numbers_and_one_buffer(table: Path) -> None:
     copy = pickle.loads(content)
     assert copy.name(199_999) == str(table.parent / "images" / "199999.png")
     assert np.array_equal(copy.labels, images.labels)
+
+
+@pytest.mark.parametrize("column", ["path", "file", "filename", "image", "filepath", "Image"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_usual_names_of_the_column_of_paths(table: Path, column: str, delimiter: str) -> None:
+    table.write_text("\n".join(delimiter.join(row) for row in (("label", column), ("a", "3.png"), ("b", "4.png"))))
+    assert shades(open_dataset(table, val_fraction=0).splits["train"]) == [3, 4]
+
+
+def test_two_columns_of_paths_are_an_error(table: Path) -> None:
+    table.write_text("file,image,label\n3.png,4.png,a\n")
+    with pytest.raises(DataError, match=r"one column 'path'; .* has file, image, label"):
+        open_dataset(table)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from resnets.api import train
 from resnets.data.open import open_dataset
 from resnets.errors import DataError
 
@@ -229,3 +233,63 @@ def test_an_image_that_links_put_into_two_places_is_noted(make_folder: Callable[
     assert len(problems) == 1
     assert "train/dog/same.png" in problems[0].reason
     assert "val/cat/0.png" in problems[0].reason
+
+
+def test_folders_of_runs_and_models_are_no_data(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2})
+    for files, what in ((("args.yaml", "resolved.yaml"), "a run"), (("config.json", "model.safetensors"), "a model")):
+        for file in files:
+            (root / file).write_text("")
+        with pytest.raises(DataError, match=f"^data must be images; .* is the folder of {what}; pass "):
+            open_dataset(root)
+        (root / files[0]).unlink()
+        assert open_dataset(root).classes == ("a", "b")
+
+
+def test_folders_inside_classes_that_may_be_the_classes_are_noted(make_folder: MakeFolder) -> None:
+    root = make_folder({"a/x": 1, "a/y": 1, "b/x": 2, "c": 1, "d/x": 2})
+    problems = open_dataset(root, val_fraction=0).problems
+    assert [(problem.kind, Path(problem.where).name) for problem in problems] == [("nested", "a")]
+    assert "folders of their own, x and y, and all of one class" in problems[0].reason
+
+
+def test_a_share_for_validation_that_is_not_used_is_noted(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
+    assert kinds(open_dataset(root)) == kinds(open_dataset(root, val_fraction=0)) == []
+    (problem,) = open_dataset(root, val_fraction=0.3).problems
+    assert problem.reason == "val_fraction=0.3 changes nothing: there is a split for validation"
+
+
+def test_a_class_that_looks_like_several_labels_is_noted(make_folder: MakeFolder) -> None:
+    (problem,) = open_dataset(make_folder({"a": 2, "a|b": 2}), val_fraction=0).problems
+    assert (problem.kind, problem.reason) == (
+        "several-labels",
+        "every image has one label, so these are classes of their own: a|b",
+    )
+
+
+def test_class_names_are_text(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2})
+    os.rename(root / "a", os.fsencode(root) + b"/\xff")
+    with pytest.raises(DataError, match=r"a class name must be UTF-8 text; got '\\udcff'; rename the class"):
+        open_dataset(root)
+
+
+def test_class_names_are_those_of_other_locales(make_folder: MakeFolder) -> None:
+    """In an ASCII locale, Python reads the bytes of names as surrogates."""
+    root = make_folder({"日本": 2, "ä": 2})
+    code = f"from resnets.data.open import open_dataset; print(ascii(open_dataset({str(root)!r}).classes))"
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == ascii(("ä", "日本")), done.stderr
+
+
+def test_a_data_set_whose_name_is_no_text_is_trained_on(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"a": 12, "b": 12})
+    other = os.path.join(os.fsencode(tmp_path), b"da\xffta")
+    os.rename(root, other)
+    os.rename(other + b"/a/0.png", other + b"/a/\xfe.png")
+    assert open_dataset(os.fsdecode(other)).name == "da?ta"
+    options: dict[str, Any] = {"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8, "epochs": 1}
+    run = train(os.fsdecode(other), output=str(tmp_path / "runs"), name="run", quiet=True, **options)
+    assert run.evaluation is not None

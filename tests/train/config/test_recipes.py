@@ -14,7 +14,7 @@ from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.train.config import recipes
-from resnets.train.config.recipes import Recipe, check_recipe, list_recipes, load_recipe, recipe_yaml
+from resnets.train.config.recipes import Recipe, check_recipe, layers_of, list_recipes, load_recipe, recipe_yaml
 from resnets.train.config.train_config import TrainConfig, nested, write_args
 from resnets.train.freeze.phases import make_phases
 
@@ -151,7 +151,7 @@ def test_finetune_trains_the_classifier_first() -> None:
     first, second = make_phases(config.freeze.with_peak_lr(config.optim.lr), config.epochs, network)
     assert (first.freeze, first.epochs, first.lr) == ("backbone", 4, None)
     assert (second.freeze, second.epochs) == ("none", 16)
-    assert second.lr == pytest.approx(0.002)
+    assert second.lr == pytest.approx(0.008)
     assert first.epochs > config.cache.views  # otherwise caching features would not pay
     assert config.cache.cache == "auto"
     assert not config.train_sizes
@@ -315,3 +315,31 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TrainingError, match="must be YAML"):
         load_recipe(tmp_path / "bytes.yaml")
+
+
+def test_pretrained_weights_are_fine_tuned_by_default() -> None:
+    finetune = load_recipe("finetune").settings
+    given = {"data": "x", "pretrained": "starter"}
+    assert layers_of(given) == [finetune, {**given, "recipe": "finetune"}]
+    assert layers_of({**given, "recipe": "none"}) == [given]
+    assert layers_of({"data": "x"}) == [{"data": "x"}]
+    assert layers_of({**given, "recipe": "cifar"})[1]["recipe"] == "cifar"
+    phases = {**given, "phases": [{"epochs": 1}]}
+    assert layers_of(phases) == [phases]
+
+
+@pytest.mark.parametrize(("epochs", "frozen"), [(1, 1), (2, 1), (3, 1), (4, 4), (9, 4), (40, 4)])
+def test_short_runs_freeze_as_large_a_part_as_the_recipe(epochs: int, frozen: int) -> None:
+    config = TrainConfig.from_options(*layers_of({"data": "x", "pretrained": "starter", "epochs": epochs}))
+    assert (config.epochs, config.freeze.freeze_epochs) == (epochs, frozen)
+    explicit = TrainConfig.from_options(*layers_of({"data": "x", "recipe": "finetune", "epochs": epochs}))
+    assert explicit.freeze == config.freeze
+
+
+@pytest.mark.parametrize("option", ["freeze", "freeze.freeze", "bn_stats", "layer_decay"])
+def test_the_default_recipe_gives_way_to_freezing_that_is_asked_for(option: str) -> None:
+    value = {"bn_stats": "frozen", "layer_decay": 0.5}.get(option, "layer1")
+    given = {"data": "x", "pretrained": "starter", option: value}
+    config = TrainConfig.from_options(*layers_of(given))
+    assert config.freeze == TrainConfig.from_options(given).freeze
+    assert config.optim.nesterov

@@ -34,7 +34,7 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
         "output": str(tmp_path),
     }  # fmt: skip
     if recipe.settings.get("freeze"):
-        options |= {"epochs": 2, "freeze_epochs": 1}  # and unfreezes
+        options |= {"epochs": 2, "freeze_epochs": 1, "freeze_random": True}  # and unfreezes
     if imagenet:
         options["img_size"] = [32, 16] if name == "reid" else 32
     else:

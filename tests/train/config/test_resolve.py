@@ -17,6 +17,7 @@ from resnets.train.config.resolve import resolve_config
 from resnets.train.config.resolved_config import ResolvedConfig, read_resolved, write_resolved
 from resnets.train.config.train_config import TrainConfig, write_args
 from resnets.weights.folder.bundle import Bundle
+from resnets.weights.open import load_bundle
 from tests.images import write_images
 
 
@@ -90,7 +91,8 @@ def test_options_of_the_request_are_kept(images: Path) -> None:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "frozen": {"freeze": "layer1", "freeze_epochs": 2, "unfreeze": "stages", "unfreeze_lr_share": 0.1, "epochs": 9},
+    "frozen": {"freeze": "layer1", "freeze_epochs": 2, "unfreeze": "stages", "unfreeze_lr_share": 0.1, "epochs": 9,
+               "freeze_random": True},
     "phases": {"phases": [{"epochs": 1, "lr": 1 / 3}, {"epochs": 2, "freeze": "stem", "warmup_epochs": 0}]},
     "VGG": {"model": "vgg11_bn", "img_size": 64, "class_weights": "balanced", "betas": (0.9, 0.99), "opt": "adamw"},
     "sizes": {"train_sizes": ((0, 8), (0.5, 12)), "policy": "trivialaugment", "pad": 2, "off_epoch": 3, "mixup": 0.1},
@@ -139,14 +141,18 @@ def test_an_edited_resolved_configuration_is_checked(images: Path, tmp_path: Pat
 
 
 def test_the_request_stays_as_it_is(images: Path) -> None:
-    config = TrainConfig.from_options(data=str(images), freeze="layer1", freeze_epochs=2)
+    config = TrainConfig.from_options(data=str(images), freeze="layer1", freeze_epochs=2, freeze_random=True)
     before = repr(config)
     resolve_config(config, open_dataset(images))
     assert repr(config) == before
 
 
 def test_phase_and_image_size_of_an_epoch(images: Path) -> None:
-    options = {"phases": [{"epochs": 2, "freeze": "stem"}, {"epochs": 3}], "train_sizes": ((0.4, 8), (0.8, 10))}
+    options = {
+        "freeze_random": True,
+        "phases": [{"epochs": 2, "freeze": "stem"}, {"epochs": 3}],
+        "train_sizes": ((0.4, 8), (0.8, 10)),
+    }
     options["train_sizes"] = ((0, 8), (0.8, 10))
     config = resolve_config(TrainConfig.from_options(data=str(images), **options), open_dataset(images))
     assert [config.phase_at(epoch).first_epoch for epoch in range(6)] == [0, 0, 2, 2, 2, 2]
@@ -157,9 +163,11 @@ def test_phase_and_image_size_of_an_epoch(images: Path) -> None:
 
 def test_changes_of_a_recipe(images: Path) -> None:
     recipe = load_recipe("finetune").settings
-    config = TrainConfig.from_options(recipe, data=str(images), recipe="finetune", epochs=9, hflip=False)
+    config = TrainConfig.from_options(
+        recipe, data=str(images), recipe="finetune", epochs=9, hflip=False, freeze_random=True
+    )
     changes = resolve_config(config, open_dataset(images)).recipe_changes
-    assert changes == {"epochs": (9, recipe["epochs"]), "hflip": (False, None)}
+    assert changes == {"epochs": (9, recipe["epochs"]), "hflip": (False, None), "freeze_random": (True, False)}
 
 
 def test_images_too_small_for_the_network(images: Path) -> None:
@@ -229,10 +237,10 @@ def test_learning_rate_after_unfreezing(images: Path) -> None:
     dataset, recipe = open_dataset(images), load_recipe("finetune").settings
 
     def rates(*layers: Any, **options: Any) -> list[float]:
-        config = TrainConfig.from_options(*layers, data="x", batch_size=16, **options)
+        config = TrainConfig.from_options(*layers, data="x", batch_size=16, freeze_random=True, **options)
         return [phase.lr for phase in resolve_config(config, dataset).phases]
 
-    peak = 0.02 * 16 / 64
+    peak = 0.08 * 16 / 64
     assert rates(recipe) == [pytest.approx(peak), pytest.approx(0.1 * peak)]
     assert rates(recipe, lr=1e-4) == [1e-4, pytest.approx(1e-5)]
     assert rates(recipe, unfreeze_lr=0.002) == [pytest.approx(peak), 0.002]
@@ -242,7 +250,7 @@ def test_learning_rate_after_unfreezing(images: Path) -> None:
 
 def test_a_request_as_a_recipe(images: Path, tmp_path: Path) -> None:
     dataset = open_dataset(images)
-    request = TrainConfig.from_options(load_recipe("finetune").settings, data="x")
+    request = TrainConfig.from_options(load_recipe("finetune").settings, data="x", freeze_random=True)
     first = resolve_config(request, dataset)
     write_args(tmp_path / "args.yaml", request)
     recipe = load_recipe(tmp_path / "args.yaml").settings
@@ -264,3 +272,35 @@ def test_options_that_contradict_the_data(images: Path) -> None:
         resolve_config(TrainConfig.from_options(data="x", model_args={"num_classes": 7}), dataset)
     with pytest.raises(ConfigError, match="in_chans is the images'"):
         resolve_config(TrainConfig.from_options(data="x", model_args={"in_chans": 1}), dataset)
+
+
+FREEZING: list[dict[str, Any]] = [
+    {"freeze": "backbone"},
+    {"freeze": "layer1", "freeze_epochs": 2},
+    {"phases": [{"epochs": 1, "freeze": "stem"}, {"epochs": 2}]},
+]
+
+
+@pytest.mark.parametrize("options", FREEZING)
+def test_freezing_requires_trained_weights(images: Path, options: dict[str, Any]) -> None:
+    dataset = open_dataset(images)
+    frozen = "stem" if "phases" in options else options["freeze"]
+    with pytest.raises(ConfigError, match=f"got freeze={frozen} with initial weights; add pretrained .*freeze_random"):
+        resolve_config(TrainConfig.from_options(data="x", **options), dataset)
+    resolve_config(TrainConfig.from_options(data="x", freeze_random=True, **options), dataset)
+    resolve_config(TrainConfig.from_options(data="x", pretrained="starter", **options), dataset, load_bundle("starter"))
+    later = [{"epochs": 1}, {"epochs": 2, "freeze": "stem"}]  # what the first phase has trained
+    resolve_config(TrainConfig.from_options(data="x", phases=later), dataset)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "vgg11", "img_size": 32}, "residual blocks; vgg11 has none"),
+        ({"compile": "default"}, "exclude each other"),
+    ],
+)
+def test_gradient_checkpointing_that_is_not_possible(images: Path, options: dict[str, Any], message: str) -> None:
+    config = TrainConfig.from_options(data="x", grad_checkpointing=True, **options)
+    with pytest.raises(ConfigError, match=message):
+        resolve_config(config, open_dataset(images))

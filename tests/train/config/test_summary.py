@@ -57,9 +57,11 @@ def test_options_that_differ_from_the_defaults_are_listed(
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_has_a_description_and_no_changes_from_itself(images: Path, name: str) -> None:
-    small = {"model": "resnet20_cifar", "img_size": 16, "train_sizes": ()}
+    small = {"model": "resnet20_cifar", "img_size": 16, "train_sizes": (), "freeze_random": True}
     recipe = {"model": "resnet20_cifar", **load_recipe(name).settings}
-    config = resolved(images, recipe, recipe=name, **{key: small[key] for key in small if key in recipe})
+    config = resolved(
+        images, recipe, recipe=name, **{key: small[key] for key in small if key in (*recipe, "freeze_random")}
+    )
     summary = run_summary(config)
     assert summary["Run"]["recipe"] == name
     assert load_recipe(name).about in describe_recipe(config)
@@ -87,7 +89,16 @@ def test_phases_are_rows_and_spans(images: Path) -> None:
     plain = resolved(images, epochs=4)
     assert phase_rows(plain) == []
     assert [(span.first, span.last, span.shaded) for span in phase_spans(plain)] == [(1, 4, False)]
-    config = resolved(images, epochs=4, lr=0.1, freeze="layer2", freeze_epochs=3, unfreeze_lr=0.01, bn_stats="frozen")
+    config = resolved(
+        images,
+        epochs=4,
+        lr=0.1,
+        freeze_random=True,
+        freeze="layer2",
+        freeze_epochs=3,
+        unfreeze_lr=0.01,
+        bn_stats="frozen",
+    )
     assert phase_rows(config) == [
         {"epochs": "1 to 3", "frozen": "up to layer2", "peak learning rate": 0.1, "BN statistics": "frozen"},
         {"epochs": "4", "frozen": "nothing", "peak learning rate": 0.01, "BN statistics": "frozen"},
@@ -95,4 +106,4 @@ def test_phases_are_rows_and_spans(images: Path) -> None:
     frozen, unfrozen = phase_spans(config)
     assert (frozen.first, frozen.last, frozen.names, frozen.shaded) == (1, 3, ("frozen up to layer2", "layer2"), True)
     assert (unfrozen.first, unfrozen.last, unfrozen.shaded) == (4, 4, False)
-    assert len(phase_rows(resolved(images, epochs=4, freeze="stem"))) == 1
+    assert len(phase_rows(resolved(images, epochs=4, freeze_random=True, freeze="stem"))) == 1

@@ -48,7 +48,8 @@ def _several_validation_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(data: Path, folder: Path, processes: Processes | None = None, **options: Any) -> Trainer:
     settings: dict[str, Any] = {
-        "freeze": "layer1", "epochs": 3, "batch_size": 4, "lr": 0.05, "model_args": TINY, "amp": "off", "device": "cpu",
+        "freeze": "layer1", "freeze_random": True,
+        "epochs": 3, "batch_size": 4, "lr": 0.05, "model_args": TINY, "amp": "off", "device": "cpu",
         "workers": 0,
     }  # fmt: skip
     run = RunFolder(folder)

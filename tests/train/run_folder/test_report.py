@@ -59,7 +59,7 @@ def test_the_report_has_the_settings_events_and_plots_of_the_run(
     config = TrainConfig.from_options(
         data=str(images), output=str(tmp_path), name="a run", epochs=2, lr=0.01, opt="adamw", amp="off",
         model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8}, recipe="finetune",
-        freeze="layer1", freeze_epochs=1, class_weights="balanced", balanced=True, patience=9,
+        freeze="layer1", freeze_random=True, freeze_epochs=1, class_weights="balanced", balanced=True, patience=9,
     )  # fmt: skip
 
     def info(self: Console, text: str) -> None:

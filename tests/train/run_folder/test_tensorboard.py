@@ -30,7 +30,9 @@ def approx(*points: tuple[int, float]) -> list[object]:
 
 @pytest.fixture
 def config(images: Path) -> ResolvedConfig:
-    request = TrainConfig.from_options(data=str(images), recipe="finetune", epochs=4, freeze="layer1", freeze_epochs=2)
+    request = TrainConfig.from_options(
+        data=str(images), recipe="finetune", epochs=4, freeze="layer1", freeze_epochs=2, freeze_random=True
+    )
     return resolve_config(request, open_dataset(images))
 
 

@@ -26,6 +26,7 @@ from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
 from resnets.weights.folder import storage as folders
 from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.model_folder import read_bundle, save_bundle
 
 Edit = Callable[[dict[str, Any]], object]
@@ -126,7 +127,7 @@ def test_model_card(bundle: Bundle, tmp_path: Path) -> None:
     assert (matter["license"], matter["library_name"]) == ("apache-2.0", "resnets")
     assert "| top-1 | 0.9125 |" in text
     assert "- **recipe**: epochs 2, lr 0.1" in text
-    assert "cat, dög, a|b" in text
+    assert r"cat, dög, a\|b" in text
     assert "resnets predict --model 'my model' image.jpg" in text
 
 
@@ -334,3 +335,15 @@ def test_a_bundle_checks_its_parts(bundle: Bundle, changes: dict[str, Any], mess
     parts = {name: getattr(bundle, name) for name in ("model", "preprocessing", "classes")}
     with pytest.raises(ConfigError, match=message):
         Bundle(**parts | changes)
+
+
+def test_markdown_and_html_in_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    names = ("[x](http://y)", "*a* `b`", "<b>", "a|b", "snake_case_2", "_c_", "two\nlines")
+    bundle = Bundle(
+        model=build_model(get_config("resnet8_cifar", num_classes=len(names))),
+        preprocessing=Preprocessing(size=(32, 32)),
+        classes=names,
+    )
+    card = model_card(bundle, "folder")
+    (line,) = [line for line in card.splitlines() if "snake" in line]
+    assert line == (r"\[x\](http://y), \*a\* \`b\`, &lt;b&gt;, a\|b, snake_case_2, \_c\_, two lines")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.data.dataset import SPLITS, Dataset, ImageSet, Problem, Source
+from resnets.data.files import as_text
 from resnets.errors import DataError
 
 __all__ = ["RowTable", "build_dataset", "dataset_name", "missing_shards", "sort_classes", "split_of",
@@ -119,6 +120,7 @@ def build_dataset(
         splits: (N,) indices into `SPLITS`.
         groups: (N,) numbers; a row below 0 forms its own group.
     """
+    classes = tuple(map(_class_name, classes))
     if groups is not None:
         groups = np.where(groups < 0, groups.max(initial=-1) + 1 + np.arange(len(groups)), groups)
     found = {}
@@ -127,7 +129,17 @@ def build_dataset(
         if len(rows):
             own = None if groups is None else groups[rows]
             found[split] = ImageSet(source=source, rows=rows, labels=labels[rows], groups=own)
-    return Dataset(name=name, classes=tuple(classes), splits=found, problems=tuple(problems))
+    name = as_text(name).encode(errors="replace").decode()
+    return Dataset(name=name, classes=classes, splits=found, problems=tuple(problems))
+
+
+def _class_name(name: str) -> str:
+    """The name, if model folders and reports can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"a class name must be UTF-8 text; got {name!r}; rename the class") from None
+    return name
 
 
 def _index_labels(labels: Sequence[Any], class_names: Sequence[str] | None, where: str) -> tuple[list[str], list[int]]:

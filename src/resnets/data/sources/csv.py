@@ -27,6 +27,7 @@ __all__ = ["TABLES", "CsvSource", "find_tables", "open_csv"]
 
 TABLES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t")
+PATHS = {"path", "file", "filename", "image", "filepath"}  # names of the column of paths
 
 
 class CsvSource:
@@ -186,8 +187,10 @@ def _parse_header(line: str, path: Path) -> _Columns:
     for delimiter in _DELIMITERS:
         fields = next(csv.reader([line], delimiter=delimiter), [])
         headers[delimiter] = [field.strip().lower() for field in fields]
-    delimiter = max(_DELIMITERS, key=lambda d: ("path" in headers[d], len(headers[d])))
+    delimiter = max(_DELIMITERS, key=lambda d: (not PATHS.isdisjoint(headers[d]), len(headers[d])))
     header = headers[delimiter]
+    if "path" not in header and sum(map(PATHS.__contains__, header)) == 1:
+        header = ["path" if name in PATHS else name for name in header]
     for needed in ("path", "label"):
         if header.count(needed) != 1:
             close = nearest(needed, header)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels, read_file
-from resnets.data.files import EXTENSIONS, is_clutter, subfolders, walk_images
+from resnets.data.files import EXTENSIONS, as_text, is_clutter, subfolders, walk_images
 from resnets.data.name_table import NameTable
 from resnets.data.sources.build import RowTable, split_of
 from resnets.data.sources.csv import TABLES
@@ -42,6 +42,10 @@ def open_folder(root: Path) -> Dataset:
     Raises:
         DataError: it is laid out otherwise, or has no images.
     """
+    if (root / "args.yaml").is_file() and (root / "resolved.yaml").is_file():
+        raise DataError(f"data must be images; {root} is the folder of a run; pass the images that it was trained on")
+    if (root / "config.json").is_file() and (root / "model.safetensors").is_file():
+        raise DataError(f"data must be images; {root} is the folder of a model; pass a folder of class folders")
     inside = subfolders(root)
     by_split = _split_folders(root, inside)
     problems: list[Problem] = []
@@ -65,11 +69,14 @@ def open_folder(root: Path) -> Dataset:
             below: list[str] = []
             files = walk_images(root / place, skipped, below)
             linked += [f"{place.as_posix()}/{file}" for file in below]
+            if nested := _nested_folders(files):
+                reason = f"its images are in folders of their own, {nested}, and all of one class"
+                problems.append(Problem(kind="nested", where=str(root / place), reason=reason))
             if not files:
                 reason = "no image in this class folder"
                 problems.append(Problem(kind="empty-class", where=str(root / place), reason=reason))
             names += [f"{place.as_posix()}/{file}" for file in files]
-            rows.add(class_name, split, count=len(files))
+            rows.add(as_text(class_name), split, count=len(files))
         problems += _images_outside_classes(root / folder)
     if not names:
         raise DataError(f"a data set must have images; {root} has {len(classes)} empty class folders; add images")
@@ -79,7 +86,16 @@ def open_folder(root: Path) -> Dataset:
         problems.append(_ignored(root, f"{len(skipped)} files have no image extension ({listed}), ignored"))
     problems += _linked_twice(root, names, linked)
     source = FolderSource(root, names)
-    return rows.build(source, root.resolve().name, classes, where=str(root), problems=problems)
+    names_of_classes = [as_text(name) for name in classes]
+    return rows.build(source, root.resolve().name, names_of_classes, where=str(root), problems=problems)
+
+
+def _nested_folders(files: list[str]) -> str:
+    """The folders inside a class, if all its images lie in several of them."""
+    inside = sorted({name.partition("/")[0] for name in files if "/" in name})
+    if len(inside) < 2 or any("/" not in name for name in files):
+        return ""
+    return " and ".join(inside) if len(inside) == 2 else f"{inside[0]}, {inside[1]}, ..."
 
 
 def _split_folders(root: Path, inside: list[str]) -> dict[str, str]:

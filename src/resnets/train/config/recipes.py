@@ -7,7 +7,8 @@ Listing recipes does not import the training options; `check_recipe` validates a
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,22 @@ from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.options.declarations import hints_of
 from resnets.options.validate import build, convert_fields
 from resnets.train.config.yaml_file import read_yaml
+from resnets.train.freeze.phases import FreezeConfig
 
 if TYPE_CHECKING:
     from resnets.train.config.train_config import TrainConfig
 
-__all__ = ["PublishedResult", "Recipe", "check_recipe", "list_recipes", "load_recipe", "recipe_yaml"]
+__all__ = [
+    "FOR_PRETRAINED",
+    "NO_RECIPE",
+    "PublishedResult",
+    "Recipe",
+    "check_recipe",
+    "layers_of",
+    "list_recipes",
+    "load_recipe",
+    "recipe_yaml",
+]
 
 FILES = Path(__file__).with_name("recipe_files")
 NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to costly
@@ -37,6 +49,9 @@ NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to 
     "reid",
 )
 SUFFIXES = (".yaml", ".yml")
+NO_RECIPE = "none"
+FOR_PRETRAINED = "finetune"  # without another recipe
+FREEZING = {"freeze", *(f"{group}{one.name}" for one in fields(FreezeConfig) for group in ("", "freeze."))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +139,29 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         )
     settings = {key: value for key, value in recipe.settings.items() if key not in ("name", "output")}
     return replace(recipe, settings=settings)
+
+
+def layers_of(options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Layers of options for `TrainConfig.from_options`: those of the recipe, if there is one, and `options`.
+
+    The recipe is the one that `options` name; with pretrained weights otherwise `finetune`, unless they list phases;
+    its freezing gives way to any that they ask for. `recipe="none"` means none. A recipe that freezes for more epochs
+    than `options` have freezes as large a part of them as of its own.
+    """
+    name, given = options.get("recipe"), {key: value for key, value in options.items() if key != "recipe"}
+    default = name is None and given.get("pretrained") is not None and not given.get("phases")
+    if default:
+        name = FOR_PRETRAINED
+    if name is None or name == NO_RECIPE:
+        return [given]
+    settings = load_recipe(name).settings
+    if default and given.keys() & FREEZING:
+        settings = {group: values for group, values in settings.items() if group != "freeze"}
+    freeze, epochs = settings.get("freeze"), given.get("epochs")
+    if isinstance(freeze, Mapping) and isinstance(epochs, int) and 0 < epochs < freeze.get("freeze_epochs", 0):
+        part = freeze["freeze_epochs"] / settings.get("epochs", epochs)
+        settings = {**settings, "freeze": {**freeze, "freeze_epochs": max(1, round(part * epochs))}}
+    return [settings, {**given, "recipe": str(name)}]
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:

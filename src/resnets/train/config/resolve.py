@@ -18,6 +18,7 @@ from resnets.arch.plan import plan
 from resnets.arch.preprocessing import FULL_SCALE, IMAGENET_MEAN, IMAGENET_STD, Depth, Preprocessing
 from resnets.arch.shapes import trace
 from resnets.arch.variants import get_config
+from resnets.arch.vgg import VGGConfig
 from resnets.data.augment.config import AugmentConfig
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import PixelChannels
@@ -26,7 +27,7 @@ from resnets.options.validate import validate
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import RunOptions, TrainConfig
-from resnets.train.freeze.phases import ResolvedPhase, check_freeze, make_phases
+from resnets.train.freeze.phases import NONE, ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
 
@@ -71,6 +72,11 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
     for phase in phases:
         check_freeze(phase.freeze, stages)
+    if start is None and phases[0].freeze != NONE and not config.freeze.freeze_random:
+        raise ConfigError(
+            f"freezing keeps weights as they are; got freeze={phases[0].freeze} with initial weights; add pretrained "
+            "(--pretrained starter, named weights, a file or a folder), or --set freeze_random=true"
+        )
     resolved = ResolvedConfig(
         **{one.name: getattr(config, one.name) for one in fields(RunOptions)}
         | {
@@ -87,11 +93,25 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "notes": tuple(notes),
         }
     )
+    _check_grad_checkpointing(resolved)
     _check_milestones(resolved)
     _check_recolouring(resolved)
     _check_norms(network, preprocessing.size, batch_size)
     _check_train_sizes(resolved)
     return resolved
+
+
+def _check_grad_checkpointing(resolved: ResolvedConfig) -> None:
+    if not resolved.grad_checkpointing:
+        return
+    if isinstance(resolved.network, VGGConfig):
+        raise ConfigError(
+            f"grad_checkpointing applies to residual blocks; {resolved.model} has none; leave it out, or set accumulate"
+        )
+    if resolved.compile != "off":
+        raise ConfigError(
+            f"grad_checkpointing and compile exclude each other; got compile={resolved.compile}; leave one out"
+        )
 
 
 def _resolve_preprocessing(config: TrainConfig, dataset: Dataset, start: Bundle | None) -> Preprocessing:

@@ -75,7 +75,9 @@ class RunOptions(Options):
         DefaultText("random weights"),
     ] = None
     recipe: Annotated[
-        str | None, Doc("Name of a recipe, see `resnets recipes`, or YAML file. The other options override it.")
+        str | None,
+        Doc("Name or YAML file, see `resnets recipes`. The other options override it."),
+        DefaultText("finetune if pretrained"),
     ] = None
     epochs: Annotated[Count, Doc("Number of epochs.")] = 30
     batch_size: Annotated[
@@ -110,6 +112,10 @@ class RunOptions(Options):
             "Use only CUDA kernels that give the same bits every time, so that a resumed run equals one that was not "
             "stopped. Slower; CPUs always do."
         ),
+    ] = False
+    grad_checkpointing: Annotated[
+        bool,
+        Doc("Compute the activations inside residual blocks again in the backward pass: less memory, more time."),
     ] = False
     sync_bn: Annotated[bool, Doc("Synchronise batch-norm statistics over all processes. Requires CUDA.")] = False
     device: Annotated[str, Doc("Device: auto, cpu, cuda, cuda:1 or mps.")] = "auto"

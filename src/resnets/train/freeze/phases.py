@@ -80,6 +80,7 @@ class FreezeConfig(Options):
         Doc("Peak learning rate after unfreezing, as a fraction of the run's. Instead of `unfreeze_lr`."),
         DefaultText("1"),
     ] = None
+    freeze_random: Annotated[bool, Doc("Allow freezing initial weights, which no training has made useful.")] = False
     layer_decay: LayerDecay = 1.0
     bn_stats: BatchNormStats = "auto"
     bn_affine: BatchNormAffine = "auto"

@@ -93,6 +93,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         model = create_model(config.network, pretrained=None if checkpoint else config.pretrained)
         assert isinstance(model, Network)
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing()
         self.layout = pick_layout(model, self.device, config.channels_last)
         self.model: Network = model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, config.average)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from resnets.data.dataset import Dataset
@@ -16,40 +17,47 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.device import why_inexact
 from resnets.runtime.formatting import format_duration, plural
+from resnets.train.config.recipes import FOR_PRETRAINED
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_freeze
 from resnets.train.freeze.phases import NONE
 from resnets.train.loop.metrics import EpochResult
 from resnets.train.run_folder.checkpoint import RunProgress
 
-__all__ = ["epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
+__all__ = ["class_counts_line", "epoch_line", "log_event", "peak_memory_mib", "results_row", "start_lines"]
+
+LISTED_CLASSES = 12
 
 
 def start_lines(
     config: ResolvedConfig,
     dataset: Dataset,
     progress: RunProgress,
-    folder: Path,
+    folder: Path | None,
     device: torch.device,
     amp: torch.dtype | None,
 ) -> Iterator[str]:
-    """Lines for the console before the first epoch."""
+    """Lines for the console before the first epoch; `folder` is `None` for a run that is only planned."""
     splits = ", ".join(f"{len(images):,} {split}" for split, images in dataset.splits.items())
     size = "x".join(map(str, config.preprocessing.size))
     yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
     yield (
         f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
-        f"{str(amp or 'float32').removeprefix('torch.')} on {device}; run folder {folder}"
+        f"{str(amp or 'float32').removeprefix('torch.')} on {device}"
+        + (f"; run folder {folder}" if folder is not None else "")
     )
     for note in config.notes:
         yield f"note: {note}"
-    if config.recipe:
-        yield f"recipe {config.recipe}"
     if config.pretrained:
         yield f"starting from {config.pretrained}"
+    if config.recipe == FOR_PRETRAINED and config.pretrained:
+        yield f"recipe {config.recipe}, the default with pretrained weights; --recipe none trains all layers at once"
+    elif config.recipe:
+        yield f"recipe {config.recipe}"
     phase = config.phases[0]
     if phase.freeze != NONE:
-        yield f"{describe_freeze(phase)} for {plural(phase.epochs, 'epoch')}; --dry-run shows what trains when"
+        more = "; --dry-run shows what trains when" if folder is not None else ""
+        yield f"{describe_freeze(phase)} for {plural(phase.epochs, 'epoch')}{more}"
     if progress.batch:
         yield f"resuming after {plural(progress.batch, 'step')} of epoch {progress.epoch + 1}"
     elif progress.epoch:
@@ -57,6 +65,16 @@ def start_lines(
     reason = why_inexact(device, deterministic=config.deterministic)
     if (progress.batch or progress.epoch) and reason:
         yield f"note: order, augmentation and state are exact, but {reason}"
+
+
+def class_counts_line(dataset: Dataset) -> str:
+    """Training images of each class; of many classes, of the smallest and the largest."""
+    counts = np.bincount(dataset.splits["train"].labels, minlength=len(dataset.classes))
+    order = np.argsort(counts, kind="stable") if len(counts) > LISTED_CLASSES else np.arange(len(counts))
+    texts = [f"{dataset.classes[index]} {counts[index]:,}" for index in order]
+    if len(counts) > LISTED_CLASSES:
+        texts = [*texts[:3], "...", *texts[-3:]]
+    return f"training images per class: {', '.join(texts)}"
 
 
 def results_row(

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from resnets.weights.folder.bundle import Bundle
 
 __all__ = ["model_card"]
 
+SYNTAX = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")  # of Markdown; an underscore inside a word is none
 TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 
 
@@ -36,7 +37,7 @@ def model_card(bundle: Bundle, folder: str) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"cell": _cell, "escape_html": partial(escape, quote=False), "number": "{:g}".format}
+    environment.filters |= {"cell": _cell, "markdown": _markdown, "number": "{:g}".format}
     config, images, provenance = bundle.config, bundle.preprocessing, bundle.provenance
     bands = f"{images.channels} bands" if isinstance(images.channels, int) else images.channels
     cost = f"{sum(tensor.numel() for tensor in bundle.model.parameters()):,} parameters"
@@ -78,7 +79,12 @@ def _front_matter(bundle: Bundle) -> str:
 
 def _cell(value: object) -> str:
     """A value in a cell of a Markdown table."""
-    return escape(_text(value), quote=False).replace("|", "\\|").replace("\n", " ")
+    return _markdown(_text(value))
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    return SYNTAX.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
 
 
 def _text(value: object) -> str:
