@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "fsync", "write_atomic"]
+__all__ = ["atomic_file", "describe_write_error", "fsync", "write_atomic"]
 
 # Errors of systems and file systems that cannot flush a directory.
 _DIRECTORY_SYNC_UNSUPPORTED = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
@@ -65,3 +66,20 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path`; an interrupted write leaves the previous file intact."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def describe_write_error(error: Exception, alternative: str) -> str:
+    """Reason and remedy of a failed write, such as `No space left on device; free disk space or choose another file`.
+
+    Args:
+        error: an OSError, or that of a library with `os error NUMBER` in its text.
+        alternative: what else to choose, such as `another file`.
+    """
+    found = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    reason = os.strerror(number) if number else getattr(error, "strerror", None) or str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{reason}; free disk space or choose {alternative}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{reason}; allow writing there or choose {alternative}"
+    return f"{reason}; choose {alternative}"

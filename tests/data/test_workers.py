@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.loader import Batch, EpochLoader, make_batches
 from resnets.data.open import open_dataset
 from resnets.data.workers import WorkerKind, available_cores, map_threads, start_workers
+from resnets.errors import DataError
 from resnets.runtime.shard import Shard
 
 PREPROCESSING = Preprocessing(size=(16, 12), crop_pct=1)
@@ -63,6 +67,7 @@ def stream(
     sampling: Sampling | None = None,
     shard: Shard | None = None,
     kind: WorkerKind = "processes",
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> EpochLoader:
     """A loader that streams, with seed 3."""
     return make_batches(
@@ -76,6 +81,7 @@ def stream(
         sampling=sampling,
         shard=shard,
         limit_bytes=0,
+        on_message=on_message,
     )
 
 
@@ -174,6 +180,49 @@ def test_threads_and_processes_give_the_same_batches(images: ImageSet) -> None:
     next(threads.epoch(2))  # a dropped epoch does not affect the next
     assert torch.equal(next(threads.epoch(3)).x, next(alone.epoch(3)).x)
     assert torch.get_num_threads() == before
+
+
+def kill_a_worker() -> None:
+    child = multiprocessing.active_children()[0]
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_workers_that_are_killed_are_started_again_at_the_same_batch(images: ImageSet) -> None:
+    """Also between epochs; the error does not strike elsewhere, as that of torch's signal handler would."""
+    config, messages = POLICIES["trivialaugment"], list[str]()
+    handler = signal.getsignal(signal.SIGCHLD)
+    alone = stream(images, config, 4)
+    several = stream(images, config, 4, workers=2, on_message=messages.append)
+    for epoch in (0, 1):
+        for number, (one, other) in enumerate(zip(alone.epoch(epoch), several.epoch(epoch), strict=True)):
+            assert torch.equal(one.x, other.x)
+            if number in (1, 4):
+                kill_a_worker()
+                time.sleep(0.2)
+    assert signal.getsignal(signal.SIGCHLD) is handler
+    assert len(messages) >= 2
+    assert set(messages) <= {
+        f"a data worker ended unexpectedly (killed, or out of memory); the workers were started again at batch {batch}"
+        for batch in range(1, 7)
+    }
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_workers_that_are_killed_again_and_again_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnets.data.workers.MAX_RESTARTS", 1)  # torch looks for them every five seconds
+    workers = start_workers(Suicidal(), 1, "processes")
+    with pytest.raises(DataError, match=r"ended unexpectedly \(killed, or out of memory\) 2 times .*--workers 0"):
+        list(workers.map([1, 2, 3]))
+
+
+class Suicidal(TorchDataset[Any]):
+    """Kills the worker that reads from it."""
+
+    def __getitem__(self, request: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return request
 
 
 def test_workers_do_not_keep_a_program_from_exiting(tmp_path: Path) -> None:

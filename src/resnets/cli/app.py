@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stdout has gone (the last two as a shell reports SIGINT and SIGPIPE).
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if sys.stdout is None or sys.stderr is None:
+        _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # File names that are not UTF-8 are printed as they are; what another encoding lacks, as an escape.
         utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
@@ -85,6 +87,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = error.strerror or str(error) or type(error).__name__
         _print_error(f"{reason}: {error.filename}" if error.filename else reason)
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Where stdin, stdout or stderr was closed, discard what is written: else a file that is opened gets its number."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _run(arguments: list[str]) -> int:

@@ -131,6 +131,7 @@ def make_batches(
     drop_last: bool = False,
     limit_bytes: int = MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> EpochLoader:
     """A data loader for a split: from memory if it fits and needs no random resized crop, else streamed.
 
@@ -150,6 +151,7 @@ def make_batches(
         drop_last: drop an incomplete last training batch.
         limit_bytes: maximum memory of the decoded split.
         progress: called with (done, total) while a split is decoded into memory.
+        on_message: called when worker processes were killed and are started again, which changes no batch.
 
     Raises:
         ImageError: an image cannot be decoded; at once from memory, during iteration from a stream.
@@ -167,5 +169,14 @@ def make_batches(
         store = MemoryStore(images, preprocessing, augment, seed, device, workers=workers, progress=progress)
     else:
         pin = torch.device(device).type == "cuda"
-        store = StreamStore(images, preprocessing, augment, seed, workers=workers, kind=workers_kind, pin_memory=pin)
+        store = StreamStore(
+            images,
+            preprocessing,
+            augment,
+            seed,
+            workers=workers,
+            kind=workers_kind,
+            pin_memory=pin,
+            on_message=on_message,
+        )
     return EpochLoader(store, sampler, images.labels, preprocessing, device)

@@ -5,7 +5,7 @@ Legend: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class StreamStore:
         workers: how many; 0 decodes in this thread (default: one per core, 8 at most).
         kind: processes or threads, see `data.workers`.
         pin_memory: return tensors in pinned memory, for asynchronous copies to a GPU.
+        on_message: told when worker processes were killed and are started again.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class StreamStore:
         workers: int | None = None,
         kind: WorkerKind = "processes",
         pin_memory: bool = False,
+        on_message: Callable[[str], None] = lambda text: None,
     ) -> None:
         reader = BatchReader(images, preprocessing, augment, seed)
-        self._workers = start_workers(reader, workers, kind, pin_memory=pin_memory)
+        self._workers = start_workers(reader, workers, kind, pin_memory=pin_memory, on_message=on_message)
 
     def batches(self, epoch: int, orders: Sequence[Order], size: tuple[int, int]) -> Iterator[torch.Tensor]:
         """(N, H, W, C) pixels of each batch; raises ImageError."""

@@ -22,12 +22,15 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from resnets.errors import DataError
+
 __all__ = ["WorkerKind", "available_cores", "map_threads", "start_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 WorkerKind = Literal["processes", "threads"]
 PREFETCH = 2  # batches that each worker prepares ahead
+MAX_RESTARTS = 3  # of workers that were killed, in one pass over the requests
 
 
 def available_cores() -> int:
@@ -78,7 +81,12 @@ def _map_ahead(
 
 
 def start_workers(
-    reader: TorchDataset[Any], workers: int | None, kind: WorkerKind, *, pin_memory: bool = False
+    reader: TorchDataset[Any],
+    workers: int | None,
+    kind: WorkerKind,
+    *,
+    pin_memory: bool = False,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> _Threads | _Processes:
     """Start workers, which run as long as the returned object exists.
 
@@ -90,9 +98,10 @@ def start_workers(
         kind: `processes` are independent of Python's global lock; `threads` start at once, share memory and copy
             nothing, which is better where libraries that release the lock do the work.
         pin_memory: return tensors in pinned memory, which GPUs fetch faster (processes only).
+        on_message: told when worker processes were killed and are started again, which changes no result.
     """
     count = min(8, available_cores()) if workers is None else workers
-    return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin_memory)
+    return _Threads(reader, count) if kind == "threads" and count else _Processes(reader, count, pin_memory, on_message)
 
 
 class _Threads:
@@ -112,29 +121,58 @@ class _Threads:
 
 
 class _Processes:
-    def __init__(self, reader: TorchDataset[Any], workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self, reader: TorchDataset[Any], workers: int, pin_memory: bool, on_message: Callable[[str], None]
+    ) -> None:
+        self._reader, self._workers, self._pin_memory, self._on_message = reader, workers, pin_memory, on_message
         self._requests: list[Any] = []  # torch's sampler, which persistent workers iterate anew each epoch
+        self._start()
+
+    def _start(self) -> None:
         # Forked workers start at once; but CUDA cannot be used after a fork, so they are spawned once it is in use.
         context = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"  # type: ignore[no-untyped-call]
         with _expected_warnings_ignored():
             self._loader: DataLoader[Any] = DataLoader(
-                reader,
+                self._reader,
                 sampler=self._requests,
                 batch_size=None,  # the reader makes complete batches
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                pin_memory=pin_memory,
-                multiprocessing_context=context if workers else None,
+                num_workers=self._workers,
+                persistent_workers=self._workers > 0,
+                pin_memory=self._pin_memory,
+                multiprocessing_context=context if self._workers else None,
                 worker_init_fn=_ignore_group_signals,
                 generator=torch.Generator(),  # else every epoch would draw from torch's global generator
             )
-        weakref.finalize(self, _shut_down, self._loader)
+        self._shut_down = weakref.finalize(self, _shut_down, self._loader)
 
     def map(self, requests: Sequence[Any]) -> Iterator[Any]:
+        results, done, restarts = None, 0, 0
+        while done < len(requests):
+            try:
+                if results is None:
+                    results = self._iterate(requests[done:])
+                yield next(results)  # without a name, which would keep the memory of the batch
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker (pid"):
+                    raise
+                restarts += 1
+                what = "a data worker ended unexpectedly (killed, or out of memory)"
+                if restarts > MAX_RESTARTS:
+                    raise DataError(
+                        f"data workers must stay alive; {what} {restarts} times in an epoch; use fewer --workers, or "
+                        "--workers 0"
+                    ) from None
+                self._on_message(f"{what}; the workers were started again at batch {done + 1}")
+                self._shut_down()
+                self._start()
+                results = None
+            else:
+                done += 1
+
+    def _iterate(self, requests: Sequence[Any]) -> Iterator[Any]:
         self._requests[:] = requests
-        with _expected_warnings_ignored(), _main_module_hidden():
-            results = iter(self._loader)
-        yield from results
+        with _expected_warnings_ignored(), _main_module_hidden(), _child_signals_kept():
+            return iter(self._loader)
 
 
 @contextmanager
@@ -152,6 +190,21 @@ def _main_module_hidden() -> Iterator[None]:
     finally:
         for name, value in hidden.items():
             setattr(main, name, value)
+
+
+@contextmanager
+def _child_signals_kept() -> Iterator[None]:
+    """Keep the handler of SIGCHLD: torch's raises an error wherever the program is when a worker is killed.
+
+    Without it, the next batch that is asked for raises the same error.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    before = None if number is None else signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if number is not None and signal.getsignal(number) is not before:  # only in the main thread
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.variants import name_of
-from resnets.atomic import atomic_file
+from resnets.atomic import atomic_file, describe_write_error
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network
 from resnets.weights.dialects import Dialect, get_dialect
@@ -68,8 +68,7 @@ def save_weights(model: Network, path: Path | str, *, dialect: str) -> Path:
             else:
                 save_file(tensors, temporary, metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"cannot write {path}; {reason}; free disk space or choose another path") from None
+        raise WeightsError(f"cannot write {path}; {describe_write_error(error, 'another path')}") from None
     return path
 
 

@@ -83,6 +83,7 @@ class Trainer:
             workers=config.workers,
             workers_kind=config.workers_kind,
             shard=self.processes.shard,
+            on_message=self.log_event,
         )
         self.val_batches: Batches | None = None
         if "val" in dataset.splits:
@@ -357,6 +358,8 @@ class Trainer:
 
     def _describe_kept(self) -> str:
         epoch = self.progress.epoch
+        if not self.run.path.exists():
+            return f"{self.run.path} is gone, with all that was in it"
         return f"models and checkpoint of epoch {epoch} are in {self.run.path}" if epoch else "no epoch was finished"
 
     def _seconds(self) -> float:

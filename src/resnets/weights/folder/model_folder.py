@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from resnets.arch.networks import config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
+from resnets.atomic import describe_write_error
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
 from resnets.version import __version__
@@ -42,10 +43,8 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
             (new / CONFIG).write_text(json.dumps(_config_json(bundle), indent=2) + "\n", encoding="utf-8")
             (new / CARD).write_text(model_card(bundle, folder.name), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(
-            f"cannot write the model folder; {folder}: {reason}; free disk space or choose another folder"
-        ) from None
+        text = describe_write_error(error, "another folder")
+        raise WeightsError(f"cannot write the model folder; {folder}: {text}") from None
     return folder
 
 

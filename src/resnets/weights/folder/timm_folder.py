@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.preprocessing import CropMode, Interpolation, Preprocessing
+from resnets.atomic import describe_write_error
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.weights.dialects import get_dialect
 from resnets.weights.dialects.timm import STEM_OPTIONS
@@ -118,8 +119,7 @@ def save_timm_folder(bundle: Bundle, folder: Path | str) -> Path:
             (new / CONFIG).write_text(text, encoding="utf-8")
             (new / CARD).write_text(model_card(bundle, folder.name), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"cannot write the folder; {folder}: {reason}; free disk space or choose another") from None
+        raise WeightsError(f"cannot write the folder; {folder}: {describe_write_error(error, 'another')}") from None
     return folder
 
 
