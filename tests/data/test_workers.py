@@ -202,7 +202,7 @@ def test_workers_that_are_killed_are_started_again_at_the_same_batch(images: Ima
                 kill_a_worker()
                 time.sleep(0.2)
     assert signal.getsignal(signal.SIGCHLD) is handler
-    assert len(messages) >= 2
+    assert messages  # a worker whose batches are all made already is not missed
     assert set(messages) <= {
         f"a data worker ended unexpectedly (killed, or out of memory); the workers were started again at batch {batch}"
         for batch in range(1, 7)
