@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from resnets.errors import TrainingError
+from resnets.runtime.rendezvous import fresh_store
 from resnets.runtime.shard import Shard
 
 __all__ = ["Processes", "join_processes", "require_own_gpu", "should_report_error"]
@@ -201,7 +203,11 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     try:
         try:
             # Flags and objects go over gloo: on NCCL they would have to wait for the work queued on the GPU.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+            store, rank, _ = next(rendezvous("env://", timeout=TIMEOUT))
+            store.set_timeout(TIMEOUT)
+            store = fresh_store(store, rank, world_size, TIMEOUT)
+            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
             processes = Processes(dist.get_rank(), world_size, _local_rank())
             _start_ids.append(processes.run_on_main(lambda: uuid.uuid4().hex))
         except (RuntimeError, ValueError) as error:
