@@ -27,7 +27,7 @@ from resnets.evaluate.predictions import check_format, save_evaluation
 from resnets.runtime.console import Console
 from resnets.runtime.device import pick_amp, pick_device
 from resnets.runtime.processes import join_processes
-from resnets.train.config.recipes import layers_of
+from resnets.train.config.recipes import config_of
 from resnets.train.config.resolve import augment_options
 from resnets.train.config.train_config import TrainConfig, read_args
 from resnets.train.loop.metrics import TrainResult
@@ -217,7 +217,7 @@ def verify(run: str | Path, *, steps: int = 100, quiet: bool = False) -> ReplayR
 
 def _config(data: str | Path, options: Mapping[str, Any]) -> TrainConfig:
     """Combine the defaults, the recipe, and the other options, which override."""
-    return TrainConfig.from_options(*layers_of({"data": str(data), **options}))
+    return config_of({"data": str(data), **options})
 
 
 def evaluate(

@@ -256,6 +256,7 @@ def test_a_damaged_run_cannot_be_resumed(command: Command, own_run: Path) -> Non
         (["--mixup", "0.2"], "--mixup has no flag of its own; use --set mixup=0.2"),
         (["--color-jitter=[0.4, 0, 0, 0]"], "use --set 'color_jitter=[0.4, 0, 0, 0]'"),
         (["--ema"], "use --set ema=VALUE"),
+        (["--ema", "--epochs", "3"], "use --set ema=VALUE"),
         (["--mixupp", "0.2"], "no such option: --mixupp"),
     ],
 )

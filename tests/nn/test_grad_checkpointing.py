@@ -46,6 +46,19 @@ def test_gradients_and_statistics_are_the_same_to_the_bit(name: str, frozen: boo
         assert torch.equal(found[key], value), key
 
 
+def test_backward_runs_again_on_a_graph_that_is_kept() -> None:
+    torch.manual_seed(0)
+    model = build_model(get_config("resnet8_cifar"))
+    model.set_grad_checkpointing()
+    loss = model(torch.randn(4, 3, 32, 32)).square().mean()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    parameters = list(model.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    second = torch.autograd.grad(loss, parameters)
+    assert all(map(torch.equal, first, second))
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
 def test_fewer_activations_are_kept() -> None:
     model = build_model(get_config("resnet20_cifar"))
     counts = []

@@ -133,6 +133,18 @@ def test_an_assigned_classifier_sets_the_number_of_classes() -> None:
     assert (vgg.num_classes, vgg.config.num_classes) == (4, 4)
 
 
+def test_classifiers_of_other_kinds_keep_the_number_of_classes() -> None:
+    dense, x = small(global_pool="none"), image()
+    dense.fc = nn.Sequential(nn.Linear(dense.num_features, 4), nn.Identity())
+    assert (dense.num_classes, dense(x).shape[1]) == (4, 4)
+    vgg = build_model(get_config("vgg11", num_classes=6, img_size=32), init=False)
+    vgg.classifier = nn.Linear(25088, 5)
+    assert (vgg.num_classes, vgg.config.num_classes, vgg.plan.nodes != ()) == (6, 6, True)
+    other = small()
+    other.config = other.config.with_overrides(drop_rate=0.1)
+    assert other.config.drop_rate == 0.1
+
+
 def test_chosen_intermediates() -> None:
     model, x = small(), image()
     _, maps = model.forward_intermediates(x)

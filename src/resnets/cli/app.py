@@ -160,7 +160,7 @@ def _print_error(message: str, hint: str | None = None) -> None:
 def _setting_hint(error: Any, arguments: list[str]) -> str | None:
     """The message for an unknown flag of `train` that is an option without a flag of its own."""
     flag = getattr(error, "option_name", None)
-    if flag is None or "train" not in arguments:
+    if flag is None or error.ctx is None or error.ctx.info_name != "train":
         return None
     from resnets.train.config.train_config import option_names
 
@@ -169,7 +169,8 @@ def _setting_hint(error: Any, arguments: list[str]) -> str | None:
         return None
     given = [argument for argument in arguments if argument.split("=")[0] == flag][:1]
     after = arguments[arguments.index(given[0]) + 1 :] if given else []
-    value = given[0].partition("=")[2] if given and "=" in given[0] else next(iter(after), "VALUE")
+    value = given[0].partition("=")[2] if given and "=" in given[0] else next(iter(after), "-")
+    value = "VALUE" if value.startswith("-") else value
     return f"{flag} has no flag of its own; use --set {shlex.quote(f'{name}={value}')}"
 
 

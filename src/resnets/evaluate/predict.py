@@ -80,11 +80,12 @@ def predict_images(
         on_bad: called with the error of each image that cannot be decoded, which is then skipped; `None` raises.
 
     Raises:
-        ConfigError: the model has no classes, or a batch size below 1.
+        ConfigError: the model has no classes, or other classes than logits, or a batch size below 1.
         ImageError: an image cannot be decoded and `on_bad` is `None`.
     """
     if not bundle.classes:
         raise ConfigError(f"prediction needs a classifier; {bundle.name} outputs embeddings; use embed")
+    bundle.check_classes()
     for decoded, logits in _run_batches(bundle, images, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad):
         probabilities = softmax(logits)  # (N, C)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top_k, 1)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,20 +22,23 @@ def checkpointed(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tenso
         forward: of the block.
     """
     output: Tensor = checkpoint(
-        forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _without_statistics(block))
+        forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _KeptStatistics(block))
     )
     return output
 
 
-@contextmanager
-def _without_statistics(block: nn.Module) -> Iterator[None]:
-    """Within it, batch norms update copies of their running statistics."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    buffers = [dict(norm._buffers) for norm in norms]
-    try:
-        for norm, own in zip(norms, buffers, strict=True):
+class _KeptStatistics(AbstractContextManager[None]):
+    """Within it, batch norms update copies of their running statistics. Entered again for each backward pass."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+        self.buffers: list[dict[str, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self.buffers = [dict(norm._buffers) for norm in self.norms]
+        for norm, own in zip(self.norms, self.buffers, strict=True):
             norm._buffers.update({name: None if one is None else one.clone() for name, one in own.items()})
-        yield
-    finally:
-        for norm, own in zip(norms, buffers, strict=True):
+
+    def __exit__(self, *error: object) -> None:
+        for norm, own in zip(self.norms, self.buffers, strict=True):
             norm._buffers.update(own)

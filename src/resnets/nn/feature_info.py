@@ -15,7 +15,7 @@ __all__ = ["FeatureInfo", "feature_info"]
 
 
 class FeatureInfo(list[dict[str, Any]]):
-    """A dictionary per feature map, in order: `num_chs`, `reduction` and `module`. The methods are those of timm's."""
+    """A dictionary per feature map, in order: `num_chs`, `reduction` and `module`. Methods are named as timm's."""
 
     def channels(self, idx: int | Sequence[int] | None = None) -> Any:
         """Channels of every map, of those selected, or of one."""

@@ -88,6 +88,10 @@ class Network(nn.Module):
             self._set_config(self._config.with_overrides(num_classes=self.num_classes))
         return self._config
 
+    @config.setter
+    def config(self, config: Any) -> None:
+        self._set_config(config)
+
     @property
     def plan(self) -> Chain:
         """The tree of nodes that the network consists of."""
@@ -97,10 +101,15 @@ class Network(nn.Module):
     @property
     def num_classes(self) -> int:
         """Number of logits; 0 for a network that outputs embeddings."""
-        layers = [layer for layer in self.get_classifier().modules() if isinstance(layer, nn.Linear | nn.Identity)]
-        if not layers:
+        try:
+            layer = self.get_classifier()
+        except AttributeError:  # the head was replaced by one without it
             return int(self._config.num_classes)
-        return int(getattr(layers[-1], "out_features", 0))
+        if isinstance(layer, nn.Sequential):
+            layer = next((inner for inner in reversed(layer) if isinstance(inner, nn.Linear)), layer)
+        if isinstance(layer, nn.Linear) and not isinstance(layer, nn.LazyLinear):
+            return layer.out_features
+        return 0 if isinstance(layer, nn.Identity) else int(self._config.num_classes)
 
     @property
     def classifier_path(self) -> str:
@@ -206,7 +215,8 @@ class Network(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the activations inside residual blocks again in the backward pass, instead of keeping them.
 
-        Training takes less memory and more time; gradients and running statistics are the same.
+        Training takes less memory and more time; gradients and running statistics are the same. Not for
+        `torch.compile`, nor for backward passes of one network in several threads.
 
         Raises:
             ConfigError: a network without residual blocks.
@@ -259,7 +269,7 @@ class ResNet(Network):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
         if self._config.global_pool == "none":
-            if pre_logits or not self.num_classes:
+            if pre_logits or isinstance(self.get_submodule("fc"), nn.Identity):
                 return x
             # Logits of each cell, (N, num_classes, H, W).
             return self.get_submodule("fc")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]

@@ -19,10 +19,10 @@ def scriptable(model: nn.Module) -> fx.GraphModule:
     Dropout of the head and stochastic depth stay as they are in the network's mode; batch norms follow `train`.
 
     Raises:
-        ConfigError: a network in training mode with either, which would stay on in evaluation mode.
+        ConfigError: either is in training mode, and would stay on in evaluation mode.
     """
-    drops = getattr(model.config, "drop_rate", 0) or any(isinstance(module, DropPath) for module in model.modules())
-    if model.training and drops:
+    drops = any(isinstance(module, DropPath) and module.training for module in model.modules())
+    if drops or (model.training and getattr(model.config, "drop_rate", False)):
         raise ConfigError("TorchScript keeps dropout and stochastic depth as they are; got training mode; call eval()")
     traced = fx.symbolic_trace(model)
     for node in list(traced.graph.nodes):

@@ -100,6 +100,9 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
     Args:
         device: device that the network runs on.
         deterministic: use only deterministic kernels (`torch.use_deterministic_algorithms`).
+
+    Raises:
+        DeviceError: an operation of the network has no deterministic kernel, such as the pool of a VGG.
     """
     if device.type != "cuda":
         yield
@@ -112,6 +115,14 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
             torch.use_deterministic_algorithms(True)
         yield
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        operation = str(error).partition(" does not have")[0]
+        raise DeviceError(
+            f"deterministic kernels must exist for the network; {operation} has none on {device.type}; leave "
+            "deterministic out, or use --device cpu"
+        ) from None
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(before, warn_only=warn_only)

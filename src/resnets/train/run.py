@@ -108,7 +108,8 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     model = build_model(resolved.network, init=False)
     rows = plan_table(model, resolved.phases)
     start = start_lines(resolved, dataset, RunProgress(), None, device, pick_amp(resolved.amp, device))
-    lines = [*start, class_counts_line(dataset), "", *format_plan_table(merge_plan_rows(model, rows))]
+    notes = [f"note: {problem}" for problem in dataset.problems]
+    lines = [*start, class_counts_line(dataset), *notes, "", *format_plan_table(merge_plan_rows(model, rows))]
     return TrainPlan(args=resolved.to_dict(), rows=[asdict(row) for row in rows], lines=lines)
 
 

@@ -246,6 +246,13 @@ def test_folders_of_runs_and_models_are_no_data(make_folder: MakeFolder) -> None
         assert open_dataset(root).classes == ("a", "b")
 
 
+def test_a_folder_of_runs_is_no_data(make_folder: MakeFolder) -> None:
+    root = make_folder({"first/plots": 2, "second/plots": 2})
+    (root / "second" / "args.yaml").write_text("")
+    with pytest.raises(DataError, match="holds folders of runs, such as second; pass a folder of images"):
+        open_dataset(root)
+
+
 def test_folders_inside_classes_that_may_be_the_classes_are_noted(make_folder: MakeFolder) -> None:
     root = make_folder({"a/x": 1, "a/y": 1, "b/x": 2, "c": 1, "d/x": 2})
     problems = open_dataset(root, val_fraction=0).problems

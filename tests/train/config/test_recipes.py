@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from resnets.arch.variants import get_config
 from resnets.data.augment.config import AugmentConfig
 from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.train.config import recipes
-from resnets.train.config.recipes import Recipe, check_recipe, layers_of, list_recipes, load_recipe, recipe_yaml
+from resnets.train.config.recipes import Recipe, check_recipe, config_of, list_recipes, load_recipe, recipe_yaml
 from resnets.train.config.train_config import TrainConfig, nested, write_args
 from resnets.train.freeze.phases import make_phases
 
@@ -318,28 +319,46 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_pretrained_weights_are_fine_tuned_by_default() -> None:
-    finetune = load_recipe("finetune").settings
-    given = {"data": "x", "pretrained": "starter"}
-    assert layers_of(given) == [finetune, {**given, "recipe": "finetune"}]
-    assert layers_of({**given, "recipe": "none"}) == [given]
-    assert layers_of({"data": "x"}) == [{"data": "x"}]
-    assert layers_of({**given, "recipe": "cifar"})[1]["recipe"] == "cifar"
+    finetune = check_recipe(load_recipe("finetune"))
+    given: dict[str, Any] = {"data": "x", "pretrained": "starter"}
+    config = config_of(given)
+    assert (config.recipe, config.optim, config.freeze, config.epochs) == (
+        "finetune", finetune.optim, finetune.freeze, finetune.epochs,
+    )  # fmt: skip
+    assert config_of({**given, "recipe": "finetune"}) == config
+    plain = TrainConfig.from_options(given)
+    for other in ({"recipe": "none"}, {"recipe": "None"}, {"freeze": "none"}, {"freeze.freeze": "none"}):
+        assert config_of(given | other) == plain
+    assert config_of({"data": "x"}) == config_of({"data": "x", "pretrained": "none"}) == TrainConfig(data="x")
+    assert config_of({**given, "recipe": "cifar"}).recipe == "cifar"
     phases = {**given, "phases": [{"epochs": 1}]}
-    assert layers_of(phases) == [phases]
+    assert config_of(phases) == TrainConfig.from_options(phases)
 
 
-@pytest.mark.parametrize(("epochs", "frozen"), [(1, 1), (2, 1), (3, 1), (4, 4), (9, 4), (40, 4)])
-def test_short_runs_freeze_as_large_a_part_as_the_recipe(epochs: int, frozen: int) -> None:
-    config = TrainConfig.from_options(*layers_of({"data": "x", "pretrained": "starter", "epochs": epochs}))
-    assert (config.epochs, config.freeze.freeze_epochs) == (epochs, frozen)
-    explicit = TrainConfig.from_options(*layers_of({"data": "x", "recipe": "finetune", "epochs": epochs}))
-    assert explicit.freeze == config.freeze
+@pytest.mark.parametrize(("epochs", "frozen"), [(1, 1), (2, 1), (4, 1), (9, 2), (10, 2), (20, 4), (40, 4)])
+@pytest.mark.parametrize("kind", [int, str])
+def test_short_runs_freeze_as_large_a_part_as_the_recipe(epochs: int, frozen: int, kind: Any) -> None:
+    for start in ({"pretrained": "starter"}, {"recipe": "finetune"}):
+        config = config_of({"data": "x", "epochs": kind(epochs), **start})
+        assert (config.epochs, config.freeze.freeze_epochs) == (epochs, frozen)
+        own = config_of({"data": "x", "epochs": kind(epochs), "freeze_epochs": 1, **start})
+        assert own.freeze.freeze_epochs == 1
 
 
-@pytest.mark.parametrize("option", ["freeze", "freeze.freeze", "bn_stats", "layer_decay"])
-def test_the_default_recipe_gives_way_to_freezing_that_is_asked_for(option: str) -> None:
-    value = {"bn_stats": "frozen", "layer_decay": 0.5}.get(option, "layer1")
-    given = {"data": "x", "pretrained": "starter", option: value}
-    config = TrainConfig.from_options(*layers_of(given))
-    assert config.freeze == TrainConfig.from_options(given).freeze
-    assert config.optim.nesterov
+def test_freezing_of_the_default_recipe_is_changed_option_by_option() -> None:
+    given: dict[str, Any] = {"data": "x", "pretrained": "starter"}
+    finetune = config_of(given).freeze
+    changes: dict[str, Any] = {"bn_stats": "frozen", "layer_decay": 0.5, "unfreeze": "stages", "freeze_epochs": 2}
+    for name, value in changes.items():
+        assert config_of({**given, name: value}).freeze == replace(finetune, **{name: value})
+    lasting = config_of({**given, "freeze": "layer1"}).freeze
+    assert lasting == replace(finetune, freeze="layer1", freeze_epochs=None)
+    assert config_of({**given, "freeze": "layer1", "freeze_epochs": 3}).freeze.freeze_epochs == 3
+
+
+def test_a_run_without_freezing_is_a_recipe_for_fewer_epochs(tmp_path: Path) -> None:
+    write_args(tmp_path / "args.yaml", TrainConfig.from_options(data="x", epochs=9))
+    config = config_of({"data": "x", "recipe": tmp_path / "args.yaml", "epochs": "2"})
+    assert (config.epochs, config.freeze.freeze_epochs) == (2, None)
+    own = write(tmp_path, "epochs: 9\nfreeze: backbone\nfreeze_epochs: '5'\n")
+    assert config_of({"data": "x", "recipe": own, "epochs": 6}).freeze.freeze_epochs == 5

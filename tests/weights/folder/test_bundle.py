@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnets.arch.networks import config_from_dict
@@ -338,12 +339,35 @@ def test_a_bundle_checks_its_parts(bundle: Bundle, changes: dict[str, Any], mess
 
 
 def test_markdown_and_html_in_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
-    names = ("[x](http://y)", "*a* `b`", "<b>", "a|b", "snake_case_2", "_c_", "two\nlines")
+    shown = {
+        "# h": r"\# h", "1. one": r"1\. one", "- x": r"\- x", "-1": "-1", "2.5": "2.5", "esc\x1b": r"esc\\x1b",
+        "[x](http://y)": r"\[x\](http://y)", "*a* `b`": r"\*a\* \`b\`", "<b>": "&lt;b&gt;", "a|b": r"a\|b",
+        "a_2": "a_2", "_c_": r"\_c\_", "two\nlines": "two lines",
+    }  # fmt: skip
     bundle = Bundle(
-        model=build_model(get_config("resnet8_cifar", num_classes=len(names))),
+        model=build_model(get_config("resnet8_cifar", num_classes=len(shown))),
         preprocessing=Preprocessing(size=(32, 32)),
-        classes=names,
+        classes=tuple(shown),
     )
-    card = model_card(bundle, "folder")
-    (line,) = [line for line in card.splitlines() if "snake" in line]
-    assert line == (r"\[x\](http://y), \*a\* \`b\`, &lt;b&gt;, a\|b, snake_case_2, \_c\_, two lines")
+    assert f"\n{', '.join(shown.values())}\n" in model_card(bundle, "folder")
+
+
+def test_a_model_that_could_not_be_read_is_not_saved(tmp_path: Path) -> None:
+    bundle = Bundle(
+        model=build_model(get_config("resnet8_cifar", num_classes=2)),
+        preprocessing=Preprocessing(size=(32, 32)),
+        classes=("a", "b"),
+    )
+    for classifier, message in (
+        (nn.Linear(64, 5), r"each logit has one class name; got 2 names for 5 logits"),
+        (nn.Identity(), r"each logit has one class name; got 2 names for 0 logits"),
+        (nn.Sequential(nn.Dropout(), nn.Linear(64, 2)), r"is saved as its config describes it; .* fc\.1\.weight"),
+        (nn.Linear(64, 2, bias=False), r"is saved as its config describes it; .* fc\.bias"),
+    ):
+        bundle.model.fc = classifier
+        with pytest.raises(ConfigError, match=message):
+            save_bundle(bundle, tmp_path / "m")
+        assert not (tmp_path / "m").exists()
+    bundle.model.fc = nn.Linear(64, 2)
+    save_bundle(bundle, tmp_path / "m")
+    assert read_bundle(tmp_path / "m").classes == ("a", "b")

@@ -189,13 +189,13 @@ def _parse_header(line: str, path: Path) -> _Columns:
         headers[delimiter] = [field.strip().lower() for field in fields]
     delimiter = max(_DELIMITERS, key=lambda d: (not PATHS.isdisjoint(headers[d]), len(headers[d])))
     header = headers[delimiter]
+    listed = ", ".join(header)[:100] or "nothing"
     if "path" not in header and sum(map(PATHS.__contains__, header)) == 1:
         header = ["path" if name in PATHS else name for name in header]
     for needed in ("path", "label"):
         if header.count(needed) != 1:
             close = nearest(needed, header)
             remedy = f"rename {close[0]!r}" if close and needed not in header else "see the header line"
-            listed = ", ".join(header)[:100] or "nothing"
             raise DataError(f"a table must have one column {needed!r}; {path} line 1 has {listed}; {remedy}")
     group, split = (header.index(name) if name in header else None for name in ("group", "split"))
     return _Columns(delimiter, len(header), header.index("path"), header.index("label"), group, split)

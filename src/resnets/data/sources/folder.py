@@ -47,6 +47,10 @@ def open_folder(root: Path) -> Dataset:
     if (root / "config.json").is_file() and (root / "model.safetensors").is_file():
         raise DataError(f"data must be images; {root} is the folder of a model; pass a folder of class folders")
     inside = subfolders(root)
+    if runs := [name for name in inside if (root / name / "args.yaml").is_file()]:
+        raise DataError(
+            f"data must be images; {root} holds folders of runs, such as {runs[0]}; pass a folder of images"
+        )
     by_split = _split_folders(root, inside)
     problems: list[Problem] = []
     skipped: list[str] = []

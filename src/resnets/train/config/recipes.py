@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from resnets.errors import ConfigError, TrainingError, UnknownNameError
 from resnets.options.declarations import hints_of
 from resnets.options.validate import build, convert_fields
 from resnets.train.config.yaml_file import read_yaml
-from resnets.train.freeze.phases import FreezeConfig
+from resnets.train.freeze.phases import NONE
 
 if TYPE_CHECKING:
     from resnets.train.config.train_config import TrainConfig
@@ -29,7 +29,7 @@ __all__ = [
     "PublishedResult",
     "Recipe",
     "check_recipe",
-    "layers_of",
+    "config_of",
     "list_recipes",
     "load_recipe",
     "recipe_yaml",
@@ -51,7 +51,6 @@ NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to 
 SUFFIXES = (".yaml", ".yml")
 NO_RECIPE = "none"
 FOR_PRETRAINED = "finetune"  # without another recipe
-FREEZING = {"freeze", *(f"{group}{one.name}" for one in fields(FreezeConfig) for group in ("", "freeze."))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,27 +140,42 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return replace(recipe, settings=settings)
 
 
-def layers_of(options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Layers of options for `TrainConfig.from_options`: those of the recipe, if there is one, and `options`.
+def config_of(options: Mapping[str, Any]) -> TrainConfig:
+    """The request of a run: the defaults, the recipe if there is one, and `options`, which override.
 
-    The recipe is the one that `options` name; with pretrained weights otherwise `finetune`, unless they list phases;
-    its freezing gives way to any that they ask for. `recipe="none"` means none. A recipe that freezes for more epochs
-    than `options` have freezes as large a part of them as of its own.
+    The recipe is the one that `options` name (`none` for none). With pretrained weights it is otherwise `finetune`,
+    unless they list phases or have `freeze=none`; a `freeze` of theirs then lasts, unless they have `freeze_epochs`.
+    In a run shorter than that of an included recipe, the frozen epochs are as large a part of it.
+
+    Args:
+        options: by bare or full name, or by group, as for `TrainConfig.from_options`.
+
+    Raises:
+        UnknownNameError: an unknown recipe or option.
+        ConfigError, TrainingError: as for `TrainConfig.from_options` and `load_recipe`.
     """
-    name, given = options.get("recipe"), {key: value for key, value in options.items() if key != "recipe"}
-    default = name is None and given.get("pretrained") is not None and not given.get("phases")
-    if default:
+    from resnets.train.config.train_config import TrainConfig, nested
+
+    given = {key: value for key, value in options.items() if key != "recipe"}
+    name, asked = options.get("recipe"), nested(given)
+    freezing = asked.get("freeze", {})
+    default = name is None and asked.get("pretrained") is not None and not asked.get("phases")
+    if default and freezing.get("freeze") != NONE:
         name = FOR_PRETRAINED
-    if name is None or name == NO_RECIPE:
-        return [given]
+    if name is None or str(name).lower() == NO_RECIPE:
+        return TrainConfig.from_options(given)
     settings = load_recipe(name).settings
-    if default and given.keys() & FREEZING:
-        settings = {group: values for group, values in settings.items() if group != "freeze"}
-    freeze, epochs = settings.get("freeze"), given.get("epochs")
-    if isinstance(freeze, Mapping) and isinstance(epochs, int) and 0 < epochs < freeze.get("freeze_epochs", 0):
-        part = freeze["freeze_epochs"] / settings.get("epochs", epochs)
-        settings = {**settings, "freeze": {**freeze, "freeze_epochs": max(1, round(part * epochs))}}
-    return [settings, {**given, "recipe": str(name)}]
+    config = TrainConfig.from_options(settings, {**given, "recipe": str(name)})
+    frozen = config.freeze.freeze_epochs
+    if "freeze_epochs" in freezing or frozen is None:
+        return config
+    if default and "freeze" in freezing:
+        return replace(config, freeze=replace(config.freeze, freeze_epochs=None))
+    whole = TrainConfig.from_options({"data": config.data}, settings).epochs
+    if str(name) in NAMES and config.epochs < whole:
+        frozen = max(1, round(frozen * config.epochs / whole))
+        return replace(config, freeze=replace(config.freeze, freeze_epochs=frozen))
+    return config
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:

@@ -43,11 +43,7 @@ class Bundle:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        if len(self.classes) != self.model.num_classes:
-            raise ConfigError(
-                f"each logit has one class name; got {len(self.classes)} names for {self.model.num_classes} logits; "
-                "pass one name per logit"
-            )
+        self.check_classes()
         if self.preprocessing.num_channels != self.config.in_chans:
             raise ConfigError(
                 f"preprocessing and network must agree on channels; got {self.preprocessing.channels} for "
@@ -58,6 +54,14 @@ class Bundle:
                 json.dumps(getattr(self, part), allow_nan=False)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"{part} must be what JSON can hold; {error}; use plain finite values") from None
+
+    def check_classes(self) -> None:
+        """Raise ConfigError unless each logit has a name; the network's classifier may have been replaced."""
+        if len(self.classes) != self.model.num_classes:
+            raise ConfigError(
+                f"each logit has one class name; got {len(self.classes)} names for {self.model.num_classes} logits; "
+                "pass one name per logit"
+            )
 
     @property
     def config(self) -> NetworkConfig:

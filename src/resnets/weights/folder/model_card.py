@@ -16,12 +16,13 @@ import yaml
 
 from resnets.arch.shapes import trace
 from resnets.arch.vgg import VGGConfig
-from resnets.errors import ShapeError
+from resnets.errors import ShapeError, printable
 from resnets.weights.folder.bundle import Bundle
 
 __all__ = ["model_card"]
 
 SYNTAX = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")  # of Markdown; an underscore inside a word is none
+START = re.compile(r"^(\d*)([#+.)-])(?=[\s#]|$)")  # of a heading or a list, at the start of a line
 TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 
 
@@ -84,7 +85,8 @@ def _cell(value: object) -> str:
 
 def _markdown(text: str) -> str:
     """Text that Markdown and HTML show as it is, on one line."""
-    return SYNTAX.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
+    text = SYNTAX.sub(r"\\\g<0>", escape(printable(" ".join(text.split())), quote=False))
+    return START.sub(r"\1\\\2", text)
 
 
 def _text(value: object) -> str:

@@ -24,6 +24,8 @@ from resnets.weights.folder.model_card import model_card
 from resnets.weights.folder.storage import CARD, CONFIG, TENSORS, current_folder, replacing_folder
 from resnets.weights.folder.timm_config import timm_call, timm_config_json
 from resnets.weights.readers.files import read_safetensors
+from resnets.weights.report import shorten
+from resnets.weights.slots import slots
 
 __all__ = ["read_bundle", "save_bundle"]
 
@@ -34,6 +36,8 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
     Raises:
         WeightsError: no permission, a full disk, or a folder that holds other files and no model of ours.
     """
+    bundle.check_classes()
+    _check_tensors(bundle)
     folder = Path(folder).expanduser().resolve()
     tensors = {name: _stored(tensor) for name, tensor in bundle.model.state_dict().items()}
     try:
@@ -46,6 +50,18 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
         text = describe_write_error(error, "another folder")
         raise WeightsError(f"cannot write the model folder; {folder}: {text}") from None
     return folder
+
+
+def _check_tensors(bundle: Bundle) -> None:
+    """Raise ConfigError unless the network has the tensors of its config, from which it will be built again."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in bundle.model.state_dict().items()}
+    planned = {slot.key: slot.shape for slot in slots(bundle.model.plan)}
+    wrong = [name for name in {**planned, **shapes} if shapes.get(name) != planned.get(name)]
+    if wrong:
+        raise ConfigError(
+            f"a network is saved as its config describes it; this one differs in {shorten(wrong)}; assign layers of "
+            "the same kind, or save its state_dict() with torch"
+        )
 
 
 def read_bundle(folder: Path | str, kind: type[Bundle] = Bundle, *, allow_nonfinite: bool = False) -> Bundle:
