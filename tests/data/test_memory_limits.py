@@ -112,10 +112,12 @@ def test_an_icon_is_judged_by_the_image_within(monkeypatch: pytest.MonkeyPatch) 
         decode(header + (22).to_bytes(4, "little") + png.getvalue(), "RGB")
 
 
-@pytest.mark.parametrize("form", ["WEBP", "PNG", "GIF", "JPEG2000", "AVIF", "TIFF", "BMP", "JPEG"])
+@pytest.mark.parametrize("form", ["WEBP", "PNG", "GIF", "JPEG2000", "AVIF", "TIFF", "BMP", "JPEG", "HEIF"])
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs")
 def test_the_estimate_covers_what_decoding_takes(form: str, tmp_path: Path) -> None:
-    mode = "RGBA" if form in ("WEBP", "PNG", "AVIF") else "RGB"
+    mode = "RGBA" if form in ("WEBP", "PNG", "AVIF", "HEIF") else "RGB"
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
     Image.new(mode, (3000, 2000)).save(tmp_path / "image", form)
     with Image.open(tmp_path / "image") as image:
         estimate = budget.pillow_bytes(image, b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from resnets.data.decode import pillow
 from resnets.data.decode.image import decode, read_header
 from resnets.data.decode.jpeg import read_jpeg_header
+from resnets.data.files import walk_images
 from resnets.errors import ImageError
 
 BAD = [
@@ -238,3 +241,31 @@ def test_warnings_are_quiet_in_threads_and_restored_after(shared_data: Path) -> 
         shapes = list(pool.map(lambda path: decode(path, "RGB").shape, paths))
     assert len(shapes) == len(paths)
     assert list(warnings.filters) == before
+
+
+def heic(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encode(pixels, "HEIF", quality=95, **options)
+
+
+def test_photographs_of_phones_are_decoded_and_turned() -> None:
+    pixels, exif = smooth(), Image.Exif()
+    assert np.abs(decode(heic(pixels), "RGB").astype(int) - pixels).mean() < 4
+    exif[0x0112] = 6  # the camera was held upright
+    turned = decode(heic(pixels, exif=exif.tobytes()), "RGB")
+    assert np.abs(turned.astype(int) - np.rot90(pixels, -1)).mean() < 4
+    assert read_header(heic(pixels, exif=exif.tobytes()))[:2] == (64, 48)
+    content = heic(pixels)
+    for damaged in (content[:100], content[: len(content) // 2]):
+        with pytest.raises(ImageError):
+            decode(damaged, "RGB")
+
+
+def test_photographs_of_phones_name_the_extra_that_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photo.heic").write_bytes(heic(smooth()))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr(pillow, "_formats", pillow._formats.__wrapped__)
+    with pytest.raises(ImageError, match=r"a HEIC image needs an extra; .* pip install 'resnets\[heic\]'"):
+        decode(tmp_path / "photo.heic", "RGB")
+    assert walk_images(tmp_path) == ["photo.heic"]  # counted, not passed over

@@ -24,7 +24,7 @@ MAX_BYTES = 2**31  # for one image, and for all that are being decoded at the sa
 # the decoder's own, and the copies of `numpy.array`.
 _PLAIN, _ALPHA = 13, 22
 _BY_MODE = {"I": 23, "F": 27, "CMYK": 16}
-_BY_FORMAT = {"WEBP": 22, "JPEG2000": 20, "AVIF": 17}
+_BY_FORMAT = {"WEBP": 22, "JPEG2000": 20, "AVIF": 17, "HEIF": 26}
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 _changed = threading.Condition()

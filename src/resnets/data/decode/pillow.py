@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, _imaging
 
-from resnets.errors import ImageError
+from resnets.errors import ImageError, MissingExtraError
 
 __all__ = ["MAX_PIXELS", "open_image", "orient", "orientation", "pillow_errors"]
 
@@ -27,7 +27,9 @@ Number = TypeVar("Number", bound=np.generic)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
 
 # Pillow's other formats run programs (EPS) or are irrelevant to classification.
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO",
+            "HEIF")  # fmt: skip
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 
 
@@ -58,12 +60,19 @@ def _formats() -> tuple[str, ...]:
         libtiff.TIFFSetWarningHandler(None)
         libtiff.TIFFSetErrorHandler(None)  # Pillow raises exceptions for real errors
     Image.init()
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(thumbnails=False)
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def open_image(content: bytes) -> Image.Image:
-    """Open an image without decoding it; raises Pillow's errors."""
-    return Image.open(io.BytesIO(content), formats=_formats())
+    """Open an image without decoding it; raises Pillow's errors, and MissingExtraError for HEIC without its extra."""
+    formats = _formats()
+    if "HEIF" not in formats and content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        raise MissingExtraError("a HEIC image", "heic")
+    return Image.open(io.BytesIO(content), formats=formats)
 
 
 @contextmanager
