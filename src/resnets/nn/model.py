@@ -29,8 +29,8 @@ from resnets.nn.scripting import scriptable
 __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
 
 
-for check in ("check_input", "check_windows"):  # each is one operation for `torch.fx`
-    torch.fx.wrap(check)
+torch.fx.wrap("check_input")  # each is one operation for `torch.fx`
+torch.fx.wrap("check_windows")
 
 MAX_PARAMS = 10_000_000_000
 
@@ -72,31 +72,27 @@ class Network(nn.Module):
 
     def __init__(self, config: ResNetConfig | VGGConfig) -> None:
         super().__init__()
-        self._set_config(config)
-        for name, module in build_named(self._plan.nodes).items():
+        self._config, tree = config, plan(config)
+        for name, module in build_named(tree.nodes).items():
             self.add_module(name, module)
-        self.feature_info, self.num_features = feature_info(self._plan, config)
-        self._steps, self._taps = forward_steps(self._plan), feature_paths(self._plan)
-
-    def _set_config(self, config: ResNetConfig | VGGConfig) -> None:
-        self._config, self._plan = config, plan(config)
+        self.feature_info, self.num_features = feature_info(tree, config)
+        self._steps, self._taps = forward_steps(tree), feature_paths(tree)
 
     @property
     def config(self) -> Any:
         """The config of the network as it is, with the classes of a classifier that was assigned to it."""
-        if self._config.num_classes != self.num_classes:
-            self._set_config(self._config.with_overrides(num_classes=self.num_classes))
-        return self._config
+        if self._config.num_classes == self.num_classes:
+            return self._config
+        return self._config.with_overrides(num_classes=self.num_classes)
 
     @config.setter
     def config(self, config: Any) -> None:
-        self._set_config(config)
+        self._config = config
 
     @property
     def plan(self) -> Chain:
         """The tree of nodes that the network consists of."""
-        self.config  # noqa: B018  # follows the classifier
-        return self._plan
+        return plan(self.config)
 
     @property
     def num_classes(self) -> int:
@@ -114,7 +110,7 @@ class Network(nn.Module):
     @property
     def classifier_path(self) -> str:
         """Path of the layer that outputs logits, or of an identity."""
-        return [path for path, node in walk(self._plan) if isinstance(node, Linear | Identity)][-1]
+        return [path for path, node in walk(plan(self._config)) if isinstance(node, Linear | Identity)][-1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -248,8 +244,8 @@ class Network(nn.Module):
         config = self.config.with_overrides(**changes)
         tensor, before = next(self.parameters()), self.classifier_path
         kept = {key: value for key, value in self.state_dict().items() if not key.startswith(before)}
-        self._set_config(config)
-        head = self._plan.nodes[-1]
+        self._config = config
+        head = plan(config).nodes[-1]
         assert isinstance(head, Chain)
         for name, module in build_named(head.nodes).items():
             setattr(self, name, module.to(tensor.device, tensor.dtype))

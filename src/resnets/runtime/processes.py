@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from resnets.errors import TrainingError
+from resnets.runtime.device import pick_device
 from resnets.runtime.rendezvous import fresh_store
 from resnets.runtime.shard import Shard
 
@@ -198,8 +199,9 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available() and device.startswith(("auto", "cuda"))
     if cuda:
-        index = torch.device(device).index if ":" in device else None
-        torch.cuda.set_device(_local_rank() % torch.cuda.device_count() if index is None else index)
+        pick_device(
+            device if ":" in device else f"cuda:{_local_rank() % torch.cuda.device_count()}"
+        )  # and make current
     try:
         try:
             # Flags and objects go over gloo: on NCCL they would have to wait for the work queued on the GPU.

@@ -164,15 +164,14 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
         name = FOR_PRETRAINED
     if name is None or str(name).lower() == NO_RECIPE:
         return TrainConfig.from_options(given)
-    settings = load_recipe(name).settings
-    config = TrainConfig.from_options(settings, {**given, "recipe": str(name)})
+    recipe = load_recipe(name)
+    config = TrainConfig.from_options(recipe.settings, {**given, "recipe": str(name)})
     frozen = config.freeze.freeze_epochs
     if "freeze_epochs" in freezing or frozen is None:
         return config
     if default and "freeze" in freezing:
         return replace(config, freeze=replace(config.freeze, freeze_epochs=None))
-    whole = TrainConfig.from_options({"data": config.data}, settings).epochs
-    if str(name) in NAMES and config.epochs < whole:
+    if str(name) in NAMES and config.epochs < (whole := check_recipe(recipe).epochs):
         frozen = max(1, round(frozen * config.epochs / whole))
         return replace(config, freeze=replace(config.freeze, freeze_epochs=frozen))
     return config
