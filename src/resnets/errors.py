@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "ResnetsError",
@@ -33,6 +34,7 @@ __all__ = [
     "MissingExtraError",
     "nearest",
     "printable",
+    "require_extra",
 ]
 
 
@@ -138,6 +140,24 @@ class MissingExtraError(ResnetsError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an extra; it is not installed; pip install 'resnets[{extra}]'")
+
+
+@contextmanager
+def require_extra(what: str, extra: str) -> Iterator[None]:
+    """Import an optional dependency within it: `with require_extra("a Keras file", "keras"): import h5py`.
+
+    Raises:
+        MissingExtraError: it is not installed; see there for the arguments.
+        ResnetsError: it is installed, but cannot be imported.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(what, extra) from error
+    except ImportError as error:
+        raise ResnetsError(
+            f"{what} needs an extra; importing it failed ({error}); free memory, or reinstall 'resnets[{extra}]'"
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -17,8 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+from resnets.cli.completion import INSTRUCTION, complete, typed_words
 from resnets.cli.help import VerbHelp, VerbListHelp
-from resnets.errors import ResnetsError
+from resnets.runtime.failures import describe_failure
 from resnets.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
+        if instruction := os.environ.get(INSTRUCTION):
+            return complete(typer.main.get_command(_app(_verb(typed_words()))), instruction)
         code = _run(arguments)
         sys.stdout.flush()
         return code
@@ -72,9 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = _setting_hint(error, arguments) or error.format_message()
         _print_error(message[:1].lower() + message[1:].rstrip("."), _usage_hint(error))
         return 2
-    except ResnetsError as error:
-        _print_error(str(error))
-        return 1
     except (KeyboardInterrupt, typer.Abort):
         _print_error("interrupted")
         return 130
@@ -83,9 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is sys.__stdout__ and sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        _print_error(f"{reason}: {error.filename}" if error.filename else reason)
+    except Exception as error:
+        failure = describe_failure(error)
+        if failure is None:
+            raise
+        _print_error(failure)
         return 1
 
 
@@ -98,9 +100,12 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
+def _verb(arguments: list[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
 def _run(arguments: list[str]) -> int:
-    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
-    command: Any = typer.main.get_command(_app(verb))
+    command: Any = typer.main.get_command(_app(_verb(arguments)))
     with command.make_context("resnets", arguments) as context:
         code = command.invoke(context)
     return code if isinstance(code, int) else 0
@@ -110,7 +115,6 @@ def _app(requested: str | None) -> typer.Typer:
     """Command with all verbs, of which only the requested one is imported."""
     app = typer.Typer(
         cls=VerbListHelp,
-        add_completion=False,
         rich_markup_mode=None,
         subcommand_metavar="VERB ...",
         epilog=EXAMPLES,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 
+from resnets.cli.completion import completer, pretrained_names
 from resnets.options.declarations import Option
 
 __all__ = [
@@ -13,7 +15,10 @@ __all__ = [
 ]  # fmt: skip
 
 MODEL = typer.Option(
-    "--model", metavar="MODEL", help="starter, named weights, a weights file, a model folder or a run folder."
+    "--model",
+    metavar="MODEL",
+    help="starter, named weights, a weights file, a model folder or a run folder.",
+    autocompletion=completer(pretrained_names),
 )
 
 AllowNonfinite = Annotated[
@@ -26,6 +31,7 @@ Amp = Annotated[
     typer.Option(
         metavar="off|auto|bf16|fp16",
         help="Mixed precision: auto is bfloat16 where the device computes in it, else off.",
+        autocompletion=completer(lambda: ("off", "auto", "bf16", "fp16")),
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with exact numbers.")]
@@ -37,7 +43,13 @@ Workers = Annotated[
 ]
 
 
-def declared(option: Option, panel: str, metavar: str | None = None, *names: str) -> Any:
+def declared(
+    option: Option,
+    panel: str,
+    metavar: str | None = None,
+    *names: str,
+    values: Callable[[], Iterable[str]] | None = None,
+) -> Any:
     """A typer option.
 
     Args:
@@ -45,6 +57,13 @@ def declared(option: Option, panel: str, metavar: str | None = None, *names: str
         panel: heading on the help page.
         metavar: placeholder for the value; by default the choices.
         names: of the flag, such as `--skip-bad`; by default that of the parameter.
+        values: what the shell completes; by default the choices.
     """
     text = option.summary(list_choices=metavar is not None)
-    return typer.Option(*names, metavar=metavar or "|".join(option.choices), help=text, rich_help_panel=panel)
+    return typer.Option(
+        *names,
+        metavar=metavar or "|".join(option.choices),
+        help=text,
+        rich_help_panel=panel,
+        autocompletion=completer(values or (lambda: option.choices)),
+    )

@@ -10,6 +10,7 @@ import typer
 from resnets.arch.config import ResNetConfig
 from resnets.arch.describe import Description, LayerRow, describe
 from resnets.arch.networks import convert_overrides
+from resnets.cli.completion import completer, model_names
 from resnets.cli.flags import Json, Markdown, declared
 from resnets.cli.output import Column, markdown, print_json, print_table, print_text
 from resnets.options.declarations import options_of
@@ -40,7 +41,12 @@ def _field(name: str, metavar: str | None = None) -> Any:
 def run(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A named network, a weights file, a model folder or a run folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A named network, a weights file, a model folder or a run folder.",
+            autocompletion=completer(model_names),
+        ),
     ],
     img_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Image size in pixels, N or HxW (default: the network's own).")
@@ -55,7 +61,13 @@ def run(
     stride_in: Annotated[str | None, _field("stride_in")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the config.", rich_help_panel="Network"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other field of the config.",
+            rich_help_panel="Network",
+            autocompletion=completer(lambda: (f"{name}=" for name in _FIELDS)),
+        ),
     ] = None,
     as_json: Json = False,
     as_markdown: Markdown = False,

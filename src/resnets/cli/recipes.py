@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets.cli.completion import completer, recipe_names
 from resnets.cli.flags import Json
 from resnets.cli.output import Column, print_json, print_table, print_text
 
@@ -25,7 +26,12 @@ COLUMNS = (
 
 def run(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A recipe to show, or a YAML file to validate.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe to show, or a YAML file to validate.",
+            autocompletion=completer(recipe_names),
+        ),
     ] = None,
     options: Annotated[bool, typer.Option("--options", help="List all options of recipes and --set.")] = False,
     as_json: Json = False,

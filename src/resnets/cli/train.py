@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from resnets.cli.completion import completer, network_names, pretrained_names, recipe_names
 from resnets.cli.flags import Json, declared
 from resnets.cli.output import format_top1, print_json, print_text
 from resnets.options.grammar import parse_settings
 from resnets.runtime.formatting import plural
-from resnets.train.config.train_config import grouped_options
+from resnets.train.config.train_config import grouped_options, option_names
 
 # The groups of the help page, which fits on a screen; all other options are reached through --set.
 NETWORK, RECIPE, DATA, RUN = "Network", "Recipe", "Images", "Run"
@@ -22,8 +24,12 @@ _DECLARED = {one.name: one for options in grouped_options().values() for one in 
 _HIDDEN = typer.Option(hidden=True)
 
 
-def _option(name: str, panel: str, metavar: str | None = None, *flags: str) -> Any:
-    return declared(_DECLARED[name], panel, metavar, *flags)
+def _option(name: str, panel: str, metavar: str | None = None, *flags: str, **values: Any) -> Any:
+    return declared(_DECLARED[name], panel, metavar, *flags, **values)
+
+
+def _settings() -> list[str]:
+    return [f"{name}=" for name in option_names()]
 
 
 def run(
@@ -31,11 +37,11 @@ def run(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, a CSV, shards, or 'digits'.")
     ] = None,
-    model: Annotated[str | None, _option("model", NETWORK, "NAME")] = None,
-    pretrained: Annotated[str | None, _option("pretrained", NETWORK, "MODEL")] = None,
+    model: Annotated[str | None, _option("model", NETWORK, "NAME", values=network_names)] = None,
+    pretrained: Annotated[str | None, _option("pretrained", NETWORK, "MODEL", values=pretrained_names)] = None,
     freeze: Annotated[str | None, _option("freeze", NETWORK, "PART")] = None,
     freeze_epochs: Annotated[int | None, _option("freeze_epochs", NETWORK, "N")] = None,
-    recipe: Annotated[str | None, _option("recipe", RECIPE, "NAME")] = None,
+    recipe: Annotated[str | None, _option("recipe", RECIPE, "NAME", values=lambda: [*recipe_names(), "none"])] = None,
     epochs: Annotated[int | None, _option("epochs", RECIPE, "N")] = None,
     batch_size: Annotated[int | None, _option("batch_size", RECIPE, "N")] = None,
     lr: Annotated[float | None, _option("lr", RECIPE, "X")] = None,
@@ -50,6 +56,7 @@ def run(
             metavar="KEY=VALUE",
             help="Any other option: --set mixup=0.2 --set shortcut=B; see `resnets recipes --options`.",
             rich_help_panel=RECIPE,
+            autocompletion=completer(_settings),
         ),
     ] = None,
     momentum: Annotated[float | None, _HIDDEN] = None,
@@ -123,7 +130,7 @@ def _print_verdict(verdict: Any, as_json: bool) -> int:
 
 
 def _print(result: Any, as_json: bool) -> None:
-    evaluation = result.evaluation
+    evaluation, folder = result.evaluation, shlex.quote(str(result.folder))
     if as_json:
         print_json({
             "folder": str(result.folder),
@@ -137,8 +144,7 @@ def _print(result: Any, as_json: bool) -> None:
     if result.stopped:
         how = "Ctrl-C" if result.stopped == signal.SIGINT else result.stopped.name
         print_text(
-            f"stopped by {how} after {plural(len(result.results), 'epoch')}; resume:"
-            f" resnets train --resume {result.folder}"
+            f"stopped by {how} after {plural(len(result.results), 'epoch')}; resume: resnets train --resume {folder}"
         )
     if evaluation is not None:
         print_text(f"best: epoch {result.best_epoch}, validation {format_top1(evaluation)}")
@@ -146,5 +152,5 @@ def _print(result: Any, as_json: bool) -> None:
         f"run folder  {result.folder}\n"
         f"model       {result.folder}/best\n"
         f"report      {result.folder}/report.html\n"
-        f"next        resnets predict IMAGE --model {result.folder}"
+        f"next        resnets predict IMAGE --model {folder}"
     )

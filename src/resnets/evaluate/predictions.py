@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from resnets.atomic import write_atomic
-from resnets.errors import ConfigError, MissingExtraError
+from resnets.errors import ConfigError, require_extra
 
 if TYPE_CHECKING:
     from resnets.evaluate.evaluation import Evaluation
@@ -137,10 +137,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _pyarrow() -> Any:
-    try:
+    with require_extra("a Parquet file", "data"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("a Parquet file", "data") from error
     return pyarrow
 
 

@@ -20,12 +20,12 @@ from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
 from resnets.nn.split import Prefix
+from resnets.runtime.failures import is_out_of_memory
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolve import resolve_config
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.freeze.feature_cache import CachedFeatureBatches, CacheLimits, FeatureCache
 from resnets.train.loop import trainer as trainer_module
-from resnets.train.loop.train_step import is_out_of_memory
 from resnets.train.loop.trainer import Trainer
 from resnets.train.run_folder.paths import RunFolder
 from tests.images import write_images

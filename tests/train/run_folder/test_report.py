@@ -9,10 +9,12 @@ import pytest
 
 from resnets.arch.preprocessing import Preprocessing
 from resnets.data.dataset import ImageSet
+from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.train.config.train_config import TrainConfig
-from resnets.train.run import train
+from resnets.train.run import resume, train
 from resnets.train.run_folder.report import displayable_image
+from resnets.weights.folder.model_folder import read_bundle
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,26 @@ def test_the_report_has_the_settings_events_and_plots_of_the_run(
     card = (folder / "best" / "README.md").read_text(encoding="utf-8")
     assert "- **Optimizer**: opt adamw" in card
     assert "| 1 | up to layer1 | 0.01 |" in card
+
+
+@pytest.mark.parametrize("failure", [MemoryError("Unable to allocate 51 MiB"), OSError(28, "No space left on device")])
+def test_a_report_that_cannot_be_written_leaves_the_models_and_is_written_on_resume(
+    failure: Exception, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> bytes:
+        raise failure
+
+    config = TrainConfig.from_options(
+        data=str(images), output=str(tmp_path), name="a run", epochs=1, lr=0.01, amp="off",
+        model_args={"depths": (1, 1, 1), "widths": (8, 8, 8), "stem_width": 8},
+    )  # fmt: skip
+    folder = tmp_path / "a run"
+    with monkeypatch.context() as patch:
+        patch.setattr("resnets.train.run_folder.report.plot_curves", fail)
+        with pytest.raises(TrainingError, match="cannot write the report") as caught:
+            train(config, console=Console(quiet=True))
+    assert f"resnets train --resume '{folder}'" in str(caught.value)
+    assert read_bundle(folder / "best").classes == ("blue", "green", "red")
+    assert not (folder / "report.html").exists()
+    resume(folder, console=Console(quiet=True))
+    assert (folder / "report.html").is_file()

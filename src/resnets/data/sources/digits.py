@@ -6,7 +6,7 @@ import numpy as np
 
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.decode.image import Pixels
-from resnets.errors import MissingExtraError
+from resnets.errors import require_extra
 
 __all__ = ["ArraySource", "open_digits"]
 
@@ -35,10 +35,8 @@ def open_digits() -> Dataset:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
+    with require_extra("the digits data set", "demo"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError("the digits data set", "demo") from error
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
     labels = digits.target.astype(np.int64)

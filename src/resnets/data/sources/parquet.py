@@ -20,7 +20,7 @@ from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels
 from resnets.data.files import is_clutter
 from resnets.data.sources.build import RowTable, dataset_name, missing_shards, split_of_shard
-from resnets.errors import DataError, ImageError, MissingExtraError
+from resnets.errors import DataError, ImageError, require_extra
 
 __all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "open_parquet"]
 
@@ -32,10 +32,8 @@ _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
 
 def _pyarrow() -> Any:
-    try:
+    with require_extra("Parquet data", "data"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("Parquet data", "data") from error
     return pyarrow.parquet
 
 

@@ -22,7 +22,7 @@ from resnets.data.loader import Batch, Batches
 from resnets.data.sampler import EvalSampler, TrainSampler
 from resnets.errors import TrainingError
 from resnets.nn.split import Prefix
-from resnets.train.loop.train_step import is_out_of_memory
+from resnets.runtime.failures import is_out_of_memory
 
 __all__ = ["CacheLimits", "CacheSpaceError", "CachedFeatureBatches", "FeatureCache", "cache_in_order", "fill_cache"]
 

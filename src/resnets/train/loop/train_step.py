@@ -16,12 +16,13 @@ from resnets.data.augment.config import MixConfig
 from resnets.data.augment.mixup import mix, soft_targets
 from resnets.errors import TrainingError
 from resnets.nn.batch_norm import split_batch
+from resnets.runtime.failures import is_out_of_memory
 from resnets.runtime.processes import Processes
 from resnets.train.optim.averages import WeightAverage
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import set_lr
 
-__all__ = ["TrainStep", "is_out_of_memory"]
+__all__ = ["TrainStep"]
 
 
 class TrainStep:
@@ -100,7 +101,7 @@ class TrainStep:
             try:
                 loss, correct = self._backward(x, y, grad_scale)
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self.processes.world_size > 1:
                     raise
                 self._double_micro_batches(len(y))
@@ -163,10 +164,3 @@ class TrainStep:
             f"out of memory at step {self.step + 1}: batches of {batch_size} are now split into {self.micro_batches} "
             "micro-batches with accumulated gradients; batch-norm statistics are those of the micro-batches"
         )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: CUDA raises its own class; the CPU allocator raises a RuntimeError with this message."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        "DefaultCPUAllocator" in str(error) and "you tried to allocate" in str(error)
-    )

@@ -13,7 +13,7 @@ from torch import nn
 
 from resnets.data.dataset import Dataset
 from resnets.data.loader import Batches, make_batches
-from resnets.errors import ResnetsError, TrainingError
+from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.loop import evaluate_model
 from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
@@ -21,6 +21,7 @@ from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
 from resnets.runtime.console import Console
 from resnets.runtime.device import choose_kernels, pick_amp, pick_device, pick_layout
+from resnets.runtime.failures import describe_failure
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_freeze
@@ -159,10 +160,13 @@ class Trainer:
                 evaluation = self.validate(self.model)
                 row, is_best = self.save_models(trained, evaluation, time.perf_counter() - started)
             self.save_checkpoint()
-        except NotFiniteError:
+        except (NotFiniteError, BrokenPipeError):
             raise
-        except ResnetsError as error:
-            raise TrainingError(f"{error}; {self._describe_kept()}") from error
+        except Exception as error:
+            failure = describe_failure(error)
+            if failure is None:
+                raise
+            raise TrainingError(f"{failure}; {self._describe_kept()}") from error
         self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():
             best = self.progress.best_epoch

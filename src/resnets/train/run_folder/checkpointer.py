@@ -95,7 +95,9 @@ class Checkpointer:
             except (OSError, SafetensorError) as error:
                 message = f"cannot write a checkpoint; {path}: {getattr(error, 'strerror', None) or error}"
                 if required:
-                    raise TrainingError(f"{message}; make room, then continue with --resume {self.run.path}") from None
+                    raise TrainingError(
+                        f"{message}; make room, then continue with --resume {self.run.shell_path}"
+                    ) from None
                 self.console.warning(f"warning: {message}; training continues, the previous checkpoint remains")
                 return False
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,11 @@ class RunFolder:
         self.quarantine = path / "quarantine.txt"
         self.manifest = path / "manifest.json"
 
+    @property
+    def shell_path(self) -> str:
+        """The path as one word of a shell command."""
+        return shlex.quote(str(self.path))
+
 
 def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder:
     """Create the folder `output/name`; without a name, `output/default` with the first number that is free.
@@ -49,7 +55,8 @@ def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder
         except FileExistsError:
             if name is not None or not path.is_dir():
                 raise TrainingError(
-                    f"a run folder must be new; {path} exists; continue it with --resume {path} or choose --name"
+                    f"a run folder must be new; {path} exists; continue it with --resume"
+                    f" {RunFolder(path).shell_path} or choose --name"
                 ) from None
             number += 1
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,13 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.atomic import write_atomic
 from resnets.data.dataset import Dataset, ImageSet
 from resnets.data.transform import decode_channels
+from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.report.confusion import plot_confusion
 from resnets.evaluate.report.curves import plot_curves, plot_rates
 from resnets.evaluate.report.page import Report, write_report
 from resnets.evaluate.results import ResultsRow
+from resnets.runtime.failures import describe_failure
 from resnets.runtime.formatting import format_duration
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_recipe, phase_rows, phase_spans, run_summary
@@ -41,7 +42,30 @@ def write_run_report(
 
     Args:
         evaluation: of the best model on the validation images; `None` without validation.
+
+    Raises:
+        TrainingError: the disk or memory is full; the models stay, and resuming the run writes the report.
     """
+    try:
+        _write(run, config, dataset, evaluation, results, progress)
+    except Exception as error:
+        failure = describe_failure(error)
+        if failure is None:
+            raise
+        raise TrainingError(
+            f"cannot write the report; {failure}; the models are in {run.path};"
+            f" `resnets train --resume {run.shell_path}` writes it later"
+        ) from error
+
+
+def _write(
+    run: RunFolder,
+    config: ResolvedConfig,
+    dataset: Dataset,
+    evaluation: Evaluation | None,
+    results: Sequence[ResultsRow],
+    progress: RunProgress,
+) -> None:
     images: dict[int, NDArray[np.uint8]] = {}
     names: dict[int, str] = {}
     spans, classes = phase_spans(config), len(dataset.classes)
@@ -73,7 +97,7 @@ def write_run_report(
             evaluation=evaluation,
             images=images,
             names=names,
-            next_command=f"resnets predict IMAGE --model {shlex.quote(str(run.path))}",
+            next_command=f"resnets predict IMAGE --model {run.shell_path}",
         ),
     )
 

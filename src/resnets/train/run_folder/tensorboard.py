@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnets.errors import MissingExtraError
+from resnets.errors import require_extra
 from resnets.evaluate.report.page import format_value
 from resnets.evaluate.results import ResultsRow
 from resnets.train.config.resolved_config import ResolvedConfig
@@ -85,8 +85,6 @@ def _table(header: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[s
 
 def summary_writer() -> type[SummaryWriter]:
     """TensorBoard's writer; raises MissingExtraError if TensorBoard is not installed."""
-    try:
+    with require_extra("tensorboard", "track"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError("tensorboard", "track") from error
     return SummaryWriter

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from resnets.errors import MissingExtraError, WeightsError
+from resnets.errors import WeightsError, require_extra
 from resnets.weights.readers.hdf5_probe import probe_hdf5
 from resnets.weights.readers.keras_config import config_facts, layer_names
 from resnets.weights.readers.keras_run import describes_layers
@@ -40,10 +40,8 @@ ORDER = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mea
 
 def read_keras(path: Path) -> Unwrapped:
     """Read the tensors of a Keras file, and config fields from the model's description."""
-    try:
+    with require_extra("a Keras file", "keras"):
         import h5py
-    except ImportError as error:
-        raise MissingExtraError("a Keras file", "keras") from error
     try:
         if zipfile.is_zipfile(path):
             weights, config = _unpack(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnets.errors import MissingExtraError, WeightsError
+from resnets.errors import MissingExtraError, WeightsError, require_extra
 from resnets.weights.readers.limits import as_tensor, check_sizes, one_line
 from resnets.weights.readers.unwrap import Unwrapped
 
@@ -44,10 +44,8 @@ def read_tensorflow(path: Path) -> Unwrapped:
     Args:
         path: the `.index`, the prefix that index and data share, or a file of the old format.
     """
-    try:
+    with require_extra("a TensorFlow checkpoint", "tensorflow"):
         from tensorflow import train
-    except ImportError as error:
-        raise MissingExtraError("a TensorFlow checkpoint", "tensorflow") from error
     prefix = path.with_suffix("") if path.suffix.lower() == ".index" else path
     parts = [part for part in prefix.parent.glob(f"{prefix.name}*") if part.is_file()]
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from resnets.arch.plan import plan
-from resnets.errors import MissingExtraError, ResnetsError, WeightsError
+from resnets.errors import ResnetsError, WeightsError, require_extra
 from resnets.nn.model import build_model
 from resnets.weights.fill import fill
 from resnets.weights.readers.limits import as_tensor, one_line
@@ -43,10 +43,8 @@ def read_onnx(path: Path) -> Unwrapped:
         MissingExtraError: `onnx` is not installed.
         WeightsError: a file that is damaged, or a graph that is not proven to be one of our networks.
     """
-    try:
+    with require_extra("an ONNX file", "export"):
         import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("an ONNX file", "export") from error
     try:
         return read_model(open_onnx(path), path)
     except UnknownGraphError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from resnets.errors import MissingExtraError, ResnetsError, WeightsError
+from resnets.errors import ResnetsError, WeightsError, require_extra
 from resnets.weights.readers.limits import one_line
 from resnets.weights.readers.onnx.file import UnknownGraphError
 from resnets.weights.readers.onnx.read import read_model
@@ -29,11 +29,9 @@ def read_tflite(path: Path) -> Unwrapped:
         MissingExtraError: `tflite` or `onnx` is not installed.
         WeightsError: a file that is damaged or quantised, or a graph that is not proven to be one of our networks.
     """
-    try:
+    with require_extra("a TensorFlow Lite file", "tflite"):
         import onnx
         import tflite
-    except ImportError as error:
-        raise MissingExtraError("a TensorFlow Lite file", "tflite") from error
     try:
         model = translate(open_tflite(path, tflite), onnx)
         found = read_model(model, path)
