@@ -13,6 +13,7 @@ from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run import resume, train
+from resnets.train.run_folder import report
 from resnets.train.run_folder.report import displayable_image
 from resnets.weights.folder.model_folder import read_bundle
 
@@ -106,7 +107,7 @@ def test_a_report_that_cannot_be_written_leaves_the_models_and_is_written_on_res
     )  # fmt: skip
     folder = tmp_path / "a run"
     with monkeypatch.context() as patch:
-        patch.setattr("resnets.train.run_folder.report.plot_curves", fail)
+        patch.setattr(report, "plot_curves", fail)
         with pytest.raises(TrainingError, match="cannot write the report") as caught:
             train(config, console=Console(quiet=True))
     assert f"resnets train --resume '{folder}'" in str(caught.value)
