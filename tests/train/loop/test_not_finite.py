@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 from resnets.errors import TrainingError
+from resnets.train.config.options import LossConfig
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.loop.trainer import Trainer
+from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.run import resume
 from resnets.train.run_folder.checkpoint import checkpoints, read_checkpoint
 from resnets.weights.folder.model_folder import read_bundle
@@ -74,7 +77,7 @@ def test_a_passing_fault_rolls_back_with_half_the_learning_rate(
     events = (folder / "events.txt").read_text().splitlines()
     assert ".png" in events[0]
     assert "first images of the batch: " in events[0]
-    assert "must stay finite" in events[0]
+    assert "training diverged" in events[0]
     assert "with 0.5 of the learning rate" in events[1]
     assert [row["epoch"] for row in outcome(folder)["results"]] == [1, 2, 3]
 
@@ -130,7 +133,7 @@ def test_a_lasting_fault_is_one_line(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "__call__", poison(kind, lambda tries: tries > 7))
-        with pytest.raises(TrainingError, match=r"must stay finite; .* of epoch 1 are in") as caught:
+        with pytest.raises(TrainingError, match=r"training diverged; .* of epoch 1 are in") as caught:
             start(images, tmp_path, name="wild", rollbacks=rollbacks)
     assert "\n" not in str(caught.value)
     folder = tmp_path / "wild"
@@ -144,7 +147,7 @@ def test_a_lasting_fault_is_one_line(
 
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon"])
 def test_a_learning_rate_that_is_far_too_high(images: Path, tmp_path: Path, opt: str) -> None:
-    with pytest.raises(TrainingError, match="must stay finite") as caught:
+    with pytest.raises(TrainingError, match="training diverged") as caught:
         start(images, tmp_path, name="wild", lr=1e38, opt=opt, every_steps=1, warmup_epochs=0)
     assert "\n" not in str(caught.value)
     assert_finite(tmp_path / "wild")
@@ -180,3 +183,18 @@ def test_a_rollback_into_an_earlier_phase(images: Path, tmp_path: Path, monkeypa
     assert "went back to step 9 of epoch 2" in (folder / "events.txt").read_text()
     assert [row["epoch"] for row in outcome(folder)["results"]] == [1, 2, 3]
     assert read_checkpoint(checkpoints(folder / "checkpoints")[-1]).progress.step == 15
+
+
+def test_a_finite_loss_far_above_that_of_uniform_predictions_is_called_divergence(images: Path, tmp_path: Path) -> None:
+    folder = start(images, tmp_path, lr=30.0, warmup_epochs=0).folder
+    assert "training diverges; the loss of epoch 1 is" in (folder / "events.txt").read_text()
+    healthy = start(images, tmp_path, name="healthy").folder / "events.txt"
+    assert not healthy.exists() or "diverges" not in healthy.read_text()
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce", "focal"])
+@pytest.mark.parametrize("weights", [None, (0.0, 1.0, 2.0)])
+def test_the_loss_of_uniform_predictions(loss: str, weights: tuple[float, ...] | None) -> None:
+    module = ClassificationLoss(LossConfig(loss=loss), None if weights is None else torch.tensor(weights))  # type: ignore[arg-type]
+    expected = {"ce": log(3), "bce": 3 * log(2), "focal": log(3) * (2 / 3) ** 2}[loss]
+    assert module.of_uniform_predictions(3) == pytest.approx(expected, rel=0.1 if weights else 1e-6)

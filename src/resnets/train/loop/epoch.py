@@ -74,7 +74,7 @@ def run_epoch(
             losses = processes.all_gather(float(loss))
             worst = next((value for value in losses if not isfinite(value)), losses[0])
             raise NotFiniteError(
-                f"the loss must stay finite; got {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
+                f"training diverged; the loss is {worst} at epoch {epoch + 1}, step {number} of {len(batches)}, "
                 f"learning rate {train_step.lr:.4g}; try a lower --lr, or --amp off",
                 indices,
             )
@@ -85,8 +85,9 @@ def run_epoch(
             return None
     processes.all_reduce_sum(metrics.loss_sum, metrics.correct)
     total = batches.bounds[-1][1] - batches.bounds[0][0]
-    seconds = max(time.perf_counter() - started, 1e-9)
-    return EpochResult(float(metrics.loss_sum) / total, int(metrics.correct) / total, images / seconds, train_step.lr)
+    seconds, mean = max(time.perf_counter() - started, 1e-9), float(metrics.loss_sum) / total
+    train_step.report_divergence(mean, epoch)
+    return EpochResult(mean, int(metrics.correct) / total, images / seconds, train_step.lr)
 
 
 def require_finite(train_step: TrainStep, metrics: EpochMetrics, epoch: int, batch: int) -> None:
@@ -100,7 +101,7 @@ def require_finite(train_step: TrainStep, metrics: EpochMetrics, epoch: int, bat
     checks = [torch.isfinite(tensor).all() for tensor in tensors if tensor.is_floating_point()]
     if train_step.processes.any(not torch.stack([check.to(train_step.device) for check in checks]).all())[0]:
         raise NotFiniteError(
-            f"the weights must stay finite; got NaN or infinity at epoch {epoch + 1}, after step {batch}, "
+            f"training diverged; weights are NaN or infinite at epoch {epoch + 1}, after step {batch}, "
             f"learning rate {train_step.lr:.4g}; try a lower --lr, or --amp off",
             metrics.indices,
         )

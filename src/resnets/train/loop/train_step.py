@@ -24,6 +24,8 @@ from resnets.train.optim.optimizers import set_lr
 
 __all__ = ["TrainStep"]
 
+DIVERGED = 2.0  # times the loss of uniform predictions
+
 
 class TrainStep:
     """Updates the weights of a network once per call.
@@ -77,6 +79,7 @@ class TrainStep:
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16)
         self.step, self.lr_scale, self.lr = 0, 1.0, 0.0
+        self._classes, self._diverged = 0, False
 
     def __call__(self, x: Tensor, y: Tensor, grad_scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Run one step.
@@ -144,11 +147,26 @@ class TrainStep:
                 loss = self.loss(logits, targets)
                 self.scaler.scale(loss * (weight * grad_scale)).backward()
             losses.append(loss.detach() * weight)
+            self._classes = logits.shape[1]
             classes = targets if targets.ndim == 1 else targets.argmax(1)
             correct.append((logits.detach().argmax(1) == classes).sum())
         if len(losses) == 1:
             return losses[0], correct[0]
         return torch.stack(losses).sum(), torch.stack(correct).sum()
+
+    def report_divergence(self, loss: float, epoch: int) -> None:
+        """Send a message if the mean `loss` of an epoch, counted from 0, is far above that of uniform predictions.
+
+        It is sent once until the loss is lower again: such a run goes on, since the loss may still fall.
+        """
+        uniform = self.loss.of_uniform_predictions(self._classes) if self._classes else 0.0
+        diverged = loss > DIVERGED * uniform > 0
+        if diverged and not self._diverged:
+            self.on_message(
+                f"warning: training diverges; the loss of epoch {epoch + 1} is {loss:.4g}, that of uniform predictions"
+                f" {uniform:.4g}; if it stays so, try a lower --lr"
+            )
+        self._diverged = diverged
 
     def _double_micro_batches(self, batch_size: int) -> None:
         if self.micro_batches >= batch_size // 2:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,6 +65,12 @@ class ClassificationLoss(nn.Module):
     def normalizer(self, labels: Tensor) -> Tensor | int:
         """The divisor of the mean: number of images, or sum of their weights. Combines means of micro-batches."""
         return len(labels) if self.weights is None else self._image_weights(labels).sum().clamp(min=EPS)
+
+    def of_uniform_predictions(self, classes: int) -> float:
+        """The loss of a network that finds all K classes equally likely, which is that of one that learned nothing."""
+        count = min(classes, 64)
+        device = None if self.weights is None else self.weights.device
+        return float(self(torch.zeros(count, classes, device=device), torch.arange(count, device=device)))
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
         """(N, K) float32 target probabilities: thresholded if `bce_threshold` is set, then smoothed."""
