@@ -1,0 +1,104 @@
+"""Distances between queries and a gallery in blocks: float32 for speed, float64 where the order must be certain.
+
+Legend: B queries in a block, G gallery, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from resnets.errors import ConfigError
+
+__all__ = ["METRICS", "BlockScores", "Metric", "exact_distances"]
+
+Metric = Literal["cosine", "euclidean"]
+METRICS: tuple[str, ...] = get_args(Metric)
+
+KEPT_BYTES = 2**30  # of a prepared gallery; a larger one is prepared anew for each block of queries
+CHUNK_BYTES = 2**27
+EPS = float(np.finfo(np.float32).eps)
+
+
+class BlockScores:
+    """Scores of blocks of queries for a whole gallery; the nearer, the smaller.
+
+    For `cosine` a score is -q·g of the normalised vectors (0 for a zero vector). For `euclidean` it is |g|² - 2 q·g,
+    the squared distance less |q|², which all scores of a query share.
+
+    Args:
+        gallery: (G, D), perhaps memory-mapped.
+        metric: `cosine` or `euclidean`.
+        half: multiply in bfloat16 and add in float32, where the processor can.
+    """
+
+    def __init__(self, gallery: npt.NDArray[Any], metric: Metric, *, half: bool = False) -> None:
+        if metric not in METRICS:
+            raise ConfigError(f"a metric is cosine or euclidean; got {metric!r}; choose one of them")
+        self.gallery, self.metric, self.half = gallery, metric, half
+        size = 4 * gallery.shape[1]
+        rows = len(gallery) if len(gallery) * size <= KEPT_BYTES else max(1, CHUNK_BYTES // size)
+        self._starts = range(0, len(gallery), max(rows, 1))
+        self._kept = [self._prepare(start) for start in self._starts] if len(self._starts) <= 1 else None
+        squares = [float(norms.max()) for _, norms in self._chunks()] if metric == "euclidean" else [1.0]
+        self._longest = max(squares, default=1.0) ** 0.5
+
+    def scores(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(B, D) -> (B, G)."""
+        x = self._vectors(queries)
+        with _matmul_precision("medium" if self.half else "highest"):
+            blocks = [
+                torch.addmm(norms, x, block.T, alpha=-2) if self.metric == "euclidean" else torch.mm(-x, block.T)
+                for block, norms in self._chunks()
+            ]
+        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)).numpy()
+
+    def errors(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(B,) how far the scores of each query may be from those of exact arithmetic.
+
+        Rounding errors of a sum of D products of one sign grow with the square root of D. Their standard deviation is
+        EPS * sqrt(D) / 6 of |q| |g|, if the products are added one after another, and less in blocks, as libraries do.
+        """
+        root = EPS * float(np.sqrt(queries.shape[1]))
+        if self.metric == "cosine":
+            return np.full(len(queries), root)
+        lengths = np.linalg.norm(np.asarray(queries, np.float64), axis=1)
+        return np.asarray(root * (2 * lengths * self._longest + self._longest**2))
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self._kept if self._kept is not None else map(self._prepare, self._starts)
+
+    def _prepare(self, start: int) -> tuple[Tensor, Tensor]:
+        """(C, D) rows of the gallery from `start` on, and (C,) their squared lengths."""
+        block = self._vectors(self.gallery[start : start + self._starts.step])
+        return block, block.square().sum(1)
+
+    def _vectors(self, features: npt.NDArray[Any]) -> Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(features, np.float32))
+        return torch.nn.functional.normalize(x, eps=float(np.finfo(np.float32).tiny)) if self.metric == "cosine" else x
+
+
+def exact_distances(query: npt.NDArray[Any], items: npt.NDArray[Any], metric: Metric) -> npt.NDArray[np.float64]:
+    """Distances of a query (D,) to items (K, D), in float64: 1 - cosine similarity, or squared Euclidean."""
+    x, y = np.asarray(query, np.float64), np.asarray(items, np.float64)
+    if metric == "euclidean":
+        return np.asarray(((y - x) ** 2).sum(1))
+    lengths = np.linalg.norm(y, axis=1) * np.linalg.norm(x)
+    return np.asarray(1 - (y @ x) / np.where(lengths > 0, lengths, 1))
+
+
+@contextmanager
+def _matmul_precision(wanted: str) -> Iterator[None]:
+    """Float32 products at a precision of torch's, whatever the program has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

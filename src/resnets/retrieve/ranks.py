@@ -1,0 +1,191 @@
+"""Ranks of the matches of each query in a gallery, without a full matrix of distances and without a full sort.
+
+All metrics of re-identification follow from the ranks of the matches. In a row of scores, only the items that are at
+most as far as the farthest match are sorted. Where float32 leaves the order of a match and another item open, their
+distances are computed again in float64, so that the ranks are those of exact distances.
+
+Legend: Q queries, G gallery, B queries in a block, D embedding, m matches of a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.errors import ConfigError
+from resnets.retrieve.distances import BlockScores, Metric, exact_distances
+from resnets.retrieve.embeddings import Embeddings, check_pair
+
+__all__ = ["EXCLUSIONS", "TIES", "Exclusion", "MatchRanks", "Ties", "rank_matches"]
+
+Ties = Literal["stable", "optimistic", "pessimistic"]
+TIES: tuple[str, ...] = get_args(Ties)
+Exclusion = Literal["same_camera", "other_camera", "none"]
+EXCLUSIONS: tuple[str, ...] = get_args(Exclusion)
+
+EXACT_VALUES = 2**22  # of the gallery, converted to float64 at a time
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRanks:
+    """Ranks of the matches of Q queries.
+
+    Args:
+        offsets: (Q + 1,) of the queries in `ranks`; a query without matches has none.
+        ranks: rank of each match among the items kept for its query, from 1, ascending within a query.
+        kept: (Q,) number of gallery items kept for each query.
+    """
+
+    offsets: Ints
+    ranks: Ints
+    kept: Ints
+
+    def of(self, query: int) -> Ints:
+        """Ranks of the matches of one query."""
+        return self.ranks[self.offsets[query] : self.offsets[query + 1]]
+
+    @property
+    def matches(self) -> Ints:
+        """(Q,) number of matches of each query."""
+        return np.diff(self.offsets)
+
+
+def rank_matches(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    metric: Metric = "cosine",
+    exclude: Exclusion = "same_camera",
+    ties: Ties = "stable",
+    same_image: npt.NDArray[Any] | None = None,
+    half: bool = False,
+    memory_mib: int = 512,
+    progress: Callable[[int], None] = lambda done: None,
+) -> MatchRanks:
+    """Find the ranks of all matches: gallery items of the query's identity that are not excluded.
+
+    Args:
+        query: Q images.
+        gallery: G images.
+        metric: `cosine`, or `euclidean` on the embeddings as they are.
+        exclude: which items of a query's own identity are removed before ranking. `same_camera`: those of its own
+            camera, the rule of Market-1501 and of most codebases (none without cameras). `other_camera`: those of other
+            cameras, as VOC-ReID does for a gallery of one camera. `none`.
+        ties: order of items at exactly the same distance: `stable` by position in the gallery, `optimistic` matches
+            first, `pessimistic` matches last.
+        same_image: (Q,) position in the gallery of the query's own image, which is removed; -1 if it is not there.
+        half: compute distances in bfloat16, and do not settle close ones in float64.
+        memory_mib: limit for the scores of a block of queries.
+        progress: called with the number of queries that are done.
+
+    Raises:
+        ShapeError: embeddings of different sizes.
+        DataError: no queries, no gallery, or cameras in only one of them.
+    """
+    for name, value, allowed in (("exclude", exclude, EXCLUSIONS), ("ties", ties, TIES)):
+        if value not in allowed:
+            raise ConfigError(f"{name} is one of {', '.join(allowed)}; got {value!r}")
+    check_pair(query, gallery)
+    scorer = BlockScores(gallery.features, metric, half=half)
+    groups = _Groups(query, gallery, exclude, same_image)
+    rows = max(1, min(len(query), memory_mib * 2**20 // (8 * len(gallery))))
+    found: list[Ints] = []
+    for start in range(0, len(query), rows):
+        block = query.features[start : start + rows]
+        scores = scorer.scores(block)
+        errors = np.zeros(len(block)) if half else scorer.errors(block)
+        for number, row in enumerate(scores):
+            matches, removed = groups.of(start + number)
+            row[removed] = np.inf
+            if half:  # the scores themselves decide
+                exact: Callable[[Ints], Floats] = row.__getitem__
+            else:
+                exact = partial(_exact, block[number], gallery.features, metric)
+            found.append(_ranks(row, matches, float(errors[number]), ties, exact))
+        progress(start + len(block))
+    return MatchRanks(
+        offsets=np.cumsum([0, *map(len, found)]),
+        ranks=np.concatenate(found) if found else np.zeros(0, np.int64),
+        kept=groups.kept,
+    )
+
+
+def _exact(query: npt.NDArray[Any], gallery: npt.NDArray[Any], metric: Metric, items: Ints) -> Floats:
+    """Distances of a query to items of the gallery, a part at a time."""
+    step = max(1, EXACT_VALUES // gallery.shape[1])
+    parts = [exact_distances(query, gallery[items[at : at + step]], metric) for at in range(0, len(items), step)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+class _Groups:
+    """Matches and removed items of each query, found in the gallery sorted by identity."""
+
+    def __init__(
+        self, query: Embeddings, gallery: Embeddings, exclude: Exclusion, same_image: npt.NDArray[Any] | None
+    ) -> None:
+        self._query, self._gallery, self._exclude, self._same = query, gallery, exclude, same_image
+        self._order = np.argsort(gallery.ids, kind="stable")
+        ids = gallery.ids[self._order]
+        self._low, self._high = (np.searchsorted(ids, query.ids, side) for side in ("left", "right"))
+        self.kept = np.full(len(query), len(gallery), np.int64)
+
+    def of(self, query: int) -> tuple[Ints, Ints]:
+        """Positions in the gallery, ascending."""
+        items = self._order[self._low[query] : self._high[query]]
+        gone = np.zeros(len(items), bool)
+        if self._exclude != "none" and self._query.cameras is not None and self._gallery.cameras is not None:
+            gone = self._gallery.cameras[items] == self._query.cameras[query]
+            if self._exclude == "other_camera":
+                gone = ~gone
+        matches, removed = items[~gone], items[gone]
+        if self._same is not None and self._same[query] >= 0:
+            own = self._same[query]
+            matches, removed = matches[matches != own], np.union1d(removed, [own])
+        self.kept[query] -= len(removed)
+        return matches, removed
+
+
+def _ranks(
+    scores: npt.NDArray[np.float32], matches: Ints, error: float, ties: Ties, exact: Callable[[Ints], Floats]
+) -> Ints:
+    """(m,) ranks of matches in a row of scores (G,), ascending; removed items have an infinite score.
+
+    Args:
+        error: scores that differ by less are compared by `exact`, which returns the distances of items.
+    """
+    if not len(matches):
+        return matches
+    wanted = np.sort(scores[matches]).astype(np.float64)
+    below, above = wanted - error, wanted + error
+    near = np.sort(scores[scores <= above[-1]])
+    # Number of other items that are certainly before each match, and of those that are perhaps before it.
+    low = np.searchsorted(near, below, "left") - np.searchsorted(wanted, below, "left")
+    high = np.searchsorted(near, above, "right") - np.searchsorted(wanted, above, "right")
+    if (low == high).all():
+        return np.asarray(low + np.arange(1, len(wanted) + 1))
+    # Some items are too close to a match: sort the matches by exact distance, and compare those items one by one.
+    distances = exact(matches)
+    order = np.lexsort((matches, distances))
+    matches, distances = matches[order], distances[order]
+    own = scores[matches].astype(np.float64)
+    certain = np.searchsorted(near, own - error, "left") - np.searchsorted(wanted, own - error, "left")
+    items = np.flatnonzero(scores <= above[-1])
+    items = items[np.argsort(scores[items])]  # `near` are their scores
+    windows = np.zeros(len(items) + 1, np.int64)  # +1 where the window of a match begins, -1 behind its end
+    np.add.at(windows, np.searchsorted(near, below, "left"), 1)
+    np.add.at(windows, np.searchsorted(near, above, "right"), -1)
+    others = items[windows[:-1].cumsum() > 0]
+    others = others[~np.isin(others, matches)]
+    other_distances = exact(others)[:, None]  # (others, 1) against (m,) of the matches
+    first = {"stable": others[:, None] < matches, "optimistic": False, "pessimistic": True}[ties]
+    before = (other_distances < distances) | ((other_distances == distances) & first)
+    undecided = (before & (np.abs(scores[others][:, None] - own) <= error)).sum(0)
+    return np.asarray(certain + undecided + np.arange(1, len(matches) + 1))
