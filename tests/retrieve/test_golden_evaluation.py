@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import pytest
 
 from resnets.errors import DataError
 from resnets.retrieve.distances import Metric
-from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.metrics import retrieval_metrics
 from resnets.retrieve.ranks import rank_matches
-from tests.golden.reid import rules
+from tests.retrieve.golden import files, load
 
-FILES = sorted((Path(__file__).parents[1] / "golden" / "reid").glob("eval__*.npz"))
+FILES = files("eval")
 KINDS: dict[str, dict[str, Any]] = {
     "euclidean": {"metric": "euclidean"},
     "cosine": {"metric": "cosine"},
@@ -25,15 +23,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "optimistic": {"metric": "euclidean", "ties": "optimistic"},
     "pessimistic": {"metric": "euclidean", "ties": "pessimistic"},
 }
-
-
-def load(path: Path) -> tuple[Any, Embeddings, Embeddings]:
-    """The outputs of the other implementations, and the query set and gallery that they were given."""
-    with np.load(path, allow_pickle=False) as file:
-        golden = dict(file)
-    made = rules.retrieval(**json.loads(str(golden["meta"]))["arguments"])
-    query = Embeddings(features=made["qf"], ids=made["qp"], cameras=made["qc"], what="query set")
-    return golden, query, Embeddings(features=made["gf"], ids=made["gp"], cameras=made["gc"], what="gallery")
 
 
 def cases() -> Iterator[Any]:
