@@ -21,7 +21,7 @@ from resnets.errors import ConfigError
 from resnets.retrieve.distances import BlockScores, Metric, exact_distances
 from resnets.retrieve.embeddings import Embeddings, check_pair
 
-__all__ = ["EXCLUSIONS", "TIES", "Exclusion", "MatchRanks", "Ties", "rank_matches"]
+__all__ = ["EXCLUSIONS", "TIES", "Exclusion", "Groups", "MatchRanks", "Ties", "rank_matches"]
 
 Ties = Literal["stable", "optimistic", "pessimistic"]
 TIES: tuple[str, ...] = get_args(Ties)
@@ -95,15 +95,17 @@ def rank_matches(
             raise ConfigError(f"{name} is one of {', '.join(allowed)}; got {value!r}")
     check_pair(query, gallery)
     scorer = BlockScores(gallery.features, metric, half=half)
-    groups = _Groups(query, gallery, exclude, same_image)
+    groups = Groups(query, gallery, exclude, same_image)
     rows = max(1, min(len(query), memory_mib * 2**20 // (8 * len(gallery))))
     found: list[Ints] = []
+    kept: list[int] = []
     for start in range(0, len(query), rows):
         block = query.features[start : start + rows]
         scores = scorer.scores(block)
         errors = np.zeros(len(block)) if half else scorer.errors(block)
         for number, row in enumerate(scores):
-            matches, removed = groups.of(start + number)
+            matches, removed = groups.find(start + number)
+            kept.append(len(gallery) - len(removed))
             row[removed] = np.inf
             if half:  # the scores themselves decide
                 exact: Callable[[Ints], Floats] = row.__getitem__
@@ -114,7 +116,7 @@ def rank_matches(
     return MatchRanks(
         offsets=np.cumsum([0, *map(len, found)]),
         ranks=np.concatenate(found) if found else np.zeros(0, np.int64),
-        kept=groups.kept,
+        kept=np.array(kept),
     )
 
 
@@ -125,8 +127,8 @@ def _exact(query: npt.NDArray[Any], gallery: npt.NDArray[Any], metric: Metric, i
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-class _Groups:
-    """Matches and removed items of each query, found in the gallery sorted by identity."""
+class Groups:
+    """Matches and removed items of each query, found in the gallery sorted by identity; arguments as `rank_matches`."""
 
     def __init__(
         self, query: Embeddings, gallery: Embeddings, exclude: Exclusion, same_image: npt.NDArray[Any] | None
@@ -135,10 +137,9 @@ class _Groups:
         self._order = np.argsort(gallery.ids, kind="stable")
         ids = gallery.ids[self._order]
         self._low, self._high = (np.searchsorted(ids, query.ids, side) for side in ("left", "right"))
-        self.kept = np.full(len(query), len(gallery), np.int64)
 
-    def of(self, query: int) -> tuple[Ints, Ints]:
-        """Positions in the gallery, ascending."""
+    def find(self, query: int) -> tuple[Ints, Ints]:
+        """Positions in the gallery of matches and of removed items, ascending."""
         items = self._order[self._low[query] : self._high[query]]
         gone = np.zeros(len(items), bool)
         if self._exclude != "none" and self._query.cameras is not None and self._gallery.cameras is not None:
@@ -149,7 +150,6 @@ class _Groups:
         if self._same is not None and self._same[query] >= 0:
             own = self._same[query]
             matches, removed = matches[matches != own], np.union1d(removed, [own])
-        self.kept[query] -= len(removed)
         return matches, removed
 
 
