@@ -68,18 +68,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def describe_write_error(error: Exception, alternative: str) -> str:
+def describe_write_error(error: Exception, alternative: str | None = None) -> str:
     """Reason and remedy of a failed write, such as `No space left on device; free disk space or choose another file`.
 
     Args:
         error: an OSError, or that of a library with `os error NUMBER` in its text.
-        alternative: what else to choose, such as `another file`.
+        alternative: what else to choose, such as `another file`; `None` if nothing else can be.
     """
     found = re.search(r"os error (\d+)", str(error))
     number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     reason = os.strerror(number) if number else getattr(error, "strerror", None) or str(error)
+    remedies = [f"choose {alternative}"] if alternative else []
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{reason}; free disk space or choose {alternative}"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{reason}; allow writing there or choose {alternative}"
-    return f"{reason}; choose {alternative}"
+        remedies.insert(0, "free disk space")
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedies.insert(0, "allow writing there")
+    return "; ".join([reason, *([" or ".join(remedies)] if remedies else [])])

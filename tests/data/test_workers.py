@@ -268,3 +268,42 @@ def test_threads_return_results_in_order_and_do_not_run_far_ahead() -> None:
     assert len(started) < 20
     results.close()
     assert list(map_threads(abs, [-2, 1], 1)) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError("Connection reset by peer"), EOFError(), FileNotFoundError(2, "x")]
+)
+def test_a_connection_to_a_killed_worker_that_breaks_starts_the_workers_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    workers = start_workers(Doubling(), 1, "processes", on_message=messages.append)
+    kind: Any = type(workers)
+    iterate, broken = kind._iterate, [error]
+
+    def iterate_once(self: Any, requests: Any) -> Any:
+        for number, result in enumerate(iterate(self, requests)):
+            if number == 1 and broken:
+                raise broken.pop()
+            yield result
+
+    monkeypatch.setattr(kind, "_iterate", iterate_once)
+    assert list(workers.map([1, 2, 3])) == [2, 4, 6]
+    assert len(messages) == 1
+    assert "started again at batch 2" in messages[0]
+
+
+def test_errors_of_a_reader_are_not_taken_for_killed_workers() -> None:
+    workers = start_workers(Missing(), 1, "processes")
+    with pytest.raises(FileNotFoundError, match="Caught FileNotFoundError in DataLoader worker"):
+        list(workers.map([1]))
+
+
+class Doubling(TorchDataset[Any]):
+    def __getitem__(self, request: int) -> int:
+        return 2 * request
+
+
+class Missing(TorchDataset[Any]):
+    def __getitem__(self, request: int) -> int:
+        raise FileNotFoundError("gone")

@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -94,3 +95,16 @@ def test_progress_stops_when_the_block_fails(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KeyError), Console(quiet=True).progress("epoch 1/2", 10):
         raise KeyError
     assert stopped == [True]
+
+
+def test_messages_that_cannot_be_written_do_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:  # line by line, as stderr is
+        monkeypatch.setattr(sys, "stderr", full)
+        console = Console()
+        console.warning("no room for this")
+        console.info("nor this")
+        with console.progress("working", 10) as bar:
+            bar.update(5)
+        assert console.silent
+        with suppress(OSError):
+            full.close()

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -158,7 +159,8 @@ def _print_error(message: str, hint: str | None = None) -> None:
         if not should_report_error():
             return
     lines = [f"error: {' '.join(message.split())}", *([hint] if hint else [])]
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody can be told
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def _setting_hint(error: Any, arguments: list[str]) -> str | None:

@@ -152,8 +152,8 @@ class _Processes:
                 if results is None:
                     results = self._iterate(requests[done:])
                 yield next(results)  # without a name, which would keep the memory of the batch
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker (pid"):
+            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                if not _says_worker_is_gone(error):
                     raise
                 restarts += 1
                 what = "a data worker ended unexpectedly (killed, or out of memory)"
@@ -173,6 +173,17 @@ class _Processes:
         self._requests[:] = requests
         with _expected_warnings_ignored(), _main_module_hidden(), _child_signals_kept():
             return iter(self._loader)
+
+
+def _says_worker_is_gone(error: Exception) -> bool:
+    """Whether torch found a worker dead, or a connection to one broke while it sent a batch.
+
+    Errors of the reader itself come from a worker with a message of torch's own before theirs.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text.startswith("DataLoader worker (pid")
+    return not text.startswith("Caught ")
 
 
 @contextmanager

@@ -107,7 +107,10 @@ class Console:
 
     def _print(self, text: str) -> None:
         text = printable(text)
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:  # the disk of a log is full, its reader or the terminal has gone: work goes on without messages
+            self.quiet = self.silent = True

@@ -21,6 +21,7 @@ from resnets.train.config.train_config import TrainConfig, read_args, write_args
 from resnets.train.freeze.plan_table import format_plan_table, merge_plan_rows, plan_table
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.loop.trainer import Trainer
+from resnets.train.run_folder.bundle import check_models
 from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
 from resnets.train.run_folder.checkpointer import latest_checkpoint
 from resnets.train.run_folder.log import class_counts_line, start_lines
@@ -49,7 +50,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         restarted = processes.run_on_main(lambda: find_launched_run(Path(config.output), launches))
         if restarted is not None:
             processes.run_on_main(lambda: lock.enter_context(lock_run_folder(restarted)))
-            return _load_trainer(restarted, console, processes).fit()  # even if only the report is missing
+            return _resume(restarted, console, processes).fit()  # even if only the report is missing
         # Whatever may be wrong with options or images is found before anything is written.
         dataset = open_data(config)
         request = _with_absolute_paths(config)
@@ -73,7 +74,7 @@ def resume(folder: Path, *, console: Console | None = None) -> TrainResult:
     with join_processes(_requested_device(folder)) as processes, ExitStack() as lock:
         run = processes.run_on_main(lambda: open_run_folder(folder))
         processes.run_on_main(lambda: lock.enter_context(lock_run_folder(run)))
-        trainer = _load_trainer(run, _main_console(console, processes), processes)
+        trainer = _resume(run, _main_console(console, processes), processes)
         if run.report.exists() and trainer.is_finished():  # a run that was killed at its very end lacks its report
             patience = trainer.config.save.patience
             reason, remedy = f"ended after {patience} epochs without a better validation", "more --set patience=N"
@@ -123,6 +124,13 @@ def verify(folder: Path, *, steps: int = 100, console: Console | None = None) ->
         run = processes.run_on_main(lambda: open_run_folder(folder))
         before, last = processes.run_on_main(lambda: last_two_checkpoints(run.checkpoints))
         return replay_and_compare(_load_trainer(run, _main_console(console, processes), processes, before), last, steps)
+
+
+def _resume(run: RunFolder, console: Console, processes: Processes) -> Trainer:
+    """The trainer of a run that this program has locked."""
+    trainer = _load_trainer(run, console, processes)
+    processes.run_on_main(lambda: check_models(run, trainer.progress))
+    return trainer
 
 
 def _load_trainer(

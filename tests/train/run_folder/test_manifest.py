@@ -118,7 +118,15 @@ def test_left_out_images_stay_left_out(data: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_a_run_without_a_manifest_checks_its_images_again(stopped: Path) -> None:
+    """It was killed before it wrote one, and so before its first checkpoint."""
     (stopped / "manifest.json").unlink()
+    with pytest.raises(TrainingError, match=r"needs its manifest of images; .*No such file"):
+        resume(stopped, console=QUIET)
+    for path in (stopped / "checkpoints").glob("step-*"):
+        path.unlink()
+    (stopped / "results.csv").unlink(missing_ok=True)
+    for name in ("best", "last"):
+        shutil.rmtree(stopped / name, ignore_errors=True)
     assert resume(stopped, console=QUIET).evaluation is not None
 
 

@@ -274,7 +274,9 @@ def test_a_full_disk(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert len(warnings) == 4  # within an epoch, after steps 3, 6, 9 and 12
             assert all("training continues" in line and "\n" not in line for line in warnings)
         else:
-            with pytest.raises(TrainingError, match=r"cannot write a checkpoint; .* make room") as caught:
+            with pytest.raises(
+                TrainingError, match=r"cannot write a checkpoint; .* free disk space; then continue"
+            ) as caught:
                 start(images, tmp_path, name="full")
             assert "\n" not in str(caught.value)
     folder = tmp_path / "full"
@@ -298,3 +300,75 @@ def test_the_args_of_a_run_reproduce_it(images: Path, tmp_path: Path) -> None:
         whole = start(images, tmp_path / name, **options).folder
         again = api.train(images, recipe=whole / "args.yaml", output=str(tmp_path / name), name="again", quiet=True)
         same_outcome(whole, again.folder)
+
+
+def test_a_finished_run_without_checkpoints_is_not_trained_anew(images: Path, tmp_path: Path) -> None:
+    folder = start(images, tmp_path, name="a run").folder
+    before = (folder / "results.csv").read_bytes()
+    for path in checkpoints(folder / "checkpoints"):
+        path.unlink()
+    with pytest.raises(TrainingError, match="resumed from a checkpoint") as caught:
+        resume(folder, console=QUIET)
+    assert f"--pretrained '{folder / 'last'}'" in str(caught.value)
+    assert (folder / "results.csv").read_bytes() == before
+    (folder / "results.csv").unlink()
+    with pytest.raises(TrainingError, match="resumed from a checkpoint"):
+        resume(folder, console=QUIET)
+
+
+@pytest.mark.parametrize("damage", ["config", "tensors", "missing"])
+def test_a_damaged_best_model_is_found_before_training_goes_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    folder = stop_at(images, tmp_path, 7, monkeypatch)
+    if damage == "config":
+        (folder / "best" / "config.json").write_text("{")
+    elif damage == "tensors":
+        with (folder / "best" / "model.safetensors").open("r+b") as file:
+            file.truncate(200)
+    else:
+        shutil.rmtree(folder / "best")
+    before = (folder / "results.csv").read_bytes()
+    with pytest.raises(TrainingError, match="with its best model, of epoch 1") as caught:
+        resume(folder, console=QUIET)
+    assert "\n" not in str(caught.value)
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_leftovers_of_killed_saves_are_deleted_when_a_run_is_resumed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stop_at(images, tmp_path, 7, monkeypatch)
+    for name in (".best.abc123.tmp", ".last.abc123.tmp"):
+        (folder / name).mkdir()
+        (folder / name / "model.safetensors").write_bytes(b"half")
+    (folder / ".best.abc123.kept").mkdir()
+    resume(folder, console=QUIET)
+    assert [path.name for path in folder.glob(".*")] == [".best.abc123.kept"]
+
+
+def test_missing_results_are_a_warning(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stop_at(images, tmp_path, 7, monkeypatch)
+    (folder / "results.csv").unlink()
+    console = Recorder()
+    result = resume(folder, console=console)
+    assert any("results.csv is missing; it begins again after epoch 1" in line for line in console.lines)
+    assert [row["epoch"] for row in result.results] == [2, 3]
+
+
+def test_a_closed_terminal_writes_a_checkpoint_and_nohup_goes_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def advance(self: Trainer, count: int, loss: float) -> None:
+        if self.train_step.step == 7:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(Trainer, "show_progress", advance)
+    stopped = start(images, tmp_path, name="stopped")
+    assert stopped.stopped == signal.SIGHUP
+    assert read_checkpoint(checkpoints(stopped.folder / "checkpoints")[-1]).progress.step == 7
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert start(images, tmp_path, name="whole").stopped is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

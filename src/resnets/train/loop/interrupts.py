@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted so that the trainer can stop between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP, noted so that the trainer can stop between two steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """Context manager that records the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt.
+    """Context manager that records the first SIGINT, SIGTERM or SIGHUP; a second one raises KeyboardInterrupt.
+
+    A signal that the process was told to ignore, as SIGHUP is under `nohup`, stays ignored.
 
     Attributes:
         caught: the signal that was received, or `None`.
@@ -22,8 +24,10 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # Python handles signals only there
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._record)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one is unknown on Windows
+                number = getattr(signal, name, None)
+                if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
+                    self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -166,7 +166,7 @@ class Trainer:
             failure = describe_failure(error)
             if failure is None:
                 raise
-            raise TrainingError(f"{failure}; {self._describe_kept()}") from error
+            raise TrainingError(f"{failure}; {self.run.describe_kept(self.progress.epoch)}") from error
         self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():
             best = self.progress.best_epoch
@@ -313,7 +313,7 @@ class Trainer:
         times = self.progress.rollbacks + 1
         checkpoint = self.processes.run_on_main(lambda: latest_checkpoint(self.run, self.console))
         if times > self.config.save.rollbacks or checkpoint is None:
-            raise TrainingError(f"{error}; {self._describe_kept()}") from error
+            raise TrainingError(f"{error}; {self.run.describe_kept(self.progress.epoch)}") from error
         self.progress = replace(checkpoint.progress, rollbacks=times)
         self.enter_phase(self.progress.epoch)
         self.checkpointer.restore(checkpoint, self.train_step, self.metrics)
@@ -360,16 +360,12 @@ class Trainer:
     def _write_event(self, text: str) -> None:
         self.processes.run_on_main(lambda: log_event(self.run.events, text))
 
-    def _describe_kept(self) -> str:
-        epoch = self.progress.epoch
-        if not self.run.path.exists():
-            return f"{self.run.path} is gone, with all that was in it"
-        return f"models and checkpoint of epoch {epoch} are in {self.run.path}" if epoch else "no epoch was finished"
-
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
     def _open_results(self) -> None:
+        if self.progress.epoch and not self.run.results.exists():
+            self.console.warning(f"warning: results.csv is missing; it begins again after epoch {self.progress.epoch}")
         truncate_results(self.run.results, self.progress.epoch)
         self.run.report.unlink(missing_ok=True)  # a report marks a finished run
         if self.config.tensorboard:

@@ -1,4 +1,4 @@
-"""Bundle of a run's network and its provenance: what is saved as the best and the last model."""
+"""The models of a run, the best and the last: what is saved, and whether it can be read when the run is resumed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,36 @@ from typing import Any
 import torch
 
 from resnets.data.dataset import Dataset
+from resnets.errors import TrainingError, WeightsError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.nn.model import Network
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import phase_rows, run_summary
 from resnets.train.run_folder.checkpoint import RunProgress
+from resnets.train.run_folder.paths import RunFolder
 from resnets.version import __version__
 from resnets.weights.folder.bundle import Bundle
+from resnets.weights.folder.model_folder import read_bundle
+from resnets.weights.folder.storage import remove_leftovers
 
-__all__ = ["make_bundle"]
+__all__ = ["check_models", "make_bundle"]
+
+
+def check_models(run: RunFolder, progress: RunProgress) -> None:
+    """Before a run is resumed: delete what killed saves left, and check that the best model can be read at the end.
+
+    Raises:
+        TrainingError: it is damaged or missing.
+    """
+    for folder in (run.best, run.last):
+        remove_leftovers(folder)
+    if progress.best_epoch:
+        try:
+            read_bundle(run.best)
+        except WeightsError as error:
+            raise TrainingError(
+                f"a run is resumed with its best model, of epoch {progress.best_epoch}; {error}; restore {run.best}"
+            ) from None
 
 
 def make_bundle(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 
 import torch
 from safetensors import SafetensorError
 
+from resnets.atomic import describe_write_error
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.train.config.options import SaveConfig
@@ -22,6 +24,7 @@ from resnets.train.run_folder.checkpoint import (
     write_checkpoint,
 )
 from resnets.train.run_folder.paths import RunFolder
+from resnets.weights.folder.storage import current_folder
 
 __all__ = ["Checkpointer", "latest_checkpoint"]
 
@@ -93,11 +96,10 @@ class Checkpointer:
                 for old in (*found[: max(position - self.config.keep, 0)], *found[position:]):
                     old.unlink(missing_ok=True)
             except (OSError, SafetensorError) as error:
-                message = f"cannot write a checkpoint; {path}: {getattr(error, 'strerror', None) or error}"
+                reason = describe_write_error(error)
+                message = f"cannot write a checkpoint; {path}: {reason}"
                 if required:
-                    raise TrainingError(
-                        f"{message}; make room, then continue with --resume {self.run.shell_path}"
-                    ) from None
+                    raise TrainingError(f"{message}; then continue with --resume {self.run.shell_path}") from None
                 self.console.warning(f"warning: {message}; training continues, the previous checkpoint remains")
                 return False
             return True
@@ -147,12 +149,17 @@ class Checkpointer:
 
 
 def latest_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
-    """The latest undamaged checkpoint of a run; `None` if the run has no checkpoint.
+    """The latest undamaged checkpoint of a run; `None` if the run has none, and no epoch was finished.
 
     Raises:
-        TrainingError: all checkpoints are damaged.
+        TrainingError: all checkpoints are damaged or deleted.
     """
     found = checkpoints(run.checkpoints)
+    if not found and (run.results.exists() or current_folder(run.last).exists()):
+        raise TrainingError(
+            f"a run is resumed from a checkpoint; {run.checkpoints} has none, although epochs were finished; start a "
+            f"new run, from the weights with --pretrained {shlex.quote(str(run.last))}"
+        )
     for number, path in enumerate(reversed(found), start=1):
         try:
             return read_checkpoint(path)

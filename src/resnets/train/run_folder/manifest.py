@@ -19,6 +19,7 @@ from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
+from resnets.train.run_folder.checkpoint import checkpoints
 from resnets.train.run_folder.paths import RunFolder
 
 __all__ = ["check_data", "data_difference", "open_data", "read_left_out", "write_manifest"]
@@ -92,9 +93,9 @@ def read_left_out(run: RunFolder, dataset: Dataset) -> list[Problem] | None:
     """Images that a run leaves out, from its manifest; `None` if it has no manifest yet.
 
     Raises:
-        TrainingError: the images have changed since the run started.
+        TrainingError: the images have changed since the run started, or the manifest was deleted.
     """
-    if not run.manifest.is_file():
+    if not run.manifest.is_file() and not checkpoints(run.checkpoints):  # else it was deleted
         return None
     if (difference := data_difference(run, dataset)) is not None:
         raise TrainingError(f"a run must be resumed with its own images; {difference}; restore them or start a new run")

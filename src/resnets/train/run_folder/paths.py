@@ -36,6 +36,12 @@ class RunFolder:
         """The path as one word of a shell command."""
         return shlex.quote(str(self.path))
 
+    def describe_kept(self, epoch: int) -> str:
+        """What remains of a run that ended with an error after so many epochs, for the message."""
+        if not self.path.exists():
+            return f"{self.path} is gone, with all that was in it"
+        return f"models and checkpoint of epoch {epoch} are in {self.path}" if epoch else "no epoch was finished"
+
 
 def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder:
     """Create the folder `output/name`; without a name, `output/default` with the first number that is free.

@@ -22,7 +22,10 @@ from resnets.atomic import fsync
 from resnets.errors import WeightsError
 from resnets.weights.folder.config_json import read_config
 
-__all__ = ["CARD", "CONFIG", "TENSORS", "is_model_folder", "replacing_folder", "current_folder"]
+__all__ = [
+    "CARD", "CONFIG", "TENSORS", "is_model_folder", "current_folder", "remove_leftovers",
+    "replacing_folder",
+]  # fmt: skip
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 STALE_SECONDS = 3600
@@ -77,6 +80,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         _delete_old(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished folders of killed saves of `folder`; no other program may be saving there."""
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _old(folder: Path) -> Path:
