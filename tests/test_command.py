@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -155,3 +156,24 @@ def test_help_shows_defaults_in_parentheses(command: Command) -> None:
     assert "(default: 128)" in out
     assert "[default" not in out
     assert "[required]" not in command("info", "--help").out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("verb", ["models", "info resnet18 --json", "predict IMAGE --csv", "predict IMAGE"])
+def test_a_full_disk_under_stdout_is_named(verb: str, images: Path) -> None:
+    image = str(next(images.rglob("*.png")))
+    argv = [sys.executable, "-m", "resnets", *(image if word == "IMAGE" else word for word in verb.split())]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "error: No space left on device: standard output"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_stderr_does_not_end_the_work(images: Path) -> None:
+    image = str(next(images.rglob("*.png")))
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "resnets", "predict", image]
+        run = subprocess.run(argv, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert run.returncode == 0
+    assert "model: starter" in run.stdout

@@ -20,6 +20,7 @@ import typer
 
 from resnets.cli.completion import INSTRUCTION, complete, typed_words
 from resnets.cli.help import VerbHelp, VerbListHelp
+from resnets.cli.output import stdout_errors
 from resnets.runtime.failures import describe_failure
 from resnets.version import __version__
 
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if instruction := os.environ.get(INSTRUCTION):
             return complete(typer.main.get_command(_app(_verb(typed_words()))), instruction)
         code = _run(arguments)
-        sys.stdout.flush()
+        with stdout_errors():
+            sys.stdout.flush()
         return code
     except typer.Exit as exit_:
         return exit_.exit_code

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from resnets.runtime.formatting import format_count, format_percent
 if TYPE_CHECKING:
     from resnets.evaluate.evaluation import Evaluation
 
-__all__ = ["Column", "format_top1", "markdown", "print_json", "print_table", "print_text"]
+__all__ = ["Column", "format_top1", "markdown", "print_json", "print_table", "print_text", "stdout_errors"]
 
 Cells = Sequence[str]
 WRAPPED_WIDTH = 16  # minimum width of a column that wraps
@@ -46,7 +47,19 @@ class Column:
 def print_text(text: str) -> None:
     """Print a result to stdout; of several processes under torchrun, only the first one prints."""
     if os.environ.get("RANK", "0") == "0":
-        print(printable(text, keep="\n") if sys.stdout.isatty() else text)
+        with stdout_errors():
+            print(printable(text, keep="\n") if sys.stdout.isatty() else text)
+
+
+@contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Name stdout in the errors of writing to it, which have no file name."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def print_json(value: Any) -> None:

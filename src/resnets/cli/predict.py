@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.flags import MODEL, AllowNonfinite, Amp, BatchSize, Device, Json
-from resnets.cli.output import Column, print_json, print_table, print_text
+from resnets.cli.output import Column, print_json, print_table, print_text, stdout_errors
 from resnets.runtime.formatting import format_percent, plural
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def run(
     found: list[Prediction] = []
     with console.progress("predicting", len(found_images)):
         if as_csv and save is None:
-            write_csv(sys.stdout, predictions())  # row by row, so that another program can read them early
+            with stdout_errors():
+                write_csv(sys.stdout, predictions())  # row by row, so that another program can read them early
         else:
             found = list(predictions())
     if save is not None:
