@@ -5,13 +5,13 @@ the time of torchreid is that of `evaluate_rank` alone, from a finished matrix o
 the common NumPy code (torchreid's `re_ranking`) on 500 queries and 2,500 gallery images. Every pair runs in turn, each
 in a process of its own, and the metrics are compared before the times are printed.
 
-torchreid is a checkout of KaiyangZhou/deep-person-reid whose `torchreid/metrics/rank_cylib` is built, with a Python that
+torchreid is a checkout of KaiyangZhou/deep-person-reid with `torchreid/metrics/rank_cylib` built, and a Python that
 has numpy < 1.24:
 
     python bench/reid.py [--rounds 3] [--torchreid FOLDER --python FOLDER/venv/bin/python] [--slow] [--million]
 
-`--slow` also times torchreid's Python version (minutes). `--million` evaluates and searches 1,000,000 x 512 in a process
-that may use 6 GiB.
+`--slow` also times torchreid's Python version (minutes). `--million` evaluates and searches 1,000,000 x 512 with
+6 GiB of memory.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ SOURCE = Path(resnets.__file__).parent
 
 # A layer imports itself and the layers above it.
 ORDER = (
-    ("errors", "atomic", "version"),
+    ("errors", "atomic", "small_files", "version"),
     ("options",),
     ("arch",),
     ("runtime",),
@@ -39,7 +39,7 @@ RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
 FRONT = ("__init__", "__main__")  # these may import every layer
 
 HEAVY = {"torch", "numpy", "pydantic", "PIL", "matplotlib", "yaml", "safetensors", "simplejpeg", "rich", "sklearn"}
-LIGHT_LAYERS = ("errors", "atomic", "version", "arch", "__init__", "__main__")
+LIGHT_LAYERS = ("errors", "atomic", "small_files", "version", "arch", "__init__", "__main__")
 
 
 class Import(NamedTuple):

@@ -14,6 +14,7 @@ import yaml
 from resnets.data.dataset import ImageSet
 from resnets.errors import ConfigError, DataError, nearest
 from resnets.options.yaml_text import load_yaml
+from resnets.small_files import read_small_text
 
 __all__ = ["LabelKind", "match_classes", "read_class_map", "relabel"]
 
@@ -119,9 +120,7 @@ def read_class_map(path: str | Path) -> dict[str, str | int | None]:
     path = Path(path)
     rule = "a class map is a YAML or JSON mapping, or CSV rows, of data class to model class"
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{rule}; {path} is no regular file; check the path")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small_text(path)
         if path.suffix.lower() == ".csv":
             rows = [row for row in csv.reader(text.splitlines()) if row]
             if any(len(row) != 2 for row in rows):

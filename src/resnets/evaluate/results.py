@@ -14,6 +14,7 @@ from typing import Any, TypedDict, cast
 
 from resnets.atomic import write_atomic
 from resnets.errors import TrainingError
+from resnets.small_files import read_small_text
 
 __all__ = ["COLUMNS", "ResultsRow", "add_result", "read_results", "truncate_results", "write_results"]
 
@@ -46,7 +47,9 @@ def read_results(path: Path) -> list[ResultsRow]:
     if not path.exists():
         return []
     try:
-        lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+        lines = csv.reader(io.StringIO(read_small_text(path)))
+    except OSError as error:
+        raise TrainingError(f"results.csv must be a readable file; {path}: {error.strerror}; restore it") from None
     except UnicodeDecodeError as error:
         raise TrainingError(f"results.csv must be UTF-8 text; {path}: {error.reason}; restore it") from None
     header = tuple(next(lines, ()))

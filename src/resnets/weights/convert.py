@@ -12,6 +12,7 @@ from resnets.arch.preprocessing import NORMALISATIONS, Preprocessing
 from resnets.atomic import write_atomic
 from resnets.errors import ConfigError, UnknownNameError, WeightsError
 from resnets.nn.model import Network
+from resnets.small_files import read_small_text
 from resnets.weights.adapt import adapt
 from resnets.weights.dialects import get_dialect
 from resnets.weights.export import FORMATS, call_for, save_weights
@@ -201,7 +202,7 @@ def _is_mapping(path: Path) -> bool:
 
 def _read_labels(path: Path, count: int) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_text(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise WeightsError(f"cannot read labels; {path}: {reason}; write one class name per line") from None

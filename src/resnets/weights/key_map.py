@@ -26,6 +26,7 @@ from resnets.arch.plan import plan
 from resnets.arch.variants import VARIANTS
 from resnets.errors import ConfigError, ResnetsError
 from resnets.options.yaml_text import load_yaml
+from resnets.small_files import read_small_text
 from resnets.weights.dialects.axes import Shapes, torch_shape
 from resnets.weights.slots import COUNTER, slots
 
@@ -43,11 +44,7 @@ def read_key_map(path: str | Path) -> dict[str, str | None]:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{RULE} in a regular file; {path} is none; check the path")
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{RULE}; {path} has {path.stat().st_size:,} bytes; pass the map, not the weights")
-        values = load_yaml(path.read_text(encoding="utf-8-sig"))
+        values = load_yaml(read_small_text(path, MAX_BYTES))
     except OSError as error:
         raise ConfigError(f"{RULE}; {path}: {error.strerror}; check the path") from None
     except (ValueError, yaml.YAMLError) as error:

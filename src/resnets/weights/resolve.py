@@ -100,6 +100,8 @@ def _resolve_path(text: str, path: Path, *, certain: bool) -> Reference:
     if path.is_dir():
         what = "a run without a saved model" if (path / "args.yaml").is_file() else "a folder without a model"
         raise WeightsError(f"a model is required; {path} is {what}; pass a model folder, run folder or weights file")
+    if path.exists():
+        raise WeightsError(f"a model is required; {path} is not a regular file; check the path")
     if path.with_name(f"{path.name}.index").is_file():  # the prefix of a TensorFlow checkpoint
         return Reference(text=text, kind="file", path=path)
     if certain:

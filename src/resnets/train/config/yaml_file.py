@@ -12,6 +12,7 @@ import yaml
 from resnets.atomic import write_atomic
 from resnets.errors import TrainingError
 from resnets.options.yaml_text import load_yaml
+from resnets.small_files import read_small_text
 
 __all__ = ["read_yaml", "write_yaml"]
 
@@ -34,7 +35,7 @@ def read_yaml(path: Path, what: str, remedy: str) -> dict[str, Any]:
         TrainingError: the file is missing, is not YAML, repeats a key, or holds no options.
     """
     try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
+        values = load_yaml(read_small_text(path))
     except OSError as error:
         raise TrainingError(f"{what} must be a YAML file; {path}: {error.strerror}; {remedy}") from None
     except (ValueError, yaml.YAMLError) as error:

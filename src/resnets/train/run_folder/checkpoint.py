@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from resnets.atomic import atomic_file
 from resnets.errors import TrainingError
+from resnets.small_files import require_regular_file
 from resnets.train.optim.averages import WeightAverage
 
 __all__ = [
@@ -125,6 +126,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         TrainingError: no such file, or a damaged one.
     """
     try:
+        require_regular_file(path)
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["resnets"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
@@ -133,8 +135,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if header["digest"] != _digest(header["progress"], tensors):
             raise ValueError("its digest does not match its content")
         return Checkpoint(progress=RunProgress(**header["progress"]), tensors=tensors)
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise TrainingError(f"resuming needs an undamaged checkpoint; {path}: {error}; start a new run") from None
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, MemoryError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__  # MemoryError has no text
+        raise TrainingError(f"resuming needs an undamaged checkpoint; {path}: {reason}; start a new run") from None
 
 
 def _digest(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

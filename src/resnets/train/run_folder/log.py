@@ -17,6 +17,7 @@ from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
 from resnets.runtime.device import why_inexact
 from resnets.runtime.formatting import format_duration, plural
+from resnets.small_files import require_regular_file
 from resnets.train.config.recipes import FOR_PRETRAINED
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import describe_freeze
@@ -118,8 +119,11 @@ def epoch_line(row: ResultsRow, epochs: int, is_best: bool, seconds: float) -> s
 
 def log_event(path: Path, text: str) -> None:
     """Append a line with the time to a run's `events.txt`. A full disk is ignored, so that it does not end the run."""
-    with suppress(OSError), path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
+    with suppress(OSError):
+        if path.exists():  # a pipe would wait for a reader
+            require_regular_file(path)
+        with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')}  {text}\n")
 
 
 def peak_memory_mib(device: torch.device) -> int:

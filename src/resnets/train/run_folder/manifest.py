@@ -17,12 +17,15 @@ from resnets.data.open import open_dataset
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
+from resnets.small_files import read_small_text
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.train_config import TrainConfig
 from resnets.train.run_folder.checkpoint import checkpoints
 from resnets.train.run_folder.paths import RunFolder
 
 __all__ = ["check_data", "data_difference", "open_data", "read_left_out", "write_manifest"]
+
+MAX_BYTES = 2**28  # the numbers of images that are left out, of 20 million
 
 
 def open_data(config: TrainConfig) -> Dataset:
@@ -137,13 +140,14 @@ def _listing(dataset: Dataset) -> dict[str, Any]:
 
 def _read_manifest(run: RunFolder) -> dict[str, Any]:
     try:
-        manifest = json.loads(run.manifest.read_text("utf-8"))
+        manifest = json.loads(read_small_text(run.manifest, MAX_BYTES))
         for name, indices in manifest["left_out"].items():
             if not all(type(index) is int and 0 <= index < manifest["images"][name] for index in indices):
                 raise ValueError(f"left_out of {name} must be indices of its images")
         return {key: manifest[key] for key in ("listing", "classes", "images", "left_out")}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise TrainingError(f"a run needs its manifest of images; {run.manifest}: {error}; restore it") from None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"a run needs its manifest of images; {run.manifest}: {reason}; restore it") from None
 
 
 def _counts(images: dict[str, int]) -> str:

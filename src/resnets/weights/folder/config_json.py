@@ -10,11 +10,11 @@ from typing import Any
 from resnets.arch.networks import NetworkConfig, config_from_dict
 from resnets.arch.preprocessing import Preprocessing
 from resnets.errors import ConfigError, WeightsError
+from resnets.small_files import read_small_text
 
 __all__ = ["SCHEMA", "check_preprocessing", "network_config", "read_config", "read_json", "timm_preprocessing"]
 
 SCHEMA = 1
-MAX_BYTES = 2**25  # 100,000 class names and a long history have 10 MB
 
 
 def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -33,15 +33,11 @@ def timm_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a `config.json`, of ours or of timm's."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would wait for somebody to write to it
-            raise WeightsError(f"config.json must be a regular file; {path} is none; check the path")
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"config.json is small; {path} has {path.stat().st_size:,} bytes; do not use it")
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats)
+        values = json.loads(read_small_text(path), object_pairs_hook=_without_repeats)
     except FileNotFoundError:
         raise WeightsError(f"a model folder holds config.json; {path} does not exist; check the path") from None
     except OSError as error:
-        raise WeightsError(f"cannot read {path}; {error.strerror}; check its permissions") from None
+        raise WeightsError(f"cannot read {path}; {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON; {error}; write the folder again") from None
     if not isinstance(values, dict):
