@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_LENGTH = 4000  # of a message; names in files have any length
 
 
@@ -161,8 +161,8 @@ def require_extra(what: str, extra: str) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` of the `known` names: completions of `name` first, then the most similar names."""
-    names = list(known)
+    """Up to `count` of the `known` names other than `name`: completions of it first, then the most similar ones."""
+    names = [other for other in known if other != name]
     completions = [other for other in names if len(name) > 2 and other.startswith(name)]
     similar = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
     return list(dict.fromkeys([*completions, *similar]))[:count]

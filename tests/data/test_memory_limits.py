@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from resnets.arch.preprocessing import Preprocessing
-from resnets.data.decode import budget
-from resnets.data.decode.image import decode, read_file
+from resnets.data.decode import budget, jpeg_markers
+from resnets.data.decode.image import convert_pil, decode, read_file
+from resnets.data.decode.tiff import _with_directory
 from resnets.data.transform import prepare, resize
 from resnets.errors import ImageError
 
@@ -120,7 +121,7 @@ def test_the_estimate_covers_what_decoding_takes(form: str, tmp_path: Path) -> N
         pytest.importorskip("pillow_heif").register_heif_opener()
     Image.new(mode, (3000, 2000)).save(tmp_path / "image", form)
     with Image.open(tmp_path / "image") as image:
-        estimate = budget.pillow_bytes(image, b"")
+        estimate = budget.pillow_bytes(image)
     added, error = measure(tmp_path / "image")
     assert error == ""
     assert added < 1.1 * estimate + 2**24
@@ -162,3 +163,91 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         read_file(tmp_path / "x.jpg")
     with pytest.raises(ImageError, match="not a regular file"):
         read_file("/dev/zero")
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(2**40)  # a sparse file
+    with pytest.raises(ImageError, match="more than 256 MiB"):
+        read_file(tmp_path / "x.png")
+
+
+def test_too_little_memory_is_an_error_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("resnets.data.decode.image.to_depth", fail)
+    image, file = Image.new("L", (4, 4)), io.BytesIO()
+    image.save(file, "PNG")
+    for call in (decode, convert_pil):
+        content: Any = file.getvalue() if call is decode else image
+        with pytest.raises(ImageError, match="takes more memory than is free"):
+            call(content, "L", depth="float32")
+
+
+def test_a_file_of_the_kernel_that_has_nothing_to_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Empty(io.RawIOBase):
+        def fileno(self) -> int:
+            return os.open(tmp_path / "x", os.O_RDONLY | os.O_CREAT)
+
+        def read(self, size: int = -1) -> Any:
+            return None  # as from a device opened without waiting
+
+    monkeypatch.setattr("builtins.open", lambda *args, **options: Empty())
+    with pytest.raises(ImageError, match="nothing to read"):
+        read_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+def test_tiles_larger_than_the_image_count(planar: int) -> None:
+    """16 x 16 pixels in a tile of 16384 x 32768."""
+    tags: dict[int, list[int]] = {
+        256: [16], 257: [16], 258: [8, 8, 8], 259: [1], 262: [2], 277: [3], 284: [planar],
+        322: [16384], 323: [32768], 324: [8] * (3 if planar == 2 else 1), 325: [100] * (3 if planar == 2 else 1),
+    }  # fmt: skip
+    content = _with_directory(b"II*\0" + bytes(2**10), tags)
+    for channels in ("RGB", 3):
+        with pytest.raises(ImageError, match="GiB; the limit is 2 GiB"):
+            decode(content, channels)
+
+
+def test_jpegs_with_very_many_scans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A progressive file whose last scan is repeated."""
+    for mode in ("L", "CMYK"):  # read by libjpeg and by Pillow
+        file = io.BytesIO()
+        Image.new(mode, (64, 64), 128 if mode == "L" else (1, 2, 3, 4)).save(file, "JPEG", progressive=True)
+        content = file.getvalue()
+        assert decode(content, "RGB").shape == (64, 64, 3)
+        start = content.rindex(b"\xff\xda")
+        scan = content[start:-2]
+        repeated = content[:-2] + 40 * scan + content[-2:]
+        with monkeypatch.context() as patch:
+            patch.setattr(jpeg_markers, "MAX_SCANNED_PIXELS", 2**20)
+            with pytest.raises(ImageError, match="scans of 65,536 pixels"):
+                decode(repeated, "RGB")
+            decode(content, "RGB")
+        # Bytes behind the end of the image, as those of a film, are no scans.
+        with monkeypatch.context() as patch:
+            patch.setattr(jpeg_markers, "MAX_SCANNED_PIXELS", 2**20)
+            decode(content + 100 * scan, "RGB")
+
+
+def test_a_failed_attempt_releases_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libjpeg refuses the file and Pillow decodes it: their needs are not added up."""
+    file = io.BytesIO()
+    Image.new("L", (200, 200), 128).save(file, "JPEG", progressive=True)
+    monkeypatch.setattr(budget, "MAX_BYTES", 200 * 200 * 20)
+    monkeypatch.setattr("resnets.data.decode.jpeg.simplejpeg.decode_jpeg", _warn)
+    assert decode(file.getvalue(), "L").shape == (200, 200, 1)
+
+
+def _warn(*args: object, **options: object) -> None:
+    raise ValueError("Corrupt JPEG data: 2 extraneous bytes before marker 0xc2")
+
+
+def test_an_opened_icon_is_measured_as_its_file_is() -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (64, 64), (255, 0, 0, 255)).save(file, "ICO")
+    with Image.open(file) as image:
+        pixels = convert_pil(image, "RGB")
+    assert (pixels == decode(file.getvalue(), "RGB")).all()

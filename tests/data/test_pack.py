@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -320,3 +321,29 @@ def test_a_wrong_place_in_the_index_is_an_error(pets: Dataset, tmp_path: Path) -
     images.read(0)
     with pytest.raises(ImageError, match="outside the files"):
         images.read(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("name", ["index.npy", "names.bin"])
+def test_a_pipe_in_a_packed_folder_is_refused_without_waiting(name: str, pets: Dataset, tmp_path: Path) -> None:
+    folder = pack(pets, tmp_path / "packed").folder
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DataError, match="not a regular file"):
+        open_dataset(folder)
+
+
+def test_damaged_manifests_and_splits_are_one_line(pets: Dataset, tmp_path: Path) -> None:
+    folder = pack(pets, tmp_path / "packed").folder
+    index = np.load(folder / "index.npy")
+    index["split"] = 9
+    np.save(folder / "index.npy", index)
+    with pytest.raises(DataError, match=r"a split is one of train, val, test; .* number 9"):
+        open_dataset(folder)
+    manifest = json.loads((folder / "packed.json").read_text())
+    (folder / "packed.json").write_text(json.dumps(manifest | {"classes": ["same"] * len(manifest["classes"])}))
+    with pytest.raises(DataError, match="names 'same' twice"):
+        open_dataset(folder)
+    (folder / "packed.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="must be complete"):
+        open_dataset(folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import IO
 
+from resnets.data.decode.image import MAX_FILE_BYTES
 from resnets.errors import ImageError
 
 __all__ = ["fetch_url", "is_url", "read_stdin"]
 
-MAX_BYTES = 256 * 2**20  # of an image's file
 TIMEOUT = 30.0  # seconds without data
 
 
@@ -52,7 +52,7 @@ def read_stdin() -> bytes:
 
 
 def _read(file: IO[bytes], where: str) -> bytes:
-    content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ImageError(where, f"more than {MAX_BYTES // 2**20} MiB")
+    content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ImageError(where, f"more than {MAX_FILE_BYTES // 2**20} MiB")
     return content

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from resnets.errors import DataError, nearest
 
-__all__ = ["EXTENSIONS", "expand_pattern", "is_clutter", "list_images", "subfolders", "suggest_path", "walk_images"]
+__all__ = [
+    "EXTENSIONS",
+    "expand_pattern",
+    "is_clutter",
+    "list_images",
+    "read_remedy",
+    "subfolders",
+    "suggest_path",
+    "walk_images",
+]
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif",
@@ -88,11 +97,18 @@ def subfolders(root: str | Path) -> list[str]:
 
 
 def _unreadable(folder: str | Path, error: OSError) -> DataError:
-    return DataError(f"a data folder must be readable; {folder}: {error.strerror}; check its permissions")
+    return DataError(f"a data folder must be readable; {folder}: {error.strerror}; {read_remedy(error)}")
+
+
+def read_remedy(error: OSError) -> str:
+    """What to do after a file or folder could not be read."""
+    return "check its permissions" if isinstance(error, PermissionError) else "check the path"
 
 
 def suggest_path(path: Path, others: Iterable[str] = ()) -> str:
     """The remedy for a path that does not exist: similar names beside it, or among `others`."""
+    if path.is_symlink():
+        return "it is a link to nothing, or to itself; correct the link"
     try:
         known = [other.name for other in path.parent.iterdir()]
     except OSError:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.files import suggest_path
+from resnets.data.files import read_remedy, suggest_path
 from resnets.data.sources.csv import find_tables, open_csv
 from resnets.data.sources.digits import open_digits
 from resnets.data.sources.folder import open_folder
@@ -120,11 +120,15 @@ def _open_path(path: Path) -> Dataset:
     try:
         exists, is_file = path.exists(), path.is_file()
     except OSError as error:
-        raise DataError(f"data must be readable; {path}: {error.strerror}; check its permissions") from error
+        raise DataError(f"data must be readable; {path}: {error.strerror}; {read_remedy(error)}") from error
     if not exists:
         raise DataError(
             f"data must be a folder, a .csv, .tar or .parquet file, or {', '.join(BUILT_IN)}; {path} does not exist; "
             f"{suggest_path(path, BUILT_IN if str(path) == path.name else ())}"
+        )
+    if not is_file and not path.is_dir():
+        raise DataError(
+            f"data must be a folder or a regular file; {path} is neither, as a pipe or device; check the path"
         )
     try:
         if is_packed(path):
@@ -133,7 +137,7 @@ def _open_path(path: Path) -> Dataset:
         tables = {} if shards else find_tables(path)
         tars = [] if shards or tables else find_tars(path)
     except OSError as error:
-        raise DataError(f"a data folder must be readable; {path}: {error.strerror}; check its permissions") from error
+        raise DataError(f"a data folder must be readable; {path}: {error.strerror}; {read_remedy(error)}") from error
     if shards:
         return open_parquet(path, shards)
     if tables:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.decode.jpeg import decode_jpeg, read_frame, read_jpeg_header
+from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
+from resnets.data.decode.jpeg_markers import read_frame
 from resnets.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)

@@ -262,3 +262,15 @@ def test_two_columns_of_paths_are_an_error(table: Path) -> None:
     table.write_text("file,image,label\n3.png,4.png,a\n")
     with pytest.raises(DataError, match=r"one column 'path'; .* has file, image, label"):
         open_dataset(table)
+
+
+def test_a_line_that_would_fill_memory_is_refused(table: Path) -> None:
+    for field in ("," * 10**6, "a" * 10**6):
+        table.write_text(f"path,label\n{field}\n")
+        with pytest.raises(DataError, match=r"line 2 has 65,536 characters"):
+            open_dataset(table)
+
+
+def test_labels_of_thousands_of_digits_are_texts() -> None:
+    long = "1" * 5000
+    assert sort_classes([long, "2"]) == [long, "2"]

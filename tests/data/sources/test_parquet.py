@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -242,3 +243,115 @@ def test_the_real_shards(shared_data: Path) -> None:
     assert (np.bincount(dataset.splits["val"].labels) == 500).all()
     assert dataset.splits["train"].image(0, "RGB").shape == (32, 32, 3)
     assert dataset.problems == ()
+
+
+def write_columns(path: Path, columns: dict[str, Any], metadata: str | None = None, **options: Any) -> Path:
+    """A shard with these columns and Hugging Face metadata."""
+    table = pa.table(columns)
+    if metadata is not None:
+        table = table.replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, path, **options)
+    return path
+
+
+def features(columns: Any) -> str:
+    return json.dumps({"info": {"features": columns}})
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        features([1]), features({"label": {"_type": "ClassLabel", "feature": "x"}}), "[" * 100_000,
+        features({"photo": {"_type": "Image"}, "label": {"_type": "ClassLabel"}}), '{"info": 3}',
+    ],
+)  # fmt: skip
+def test_damaged_metadata_are_ignored(metadata: str, tmp_path: Path) -> None:
+    path = write_columns(tmp_path / "a.parquet", {"image": [png(0), png(1)], "label": ["a", "b"]}, metadata)
+    assert open_dataset(path, val_fraction=0).classes == ("a", "b")
+
+
+def test_a_class_that_is_named_twice_is_an_error_before_training(tmp_path: Path) -> None:
+    names = features({"label": {"_type": "ClassLabel", "names": ["a", "a", "b"]}})
+    path = write_columns(tmp_path / "a.parquet", {"image": [png(0), png(1)], "label": [0, 2]}, names)
+    with pytest.raises(DataError, match="names 'a' twice"):
+        open_dataset(path)
+
+
+def test_columns_of_one_name_and_labels_of_other_types(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([png(0)]), pa.array([png(1)]), pa.array(["a"])], ["image", "image", "label"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="'image' twice"):
+        open_dataset(tmp_path / "a.parquet")
+    durations = pa.array([1, 2], pa.duration("s"))
+    path = write_columns(tmp_path / "b.parquet", {"image": [png(0), png(1)], "label": durations})
+    with pytest.raises(DataError, match="'label' of type duration"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize("column", ["label", "group"])
+def test_long_labels_are_refused_before_they_fill_memory(column: str, tmp_path: Path) -> None:
+    """40,000 rows of two texts of a megabyte, which a dictionary keeps once."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 20_000, pa.int32()), pa.array(["a" * 10**6, "b" * 10**6]))
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int32()), pa.array([png(0) + bytes(60_000)]))
+    columns = {"image": images, "label": pa.array(["x", "y"] * 20_000), column: texts}
+    path = write_columns(tmp_path / "a.parquet", columns, compression="none")
+    with pytest.raises(DataError, match=r"at most 4,096 bytes; .* has one of 1,000,000"):
+        open_dataset(path)
+
+
+def test_many_labels_are_refused_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    monkeypatch.setattr(parquet, "MAX_LABELS_BYTES", 3)
+    with pytest.raises(DataError, match="labels are short"):
+        open_dataset(tmp_path)
+
+
+def test_old_row_groups_are_dropped_before_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [png(shade) + bytes(1000) for shade in range(4)]
+    write_columns(tmp_path / "a.parquet", {"image": pictures, "label": [0, 1, 0, 1]}, row_group_size=1)
+    source: Any = open_dataset(tmp_path, val_fraction=0).splits["train"].source
+    monkeypatch.setattr(parquet, "CACHE_BYTES", 2500)
+    held: list[int] = []
+    opened = parquet._open_images
+
+    def watch(*args: Any) -> Any:
+        held.append(source.cached_bytes)
+        return opened(*args)
+
+    monkeypatch.setattr(parquet, "_open_images", watch)
+    for row in range(4):
+        source.read(row)
+        assert source.cached_bytes <= 2500
+    assert len(held) == 4
+
+
+def test_too_little_memory_is_an_error_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    source: Any = open_dataset(tmp_path, val_fraction=0).splits["train"].source
+    monkeypatch.setattr(parquet, "_open_images", _fail)
+    with pytest.raises(ImageError, match="more memory than is free"):
+        source.read(0)
+
+
+def _fail(*args: object) -> None:
+    raise MemoryError("malloc of size 99 failed")
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_encodings_of_images(encoding: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"image": encoding}}
+    columns = {"image": [png(0), png(1)], "label": ["a", "b"]}
+    path = write_columns(tmp_path / "a.parquet", columns, **options)
+    images = open_dataset(path, val_fraction=0).splits["train"]
+    if encoding == "DELTA_BYTE_ARRAY":
+        with pytest.raises(ImageError, match="encoded as DELTA_BYTE_ARRAY, which has no size"):
+            images.image(0, "RGB")
+    else:
+        assert images.image(1, "RGB").shape[2] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_pipes_and_folders_named_like_shards(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet" / "part-0.parquet", [0, 1])  # as Spark writes them
+    os.mkfifo(tmp_path / "x.parquet")
+    assert len(open_dataset(tmp_path, val_fraction=0)) == 2

@@ -209,7 +209,7 @@ def test_format_value() -> None:
 def test_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
     write_report(path, Report(title="first \udcff"))  # a folder name that is not UTF-8
-    assert "first ?" in path.read_text(encoding="utf-8")
+    assert "first \\udc" in path.read_text(encoding="utf-8")
     with pytest.raises(ShapeError):
         write_report(path, Report(title="second", splits={"a": [1], "b": [1, 2]}))
 

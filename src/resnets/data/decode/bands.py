@@ -94,7 +94,7 @@ def read_bands(content: bytes, channels: PixelChannels, depth: Depth) -> Bands |
     if match := _DEEP_PPM.match(content):
         return _read_ppm(content, match)
     with open_image(content) as image:
-        reserve(pillow_bytes(image, content))
+        reserve(pillow_bytes(image))
         return bands_of(image, channels)
 
 

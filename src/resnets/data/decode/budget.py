@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-__all__ = ["MAX_BYTES", "pillow_bytes", "reserve", "reserving"]
+__all__ = ["MAX_BYTES", "pillow_bytes", "release", "reserve", "reserving"]
 
 MAX_BYTES = 2**31  # for one image, and for all that are being decoded at the same time in a process
 
@@ -25,6 +25,7 @@ MAX_BYTES = 2**31  # for one image, and for all that are being decoded at the sa
 _PLAIN, _ALPHA = 13, 22
 _BY_MODE = {"I": 23, "F": 27, "CMYK": 16}
 _BY_FORMAT = {"WEBP": 22, "JPEG2000": 20, "AVIF": 17, "HEIF": 26}
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 _changed = threading.Condition()
@@ -42,17 +43,13 @@ _thread = _Thread()
 @contextmanager
 def reserving() -> Iterator[None]:
     """Release at the end of the block what this thread reserved within; blocks may be nested."""
-    global _total
     _thread.depth += 1
     try:
         yield
     finally:
         _thread.depth -= 1
         if not _thread.depth and _thread.held:
-            with _changed:
-                _total -= _thread.held
-                _thread.held = 0
-                _changed.notify_all()
+            release()
 
 
 def reserve(wanted: int) -> None:
@@ -76,14 +73,29 @@ def reserve(wanted: int) -> None:
         _thread.held += wanted
 
 
-def pillow_bytes(image: Image.Image, content: bytes) -> int:
+def release() -> None:
+    """Release what this thread reserved for an attempt that failed, before it tries another way."""
+    global _total
+    with _changed:
+        _total -= _thread.held
+        _thread.held = 0
+        _changed.notify_all()
+
+
+def pillow_bytes(image: Image.Image) -> int:
     """Peak bytes of decoding an opened image with Pillow to 8-bit pixels; raises struct.error if it is damaged."""
     pixels = image.width * image.height
     if image.format == "ICO":  # the header gives at most 256 x 256, but the image within may be larger
-        entry = image.ico.entry[image.ico.getentryindex(image.size)]  # type: ignore[attr-defined]
-        png = content.startswith(b"\x89PNG", entry.offset)
-        width, height = struct.unpack_from(">II" if png else "<ii", content, entry.offset + (16 if png else 4))
+        icon = image.ico  # type: ignore[attr-defined]
+        entry = icon.entry[icon.getentryindex(image.size)]
+        icon.buf.seek(entry.offset)
+        content = icon.buf.read(24)
+        png = content.startswith(b"\x89PNG")
+        width, height = struct.unpack_from(">II" if png else "<ii", content, 16 if png else 4)
         pixels = max(pixels, abs(width * height))
+    tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and _TILE_WIDTH in tags and _TILE_HEIGHT in tags:  # a tile may be larger than the image
+        pixels = max(pixels, int(tags[_TILE_WIDTH]) * int(tags[_TILE_HEIGHT]))
     alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
     own = _ALPHA if alpha else _BY_MODE.get(image.mode.split(";")[0], _PLAIN)
     return pixels * max(own, _BY_FORMAT.get(image.format or "", 0) + (8 if image.mode == "RGBA" else 0))

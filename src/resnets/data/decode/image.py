@@ -29,12 +29,15 @@ from resnets.data.decode import bands
 from resnets.data.decode.bands import ColourOrder, Header, PixelChannels, Pixels, to_depth, to_luma
 from resnets.data.decode.budget import pillow_bytes, reserve, reserving
 from resnets.data.decode.jpeg import decode_jpeg, read_jpeg_header
-from resnets.data.decode.pillow import open_image, orient, orientation, pillow_errors
+from resnets.data.decode.jpeg_markers import require_few_scans
+from resnets.data.decode.pillow import OUT_OF_MEMORY, open_image, orient, orientation, pillow_errors
 from resnets.data.decode.png16 import is_png16
 from resnets.errors import ImageError
 
-__all__ = ["Header", "PixelChannels", "Pixels", "convert_pil", "decode", "read_file", "read_header"]
+__all__ = ["MAX_FILE_BYTES", "Header", "PixelChannels", "Pixels", "convert_pil", "decode", "read_file", "read_header"]
 
+MAX_FILE_BYTES = 2**28  # of an image's file, which is read as a whole
+TOO_LARGE = f"more than {MAX_FILE_BYTES // 2**20} MiB"
 
 _loading = threading.Lock()
 
@@ -71,8 +74,11 @@ def decode(
     where = where or "image"
     if not content:
         raise ImageError(where, "the file is empty")
-    with reserving():
-        return _decode(content, channels, where, reduce, depth)
+    try:
+        with reserving():
+            return _decode(content, channels, where, reduce, depth)
+    except MemoryError as error:
+        raise ImageError(where, OUT_OF_MEMORY) from error
 
 
 def _decode(content: bytes, channels: PixelChannels, where: str, reduce: int, depth: Depth) -> Pixels:
@@ -103,8 +109,10 @@ def _decode_8bit(content: bytes, channels: ColourOrder, where: str, reduce: int)
 def convert_pil(image: Image.Image, channels: PixelChannels, *, where: str = "image", depth: Depth = "uint8") -> Pixels:
     """An opened Pillow image as `decode` returns that of its file; arguments, result and errors as there."""
     with pillow_errors(where), reserving():
-        reserve(pillow_bytes(image, b""))
         with _loading:  # one image object may be in use by several threads
+            needed = pillow_bytes(image)
+        reserve(needed)
+        with _loading:
             image.load()
         stored = bands.bands_of(image, channels)
         if stored is not None:
@@ -139,18 +147,27 @@ def read_file(path: str | Path) -> bytes:
     try:
         # Opened without waiting: a named pipe would block until somebody writes to it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise ImageError(str(path), "not a regular file")
-            return file.read()
+            if status.st_size > MAX_FILE_BYTES:
+                raise ImageError(str(path), TOO_LARGE)
+            content: bytes | None = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from error
     except ValueError as error:  # a NUL in the path
         raise ImageError(str(path), str(error)) from error
+    if content is None:  # a file of the kernel that has nothing to read now
+        raise ImageError(str(path), "there is nothing to read")
+    if len(content) > MAX_FILE_BYTES:  # it grew, or is a file of the kernel
+        raise ImageError(str(path), TOO_LARGE)
+    return content
 
 
 def _decode_pillow(content: bytes, channels: ColourOrder, where: str) -> Pixels:
     with pillow_errors(where), open_image(content) as image:
-        reserve(pillow_bytes(image, content))
+        require_few_scans(content)
+        reserve(pillow_bytes(image))
         luma = bands.load_deep_grayscale(image, "uint8")
         if luma is None:
             pixels = _to_8bit(image, channels)

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from resnets.data.decode.budget import reserve
+from resnets.data.decode.budget import release, reserve
+from resnets.data.decode.jpeg_markers import Frame, read_frame, require_few_scans
 from resnets.data.decode.pillow import MAX_PIXELS, open_image, orientation, pillow_errors
 from resnets.errors import ImageError
 
-__all__ = ["Frame", "JpegHeader", "decode_jpeg", "read_frame", "read_jpeg_header"]
+__all__ = ["JpegHeader", "decode_jpeg", "read_jpeg_header"]
 
 _SPACES = ("YCbCr", "Gray", "RGB")  # not CMYK, whose inversion by Adobe only Pillow undoes
 # Messages of libjpeg for missing or damaged image data, where Pillow would silently show grey.
@@ -26,26 +27,6 @@ _DAMAGE = ("premature end of data segment", "huffman", "instead of rst", "arithm
 _LEFT_OVER = "extraneous bytes before marker 0xd9"  # its message for the rows that are skipped on purpose
 _BYTES, _COEFFICIENTS = 9, 6  # per pixel: the result and its copies; what progressive files keep until the end
 _FULL_BELOW = 32  # pixels: smaller images are decoded in full, as libjpeg rounds their reduced sizes differently
-
-_SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended: one pass over the image if all components share a scan
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables that lie between the frame markers
-_RESTART_INTERVAL, _START_OF_SCAN, _END_OF_IMAGE = 0xDD, 0xDA, b"\xff\xd9"
-_TAIL = 64  # bytes at the end that must contain the end marker; some cameras pad
-
-
-class Frame(NamedTuple):
-    """Structure of a JPEG file, from its markers.
-
-    Attributes:
-        height_at: offset of the two bytes of the height.
-        scan_at: offset of the first scan; all metadata come before it.
-        may_stop: whether decoding may stop after some rows: sequential, one scan of all components, no restart
-            markers, and the file is complete to its end marker.
-    """
-
-    height_at: int
-    scan_at: int
-    may_stop: bool
 
 
 class JpegHeader(NamedTuple):
@@ -120,6 +101,8 @@ def decode_jpeg(
         raise ImageError(where, f"more than {MAX_PIXELS} pixels (a decompression bomb?)")
     whole = 0 if frame is not None and frame.may_stop else _COEFFICIENTS * height * width
     with pillow_errors(where):
+        if whole:
+            require_few_scans(content)
         reserve(whole + _BYTES * min(rows or height, height) * width // reduce**2)
     wanted = "GRAY" if grayscale and header.grayscale else "RGB"
     fewer = rows is not None and rows < height and min(rows, width) >= _FULL_BELOW
@@ -135,6 +118,7 @@ def decode_jpeg(
     except ValueError as error:
         if any(sign in str(error).lower() for sign in _DAMAGE):
             raise ImageError(where, str(error).strip().splitlines()[0][:120]) from error
+        release()
         return None  # e.g. stray bytes between markers: Pillow decodes them, and checks that the data is complete
 
 
@@ -147,33 +131,3 @@ def _decode_upper(content: bytearray, wanted: str, height: int, width: int) -> n
         if _LEFT_OVER not in str(error):
             raise
     return pixels
-
-
-def read_frame(content: bytes) -> Frame | None:
-    """The structure of a JPEG; None if its markers are damaged."""
-    if content[:2] != b"\xff\xd8":
-        return None
-    at, frame, components, restarts = 2, None, 0, False
-    while at + 4 <= len(content):
-        if content[at] != 0xFF:
-            return None
-        marker = content[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        if length < 2 or at + 2 + length > len(content):
-            return None
-        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME and length >= 8:
-            frame, components = (marker, at + 5), content[at + 9]
-        elif marker == _RESTART_INTERVAL:
-            restarts = content[at + 4 : at + 6] != b"\0\0"
-        elif marker == _START_OF_SCAN:
-            if frame is None or length < 3:
-                return None
-            kind, height_at = frame
-            complete = content.find(_END_OF_IMAGE, max(at, len(content) - _TAIL)) >= 0
-            one_scan = kind in _SEQUENTIAL and content[at + 4] == components
-            return Frame(height_at, at, one_scan and complete and not restarts)
-        at += 2 + length
-    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from PIL import Image, UnidentifiedImageError, _imaging
 
 from resnets.errors import ImageError, MissingExtraError
 
-__all__ = ["MAX_PIXELS", "open_image", "orient", "orientation", "pillow_errors"]
+__all__ = ["MAX_PIXELS", "OUT_OF_MEMORY", "open_image", "orient", "orientation", "pillow_errors"]
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -31,6 +32,9 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "
             "HEIF")  # fmt: skip
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
+OUT_OF_MEMORY = "decoding it takes more memory than is free"
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints its warnings, which name no file
 
 
 def orient(pixels: npt.NDArray[Number], orientation: int) -> npt.NDArray[Number]:
@@ -95,6 +99,8 @@ def _reason(error: Exception) -> str:
         return f"more than {MAX_PIXELS} pixels (a decompression bomb?)"
     if str(error).startswith("decoder error"):
         return f"its data is damaged ({error})"
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 

@@ -100,9 +100,18 @@ def read_layout(content: bytes) -> TiffLayout | None:
 
 
 def decoded_bytes(layout: TiffLayout) -> int:
-    """Peak bytes of `read_tiff`: each stored byte stands in Pillow's memory, its string, the array and its copies."""
-    bits = int(layout.tags[_BITS][0])
-    return layout.height * layout.width * layout.bands * (6 * bits // 8 + 4)
+    """Peak bytes of `read_tiff`: each stored byte stands in Pillow's memory, its string, the array and its copies.
+
+    Tiles count as a whole, also where they reach beyond the image.
+    """
+    bits, tags = int(layout.tags[_BITS][0]), layout.tags
+    pixels = layout.height * layout.width
+    if _TILES in tags:
+        across, down = int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_HEIGHT, 0))
+        if min(across, down) < 1:
+            raise ValueError("its TIFF directory is damaged: tiles without a size")
+        pixels = -(-layout.height // down) * down * -(-layout.width // across) * across
+    return pixels * layout.bands * (6 * bits // 8 + 4)
 
 
 def read_tiff(content: bytes, layout: TiffLayout) -> npt.NDArray[Any]:
@@ -146,7 +155,8 @@ def _read_plane(content: bytes, layout: TiffLayout, plane: int, planes: int) -> 
             values = sums.view(stored.newbyteorder("="))
         elif predictor != 1:
             raise ValueError(f"its predictor must be 1, 2 or 3; got {predictor}")
-    return values.reshape(layout.height, columns * across, bands)[:, : layout.width]
+    values = values.reshape(layout.height, columns * across, bands)
+    return np.ascontiguousarray(values[:, : layout.width])  # not a view, which would keep the memory of wider tiles
 
 
 def _undo_predictor3(raw: npt.NDArray[np.uint8], across: int, bands: int, stored: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,16 @@ def build_dataset(
         labels: (N,) class indices; rows below 0 are left out.
         splits: (N,) indices into `SPLITS`.
         groups: (N,) numbers; a row below 0 forms its own group.
+
+    Raises:
+        DataError: a class name that is not UTF-8 or stands twice, or an unknown split.
     """
     classes = tuple(map(_class_name, classes))
+    if len(set(classes)) < len(classes):
+        twice = next(one for one, count in Counter(classes).items() if count > 1)
+        raise DataError(f"a class must be named once; {name} names {twice!r} twice; rename or merge them")
+    if len(splits) and not (splits.min() >= 0 and splits.max() < len(SPLITS)):
+        raise DataError(f"a split is one of {', '.join(SPLITS)}; {name} has number {splits.max()}; write it again")
     if groups is not None:
         groups = np.where(groups < 0, groups.max(initial=-1) + 1 + np.arange(len(groups)), groups)
     found = {}
@@ -159,7 +168,7 @@ def _index_labels(labels: Sequence[Any], class_names: Sequence[str] | None, wher
 def sort_classes(names: Iterable[str]) -> list[str]:
     """Class names sorted: by value if all are whole numbers (`2` before `10`), else by code point."""
     given = list(names)
-    if all(re.fullmatch(r"-?[0-9]+", name) for name in given):
+    if all(re.fullmatch(r"-?[0-9]{1,1000}", name) for name in given):  # Python converts up to 4,300 digits
         return sorted(given, key=lambda name: (int(name), name))
     return sorted(given)
 

@@ -7,18 +7,19 @@ from the header line; other columns are ignored. Rows are read one by one and ke
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels, read_file
-from resnets.data.files import subfolders
+from resnets.data.files import read_remedy, subfolders
 from resnets.data.name_table import NameTable
 from resnets.data.sources.build import RowTable, dataset_name, split_of
 from resnets.errors import DataError, ImageError, nearest
@@ -27,6 +28,7 @@ __all__ = ["TABLES", "CsvSource", "find_tables", "open_csv"]
 
 TABLES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t")
+MAX_LINE = 2**16  # characters
 PATHS = {"path", "file", "filename", "image", "filepath"}  # names of the column of paths
 
 
@@ -132,7 +134,7 @@ class _TableReader:
         self.starts.append(len(self.lines))
         try:
             with open(path, encoding="utf-8-sig", newline="") as file:
-                columns = _parse_header(file.readline(65536), path)
+                columns = _parse_header(file.readline(MAX_LINE), path)
                 if columns.split is not None and split:
                     raise DataError(
                         f"a split must be given by the table's name or a split column; {path} has both; remove the "
@@ -144,10 +146,10 @@ class _TableReader:
         except UnicodeDecodeError as error:
             raise DataError(f"a table must be UTF-8; {path} is not; save it as UTF-8") from error
         except OSError as error:
-            raise DataError(f"a table must be readable; {path}: {error.strerror}; check its permissions") from error
+            raise DataError(f"a table must be readable; {path}: {error.strerror}; {read_remedy(error)}") from error
 
-    def _read_rows(self, file: Iterable[str], columns: _Columns, path: Path, split: str) -> Iterator[bytes]:
-        rows = csv.reader(file, delimiter=columns.delimiter, strict=True)
+    def _read_rows(self, file: TextIO, columns: _Columns, path: Path, split: str) -> Iterator[bytes]:
+        rows = csv.reader(_bounded_lines(file, path), delimiter=columns.delimiter, strict=True)
         try:
             next(rows)
             for row in rows:
@@ -172,6 +174,17 @@ class _TableReader:
                 yield os.fsencode(name[2:].lstrip("/") if name.startswith("./") else name)
         except csv.Error as error:
             raise DataError(f"a table must be CSV; {path} line {rows.line_num}: {error}; repair the line") from error
+
+
+def _bounded_lines(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a table; raises DataError for one that would fill memory."""
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE)
+        if not line:
+            return
+        if len(line) == MAX_LINE and not line.endswith("\n"):
+            raise DataError(f"a line of a table is short; {path} line {number} has {MAX_LINE:,} characters; repair it")
+        yield line
 
 
 def _split(text: str, where: str) -> str:

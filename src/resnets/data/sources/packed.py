@@ -20,6 +20,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.decode.image import Pixels
 from resnets.data.sources.build import build_dataset
 from resnets.errors import DataError, ImageError
+from resnets.small_files import read_small_bytes, read_small_text, require_regular_file
 
 __all__ = ["INDEX", "MANIFEST", "NAMES", "RECORD", "SCHEMA", "PackedSource", "is_packed", "open_packed", "shard_name"]
 
@@ -32,6 +33,7 @@ RECORD = np.dtype([
     ("name_end", "<u8"),  # bytes from the beginning of names.bin
 ])  # fmt: skip
 
+MAX_NAMES = 2**32  # bytes
 _DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
 
 
@@ -56,8 +58,9 @@ class PackedSource:
         self.root = str(root)
         self.manifest = _read_manifest(root)
         try:
+            require_regular_file(root / INDEX)
             self.index = np.load(root / INDEX, mmap_mode="r", allow_pickle=False)  # (M,) RECORD
-            self._names = (root / NAMES).read_bytes()
+            self._names = read_small_bytes(root / NAMES, MAX_NAMES)
             self._dtype = np.dtype(_DTYPES[self.manifest["dtype"]])
             sizes = [int(size) for size in self.manifest["shards"]]
             found = [(root / shard_name(number)).stat().st_size for number in range(len(sizes))]
@@ -108,8 +111,8 @@ def open_packed(root: Path) -> Dataset:
 
 def _read_manifest(root: Path) -> Mapping[str, Any]:
     try:
-        manifest = json.loads((root / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = json.loads(read_small_text(root / MANIFEST))
+    except (OSError, ValueError, RecursionError) as error:
         raise _incomplete(root, f"{MANIFEST}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         schema = manifest.get("schema") if isinstance(manifest, dict) else None

@@ -6,11 +6,11 @@ than `CACHE_BYTES` reads a row group for almost every image, so row groups shoul
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,16 @@ from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels
 from resnets.data.files import is_clutter
 from resnets.data.sources.build import RowTable, dataset_name, missing_shards, split_of_shard
+from resnets.data.sources.parquet_schema import Columns, find_columns
 from resnets.errors import DataError, ImageError, require_extra
 
 __all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "open_parquet"]
 
 CACHE_BYTES = 512 * 2**20
-MAX_GROUP_BYTES = 2 * 2**30  # images of one row group, decompressed
-_IMAGE_COLUMNS = ("image", "img", "images")
-_GROUP_COLUMN = "group"
-_LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
+MAX_GROUP_BYTES = 2**30  # images of one row group, decompressed
+MAX_LABELS_BYTES = 2**30  # labels and groups of a shard, decompressed
+MAX_LABEL = 4096  # bytes, as of a path
+BATCH = 256  # rows of labels and groups that are decoded at a time
 
 
 def _pyarrow() -> Any:
@@ -41,7 +42,7 @@ def find_parquet(root: Path) -> list[Path]:
     """The `.parquet` files of a file or folder, sorted by path, without clutter."""
     if root.is_file():
         return [root] if root.suffix.lower() == ".parquet" else []
-    found = (path.relative_to(root) for path in root.glob("**/*.parquet"))
+    found = (path.relative_to(root) for path in root.glob("**/*.parquet") if path.is_file())
     return [root / path for path in sorted(found) if not any(is_clutter(part) for part in path.parts)]
 
 
@@ -97,29 +98,32 @@ class ParquetSource:
         shard, group = self._groups[place]
         try:
             # As a dictionary, an image that stands in many rows is kept once, as in the file.
-            with _pyarrow().ParquetFile(self.shards[shard], read_dictionary=[self.column]) as file:
-                stored = file.metadata.row_group(int(group))
-                size = sum(
-                    stored.column(i).total_uncompressed_size
-                    for i in range(stored.num_columns)
-                    if stored.column(i).path_in_schema == self.column
-                )
+            with _open_images(self.shards[shard], self.column) as file:
+                size = _stored_bytes(file.metadata, [self.column], groups=[int(group)])
                 if size > MAX_GROUP_BYTES:
                     raise ImageError(self.name(row), f"its row group holds {size / 2**30:.1f} GiB; write smaller ones")
+                self._make_room(size)
                 # Without pyarrow's threads: data loading has workers already.
                 table = file.read_row_group(int(group), columns=[self.column], use_threads=False)
+            column = table.column(0)
+            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # a copy
         except ImageError:
             raise
+        except MemoryError as error:  # pyarrow's too
+            raise ImageError(self.name(row), "its row group takes more memory than is free") from error
         except (OSError, ValueError) as error:
             raise ImageError(self.name(row), f"its row group cannot be read: {error}".splitlines()[0]) from error
-        column = table.column(0).combine_chunks()
         if column.type.num_fields:  # struct {bytes, path}
             column = column.field("bytes")
+        self._make_room(column.nbytes)
         self._cache[place] = column
         self.cached_bytes += column.nbytes
-        while self.cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self.cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return column
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest row groups, so that one of this size fits."""
+        while self._cache and self.cached_bytes + size > CACHE_BYTES:
+            self.cached_bytes -= self._cache.popitem(last=False)[1].nbytes
 
 
 def open_parquet(root: Path, shards: list[Path]) -> Dataset:
@@ -131,11 +135,11 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     parquet = _pyarrow()
     row_groups: list[list[int]] = []
     rows = RowTable()
-    columns: _Columns | None = None
+    columns: Columns | None = None
     for shard in shards:
         try:
             with parquet.ParquetFile(shard) as file:
-                found = _find_columns(file.schema_arrow, shard)
+                found = find_columns(file.schema_arrow, shard)
                 columns = columns or found
                 if columns.used != found.used:
                     raise DataError(
@@ -150,18 +154,15 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
                         "rows; download it again"
                     )
                 row_groups.append([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
-                wanted = [name for name in found.names[1:] if name is not None]
-                table = file.read(columns=wanted, use_threads=False)
-                labels, *others = (table.column(name).to_pylist() for name in wanted)
+            _add_rows(rows, shard, found, split_of_shard(shard, root))
         except DataError:
             raise
-        except (OSError, ValueError) as error:
+        except MemoryError as error:  # pyarrow's too
+            raise DataError(f"a shard must fit into memory; {shard} does not; write smaller ones") from error
+        except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"a shard must be a Parquet file; {shard}: {str(error).splitlines()[0]}; download it again"
             ) from error
-        split = split_of_shard(shard, root)
-        for row, (label, group) in enumerate(zip(labels, others[0] if others else [None] * len(labels), strict=True)):
-            rows.add(_clean_label(label, f"{shard}#{row}"), split, None if group == "" else group)
     if columns is None or not len(rows):
         raise DataError(f"a data set must have images; the shards of {root} have no rows; download them again")
     unlabelled = rows.unlabelled
@@ -176,72 +177,64 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     return rows.build(source, dataset_name(root), columns.class_names, where=where, grouped=grouped, problems=problems)
 
 
-@dataclass
-class _Columns:
-    """Columns of a shard.
+def _open_images(shard: str, column: str) -> Any:
+    """An opened shard, in which an image that stands in many rows is kept once, as in the file.
 
-    Args:
-        names: of the image, label and group column; None without groups.
-        image_bytes: what to read for images: `image.bytes` of a struct, else the column itself.
-        class_names: from Hugging Face's metadata.
+    Raises:
+        ValueError: images that share beginnings (DELTA_BYTE_ARRAY), whose size only decoding would show.
     """
-
-    names: tuple[str, str, str | None]
-    image_bytes: str
-    class_names: list[str] | None
-
-    @property
-    def used(self) -> tuple[str | None, ...]:
-        """The columns that are read."""
-        return self.image_bytes, *self.names[1:]
+    parquet = _pyarrow()
+    with parquet.ParquetFile(shard) as file:
+        encodings = {encoding for chunk in _chunks(file.metadata, [column]) for encoding in chunk.encodings}
+    if "DELTA_BYTE_ARRAY" in encodings:
+        raise ValueError(f"{column} is encoded as DELTA_BYTE_ARRAY, which has no size; write it with another encoding")
+    delta = any(encoding.startswith("DELTA") for encoding in encodings)  # pyarrow makes no dictionary of these
+    return parquet.ParquetFile(shard, read_dictionary=None if delta else [column])
 
 
-def _find_columns(schema: Any, shard: Path) -> _Columns:
-    features = _huggingface_features(schema)
-    image = [n for n, f in features.items() if f.get("_type") == "Image"] + [
-        n for n in _IMAGE_COLUMNS if n in schema.names
-    ]
-    label = [n for n, f in features.items() if f.get("_type") == "ClassLabel"]
-    label = [n for n in _LABEL_COLUMNS if n in label] + label + [n for n in _LABEL_COLUMNS if n in schema.names]
-    if not image or not label:
-        what = "image column (image)" if not image else "label column (label)"
-        raise DataError(f"a Parquet data set must have one {what}; {shard} has {', '.join(schema.names)}; rename one")
-    group = _GROUP_COLUMN if _GROUP_COLUMN in schema.names else None
-    for column in filter(None, (label[0], group)):
-        if schema.field(column).type.num_fields:
-            raise DataError(
-                f"a row must have one {column}, a whole number or a text; {shard} has {column!r} of type "
-                f"{schema.field(column).type}; write one value per row"
-            )
-    feature = features.get(label[0], {})
-    names = feature.get("names") or (feature.get("feature") or {}).get("names")
-    class_names = [str(name) for name in names] if isinstance(names, list) else None
-    return _Columns((image[0], label[0], group), _image_bytes_column(schema, image[0], shard), class_names)
+def _chunks(metadata: Any, columns: list[str], groups: Iterable[int] | None = None) -> Iterator[Any]:
+    """Metadata of the stored chunks of some columns."""
+    for group in range(metadata.num_row_groups) if groups is None else groups:
+        stored = metadata.row_group(group)
+        for index in range(stored.num_columns):
+            chunk = stored.column(index)
+            if chunk.path_in_schema in columns:
+                yield chunk
 
 
-def _image_bytes_column(schema: Any, image: str, shard: Path) -> str:
-    from pyarrow import types
-
-    kind = schema.field(image).type
-    struct = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    held = kind.field("bytes").type if struct else kind
-    held = held.value_type if types.is_dictionary(held) else held
-    binary = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    if not any(check(held) for check in binary):
-        raise DataError(
-            f"images must be stored as bytes; {shard} has {image!r} of type {kind}; write the files' content, or "
-            "pass a table path,label"
-        )
-    return f"{image}.bytes" if struct else image
+def _stored_bytes(metadata: Any, columns: list[str], groups: Iterable[int] | None = None) -> int:
+    return sum(chunk.total_uncompressed_size for chunk in _chunks(metadata, columns, groups))
 
 
-def _huggingface_features(schema: Any) -> dict[str, Any]:
-    """Hugging Face's description of each column, from the schema's metadata; empty without one."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
-        return {}
-    return {key: value for key, value in features.items() if isinstance(value, dict)}
+def _add_rows(rows: RowTable, shard: Path, columns: Columns, split: str) -> None:
+    """Add the labels and groups of a shard; raises DataError and pyarrow's errors."""
+    wanted = [name for name in columns.names[1:] if name is not None]
+    with _pyarrow().ParquetFile(shard) as file:
+        size = _stored_bytes(file.metadata, wanted)
+        if size > MAX_LABELS_BYTES:
+            raise DataError(f"labels are short; {shard} has {size / 2**30:.1f} GiB of them; write names or numbers")
+        row = 0
+        for batch in file.iter_batches(BATCH, columns=wanted, use_threads=False):
+            for name in wanted:
+                _require_short(batch.column(name), f"{shard}: {name}")
+            labels, *others = (batch.column(name).to_pylist() for name in wanted)
+            for label, group in zip(labels, others[0] if others else itertools.repeat(None), strict=False):
+                rows.add(_clean_label(label, f"{shard}#{row}"), split, None if group == "" else group)
+                row += 1
+
+
+def _require_short(column: Any, where: str) -> None:
+    """Raise DataError for texts that nobody would write as a label or group."""
+    from pyarrow import compute, types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        column, kind = column.dictionary, kind.value_type
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind):
+        return
+    longest = compute.max(compute.binary_length(column)).as_py() or 0
+    if longest > MAX_LABEL:
+        raise DataError(f"a label or group has at most {MAX_LABEL:,} bytes; {where} has one of {longest:,}; shorten it")
 
 
 def _clean_label(value: Any, where: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.decode.image import Pixels
-from resnets.data.files import EXTENSIONS, is_clutter, subfolders
+from resnets.data.files import EXTENSIONS, is_clutter, read_remedy, subfolders
 from resnets.data.name_table import NameTable
 from resnets.data.sources.build import RowTable, dataset_name, missing_shards, split_of, split_of_shard
 from resnets.data.sources.tar_index import BLOCK, Member, TarError, read_members
@@ -189,7 +189,7 @@ class _ShardIndex:
                 f"a shard must be an undamaged tar archive; {shard}: {error}; download or write it again"
             ) from error
         except OSError as error:
-            raise DataError(f"a shard must be readable; {shard}: {error.strerror}; check its permissions") from error
+            raise DataError(f"a shard must be readable; {shard}: {error.strerror}; {read_remedy(error)}") from error
 
     def _add(self, where: str, split: str, files: dict[str, Member], content: mmap.mmap) -> bool:
         """Add a sample; False if it lacks an image or a label."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.atomic import write_atomic
-from resnets.errors import ShapeError
+from resnets.errors import ShapeError, printable
 from resnets.evaluate.evaluation import Evaluation, Misclassification
 from resnets.evaluate.metrics import most_confused
 from resnets.version import __version__
@@ -82,6 +82,11 @@ def write_report(path: Path, report: Report) -> None:
     write_atomic(path, render_report(report).encode("utf-8", errors="replace"))
 
 
+def _without_controls(value: Any) -> Any:
+    """Text of the user without control characters, such as those that reverse the direction of what follows."""
+    return printable(value, keep="\n\t") if type(value) is str else value
+
+
 def render_report(report: Report) -> str:
     """The HTML of `write_report`.
 
@@ -94,6 +99,7 @@ def render_report(report: Report) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_without_controls,
     )
     environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "data_uri": _data_uri}
     environment.globals |= {"report": report, "open_rows": OPEN_ROWS}  # what the macros of the template read

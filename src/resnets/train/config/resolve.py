@@ -35,6 +35,7 @@ __all__ = ["augment_options", "resolve_config"]
 
 SMALL = 64  # pixels a side up to which images are augmented by padded crops, in memory
 MIN_STEPS = 32  # per epoch; with fewer, the learning-rate schedule has too few steps
+PIXELS_AT_A_TIME = 2**20
 SAMPLE_SIZE = 2000  # images from which mean and std are measured
 
 
@@ -151,10 +152,12 @@ def _default_preprocessing(
     sums = np.zeros((3, count))
     for index in indices:
         try:
-            pixels = train.image(int(index), channels, depth).reshape(-1, count) / FULL_SCALE[depth]
+            pixels = train.image(int(index), channels, depth).reshape(-1, count)
         except ImageError:  # reported by the check of all images, which follows
             continue
-        sums += (np.full(count, len(pixels)), pixels.sum(axis=0), (pixels**2).sum(axis=0))
+        for start in range(0, len(pixels), PIXELS_AT_A_TIME):
+            part = pixels[start : start + PIXELS_AT_A_TIME] / FULL_SCALE[depth]  # float64: eight times the memory
+            sums += (np.full(count, len(part)), part.sum(axis=0), (part**2).sum(axis=0))
     mean = sums[1] / np.maximum(sums[0], 1)
     std = np.sqrt(np.maximum(sums[2] / np.maximum(sums[0], 1) - mean**2, 1e-4 if depth == "uint8" else 1e-12))
     return Preprocessing(
