@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -120,6 +121,30 @@ def loop() -> None:
     os.symlink("../a", "images/a/again")
 
 
+@case("Images", "a file of 20 GB with the name of an image", PREDICT.format("huge.png"), "more than 256 MiB")
+def huge_file() -> None:
+    with open("huge.png", "wb") as file:
+        file.truncate(20 * 2**30)
+
+
+@case("Images", "a TIFF of 16 x 16 pixels in a tile of 16,384 x 32,768", PREDICT.format("tile.tif"), "the limit is")
+def large_tile() -> None:
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16_384, 323: 32_768, 324: 8, 325: 100}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    with open("tile.tif", "wb") as file:
+        file.write(b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(200))
+
+
+@case("Images", "a progressive JPEG of 4,000 x 4,000 pixels with 20,000 scans", PREDICT.format("scans.jpg"), "scans of")
+def many_scans() -> None:
+    file = io.BytesIO()
+    Image.new("L", (4_000, 4_000), 128).save(file, "JPEG", progressive=True, quality=1)
+    content = file.getvalue()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    with open("scans.jpg", "wb") as out:
+        out.write(content[:-2] + 20_000 * scan + content[-2:])
+
+
 @case("Data sets", "a WebDataset shard with a negative size", "resnets data check x.tar", "size|damaged|tar")
 def negative_size() -> None:
     write_tar("-0000000001\0")
@@ -153,6 +178,31 @@ def rows() -> None:
     png = io.BytesIO()
     Image.new("L", (6, 5)).save(png, "PNG")
     parquet.write_table(pyarrow.table({"image": [png.getvalue()] * 50_000, "label": [0, 1] * 25_000}), "x.parquet")
+
+
+@case("Data sets", "a Parquet file of 61 kB whose labels take 40 GB", "resnets data check x.parquet", "at most 4,096")
+def label_bomb() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def repeated(indices: list[int], values: list[Any]) -> Any:
+        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(values))
+
+    labels = repeated([0, 1] * 20_000, ["a" * 10**6, "b" * 10**6])
+    table = pa.table({"image": repeated([0] * 40_000, [os.urandom(60_000)]), "label": labels})
+    parquet.write_table(table, "x.parquet", compression="zstd")
+
+
+@case("Data sets", "a table whose second line has 100 million commas", "resnets data check x.csv", "line 2 has")
+def long_line() -> None:
+    with open("x.csv", "w") as file:
+        file.write("path,label\n" + "," * 10**8)
+
+
+@case("Data sets", "a recipe that is a named pipe", "resnets train images --recipe x.yaml", "not a regular file")
+def recipe_pipe() -> None:
+    photographs()
+    os.mkfifo("x.yaml")
 
 
 @case("Data sets", "a class folder whose name is not UTF-8", "resnets data check images", "must be UTF-8 text")
@@ -278,6 +328,35 @@ def killed() -> None:
 )  # fmt: skip
 def damaged_results() -> None:
     photographs(count=60)
+
+
+@case(
+    "Faults", "--resume of a finished run whose checkpoints were deleted",
+    f"{TRAIN} --epochs 2; rm runs/r/checkpoints/step*; resnets train --resume runs/r",
+    "resumed from a checkpoint",
+)  # fmt: skip
+def no_checkpoints() -> None:
+    photographs()
+
+
+@case(
+    "Faults", "a damaged best model, then --resume",
+    f"{TRAIN} --epochs 400 & sleep 7; kill $!; wait; echo '{{' > runs/r/best/config.json;"
+    " resnets train --resume runs/r",
+    "with its best model",
+)  # fmt: skip
+def damaged_best() -> None:
+    photographs()
+
+
+@case("Faults", "a full disk under the log", f"{TRAIN} --epochs 2 2>/dev/full")
+def full_log() -> None:
+    photographs()
+
+
+@case("Faults", "a full disk under stdout", "resnets models >/dev/full", "standard output")
+def full_stdout() -> None:
+    nothing()
 
 
 @case(

@@ -202,3 +202,7 @@ def test_damaged_model_folders(command: Command, own_run: Path, images: Path, ve
     assert_one_line_error(command(*arguments), "preprocessing")
     (best / "config.json").write_text(config)
     assert command(*arguments).code == 0
+
+
+def test_a_folder_of_runs_is_named(command: Command, own_run: Path) -> None:
+    assert_one_line_error(command("val", own_run.parent), f"holds runs, such as {own_run}; pass one of them", 2)

@@ -86,7 +86,9 @@ def test_references_without_a_model_are_errors(tmp_path: Path, monkeypatch: pyte
         resolve(tmp_path)
     with pytest.raises(ConfigError, match=r"6n\+2; got 21; nearest are 20 and 26"):
         resolve("resnet21_cifar")
-    with pytest.raises(WeightsError, match="resnet50 is a network without any"):
+    with pytest.raises(
+        WeightsError, match=r"resnet50 is a network without any; pass resnet50\.tv_in1k, .*, or a weights file"
+    ):
         load_bundle("resnet50")
     monkeypatch.setattr(references, "STARTER", tmp_path / "starter")
     with pytest.raises(WeightsError, match="`starter` comes with the package"):

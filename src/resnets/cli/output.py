@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import combining, east_asian_width
 
 from resnets.errors import printable
 from resnets.runtime.formatting import format_count, format_percent
@@ -116,7 +117,7 @@ def _plain(columns: Sequence[Column], rows: Sequence[Cells], footer: Cells | Non
     widths = _widths(every)
     lines = [
         "  ".join(
-            cell.rjust(width) if column.right else cell.ljust(width)
+            _padding(cell, width) + cell if column.right else cell + _padding(cell, width)
             for cell, width, column in zip(row, widths, columns, strict=True)
         ).rstrip()
         for row in every
@@ -160,7 +161,18 @@ def _print_rich(columns: Sequence[Column], rows: Sequence[Cells], footer: Cells 
 
 
 def _widths(rows: Sequence[Cells]) -> list[int]:
-    return [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
+
+
+def _padding(cell: str, width: int) -> str:
+    return " " * (width - _width(cell))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for each Chinese, Japanese or Korean letter and emoji."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _total(widths: Sequence[int]) -> int:

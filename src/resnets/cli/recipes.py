@@ -13,7 +13,7 @@ from resnets.cli.output import Column, print_json, print_table, print_text
 if TYPE_CHECKING:
     from resnets.train.config.recipes import Recipe
 
-OPTION_COLUMNS = (Column("option"), Column("default"), Column("description", wrap=True))
+OPTION_COLUMNS = (Column("option"), Column("default", wrap=True), Column("description", wrap=True))
 COLUMNS = (
     Column("name"),
     Column("epochs", right=True),

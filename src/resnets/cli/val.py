@@ -62,6 +62,9 @@ def run(
 
     if model is None:  # `resnets val runs/digits`
         if data is None or not (Path(data) / "args.yaml").is_file():
+            runs = [] if data is None else sorted(path.parent for path in Path(data).glob("*/args.yaml"))
+            if runs:
+                raise typer.BadParameter(f"{data} holds runs, such as {runs[0]}; pass one of them", param_hint="DATA")
             raise typer.BadParameter(
                 "pass starter, named weights, a weights file, a model folder or a run folder", param_hint="--model"
             )

@@ -114,7 +114,9 @@ def suggest_path(path: Path, others: Iterable[str] = ()) -> str:
     except OSError:
         return "check the path" if path.parent.exists() else f"{path.parent} does not exist either"
     close = nearest(path.name, [*known, *others])
-    return f"did you mean {' or '.join(close)}?" if close else f"{path.parent} has no similar name"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"{'this folder' if path.parent == Path() else path.parent} has no similar name"
 
 
 def expand_pattern(path: str) -> list[str]:

@@ -19,7 +19,7 @@ from resnets.weights.folder.timm_folder import read_timm_folder
 from resnets.weights.folder.transformers_folder import is_transformers, read_transformers_folder
 from resnets.weights.hub import fetch
 from resnets.weights.load import import_weights
-from resnets.weights.registry import get_weights
+from resnets.weights.registry import NAMED_WEIGHTS, get_weights
 from resnets.weights.report import LoadReport
 from resnets.weights.resolve import Reference, resolve
 
@@ -85,9 +85,11 @@ def open_model(
     path = reference.path
     if path is None:
         here = f" (for the folder, write ./{reference.text})" if Path(reference.text).exists() else ""
+        published = [one for one in NAMED_WEIGHTS if one.startswith(f"{reference.text}.")]
+        listed = f"pass {', '.join(published)}, or " if published else "train it, or pass `starter`, "
         raise WeightsError(
             f"a model with weights is required; {reference.text} is a network without any{here}; "
-            "train it, or pass `starter`, a weights file, a model folder or a run folder"
+            f"{listed}a weights file, a model folder or a run folder"
         )
     arguments: dict[str, Any] = {"dialect": dialect, "variant": variant, "min_filled": min_filled, **(options or {})}
     if reference.kind in ("named", "file"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from resnets.errors import ShapeError
 from resnets.evaluate.report import theme
 
-__all__ = ["plot_confusion"]
+__all__ = ["has_numbers", "plot_confusion"]
 
 MAX_NAMED = 40  # classes whose names fit along the side of a matrix
 MAX_COUNTED = 20  # classes whose counts fit into the cells
@@ -63,6 +63,13 @@ def plot_confusion(matrix: NDArray[Any], classes: Sequence[str]) -> bytes:
     if counted:
         _write_counts(axes, matrix, cells)
     return theme.to_png(figure)
+
+
+def has_numbers(classes: Sequence[str]) -> bool:
+    """Whether the plot has class numbers in place of some names."""
+    return len(classes) > MAX_NAMED or any(
+        theme.drawable(name, number) == f"#{number}" for number, name in enumerate(classes)
+    )
 
 
 def _cells(matrix: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from resnets.atomic import write_atomic
 from resnets.errors import ShapeError, printable
 from resnets.evaluate.evaluation import Evaluation, Misclassification
 from resnets.evaluate.metrics import most_confused
+from resnets.evaluate.report.confusion import has_numbers
 from resnets.version import __version__
 
 __all__ = ["Report", "format_value", "render_report", "write_report"]
@@ -109,6 +110,7 @@ def render_report(report: Report) -> str:
         facts={**report.facts, **(_metrics(evaluation) if evaluation else {})},
         errors=list(_errors(report)),
         confusions=_confusion_rows(evaluation) if evaluation else (),
+        numbered=evaluation is not None and has_numbers(evaluation.classes),
         classes=_class_rows(evaluation) if evaluation else (),
         phases=[[format_value(value) for value in phase.values()] for phase in report.phases],
         splits=_split_rows(report),
@@ -183,12 +185,12 @@ def _confusion_rows(evaluation: Evaluation) -> list[list[Cell]]:
 
 
 def _class_rows(evaluation: Evaluation) -> list[list[Cell]]:
-    by_class, rows = evaluation.per_class, []
+    by_class, rows, numbered = evaluation.per_class, [], has_numbers(evaluation.classes)
     for i in np.argsort(by_class.f1, kind="stable").tolist():
         support, predicted = int(by_class.support[i]), int(by_class.predicted[i])
         rows.append(
             [
-                evaluation.classes[i],
+                f"#{i} {evaluation.classes[i]}" if numbered else evaluation.classes[i],
                 float(by_class.f1[i]) if support or predicted else None,
                 float(by_class.precision[i]) if predicted else None,
                 float(by_class.recall[i]) if support else None,

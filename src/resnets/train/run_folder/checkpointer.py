@@ -99,7 +99,8 @@ class Checkpointer:
                 reason = describe_write_error(error)
                 message = f"cannot write a checkpoint; {path}: {reason}"
                 if required:
-                    raise TrainingError(f"{message}; then continue with --resume {self.run.shell_path}") from None
+                    resume = f"; then continue with --resume {self.run.shell_path}" if self.run.path.exists() else ""
+                    raise TrainingError(message + resume) from None
                 self.console.warning(f"warning: {message}; training continues, the previous checkpoint remains")
                 return False
             return True
