@@ -213,3 +213,8 @@ def test_a_torch_dataset_in_worker_processes(tmp_path: Path) -> None:
 
 def test_a_bundle_is_printed_on_one_line(bundle: resnets.Bundle) -> None:
     assert repr(bundle) == f"Bundle({bundle.name}, 10 classes, RGB 32x32)"
+
+
+def test_a_normalised_tensor_is_named_as_such() -> None:
+    with pytest.raises(ImageError, match=r"must lie in 0..1.*a normalised tensor\? call bundle.model"):
+        resnets.load("starter").predict(torch.randn(3, 32, 32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Interval, MinLen
 from typing_extensions import Doc
@@ -89,6 +89,8 @@ class ResNetConfig(BaseConfig):
     Raises:
         ConfigError: an invalid value, or fields that contradict each other.
     """
+
+    always_shown: ClassVar[tuple[str, ...]] = ("block", "depths", "num_classes")  # by `repr`
 
     block: Annotated[
         Literal["basic", "bottleneck"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 from typing_extensions import Doc
@@ -24,6 +24,8 @@ class VGGConfig(BaseConfig):
     Raises:
         ConfigError: an invalid value, or fields that contradict each other.
     """
+
+    always_shown: ClassVar[tuple[str, ...]] = ("depths", "num_classes")  # by `repr`
 
     depths: Annotated[
         tuple[Count, ...], MinLen(1), Doc("3x3 convolutions in each block. A 2x2 max pool ends each block.")

@@ -109,7 +109,8 @@ def decode_input(content: Any, name: str, preprocessing: Preprocessing) -> Pixel
         try:
             return convert_array(_as_array(content), channels, depth)
         except ValueError as error:
-            raise ImageError(name, str(error)) from error
+            hint = " (a normalised tensor? call bundle.model with it)" if "must lie in 0..1" in str(error) else ""
+            raise ImageError(name, f"{error}{hint}") from error
     if isinstance(content, str) and is_url(content):
         content = fetch_url(content)
     elif hasattr(content, "read"):

@@ -86,7 +86,8 @@ class Option:
 def hints_of(kind: Any) -> dict[str, Any]:
     """Field of a dataclass -> annotation with its metadata; cached, since resolving annotations takes milliseconds."""
     if kind not in _HINTS:
-        _HINTS[kind] = get_type_hints(kind, include_extras=True)
+        hints = get_type_hints(kind, include_extras=True)
+        _HINTS[kind] = {field.name: hints[field.name] for field in fields(kind)}  # not the class variables
     return _HINTS[kind]
 
 

@@ -18,6 +18,7 @@ from annotated_types import MinLen
 from resnets.errors import ConfigError, UnknownNameError, nearest
 from resnets.options.declarations import BOUNDS, ImageSize, alternatives, choices_of, describe_type, hints_of, limit_of
 from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, Quoted, parse_tree
+from resnets.options.short_repr import short_repr
 
 __all__ = ["Options", "build", "convert", "convert_fields", "parse_size", "validate"]
 
@@ -34,6 +35,10 @@ class Options:
     Raises:
         ConfigError: a value of the wrong type or out of bounds, or fields that contradict each other.
     """
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.__repr__ = short_repr  # type: ignore[method-assign]  # which `dataclass` then leaves as it is
 
     def __post_init__(self) -> None:
         for name, hint in hints_of(type(self)).items():

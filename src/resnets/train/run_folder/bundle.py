@@ -36,7 +36,8 @@ def check_models(run: RunFolder, progress: RunProgress) -> None:
             read_bundle(run.best)
         except WeightsError as error:
             raise TrainingError(
-                f"a run is resumed with its best model, of epoch {progress.best_epoch}; {error}; restore {run.best}"
+                f"a run is resumed with its best model, of epoch {progress.best_epoch}; it cannot be read ({error}); "
+                f"restore {run.best}"
             ) from None
 
 
