@@ -32,6 +32,8 @@ VERBS = {
     "train": "Train a network on a folder of images.",
     "val": "Evaluate a model on labelled images.",
     "predict": "Classify images.",
+    "embed": "Compute the embeddings of images.",
+    "reid": "Evaluate re-identification.",
     "data": "Check a data set, or pack it for fast training.",
     "convert": "Convert weights of other codebases to a model folder.",
     "recipes": "List the training recipes, or show one.",

@@ -6,26 +6,22 @@ Legend: N images of a batch, C classes, D embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from resnets.data.decode.image import Pixels
-from resnets.data.inputs import ImageInputs, NamedImage, iter_images, read_image
-from resnets.data.transform import normalise
-from resnets.data.workers import available_cores
+from resnets.data.inputs import ImageInputs
 from resnets.errors import ConfigError, ImageError
+from resnets.evaluate.batches import run_batches
 from resnets.evaluate.metrics import softmax
-from resnets.nn.modes import evaluation_mode
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["Prediction", "embed_images", "predict_images"]
+__all__ = ["Prediction", "embed_batches", "embed_images", "predict_images"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,8 @@ def predict_images(
     if not bundle.classes:
         raise ConfigError(f"prediction needs a classifier; {bundle.name} outputs embeddings; use embed")
     bundle.check_classes()
-    for decoded, logits in _run_batches(bundle, images, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad):
+    batches = run_batches(bundle, images, bundle.model, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad)
+    for decoded, logits in batches:
         probabilities = softmax(logits)  # (N, C)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top_k, 1)]
         for path, row, best in zip(decoded, probabilities, order, strict=True):
@@ -97,54 +94,39 @@ def predict_images(
 def embed_images(
     bundle: Bundle, images: ImageInputs, *, batch_size: int = 32, device: torch.device | str = "cpu"
 ) -> NDArray[np.float32]:
-    """The pooled features before the classifier, (N, D) float32; arguments as of `predict_images`.
-
-    Raises:
-        ConfigError: a batch size below 1.
-        ImageError: an image cannot be decoded.
-    """
-    batches = _run_batches(bundle, images, batch_size=batch_size, device=device, pre_logits=True)
+    """The embeddings of all images, (N, D) float32; arguments as of `embed_batches`."""
+    batches = embed_batches(bundle, images, batch_size=batch_size, device=device)
     return np.concatenate([np.empty((0, bundle.model.num_features), np.float32), *(output for _, output in batches)])
 
 
-def _run_batches(
+def embed_batches(
     bundle: Bundle,
     images: ImageInputs,
     *,
-    batch_size: int,
-    device: torch.device | str,
+    flip: bool = False,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
     amp: torch.dtype | None = None,
     on_bad: Callable[[ImageError], None] | None = None,
-    pre_logits: bool = False,
 ) -> Iterator[tuple[list[Path | str], NDArray[np.float32]]]:
-    """Names of the decodable images and outputs (N, C or D) of each batch; the next one is decoded meanwhile."""
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1; got {batch_size}; the default is 32")
-    model, preprocessing = bundle.model.to(device), bundle.preprocessing
+    """Names and embeddings (N, D) of each batch, the pooled features before the classifier.
 
-    def read(image: NamedImage) -> tuple[NamedImage, Pixels | ImageError]:
-        try:
-            return image, read_image(image, preprocessing)
-        except ImageError as error:
-            return image, error
+    Args:
+        bundle, images, batch_size, device, amp, on_bad: as of `predict_images`.
+        flip: average the embeddings of each image and of its mirror image.
 
-    given = iter_images(images)
-    with ThreadPoolExecutor(available_cores()) as pool, evaluation_mode(model):
-        following = list(map(pool.submit, repeat(read), islice(given, batch_size)))
-        while following:
-            pending, following = following, list(map(pool.submit, repeat(read), islice(given, batch_size)))
-            names, pixels = [], []
-            for image, result in (future.result() for future in pending):
-                if not isinstance(result, ImageError):
-                    names.append(image.name)
-                    pixels.append(result)
-                elif on_bad is None:
-                    raise result
-                else:
-                    on_bad(result)
-            if pixels:
-                kind = torch.device(device).type
-                with torch.inference_mode(), torch.autocast(kind, amp, enabled=amp is not None):
-                    x = normalise(torch.from_numpy(np.stack(pixels)), preprocessing, device=device)
-                    output = model.forward_head(model.forward_features(x), pre_logits=pre_logits)
-                yield names, output.float().cpu().numpy()
+    Raises:
+        ConfigError: a batch size below 1.
+        ImageError: an image cannot be decoded and `on_bad` is `None`.
+    """
+    model = bundle.model
+
+    def embed(x: Tensor) -> Tensor:
+        output: Tensor = model.forward_head(model.forward_features(x), pre_logits=True)
+        return output
+
+    def embed_both(x: Tensor) -> Tensor:
+        return (embed(x) + embed(x.flip(3))) / 2
+
+    compute = embed_both if flip else embed
+    yield from run_batches(bundle, images, compute, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad)

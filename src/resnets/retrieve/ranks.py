@@ -67,6 +67,7 @@ def rank_matches(
     ties: Ties = "stable",
     same_image: npt.NDArray[Any] | None = None,
     half: bool = False,
+    distances: Callable[[int, int], npt.NDArray[np.float32]] | None = None,
     memory_mib: int = 512,
     progress: Callable[[int], None] = lambda done: None,
 ) -> MatchRanks:
@@ -83,6 +84,8 @@ def rank_matches(
             first, `pessimistic` matches last.
         same_image: (Q,) position in the gallery of the query's own image, which is removed; -1 if it is not there.
         half: compute distances in bfloat16, and do not settle close ones in float64.
+        distances: function of a range of queries that returns their distances to the gallery, such as re-ranked ones;
+            by default they are computed from the embeddings.
         memory_mib: limit for the scores of a block of queries.
         progress: called with the number of queries that are done.
 
@@ -94,20 +97,24 @@ def rank_matches(
         if value not in allowed:
             raise ConfigError(f"{name} is one of {', '.join(allowed)}; got {value!r}")
     check_pair(query, gallery)
-    scorer = BlockScores(gallery.features, metric, half=half)
+    scorer = BlockScores(gallery.features, metric, half=half) if distances is None else None
     groups = Groups(query, gallery, exclude, same_image)
     rows = max(1, min(len(query), memory_mib * 2**20 // (8 * len(gallery))))
     found: list[Ints] = []
     kept: list[int] = []
     for start in range(0, len(query), rows):
         block = query.features[start : start + rows]
-        scores = scorer.scores(block)
-        errors = np.zeros(len(block)) if half else scorer.errors(block)
+        if distances is not None:
+            scores = distances(start, start + len(block))
+        elif scorer is not None:
+            scores = scorer.scores(block)
+        settled = scorer is None or half  # the scores themselves decide
+        errors = np.zeros(len(block)) if scorer is None or half else scorer.errors(block)
         for number, row in enumerate(scores):
             matches, removed = groups.find(start + number)
             kept.append(len(gallery) - len(removed))
             row[removed] = np.inf
-            if half:  # the scores themselves decide
+            if settled:
                 exact: Callable[[Ints], Floats] = row.__getitem__
             else:
                 exact = partial(_exact, block[number], gallery.features, metric)

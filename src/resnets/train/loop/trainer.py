@@ -166,7 +166,7 @@ class Trainer:
             failure = describe_failure(error)
             if failure is None:
                 raise
-            raise TrainingError(f"{failure}; {self.run.describe_kept(self.progress.epoch)}") from error
+            raise TrainingError(f"{failure}; {self.run.describe_kept(epoch)}") from error
         self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():
             best = self.progress.best_epoch

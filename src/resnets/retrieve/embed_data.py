@@ -1,0 +1,95 @@
+"""The images to embed, and what is known of them: files, folders and patterns, or data with identities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.data.files import expand_pattern, list_images, subfolders
+from resnets.data.reid.dataset import REID_SETS, ReidDataset
+from resnets.data.reid.layouts import open_layout
+from resnets.data.reid.open import open_reid
+from resnets.errors import ConfigError
+from resnets.retrieve.embedding_file import EmbeddingFile
+
+__all__ = ["EmbedData", "find_embed_data", "of_reid"]
+
+TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedData:
+    """N images to embed.
+
+    Args:
+        paths: of the images.
+        ids, cameras: (N,), or `None`.
+        sets: `train`, `query` or `gallery` for each, or `None`.
+        notes: what a user should know.
+    """
+
+    paths: tuple[str, ...]
+    ids: npt.NDArray[np.int64] | None = None
+    cameras: npt.NDArray[np.int64] | None = None
+    sets: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_features(
+        self, features: npt.NDArray[np.float32], kept: Sequence[int], model: dict[str, str]
+    ) -> EmbeddingFile:
+        """The embeddings of the images that could be decoded, at the positions `kept`."""
+        at = np.array(kept, np.int64)
+        return EmbeddingFile(
+            features=features,
+            paths=tuple(self.paths[number] for number in kept),
+            ids=None if self.ids is None else self.ids[at],
+            cameras=None if self.cameras is None else self.cameras[at],
+            sets=None if self.sets is None else tuple(self.sets[number] for number in kept),
+            model=model,
+        )
+
+
+def find_embed_data(data: Sequence[str], *, identities: bool = False, vehicleid_size: int = 800) -> EmbedData:
+    """The images that the arguments of `resnets embed` stand for.
+
+    Args:
+        data: images, folders of images and patterns; or one table or folder of re-identification data.
+        identities: the folder has a folder for each identity.
+        vehicleid_size: of VehicleID's test list.
+
+    Raises:
+        DataError: something does not exist, or has no images.
+        ConfigError: `identities` with several arguments.
+    """
+    if identities and len(data) != 1:
+        raise ConfigError(f"--identities takes one folder; got {len(data)} arguments; embed them one by one")
+    if len(data) == 1 and (found := _reid(Path(data[0]), identities, vehicleid_size)) is not None:
+        return of_reid(found)
+    paths = [str(path) for one in data for path in list_images(expand_pattern(one))]
+    return EmbedData(paths=tuple(dict.fromkeys(paths)))
+
+
+def _reid(path: Path, identities: bool, vehicleid_size: int) -> ReidDataset | None:
+    if identities or (path.is_file() and path.suffix.lower() in TABLES):
+        return open_reid(path, vehicleid_size=vehicleid_size)
+    if not path.is_dir():
+        return None
+    found = open_layout(path, vehicleid_size)
+    return open_reid(path) if found is None and {"query", "gallery"} <= set(subfolders(path)) else found
+
+
+def of_reid(data: ReidDataset, without: Sequence[str] = ()) -> EmbedData:
+    """The images of a data set, but for the sets `without`."""
+    sets = [(name, data.sets[name]) for name in REID_SETS if name in data.sets and name not in without]
+    cameras = [one.cameras for _, one in sets if one.cameras is not None]
+    return EmbedData(
+        paths=tuple(path for _, one in sets for path in one.paths),
+        ids=np.concatenate([one.ids for _, one in sets]),
+        cameras=np.concatenate(cameras) if cameras else None,
+        sets=tuple(name for name, one in sets for _ in range(len(one))),
+        notes=data.notes,
+    )
