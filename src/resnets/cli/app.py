@@ -33,6 +33,7 @@ VERBS = {
     "val": "Evaluate a model on labelled images.",
     "predict": "Classify images.",
     "embed": "Compute the embeddings of images.",
+    "search": "Find similar images, and near duplicates.",
     "reid": "Evaluate re-identification.",
     "data": "Check a data set, or pack it for fast training.",
     "convert": "Convert weights of other codebases to a model folder.",

@@ -23,7 +23,7 @@ METRICS: tuple[str, ...] = get_args(Metric)
 
 KEPT_BYTES = 2**30  # of a prepared gallery; a larger one is prepared anew for each block of queries
 CHUNK_BYTES = 2**27
-EPS = float(np.finfo(np.float32).eps)
+EPS, TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
 
 
 class BlockScores:
@@ -45,19 +45,34 @@ class BlockScores:
         size = 4 * gallery.shape[1]
         rows = len(gallery) if len(gallery) * size <= KEPT_BYTES else max(1, CHUNK_BYTES // size)
         self._starts = range(0, len(gallery), max(rows, 1))
-        self._kept = [self._prepare(start) for start in self._starts] if len(self._starts) <= 1 else None
-        squares = [float(norms.max()) for _, norms in self._chunks()] if metric == "euclidean" else [1.0]
-        self._longest = max(squares, default=1.0) ** 0.5
+        self._kept: Tensor | None = None
+        if len(self._starts) <= 1:
+            self._kept = _as_tensor(gallery)
+            if metric == "cosine":
+                self._kept = torch.nn.functional.normalize(self._kept, eps=TINY)
+        squares = [block.square().sum(1) for block in self._blocks()]
+        self._squares = torch.cat(squares) if squares else torch.zeros(0)  # (G,)
+        self._longest = float(self._squares.max()) ** 0.5 if len(gallery) else 1.0
 
     def scores(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """(B, D) -> (B, G)."""
-        x = self._vectors(queries)
+        x, cosine = _as_tensor(queries), self.metric == "cosine"
+        x = -torch.nn.functional.normalize(x, eps=TINY) if cosine else x
+        out: Tensor | None = None
         with _matmul_precision("medium" if self.half else "highest"):
-            blocks = [
-                torch.addmm(norms, x, block.T, alpha=-2) if self.metric == "euclidean" else torch.mm(-x, block.T)
-                for block, norms in self._chunks()
-            ]
-        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)).numpy()
+            for start, block in zip(self._starts, self._blocks(), strict=True):
+                part = slice(start, start + len(block))
+                if not cosine:
+                    scores = torch.addmm(self._squares[part], x, block.T, alpha=-2)
+                else:
+                    scores = torch.mm(x, block.T)
+                    if self._kept is None:  # its vectors are as they are in the file
+                        scores *= self._squares[part].clamp(min=TINY).rsqrt()
+                if len(self._starts) == 1:
+                    return scores.numpy()
+                out = torch.empty(len(x), len(self.gallery)) if out is None else out
+                out[:, part] = scores
+        return (torch.zeros(len(x), 0) if out is None else out).numpy()
 
     def errors(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(B,) how far the scores of each query may be from those of exact arithmetic.
@@ -71,17 +86,17 @@ class BlockScores:
         lengths = np.linalg.norm(np.asarray(queries, np.float64), axis=1)
         return np.asarray(root * (2 * lengths * self._longest + self._longest**2))
 
-    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from self._kept if self._kept is not None else map(self._prepare, self._starts)
+    def _blocks(self) -> Iterator[Tensor]:
+        """(C, D) parts of the gallery, in order."""
+        if self._kept is not None:
+            yield from [self._kept] * len(self._starts)
+        else:
+            yield from (_as_tensor(self.gallery[start : start + self._starts.step]) for start in self._starts)
 
-    def _prepare(self, start: int) -> tuple[Tensor, Tensor]:
-        """(C, D) rows of the gallery from `start` on, and (C,) their squared lengths."""
-        block = self._vectors(self.gallery[start : start + self._starts.step])
-        return block, block.square().sum(1)
 
-    def _vectors(self, features: npt.NDArray[Any]) -> Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(features, np.float32))
-        return torch.nn.functional.normalize(x, eps=float(np.finfo(np.float32).tiny)) if self.metric == "cosine" else x
+def _as_tensor(features: npt.NDArray[Any]) -> Tensor:
+    array = np.ascontiguousarray(features, np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())  # torch warns of arrays it cannot write
 
 
 def exact_distances(query: npt.NDArray[Any], items: npt.NDArray[Any], metric: Metric) -> npt.NDArray[np.float64]:

@@ -54,7 +54,7 @@ def nearest(
     count, k = len(gallery), min(k, len(gallery))
     scorer = BlockScores(gallery, metric)
     index, distance = np.zeros((len(query), k), np.int64), np.zeros((len(query), k), np.float32)
-    rows = max(1, min(max(len(query), 1), memory_mib * 2**20 // (8 * max(count, 1))))
+    rows = max(1, min(max(len(query), 1), memory_mib * 2**20 // (4 * max(count, 1))))
     for start in range(0, len(query), rows) if count else ():
         block = query[start : start + rows]
         scores = scorer.scores(block)

@@ -99,7 +99,7 @@ def rank_matches(
     check_pair(query, gallery)
     scorer = BlockScores(gallery.features, metric, half=half) if distances is None else None
     groups = Groups(query, gallery, exclude, same_image)
-    rows = max(1, min(len(query), memory_mib * 2**20 // (8 * len(gallery))))
+    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
     found: list[Ints] = []
     kept: list[int] = []
     for start in range(0, len(query), rows):

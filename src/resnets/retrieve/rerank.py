@@ -142,7 +142,7 @@ def rerank(
     features = np.concatenate([query.features, gallery.features]).astype(np.float32, copy=False)
     if metric == "cosine":
         features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    distances = _Distances(features, metric, config)
+    distances = _Distances(features, metric, config, keep=4 * len(features) ** 2 <= memory_mib * 2**20)
     length = min(config.k1 + config.extra_neighbor, len(features))
     width = min(max(length, config.k2), len(features))
     step = max(1, min(len(features), memory_mib * 2**20 // (12 * len(features))))
@@ -158,18 +158,19 @@ def rerank(
 class _Distances:
     """Distances of all N images to each other, by rows."""
 
-    def __init__(self, features: Floats, metric: Metric, config: RerankConfig) -> None:
+    def __init__(self, features: Floats, metric: Metric, config: RerankConfig, *, keep: bool) -> None:
         self.features, self.metric, self.config = features, metric, config
         self._squares = np.einsum("nd,nd->n", features, features)
         self._scorer = BlockScores(features, "euclidean")
         self.largest = np.ones(len(features), np.float32)
+        self._all = self._compute(0, len(features)) if keep else None  # (N, N), where that is small
 
     def neighbors(self, width: int, step: int, progress: Callable[[int], None]) -> tuple[Ints, Floats]:
         """(N, width) nearest images of each, itself first, with their squared distances; sets `largest`."""
         count = len(self.features)
         index, near = np.empty((count, width), np.int64), np.empty((count, width), np.float32)
         for start in range(0, count, step):
-            squared = self._squared(start, min(start + step, count))
+            squared = self._squared(start, min(start + step, count)).copy()
             rows = np.arange(len(squared))
             squared[rows, start + rows] = -1  # an image is its own nearest, also where others are equal to it
             values, found = torch.topk(torch.from_numpy(squared), width, dim=1, largest=False)
@@ -181,6 +182,8 @@ class _Distances:
 
     def pairs(self, rows: Ints, columns: Ints) -> Floats:
         """Squared distances of pairs of images."""
+        if self._all is not None:
+            return np.asarray(self._all[rows, columns])
         out = np.empty(len(rows), np.float32)
         step = max(1, PAIRS // self.features.shape[1])
         for start in range(0, len(rows), step):
@@ -208,6 +211,9 @@ class _Distances:
         return squared**self.config.exponent if self.config.exponent > 1 else squared
 
     def _squared(self, start: int, stop: int) -> Floats:
+        return self._compute(start, stop) if self._all is None else self._all[start:stop]
+
+    def _compute(self, start: int, stop: int) -> Floats:
         squared = self._scorer.scores(self.features[start:stop])
         squared += self._squares[start:stop, None]
         return np.asarray(np.maximum(squared, 0, out=squared))

@@ -108,7 +108,7 @@ def verify_pairs(
         raise DataError(f"verification needs pairs of one identity and of two; there is no pair of {kind}")
     below, up_to = np.zeros(len(same) + 1, np.int64), np.zeros(len(same) + 1, np.int64)
     scorer = BlockScores(gallery.features, metric)
-    rows = max(1, min(len(query), memory_mib * 2**20 // (8 * len(gallery))))
+    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
     for start in range(0, len(query), rows):
         block = query.features[start : start + rows]
         scores = scorer.scores(block)
