@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,50 @@ def write_run_report(
     Raises:
         TrainingError: the disk or memory is full; the models stay, and resuming the run writes the report.
     """
+    with _failures_named(run):
+        images: dict[int, NDArray[np.uint8]] = {}
+        names: dict[int, str] = {}
+        spans, classes = phase_spans(config), len(dataset.classes)
+        events = run.events.read_text("utf-8", errors="replace").splitlines() if run.events.exists() else []
+        plots: dict[str, bytes] = {}
+        if results:
+            plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
+        if evaluation is not None:
+            plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
+            validation = dataset.splits["val"]
+            for error in evaluation.most_confident_errors():
+                images[error.index] = displayable_image(validation, error.index, config.preprocessing)
+                names[error.index] = validation.name(error.index)
+        for name, png in plots.items():
+            write_atomic(run.plots / f"{name}.png", png)
+        write_report(
+            run.report,
+            Report(
+                title=f"{config.model} on {dataset.name}",
+                facts=_facts(config, dataset, results, progress),
+                recipe=run_summary(config),
+                about=describe_recipe(config),
+                phases=phase_rows(config),
+                events=events,
+                settings=config.to_dict(),
+                data=_data_facts(config, dataset),
+                splits={
+                    name: np.bincount(one.labels, minlength=classes).tolist() for name, one in dataset.splits.items()
+                },
+                plots=plots,
+                evaluation=evaluation,
+                images=images,
+                names=names,
+                next_command=f"resnets predict IMAGE --model {run.shell_path}",
+            ),
+        )
+
+
+@contextmanager
+def _failures_named(run: RunFolder) -> Iterator[None]:
+    """Say of an error of the machine that the models stay, and how to write the report later."""
     try:
-        _write(run, config, dataset, evaluation, results, progress)
+        yield
     except Exception as error:
         failure = describe_failure(error)
         if failure is None:
@@ -56,50 +99,6 @@ def write_run_report(
             f"cannot write the report; {failure}; the models are in {run.path};"
             f" `resnets train --resume {run.shell_path}` writes it later"
         ) from error
-
-
-def _write(
-    run: RunFolder,
-    config: ResolvedConfig,
-    dataset: Dataset,
-    evaluation: Evaluation | None,
-    results: Sequence[ResultsRow],
-    progress: RunProgress,
-) -> None:
-    images: dict[int, NDArray[np.uint8]] = {}
-    names: dict[int, str] = {}
-    spans, classes = phase_spans(config), len(dataset.classes)
-    events = run.events.read_text("utf-8", errors="replace").splitlines() if run.events.exists() else []
-    plots: dict[str, bytes] = {}
-    if results:
-        plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
-    if evaluation is not None:
-        plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
-        validation = dataset.splits["val"]
-        for error in evaluation.most_confident_errors():
-            images[error.index] = displayable_image(validation, error.index, config.preprocessing)
-            names[error.index] = validation.name(error.index)
-    for name, png in plots.items():
-        write_atomic(run.plots / f"{name}.png", png)
-    write_report(
-        run.report,
-        Report(
-            title=f"{config.model} on {dataset.name}",
-            facts=_facts(config, dataset, results, progress),
-            recipe=run_summary(config),
-            about=describe_recipe(config),
-            phases=phase_rows(config),
-            events=events,
-            settings=config.to_dict(),
-            data=_data_facts(config, dataset),
-            splits={name: np.bincount(one.labels, minlength=classes).tolist() for name, one in dataset.splits.items()},
-            plots=plots,
-            evaluation=evaluation,
-            images=images,
-            names=names,
-            next_command=f"resnets predict IMAGE --model {run.shell_path}",
-        ),
-    )
 
 
 def _facts(
