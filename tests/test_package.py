@@ -12,9 +12,9 @@ import resnets
 from resnets.version import __version__
 
 PUBLIC = (
-    "Bundle FeatureExtractor ImageDataset Preprocessing ResNet ResNetConfig ResnetsError VGG VGGConfig __version__ "
-    "convert create_model describe evaluate get_config import_weights list_models list_pretrained load plan predict "
-    "save_weights train transforms"
+    "Bundle Embeddings FeatureExtractor ImageDataset Preprocessing ReidOptions ResNet ResNetConfig ResnetsError VGG "
+    "VGGConfig __version__ convert create_model describe evaluate get_config import_weights list_models "
+    "list_pretrained load plan predict reid_eval save_weights train transforms"
 )
 
 

@@ -19,6 +19,9 @@ from resnets.errors import ResnetsError as ResnetsError
 from resnets.nn.model import VGG as VGG
 from resnets.nn.model import FeatureExtractor as FeatureExtractor
 from resnets.nn.model import ResNet as ResNet
+from resnets.retrieve.embeddings import Embeddings as Embeddings
+from resnets.retrieve.reid import ReidOptions as ReidOptions
+from resnets.retrieve.reid import reid_eval as reid_eval
 from resnets.version import __version__ as __version__
 from resnets.weights.convert import convert as convert
 from resnets.weights.export import save_weights as save_weights
