@@ -68,6 +68,10 @@ def run(
     verification: Annotated[
         bool, typer.Option("--verification", help="ROC over all pairs, too.", rich_help_panel=SETS)
     ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option("--open-set", help="Rates for queries that may not be in the gallery, too.", rich_help_panel=SETS),
+    ] = False,
     draws: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="VehicleID's random draws, 10.", rich_help_panel=SETS)
     ] = None,
@@ -92,8 +96,9 @@ def run(
 
     options: Any = {
         "metric": metric, "exclude": exclude, "ties": ties, "ap": ap, "unmatched": unmatched, "junk": not keep_junk,
-        "expand_k": expand, "single_shot": single_shot, "verification": verification, "draws": draws,
-        "memory_mib": memory, "rerank": RerankConfig(k1=k1, k2=k2, lambda_value=lambda_value) if rerank else None,
+        "expand_k": expand, "single_shot": single_shot, "verification": verification, "open_set": unknown,
+        "draws": draws, "memory_mib": memory,
+        "rerank": RerankConfig(k1=k1, k2=k2, lambda_value=lambda_value) if rerank else None,
     }  # fmt: skip
     console = Console()
     file = _embeddings(data, model, console, flip, batch_size, device, amp, vehicleid_size)
@@ -156,6 +161,8 @@ def _embeddings(
 
 
 def _lines(result: ReidResult, file: EmbeddingFile) -> list[str]:
+    from resnets.retrieve.reid import OPEN_FARS
+
     percent = format_percent
     lines = []
     if (found := result.metrics) is not None:
@@ -179,6 +186,12 @@ def _lines(result: ReidResult, file: EmbeddingFile) -> list[str]:
             f"verification: AUC {percent(pairs.auc)}  EER {percent(pairs.eer)}  {percent(accepted)} accepted at a false"
             f" accept rate of 0.1 % (distance {threshold:.4g})"
         )
+    if (unknown := result.open_set) is not None:
+        lines += [
+            f"open set: {percent(unknown.dir_at_far(far))} identified at a false alarm rate of {percent(far, 0)}"
+            f" (distance {unknown.threshold(far):.4g})"
+            for far in OPEN_FARS
+        ]
     if result.junk:
         lines.append(f"{plural(result.junk, 'junk image')} (identity -1) left out")
     if file.model.get("name"):

@@ -14,6 +14,7 @@ from resnets.retrieve.distances import Metric
 from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.expansion import expand
 from resnets.retrieve.metrics import AveragePrecision, RetrievalMetrics, Unmatched, retrieval_metrics
+from resnets.retrieve.open_set import OpenSet, open_set
 from resnets.retrieve.ranks import Exclusion, Ties, rank_matches
 from resnets.retrieve.rerank import RerankConfig, rerank
 from resnets.retrieve.single_shot import RepeatedMetrics, repeated_splits, single_shot_cmc
@@ -22,7 +23,7 @@ from resnets.retrieve.verification import Verification, verify_pairs
 __all__ = ["JUNK", "ReidOptions", "ReidResult", "reid_eval"]
 
 JUNK = -1
-FARS = (1e-4, 1e-3, 1e-2)
+FARS, OPEN_FARS = (1e-4, 1e-3, 1e-2), (0.01, 0.1)
 Progress = Callable[[str, int, int], None]
 
 
@@ -39,6 +40,7 @@ class ReidOptions:
         rerank: re-rank by k-reciprocal neighbours; `None` for none.
         single_shot: compute the CMC of CUHK03's protocol, too.
         verification: compute the ROC over all pairs, too.
+        open_set: compute the detection and identification rates for queries that may not be in the gallery, too.
         draws: evaluate by VehicleID's protocol instead, in so many random draws from the gallery; `None` for none.
         memory_mib: limit for a block of distances.
     """
@@ -53,6 +55,7 @@ class ReidOptions:
     rerank: RerankConfig | None = None
     single_shot: bool = False
     verification: bool = False
+    open_set: bool = False
     draws: int | None = None
     memory_mib: int = 512
 
@@ -67,6 +70,7 @@ class ReidResult:
         repeated: of repeated draws.
         single_shot: (50,) CMC with one gallery image of each identity.
         verification: over all pairs.
+        open_set: for queries with and without a match.
         junk: number of gallery images that were left out as junk.
     """
 
@@ -75,6 +79,7 @@ class ReidResult:
     repeated: RepeatedMetrics | None = None
     single_shot: npt.NDArray[np.float64] | None = None
     verification: Verification | None = None
+    open_set: OpenSet | None = None
     junk: int = 0
 
     def summary(self) -> dict[str, Any]:
@@ -92,6 +97,9 @@ class ReidResult:
         if (pairs := self.verification) is not None:
             found |= {"pairs_same": pairs.same, "pairs_different": pairs.different, "auc": pairs.auc, "eer": pairs.eer}
             found |= {f"tar_at_far_{far:g}": pairs.at_far(far)[0] for far in FARS}
+        if self.open_set is not None:
+            found |= {f"dir_at_far_{far:g}": self.open_set.dir_at_far(far) for far in OPEN_FARS}
+            found |= {f"threshold_at_far_{far:g}": self.open_set.threshold(far) for far in OPEN_FARS}
         return found
 
 
@@ -158,6 +166,12 @@ def reid_eval(
             query, gallery, metric=options.metric, exclude=options.exclude, same_image=same_image,
             memory_mib=options.memory_mib, progress=lambda done: progress("comparing pairs", done, count),
         )  # fmt: skip
+    unknown = None
+    if options.open_set:
+        unknown = open_set(
+            query, gallery, metric=options.metric, exclude=options.exclude, same_image=same_image,
+            memory_mib=options.memory_mib, progress=lambda done: progress("finding the nearest", done, count),
+        )  # fmt: skip
     single = None
     if options.single_shot:
         single = single_shot_cmc(query, gallery, metric=options.metric, exclude=options.exclude)
@@ -166,5 +180,6 @@ def reid_eval(
         metrics=retrieval_metrics(ranks, ap=options.ap, unmatched=options.unmatched),
         single_shot=single,
         verification=pairs,
+        open_set=unknown,
         junk=junk,
     )

@@ -1,0 +1,109 @@
+"""Open-set identification: is the object in the gallery at all? Identification rate at a false alarm rate.
+
+A query is accepted if its nearest gallery image is at most a threshold away. A query with a match in the gallery counts
+as identified if it is accepted and that nearest image is a match; a query without a match that is accepted is a false
+alarm (Grother and Ngan, FRVT: open-set identification).
+
+Legend: Q queries, G gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.errors import ConfigError, DataError
+from resnets.retrieve.distances import BlockScores, Metric
+from resnets.retrieve.embeddings import Embeddings, check_pair
+from resnets.retrieve.ranks import Exclusion, Groups
+
+__all__ = ["OpenSet", "open_set"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSet:
+    """Distances to the nearest gallery image.
+
+    Args:
+        identified: of the queries with a match whose nearest image is one, ascending.
+        mated: number of queries with a match.
+        unmated: of the queries without a match, ascending.
+    """
+
+    identified: Floats
+    mated: int
+    unmated: Floats
+
+    def threshold(self, far: float) -> float:
+        """The largest threshold at which at most a share `far` of the queries without a match are accepted.
+
+        Distances at or below it are accepted. It lies midway between the two distances that it separates, so that it
+        suits other data of the kind; -1, below every distance, if already the nearest one is too many.
+
+        Args:
+            far: false alarm rate, from 0 to below 1.
+        """
+        if not 0 <= far < 1:
+            raise ConfigError(f"a false alarm rate is from 0 to below 1; got {far}")
+        allowed = int(np.floor(far * len(self.unmated) + 1e-9))
+        first_refused = self.unmated[allowed]
+        nearer = np.concatenate([self.unmated[:allowed], self.identified[self.identified < first_refused]])
+        nearer = nearer[nearer < first_refused]
+        return float((nearer.max() + first_refused) / 2) if len(nearer) else -1.0
+
+    def rates(self, threshold: float) -> tuple[float, float]:
+        """Detection and identification rate, and false alarm rate, at a threshold."""
+        identified = np.searchsorted(self.identified, threshold, "right") / self.mated
+        return float(identified), float(np.searchsorted(self.unmated, threshold, "right") / len(self.unmated))
+
+    def dir_at_far(self, far: float) -> float:
+        """Detection and identification rate at a false alarm rate of at most `far`."""
+        return self.rates(self.threshold(far))[0]
+
+
+def open_set(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    metric: Metric = "cosine",
+    exclude: Exclusion = "same_camera",
+    same_image: npt.NDArray[Any] | None = None,
+    memory_mib: int = 512,
+    progress: Callable[[int], None] = lambda done: None,
+) -> OpenSet:
+    """Find the nearest gallery image of each query; the arguments are those of `rank_matches`.
+
+    Raises:
+        DataError: no query with a match, or none without one.
+    """
+    check_pair(query, gallery)
+    groups, scorer = Groups(query, gallery, exclude, same_image), BlockScores(gallery.features, metric)
+    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
+    identified, unmated, mated = [], [], 0
+    for start in range(0, len(query), rows):
+        block = query.features[start : start + rows]
+        scores = scorer.scores(block)
+        scores += 1 if metric == "cosine" else np.square(np.asarray(block, np.float32)).sum(1, keepdims=True)
+        for number, row in enumerate(scores):
+            matches, removed = groups.find(start + number)
+            row[removed] = np.inf
+            nearest = int(row.argmin())
+            mated += bool(len(matches))
+            if not len(matches):
+                unmated.append(float(row[nearest]))
+            elif nearest in matches:
+                identified.append(float(row[nearest]))
+        progress(start + len(block))
+    if not mated or not unmated:
+        kind = "with" if not mated else "without"
+        raise DataError(
+            f"open-set identification needs queries with and without a match; all {len(query):,} are of one kind, none "
+            f"is {kind} one; add identities that the gallery lacks, or has"
+        )
+    return OpenSet(identified=np.sort(identified), mated=mated, unmated=np.sort(unmated))
