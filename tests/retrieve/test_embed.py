@@ -166,3 +166,20 @@ def test_data_with_identities_and_plain_images(paths: list[str], tmp_path: Path)
     assert os.path.isabs(table.paths[0])
     with pytest.raises(ConfigError, match="takes one folder"):
         find_embed_data([str(root), str(root)], identities=True)
+
+
+def test_files_of_two_writes_are_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def file(name: str) -> EmbeddingFile:
+        return EmbeddingFile(features=np.zeros((1, 2), np.float32), paths=(name,), model={"name": "m", "hash": "1"})
+
+    write_embeddings(tmp_path / "x.npy", file("old.png"))
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("resnets.retrieve.embedding_file.write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_embeddings(tmp_path / "x.npy", file("new.png"))
+    with pytest.raises(DataError, match=r"x\.json is missing"):
+        read_embeddings(tmp_path / "x.npy")

@@ -81,3 +81,15 @@ def test_the_sheet_has_a_row_for_each_query(tmp_path: Path) -> None:
     assert (pixels == (0, 0, 255)).all(2).sum() == 2 * 128 * 85
     with pytest.raises(ConfigError, match=f"at most {MAX_ROWS}"):
         contact_sheet(["q.png"] * (MAX_ROWS + 1), [[]] * (MAX_ROWS + 1))
+
+
+def test_embeddings_that_are_not_finite_are_refused() -> None:
+    features = np.eye(3, dtype=np.float32)
+    broken = features.copy()
+    broken[1, 0] = np.nan
+    with pytest.raises(DataError, match="the file has NaN or infinity in row 1"):
+        search(features, make(broken))
+    with pytest.raises(DataError, match="the query has NaN or infinity in row 1"):
+        search(broken, make(features))
+    with pytest.raises(DataError, match="the file has NaN"):
+        find_duplicates(broken, 0.1)

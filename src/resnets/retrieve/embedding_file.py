@@ -89,6 +89,8 @@ def write_embeddings(path: Path, file: EmbeddingFile) -> None:
             columns = _columns(file)
             table.writerow(columns)
             table.writerows(zip(*columns.values(), strict=True))
+            # The .json is deleted first and written last: files of two writes are not taken for one.
+            path.with_suffix(".json").unlink(missing_ok=True)
             with atomic_file(path) as temporary, open(temporary, "wb") as out:
                 np.save(out, file.features)
             write_atomic(path.with_suffix(".csv"), rows.getvalue().encode("utf-8", "surrogateescape"))
@@ -161,6 +163,8 @@ def _read_npy(path: Path) -> EmbeddingFile:
     rows = list(csv.DictReader(io.StringIO(read_small_text(table, MAX_TABLE)))) if table.exists() else []
     known = {name: [row[name] for row in rows] for name in COLUMNS if rows and name in rows[0]}
     about = path.with_suffix(".json")
+    if table.exists() and not about.exists():
+        raise ValueError(f"{about.name} is missing: it was not written to its end")
     model = json.loads(read_small_text(about)) if about.exists() else {}
     return _make(features, known or {"path": [f"{path.name}#{row}" for row in range(len(features))]}, model)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from resnets.errors import DataError, ShapeError
 
-__all__ = ["Embeddings", "check_pair"]
+__all__ = ["Embeddings", "check_pair", "require_finite"]
 
 CHECK_ROWS = 65536  # of an array that may be memory-mapped
 
@@ -48,13 +48,7 @@ class Embeddings:
                     f"each image has one {name}; the {self.what} has {shape[0]:,} images and an array of shape "
                     f"{values.shape} for them"
                 )
-        for start in range(0, shape[0], CHECK_ROWS):
-            finite = np.isfinite(self.features[start : start + CHECK_ROWS]).all(1)
-            if not finite.all():
-                raise DataError(
-                    f"embeddings must be finite; the {self.what} has NaN or infinity in row "
-                    f"{start + int(finite.argmin())}; embed its image again"
-                )
+        require_finite(self.features, self.what)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +62,17 @@ class Embeddings:
         """The images of some rows, by position or mask."""
         cameras = None if self.cameras is None else self.cameras[rows]
         return replace(self, features=self.features[rows], ids=self.ids[rows], cameras=cameras)
+
+
+def require_finite(features: npt.NDArray[Any], what: str) -> None:
+    """Raise DataError if embeddings (N, D) are NaN or infinite somewhere."""
+    for start in range(0, len(features), CHECK_ROWS):
+        finite = np.isfinite(features[start : start + CHECK_ROWS]).all(1)
+        if not finite.all():
+            raise DataError(
+                f"embeddings must be finite; the {what} has NaN or infinity in row {start + int(finite.argmin())}; "
+                "embed its image again"
+            )
 
 
 def check_pair(query: Embeddings, gallery: Embeddings) -> None:

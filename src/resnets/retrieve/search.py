@@ -16,6 +16,7 @@ from resnets.errors import ConfigError, DataError, ShapeError
 from resnets.retrieve.distances import BlockScores, Metric, exact_distances
 from resnets.retrieve.embed import model_identity
 from resnets.retrieve.embedding_file import EmbeddingFile
+from resnets.retrieve.embeddings import require_finite
 from resnets.retrieve.nearest import nearest
 from resnets.weights.folder.bundle import Bundle
 
@@ -87,6 +88,8 @@ def search(
         raise ShapeError(
             f"queries need embeddings of the size of the file's, {file.features.shape[1]}; got shape {queries.shape}"
         )
+    require_finite(queries, "query")
+    require_finite(file.features, "file")
     wanted = k if names is None else k + names_repeated(file.paths)
     found = nearest(queries, file.features, wanted, metric=metric, memory_mib=memory_mib)
     results = []
@@ -131,6 +134,7 @@ def find_duplicates(
     """
     if threshold < 0:
         raise ConfigError(f"a threshold of duplicates must be at least 0; got {threshold}")
+    require_finite(features, "file")
     count = len(features)
     scorer, parent = BlockScores(features, metric), np.arange(count)
     rows = max(1, min(max(count, 1), memory_mib * 2**20 // (4 * max(count, 1))))
