@@ -71,6 +71,7 @@ def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     np.save(tmp_path / "y.npy", np.zeros((2, 3), np.float32))
     (tmp_path / "y.csv").write_text("path\na.png\n")
+    (tmp_path / "y.json").write_text("{}")
     with pytest.raises(DataError, match="different lengths"):
         read_embeddings(tmp_path / "y.npy")
 
