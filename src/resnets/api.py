@@ -389,7 +389,9 @@ def transforms(
     """
     if isinstance(model, str | Path):
         model = load(model)
-    preprocessing = model if isinstance(model, Preprocessing) else model.preprocessing
+    preprocessing = model if isinstance(model, Preprocessing) else getattr(model, "preprocessing", None)
+    if preprocessing is None:
+        raise ConfigError(f"transforms needs a model, a bundle or a preprocessing; got {type(model).__name__}")
     if not train:
         if augment:
             raise ConfigError(f"evaluation augments nothing; got {', '.join(augment)}; pass train=True")

@@ -173,10 +173,13 @@ def _setting_hint(error: Any, arguments: list[str]) -> str | None:
     flag = getattr(error, "option_name", None)
     if flag is None or error.ctx is None or error.ctx.info_name != "train":
         return None
+    from dataclasses import fields
+
+    from resnets.arch.config import ResNetConfig
     from resnets.train.config.train_config import option_names
 
     name = flag.lstrip("-").replace("-", "_")
-    if name not in option_names():
+    if name not in (*option_names(), *(field.name for field in fields(ResNetConfig))):
         return None
     given = [argument for argument in arguments if argument.split("=")[0] == flag][:1]
     after = arguments[arguments.index(given[0]) + 1 :] if given else []

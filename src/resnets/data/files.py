@@ -127,6 +127,8 @@ def expand_pattern(path: str) -> list[str]:
     Raises:
         DataError: the pattern matches nothing.
     """
+    if not path:
+        raise DataError("a path must not be empty; got ''; pass an image or a folder (. for this one)")
     if not glob.has_magic(path) or os.path.lexists(path):
         return [path]
     found = sorted(one for one in glob.glob(path, recursive=True) if not is_clutter(os.path.basename(one)))

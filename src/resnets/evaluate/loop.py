@@ -21,7 +21,7 @@ from resnets.nn.modes import evaluation_mode
 from resnets.runtime.shard import Shard
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["Outputs", "choose_split", "evaluate_model", "evaluate_split"]
+__all__ = ["is_not_finite", "Outputs", "choose_split", "evaluate_model", "evaluate_split"]
 
 
 class Outputs(NamedTuple):
@@ -153,10 +153,19 @@ def evaluate_split(
     )
 
 
+class NotFiniteLogitsError(ResnetsError):
+    """A network computed logits that are NaN or infinite."""
+
+
+def is_not_finite(error: Exception) -> bool:
+    """Whether an evaluation failed since the network computed logits that are not finite."""
+    return isinstance(error, NotFiniteLogitsError)
+
+
 def _check_finite(logits: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
-        raise ResnetsError(
+        raise NotFiniteLogitsError(
             f"logits must be finite; got {'NaN' if np.isnan(logits).any() else 'infinite'} logits for "
             f"{int(bad.sum())} of {len(logits)} images in a batch, first for image {int(indices[bad][0])}; "
             "evaluate an earlier checkpoint or without float16, or check that image"

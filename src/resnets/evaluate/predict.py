@@ -81,6 +81,8 @@ def predict_images(
     """
     if not bundle.classes:
         raise ConfigError(f"prediction needs a classifier; {bundle.name} outputs embeddings; use embed")
+    if top_k < 1:
+        raise ConfigError(f"top_k must be at least 1; got {top_k}")
     bundle.check_classes()
     batches = run_batches(bundle, images, bundle.model, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad)
     for decoded, logits in batches:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnets.data.check import raise_on_fatal
 from resnets.data.dataset import Dataset
 from resnets.data.open import BUILT_IN
 from resnets.errors import TrainingError
@@ -105,6 +106,7 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     """Show what a run would do, without training."""
     dataset = open_data(config)
     resolved = _resolve(config, dataset)
+    raise_on_fatal(dataset.problems)
     device = pick_device(resolved.device)
     model = build_model(resolved.network, init=False)
     rows = plan_table(model, resolved.phases)

@@ -137,7 +137,7 @@ def _open_file(reference: Reference, kind: type[Bundle], path: Path, arguments: 
         note = f"classes are numbered, and preprocessing is assumed from the {report.dialect} dialect"
         if "mean" in report.preprocessing:
             note = "classes are numbered; the normalisation is the file's, channel order and crop are assumed"
-        provenance: dict[str, Any] = {"weights": str(path), "import": report.to_dict()}
+        provenance: dict[str, Any] = {"weights": path.name, "import": report.to_dict()}
         provenance["note"] = f"the file states no classes and not all of the preprocessing: {note}"
     else:
         provenance = {"weights": weights.name, "url": weights.url, "sha256": weights.sha256, "import": report.to_dict()}

@@ -26,6 +26,7 @@ from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
 from resnets.options.validate import validate
 from resnets.train.config.recipes import load_recipe
 from resnets.train.config.resolved_config import ResolvedConfig
+from resnets.train.config.start_model import compare_with_start
 from resnets.train.config.train_config import RunOptions, TrainConfig
 from resnets.train.freeze.phases import NONE, ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
@@ -64,6 +65,10 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     network = _resolve_network(base, config, dataset, preprocessing)
     batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
     notes = list(describe(network, preprocessing.size).warnings)
+    fresh_classifier = False
+    if start is not None:
+        differences, fresh_classifier = compare_with_start(start, dataset, preprocessing)
+        notes += differences
     if batch_size > len(train):  # before the learning rate is scaled to it
         notes.append(f"a batch holds all {len(train)} training images; {batch_size} were requested")
         batch_size = len(train)
@@ -92,6 +97,7 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
             "notes": tuple(notes),
+            "fresh_classifier": fresh_classifier,
         }
     )
     _check_grad_checkpointing(resolved)

@@ -34,7 +34,9 @@ class ResolvedConfig(RunOptions):
         augment: augmentation of the training images.
         class_weights: weight of each class in the loss; `None` for equal weights.
         recipe_changes: options that differ from those of the recipe: name -> (value, the recipe's value).
-        notes: warnings about the network at this image size.
+        notes: warnings about the network at this image size, and how the pretrained model differs from the data.
+        fresh_classifier: whether the classifier of the pretrained model starts anew although it has as many classes,
+            since they are others.
     """
 
     model: str
@@ -46,6 +48,7 @@ class ResolvedConfig(RunOptions):
     class_weights: tuple[float, ...] | None
     recipe_changes: dict[str, tuple[Any, Any]]
     notes: tuple[str, ...]
+    fresh_classifier: bool = False
 
     def check_rules(self) -> None:
         """Raise ConfigError for settings that `resolve_config` cannot have made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from resnets.errors import ResnetsError
@@ -36,8 +37,8 @@ def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     """
     network = config.network
     run = {
-        "recipe": config.recipe,
-        "pretrained": config.pretrained,
+        "recipe": _without_folder(config.recipe),
+        "pretrained": _without_folder(config.pretrained),
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "train_sizes": [list(step) for step in config.train_sizes],
@@ -54,10 +55,15 @@ def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
             if name in ALWAYS or value != default
         }
     summary["Changed from the recipe"] = {
-        name: f"{format_value(value)} (recipe: {format_value(recipe)})"
+        name: f"{format_value(_without_folder(value))} (recipe: {format_value(recipe)})"
         for name, (value, recipe) in config.recipe_changes.items()
     }
     return {heading: values for heading, values in summary.items() if values}
+
+
+def _without_folder(value: Any) -> Any:
+    """An absolute path by its last part: model cards are published, and need not tell where files lay."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def describe_recipe(config: ResolvedConfig) -> str:

@@ -15,7 +15,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.loader import Batches, make_batches
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.loop import evaluate_model
+from resnets.evaluate.loop import evaluate_model, is_not_finite
 from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
@@ -95,6 +95,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         model = create_model(config.network, pretrained=None if checkpoint else config.pretrained)
         assert isinstance(model, Network)
+        if config.fresh_classifier and checkpoint is None:
+            model.reset_classifier(config.network.num_classes)
         if config.grad_checkpointing:
             model.set_grad_checkpointing()
         self.layout = pick_layout(model, self.device, config.channels_last)
@@ -166,6 +168,7 @@ class Trainer:
             failure = describe_failure(error)
             if failure is None:
                 raise
+            failure = f"training diverged, try a lower --lr; {failure}" if is_not_finite(error) else failure
             raise TrainingError(f"{failure}; {self.run.describe_kept(epoch)}") from error
         self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():

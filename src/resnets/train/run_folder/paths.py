@@ -61,8 +61,8 @@ def create_run_folder(output: Path, name: str | None, default: str) -> RunFolder
         except FileExistsError:
             if name is not None or not path.is_dir():
                 raise TrainingError(
-                    f"a run folder must be new; {path} exists; continue it with --resume"
-                    f" {RunFolder(path).shell_path} or choose --name"
+                    f"a run folder must be new; {path} exists; choose another --name, or continue it, if it is"
+                    f" unfinished, with --resume {RunFolder(path).shell_path}"
                 ) from None
             number += 1
         except OSError as error:
