@@ -261,3 +261,8 @@ def test_mixed_precision_gives_close_probabilities(command: Command, trained: Pa
     assert full != half
     for one, other in zip(full, half, strict=True):
         assert one["probability"] == pytest.approx(other["probability"], abs=0.05)
+
+
+def test_a_run_is_no_image_and_an_empty_path_is_an_error(command: Command, own_run: Path) -> None:
+    assert_one_line_error(command("predict", own_run), "is the folder of a run; pass it as --model")
+    assert_one_line_error(command("predict", ""), "must not be empty")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from resnets.data.open import open_dataset
 from resnets.errors import MissingExtraError
+from tests.images import write_images
 
 
 def test_digits() -> None:
@@ -31,3 +33,9 @@ def test_digits_need_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'resnets\[demo\]'"):
         open_dataset("digits")
+
+
+def test_a_table_among_images_does_not_make_them_parquet_data(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "images", {"train": 3})
+    (root / "train" / "blue" / "predictions.parquet").write_bytes(b"PAR1")
+    assert open_dataset(root).classes == ("blue", "green", "red")

@@ -147,6 +147,8 @@ def _find(arguments: list[str], recursive: bool, on_bad: Callable[[ResnetsError]
                 named = [NamedImage("-", read_stdin())]
             elif is_url(argument):
                 named = [NamedImage(argument, argument)]
+            elif (Path(argument) / "args.yaml").is_file() and (Path(argument) / "resolved.yaml").is_file():
+                raise DataError(f"images are required; {argument} is the folder of a run; pass it as --model")
             else:
                 paths = [path for one in expand_pattern(argument) for path in list_images(one, recursive=recursive)]
                 named = [NamedImage(path, path) for path in paths]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from resnets.data.dataset import Dataset, ImageSet, Problem
-from resnets.data.files import read_remedy, suggest_path
+from resnets.data.files import read_remedy, suggest_path, walk_images
 from resnets.data.sources.csv import find_tables, open_csv
 from resnets.data.sources.digits import open_digits
 from resnets.data.sources.folder import open_folder
@@ -134,6 +134,8 @@ def _open_path(path: Path) -> Dataset:
         if is_packed(path):
             return open_packed(path)
         shards = find_parquet(path)
+        if shards and path.is_dir() and walk_images(path):  # saved predictions or embeddings among images
+            shards = []
         tables = {} if shards else find_tables(path)
         tars = [] if shards or tables else find_tars(path)
     except OSError as error:

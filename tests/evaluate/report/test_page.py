@@ -119,7 +119,7 @@ def test_top5_is_shown_for_more_than_five_classes() -> None:
 def test_errors_are_most_confident_first_with_label_and_prediction(html: str) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, flags=re.DOTALL)
     assert len(captions) == 2
-    assert "狗 &amp; {{ title }}</span> 98.7 %" in captions[0]
+    assert "狗 &amp; {{ title }}</bdi></span> 98.7 %" in captions[0]
     assert f"label: {ESCAPED} (0.7 %)" in captions[0]
     assert "(4.5 %)" in captions[1]
 
