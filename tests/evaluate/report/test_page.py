@@ -120,7 +120,7 @@ def test_errors_are_most_confident_first_with_label_and_prediction(html: str) ->
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, flags=re.DOTALL)
     assert len(captions) == 2
     assert "狗 &amp; {{ title }}</bdi></span> 98.7 %" in captions[0]
-    assert f"label: {ESCAPED} (0.7 %)" in captions[0]
+    assert f"label: <bdi>{ESCAPED}</bdi> (0.7 %)" in captions[0]
     assert "(4.5 %)" in captions[1]
 
 
