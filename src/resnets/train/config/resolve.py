@@ -31,6 +31,7 @@ from resnets.train.config.train_config import RunOptions, TrainConfig
 from resnets.train.freeze.phases import NONE, ResolvedPhase, check_freeze, make_phases
 from resnets.train.optim.losses import class_weights
 from resnets.weights.folder.bundle import Bundle
+from resnets.weights.registry import NAMED_WEIGHTS
 
 __all__ = ["augment_options", "resolve_config"]
 
@@ -61,6 +62,8 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     preprocessing = _resolve_preprocessing(config, dataset, start)
     small = max(preprocessing.size) <= SMALL
     model = config.model or (start.name if start else "resnet20_cifar" if small else "resnet18")
+    if model in NAMED_WEIGHTS:
+        raise ConfigError(f"model names a network; {model} are weights; pass --pretrained {model}")
     base = start.config if start is not None and model == start.name else get_config(model)
     network = _resolve_network(base, config, dataset, preprocessing)
     batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
