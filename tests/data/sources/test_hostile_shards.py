@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resnets.data.open import open_dataset
+from resnets.data.sources.build import missing_shards
 from resnets.data.sources.tar_index import BLOCK, TarError, read_members
 from resnets.data.sources.webdataset import expand_braces
 from resnets.errors import DataError, ImageError
@@ -45,6 +46,16 @@ def test_a_damaged_extended_header_is_an_error(record: bytes) -> None:
 def test_a_pattern_of_shards_is_bounded() -> None:
     with pytest.raises(DataError, match=r"at most 1,000,000 shards; .* names 100,000,000,000"):
         expand_braces(Path("x-{0..99999999999}.tar"))
+
+
+def test_a_pattern_beyond_every_integer_is_bounded() -> None:
+    with pytest.raises(DataError, match="at most 1,000,000 shards"):
+        expand_braces(Path(f"x-{{0..{10**30}}}.tar"))
+
+
+def test_a_series_of_shards_is_counted_and_not_listed() -> None:
+    (problem,) = missing_shards([Path("x-00000-of-9999999999999.parquet")], r"(.+)-(\d+)-of-(\d+)")
+    assert "9999999999998 of 9999999999999 shards are missing, the first is number 1" in problem.reason
 
 
 def test_a_label_file_is_bounded(tmp_path: Path) -> None:

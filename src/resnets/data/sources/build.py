@@ -7,6 +7,7 @@ Legend: N rows.
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
 from collections import Counter
@@ -203,8 +204,10 @@ def missing_shards(shards: Iterable[Path], pattern: str) -> list[Problem]:
             present.setdefault((str(shard.parent / series), *total), set()).add(int(number))
     problems = []
     for (where, *total), numbers in present.items():
-        expected = range(int(total[0])) if total else range(min(numbers), max(numbers) + 1)
-        if missing := sorted(set(expected) - numbers):
-            reason = f"{len(missing)} of {len(expected)} shards are missing, the first is number {missing[0]}"
+        start, stop = (0, int(total[0])) if total else (min(numbers), max(numbers) + 1)
+        # Counted, not listed: a name may state any number of shards.
+        if missing := stop - start - sum(start <= number < stop for number in numbers):
+            first = next(number for number in itertools.count(start) if number not in numbers)
+            reason = f"{missing} of {stop - start} shards are missing, the first is number {first}"
             problems.append(Problem(kind="missing-shard", where=where, reason=reason))
     return problems

@@ -117,9 +117,10 @@ def expand_braces(pattern: Path) -> list[Path]:
     if span:
         step = 1 if int(span[1]) <= int(span[2]) else -1
         numbers = range(int(span[1]), int(span[2]) + step, step)
-        if len(numbers) > _MAX_SHARDS:
+        # Not len(numbers), which has a limit of its own.
+        if (count := abs(int(span[2]) - int(span[1])) + 1) > _MAX_SHARDS:
             raise DataError(
-                f"a pattern must name at most {_MAX_SHARDS:,} shards; {pattern} names {len(numbers):,}; correct it"
+                f"a pattern must name at most {_MAX_SHARDS:,} shards; {pattern} names {count:,}; correct it"
             )
         words = [str(number).zfill(len(span[1])) for number in numbers]
     else:
