@@ -324,7 +324,7 @@ def test_a_wrong_place_in_the_index_is_an_error(pets: Dataset, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
-@pytest.mark.parametrize("name", ["index.npy", "names.bin"])
+@pytest.mark.parametrize("name", ["index.npy", "names.bin", "shard-00000.bin"])
 def test_a_pipe_in_a_packed_folder_is_refused_without_waiting(name: str, pets: Dataset, tmp_path: Path) -> None:
     folder = pack(pets, tmp_path / "packed").folder
     (folder / name).unlink()
@@ -345,5 +345,24 @@ def test_damaged_manifests_and_splits_are_one_line(pets: Dataset, tmp_path: Path
     with pytest.raises(DataError, match="names 'same' twice"):
         open_dataset(folder)
     (folder / "packed.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="must be complete"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": {"cat": 0, "dog": 1}}, {"classes": "cd"}, {"classes": [0, 1]}, {"shards": [float("inf")]}]
+)
+def test_manifests_of_other_types_are_one_line(change: dict[str, Any], pets: Dataset, tmp_path: Path) -> None:
+    folder = pack(pets, tmp_path / "packed", workers=1).folder
+    manifest = json.loads((folder / "packed.json").read_text())
+    (folder / "packed.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(DataError, match="must be complete"):
+        open_dataset(folder)
+
+
+def test_an_archive_is_no_index(pets: Dataset, tmp_path: Path) -> None:
+    folder = pack(pets, tmp_path / "packed", workers=1).folder
+    np.savez(tmp_path / "index.npz", index=np.load(folder / "index.npy"))
+    (tmp_path / "index.npz").rename(folder / "index.npy")
     with pytest.raises(DataError, match="must be complete"):
         open_dataset(folder)

@@ -59,16 +59,19 @@ class PackedSource:
         self.manifest = _read_manifest(root)
         try:
             require_regular_file(root / INDEX)
-            self.index = np.load(root / INDEX, mmap_mode="r", allow_pickle=False)  # (M,) RECORD
+            self.index = np.lib.format.open_memmap(root / INDEX, mode="r")  # (M,) RECORD; np.load opens other files too
             self._names = read_small_bytes(root / NAMES, MAX_NAMES)
             self._dtype = np.dtype(_DTYPES[self.manifest["dtype"]])
             sizes = [int(size) for size in self.manifest["shards"]]
-            found = [(root / shard_name(number)).stat().st_size for number in range(len(sizes))]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            shards = [root / shard_name(number) for number in range(len(sizes))]
+            for shard in shards:
+                require_regular_file(shard)
+            found = [shard.stat().st_size for shard in shards]
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise _incomplete(root, f"{type(error).__name__}: {error}") from error
         if self.index.dtype != RECORD or len(self.index) != self.manifest.get("images") or found != sizes:
             raise _incomplete(root, "its files differ in size from packed.json")
-        self._shards = [np.memmap(root / shard_name(number), np.uint8, "r") for number in range(len(sizes))]
+        self._shards = [np.memmap(shard, np.uint8, "r") for shard in shards]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -100,9 +103,11 @@ def open_packed(root: Path) -> Dataset:
     """
     source = PackedSource(root)
     try:
-        name, classes = str(source.manifest["name"]), [str(item) for item in source.manifest["classes"]]
-    except (KeyError, TypeError) as error:
+        name, classes = str(source.manifest["name"]), source.manifest["classes"]
+    except KeyError as error:
         raise _incomplete(root, f"{MANIFEST} lacks {error}") from error
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
+        raise _incomplete(root, f"the classes in {MANIFEST} are no list of names")
     labels, splits, groups = (np.array(source.index[field], np.int64) for field in ("label", "split", "group"))
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise _incomplete(root, f"its index has labels that {MANIFEST} does not name")
