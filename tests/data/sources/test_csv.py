@@ -14,7 +14,7 @@ from resnets.data.dataset import ImageSet
 from resnets.data.name_table import NameTable
 from resnets.data.open import open_dataset
 from resnets.data.sources.build import sort_classes
-from resnets.data.sources.csv import CsvSource
+from resnets.data.sources.csv import CsvSource, open_csv
 from resnets.errors import DataError, ImageError
 
 
@@ -274,3 +274,12 @@ def test_a_line_that_would_fill_memory_is_refused(table: Path) -> None:
 def test_labels_of_thousands_of_digits_are_texts() -> None:
     long = "1" * 5000
     assert sort_classes([long, "2"]) == [long, "2"]
+
+
+def test_a_row_of_many_lines_is_bounded(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(open_csv.__globals__, "MAX_ROW", 100)
+    table.write_text("path,label\n" + "0.png,a\n1.png,b\n" * 20)
+    open_dataset(table, val_fraction=0)
+    table.write_text("path,label\n0.png,a\n" + '"a\nb",' * 100)
+    with pytest.raises(DataError, match=r"at most 100 characters; .*check its quotes"):
+        open_dataset(table)

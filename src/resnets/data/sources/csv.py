@@ -28,7 +28,7 @@ __all__ = ["TABLES", "CsvSource", "find_tables", "open_csv"]
 
 TABLES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t")
-MAX_LINE = 2**16  # characters
+MAX_LINE, MAX_ROW = 2**16, 2**20  # characters
 PATHS = {"path", "file", "filename", "image", "filepath"}  # names of the column of paths
 
 
@@ -149,10 +149,12 @@ class _TableReader:
             raise DataError(f"a table must be readable; {path}: {error.strerror}; {read_remedy(error)}") from error
 
     def _read_rows(self, file: TextIO, columns: _Columns, path: Path, split: str) -> Iterator[bytes]:
-        rows = csv.reader(_bounded_lines(file, path), delimiter=columns.delimiter, strict=True)
+        lines = _BoundedLines(file, path)
+        rows = csv.reader(lines, delimiter=columns.delimiter, strict=True)
         try:
             next(rows)
             for row in rows:
+                lines.row_length = 0
                 if not row:
                     continue
                 where = f"{path} line {rows.line_num}"
@@ -176,15 +178,28 @@ class _TableReader:
             raise DataError(f"a table must be CSV; {path} line {rows.line_num}: {error}; repair the line") from error
 
 
-def _bounded_lines(file: TextIO, path: Path) -> Iterator[str]:
-    """The lines of a table; raises DataError for one that would fill memory."""
-    for number in itertools.count(1):
-        line = file.readline(MAX_LINE)
-        if not line:
-            return
-        if len(line) == MAX_LINE and not line.endswith("\n"):
-            raise DataError(f"a line of a table is short; {path} line {number} has {MAX_LINE:,} characters; repair it")
-        yield line
+class _BoundedLines:
+    """The lines of a table; raises DataError for a line, or a row of many lines, that would fill memory.
+
+    Attributes:
+        row_length: characters since the last row, as quoted fields go on over lines; the reader of rows sets it to 0.
+    """
+
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file, self._path, self.row_length = file, path, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number in itertools.count(1):
+            line = self._file.readline(MAX_LINE)
+            if not line:
+                return
+            where = f"{self._path} line {number}"
+            if len(line) == MAX_LINE and not line.endswith("\n"):
+                raise DataError(f"a line of a table is short; {where} has {MAX_LINE:,} characters; repair it")
+            self.row_length += len(line)
+            if self.row_length > MAX_ROW:
+                raise DataError(f"a row has at most {MAX_ROW:,} characters; that of {where} has more; check its quotes")
+            yield line
 
 
 def _split(text: str, where: str) -> str:
