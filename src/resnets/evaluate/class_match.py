@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, Literal
 
 import numpy as np
@@ -141,5 +142,5 @@ def read_class_map(path: str | Path) -> dict[str, str | int | None]:
     for name, target in values.items():
         scalar = isinstance(name, str | int) and (target is None or isinstance(target, str | int))
         if not scalar or isinstance(name, bool) or isinstance(target, bool):
-            raise ConfigError(f"{rule}; {path} has {name!r}: {target!r}; put it in quotes")
+            raise ConfigError(f"{rule}; {path} has {short(name)}: {short(target)}; put it in quotes")
     return {str(name): target for name, target in values.items()}

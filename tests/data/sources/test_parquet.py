@@ -355,3 +355,17 @@ def test_pipes_and_folders_named_like_shards(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet" / "part-0.parquet", [0, 1])  # as Spark writes them
     os.mkfifo(tmp_path / "x.parquet")
     assert len(open_dataset(tmp_path, val_fraction=0)) == 2
+
+
+def test_two_columns_of_one_path_are_refused(tmp_path: Path) -> None:
+    image = pa.array([{"bytes": png(0), "path": "x"}] * 2)
+    pq.write_table(pa.table({"image": image, "image.bytes": [b"x"] * 2, "label": [0, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"has image\.bytes twice"):
+        open_dataset(tmp_path)
+
+
+def test_a_shard_that_is_a_broken_link_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1])
+    (tmp_path / "b.parquet").symlink_to(tmp_path / "gone.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet is a link to nothing"):
+        open_dataset(tmp_path)

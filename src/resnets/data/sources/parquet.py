@@ -39,11 +39,18 @@ def _pyarrow() -> Any:
 
 
 def find_parquet(root: Path) -> list[Path]:
-    """The `.parquet` files of a file or folder, sorted by path, without clutter."""
+    """The `.parquet` files of a file or folder, sorted by path, without clutter.
+
+    Raises:
+        DataError: one of them is a broken link; without it, images would be missing.
+    """
     if root.is_file():
         return [root] if root.suffix.lower() == ".parquet" else []
-    found = (path.relative_to(root) for path in root.glob("**/*.parquet") if path.is_file())
-    return [root / path for path in sorted(found) if not any(is_clutter(part) for part in path.parts)]
+    found = sorted(path.relative_to(root) for path in root.glob("**/*.parquet"))
+    shards = [root / path for path in found if not any(is_clutter(part) for part in path.parts)]
+    if broken := next((path for path in shards if path.is_symlink() and not path.exists()), None):
+        raise DataError(f"every shard must exist; {broken} is a link to nothing, or to itself; correct or remove it")
+    return [path for path in shards if path.is_file()]
 
 
 class ParquetSource:

@@ -87,6 +87,8 @@ def _image_bytes_column(schema: Any, image: str, shard: Path) -> str:
             f"images must be stored as bytes; {shard} has {image!r} of type {kind}; write the files' content, or "
             "pass a table path,label"
         )
+    if struct and f"{image}.bytes" in schema.names:
+        raise DataError(f"columns must have different paths; {shard} has {image}.bytes twice; rename one")
     return f"{image}.bytes" if struct else image
 
 
