@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CASES: list[Any] = runpy.run_path(str(ROOT / "scripts" / "withstands_cases.py"))["CASES"]
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT / "scripts"))
+    SCRIPT = runpy.run_path(str(ROOT / "scripts" / "withstands.py"), run_name="withstands")
+CASES: list[Any] = SCRIPT["CASES"]
 QUICK = ("a state_dict that refers to itself", "stdout is closed", "a class folder whose name is not UTF-8")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
@@ -26,8 +29,6 @@ def test_the_page_has_every_case() -> None:
 @pytest.mark.parametrize(
     "what", [pytest.param(case.what, marks=() if case.what in QUICK else pytest.mark.slow) for case in CASES]
 )
-def test_a_case_does_what_the_page_says(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    script = runpy.run_path(str(ROOT / "scripts" / "withstands.py"), run_name="withstands")
+def test_a_case_does_what_the_page_says(what: str) -> None:
     (case,) = [case for case in CASES if case.what == what]
-    assert script["run"](case).fault == ""
+    assert SCRIPT["run"](case).fault == ""
