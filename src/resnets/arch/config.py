@@ -262,6 +262,26 @@ class ResNetConfig(BaseConfig):
             "flattened) or `none`: the last feature map, or with classes their logits at each of its cells."
         ),
     ] = "avg"
+    embedding_dim: Annotated[
+        Count | None,
+        Doc("Linear layer after the pool, which sets the size of the embedding."),
+        DefaultText("no such layer"),
+    ] = None
+    embedding_bias: Annotated[bool, Doc("Bias of that layer.")] = True
+    neck: Annotated[
+        Literal["none", "bn", "bn_relu"],
+        Doc(
+            "Layers before the classifier. `bn` (the batch norm of BNNeck, Luo et al. 2019), `bn_relu` (torchreid's "
+            "fc512) or `none`. The embedding is taken after it."
+        ),
+    ] = "none"
+    neck_bias: Annotated[bool, Doc("Train the bias of the neck's batch norm. BNNeck keeps it at 0.")] = False
+    classifier: Annotated[
+        Literal["linear", "cosine"],
+        Doc("Classifier. `linear`, or `cosine`: cosine similarities times `classifier_scale`, as margin losses need."),
+    ] = "linear"
+    classifier_bias: Annotated[bool, Doc("Bias of a linear classifier. BNNeck has none.")] = True
+    classifier_scale: Annotated[float, Gt(0), Doc("Factor of the cosine similarities.")] = 30.0
     pool_window: Annotated[Count, Doc("Window size of `global_pool=window`, in cells.")] = 7
     in_chans: Annotated[Count, Doc("Input channels.")] = 3
     num_classes: ClassCount = 1000
@@ -276,7 +296,7 @@ class ResNetConfig(BaseConfig):
                     "change one of them"
                 )
         self.check_sizes()
-        for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
+        for broken, message in (*self._rules_of_layers(), *self._rules_of_head(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)
 
@@ -306,6 +326,18 @@ class ResNetConfig(BaseConfig):
             self.stem_width % unit > 0,
             f"stem_width of a {self.stem} stem must be a multiple of {unit}; got {self.stem_width}; "
             f"the nearest is {max(round(self.stem_width / unit), 1) * unit}",
+        )
+
+    def _rules_of_head(self) -> Iterator[tuple[bool, str]]:
+        default = type(self)
+        for name in ("embedding_dim", "neck"):
+            yield (
+                self.global_pool == "none" and getattr(self, name) != getattr(default, name),
+                f"{name} requires pooled features; got {getattr(self, name)!r} with global_pool='none'; drop one",
+            )
+        yield (
+            self.global_pool == "none" and self.classifier == "cosine",
+            "classifier='cosine' requires pooled features; got global_pool='none'; drop one of them",
         )
 
     def _rules_of_strides(self) -> Iterator[tuple[bool, str]]:
@@ -341,6 +373,10 @@ class ResNetConfig(BaseConfig):
             "attention_round": not attends,
             "se_form": self.attention != "se",
             "antialias_filter": not self.antialias,
+            "embedding_bias": self.embedding_dim is None,
+            "neck_bias": self.neck == "none",
+            "classifier_bias": self.classifier == "cosine",
+            "classifier_scale": self.classifier == "linear",
             "pool_window": self.global_pool != "window",
             "stem_act": self.pre_activation,
             "branch_act": self.pre_activation,

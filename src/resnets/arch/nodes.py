@@ -78,7 +78,10 @@ class ChannelConv(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Node):
-    """Normalisation over `channels`; `groups` applies to `kind="group"` only."""
+    """Normalisation over `channels`; `groups` applies to `kind="group"` only.
+
+    `flat`: of features (N, C) instead of a map. `fixed_bias`: its bias is a parameter that is never trained.
+    """
 
     kind: Literal["batch", "group", "frozen_batch", "instance"]
     channels: int
@@ -86,6 +89,8 @@ class Norm(Node):
     momentum: float
     groups: int
     zero_init: bool = False
+    flat: bool = False
+    fixed_bias: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +156,16 @@ class Flatten(Node):
 class Linear(Node):
     """A fully connected layer. (N, in_features) -> (N, out_features).
 
-    `dense`: on each cell of a map, (N, in_features, H, W) -> (N, out_features, H, W).
+    `dense`: on each cell of a map, (N, in_features, H, W) -> (N, out_features, H, W). `cosine`: `cosine` times the
+    cosine similarities of the input and each row of the weights. `init_std`: standard deviation of initial weights.
     """
 
     in_features: int
     out_features: int
     bias: bool = True
     dense: bool = False
+    cosine: float | None = None
+    init_std: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

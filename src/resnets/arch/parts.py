@@ -9,6 +9,7 @@ from resnets.arch.nodes import Chain, Conv, Dropout, Flatten, Identity, Linear, 
 __all__ = [
     "BACKBONE",
     "CLASSIFIER",
+    "NECK",
     "feature_paths",
     "forward_steps",
     "freeze_points",
@@ -19,6 +20,7 @@ __all__ = [
 
 BACKBONE = "backbone"
 CLASSIFIER = "classifier"
+NECK = ("embedding", "neck", "neck_act")  # modules between pool and classifier, where a network has them
 
 
 def forward_steps(plan: Chain) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ def parts(plan: Chain) -> dict[str, tuple[str, ...]]:
 
     The parts are `stem`, `layer1`.. (`block1`.. in a VGG), then `backbone`, the modules between the last stage and
     the classifier (a last norm, the pool, a VGG's hidden linear layers), and `classifier`, the layer that outputs
-    logits with the dropout directly before it.
+    logits with the dropout, or the embedding layer and neck, directly before it.
     """
     found: dict[str, tuple[str, ...]] = {}
     between: list[str] = []
@@ -57,7 +59,7 @@ def parts(plan: Chain) -> dict[str, tuple[str, ...]]:
             between += leaves
     head = list(_leaves(plan.nodes[-1], plan.nodes[-1].name))
     last = max(index for index, (_, node) in enumerate(head) if isinstance(node, Linear | Identity))
-    while last and isinstance(head[last - 1][1], Dropout):
+    while last and (isinstance(head[last - 1][1], Dropout) or head[last - 1][0] in NECK):
         last -= 1
     paths = [path for path, _ in head]
     return found | {BACKBONE: (*between, *paths[:last]), CLASSIFIER: tuple(paths[last:])}

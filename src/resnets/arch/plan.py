@@ -8,7 +8,7 @@ from functools import lru_cache
 from resnets.arch.blocks import EXPANSION, BlockBuilder, BlockSpec
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.nodes import Chain, Flatten, GlobalPool, Identity, Linear, Node, Pool
+from resnets.arch.nodes import Act, Chain, Flatten, GlobalPool, Identity, Linear, Node, Norm, Pool
 from resnets.arch.shapes import trace
 from resnets.arch.vgg import VGGConfig, plan_vgg
 from resnets.errors import ConfigError
@@ -24,6 +24,9 @@ POOLS: dict[str, Pool] = {
     "max2": Pool(name="maxpool", kind="max", kernel=2, stride=2),
     "avg2": Pool(name="maxpool", kind="avg", kernel=2, stride=2),
 }
+
+
+NECK_STD = 0.001  # of the initial weights of a classifier after a neck, as in reid-strong-baseline
 
 
 @lru_cache(maxsize=64)
@@ -170,14 +173,40 @@ def _head(config: ResNetConfig, body: tuple[Node, ...]) -> Chain:
     else:
         pool = GlobalPool(name="avgpool", kind=config.global_pool)
         features *= 2 if config.global_pool == "catavgmax" else 1
+    neck = _neck(config, features)
     classifier = (
         Linear(
             name="fc",
-            in_features=features,
+            in_features=config.embedding_dim or features,
             out_features=config.num_classes,
+            bias=config.classifier_bias and config.classifier == "linear",
             dense=config.global_pool == "none",
+            cosine=config.classifier_scale if config.classifier == "cosine" else None,
+            init_std=None if config.classifier == "linear" and config.neck == "none" else NECK_STD,
         )
         if config.num_classes
         else Identity(name="fc")
     )
-    return Chain(name="", role="head", nodes=(pool, *flatten, classifier))
+    return Chain(name="", role="head", nodes=(pool, *flatten, *neck, classifier))
+
+
+def _neck(config: ResNetConfig, features: int) -> tuple[Node, ...]:
+    """What lies between the pooled features and the classifier."""
+    nodes: list[Node] = []
+    if config.embedding_dim is not None:
+        nodes.append(
+            Linear(
+                name="embedding", in_features=features, out_features=config.embedding_dim, bias=config.embedding_bias
+            )
+        )
+        features = config.embedding_dim
+    if config.neck != "none":
+        nodes.append(
+            Norm(
+                name="neck", kind="batch", channels=features, eps=config.norm_eps, momentum=config.norm_momentum,
+                groups=1, flat=True, fixed_bias=not config.neck_bias,
+            )
+        )  # fmt: skip
+    if config.neck == "bn_relu":
+        nodes.append(Act(name="neck_act", kind="relu"))
+    return tuple(nodes)

@@ -13,7 +13,7 @@ from resnets.cli.completion import completer, network_names, pretrained_names, r
 from resnets.cli.flags import Json, declared
 from resnets.cli.output import format_top1, print_json, print_text
 from resnets.options.grammar import parse_settings
-from resnets.runtime.formatting import plural
+from resnets.runtime.formatting import format_percent, plural
 from resnets.train.config.train_config import grouped_options, option_names
 
 # The groups of the help page, which fits on a screen; all other options are reached through --set.
@@ -37,6 +37,7 @@ def run(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="A folder train/CLASS/*, a CSV, shards, or 'digits'.")
     ] = None,
+    task: Annotated[str | None, _option("task", DATA, "NAME", values=lambda: ["classify", "reid"])] = None,
     model: Annotated[str | None, _option("model", NETWORK, "NAME", values=network_names)] = None,
     pretrained: Annotated[str | None, _option("pretrained", NETWORK, "MODEL", values=pretrained_names)] = None,
     freeze: Annotated[str | None, _option("freeze", NETWORK, "PART")] = None,
@@ -138,7 +139,7 @@ def _print(result: Any, as_json: bool) -> None:
             "epochs": len(result.results),
             "seconds": round(result.seconds, 3),
             "stopped": result.stopped.name if result.stopped else None,
-            "val": evaluation.summary() if evaluation else None,
+            "val": measured.summary() if (measured := evaluation or result.reid) else None,
         })  # fmt: skip
         return
     if result.stopped:
@@ -148,9 +149,16 @@ def _print(result: Any, as_json: bool) -> None:
         )
     if evaluation is not None:
         print_text(f"best: epoch {result.best_epoch}, validation {format_top1(evaluation)}")
+    if (reid := result.reid) is not None:
+        found = reid.metrics
+        print_text(
+            f"best: epoch {result.best_epoch}, validation mAP {format_percent(found.map)}, rank-1 "
+            f"{format_percent(float(found.cmc[0]))} ({reid.images:,} images of {reid.identities:,} other identities)"
+        )
+    use = "reid DATA" if result.task == "reid" else "predict IMAGE"
     print_text(
         f"run folder  {result.folder}\n"
         f"model       {result.folder}/best\n"
         f"report      {result.folder}/report.html\n"
-        f"next        resnets predict IMAGE --model {folder}"
+        f"next        resnets {use} --model {folder}"
     )

@@ -48,12 +48,14 @@ class ImageSet:
         labels: (N,) int64 class indices.
         groups: (N,) int64, or None; images with the same number (one person, plant or film) are never divided
             between training and validation. Numbers are shared by all splits of a data set.
+        cameras: (N,) int64, or None; the camera of each image, for re-identification.
     """
 
     source: Source
     rows: Labels
     labels: Labels
     groups: Labels | None = None
+    cameras: Labels | None = None
 
     def __post_init__(self) -> None:
         assert len(self.rows) == len(self.labels)
@@ -91,7 +93,8 @@ class ImageSet:
         """The images with these indices, in this order."""
         at = np.asarray(indices, np.int64)
         groups = None if self.groups is None else self.groups[at]
-        return replace(self, rows=self.rows[at], labels=self.labels[at], groups=groups)
+        cameras = None if self.cameras is None else self.cameras[at]
+        return replace(self, rows=self.rows[at], labels=self.labels[at], groups=groups, cameras=cameras)
 
 
 @dataclass(frozen=True, kw_only=True)

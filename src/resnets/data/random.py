@@ -39,6 +39,7 @@ class Stream(IntEnum):
     JITTER = 8  # colour jitter and grayscale
     ERASE = 9  # random erasing: rectangles
     ERASE_NOISE = 10  # random erasing: fill
+    IDENTITIES = 11  # identities that fill a batch
 
 
 class SampleKeys(NamedTuple):

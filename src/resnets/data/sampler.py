@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.data.augment.config import Sampling
+from resnets.data.identity_sampler import identity_batches, identity_order
 from resnets.data.random import Stream, permutation
 from resnets.errors import ConfigError
 from resnets.runtime.shard import Shard
@@ -64,13 +65,21 @@ class TrainSampler:
         shard: Shard | None = None,
         drop_last: bool = False,
     ) -> None:
-        self._labels, self._seed = labels, seed
+        self._labels, self._seed, self._batch_size = labels, seed, batch_size
         self._sampling, self._shard = sampling or Sampling(), shard or Shard()
-        self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=self._shard.world_size)
+        shards, instances = self._shard.world_size, self._sampling.num_instances
+        if instances:
+            count = identity_batches(labels, batch_size, instances, shards=shards)
+            self.bounds = [(first * batch_size, (first + 1) * batch_size) for first in range(count)]
+        else:
+            self.bounds = batch_bounds(len(labels), batch_size, drop_last=drop_last, shards=shards)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Order]:
         """This process's share of each batch of an epoch, from batch `start` on."""
-        order = draw_order(self._labels, self._sampling, self._seed, epoch)
+        if instances := self._sampling.num_instances:
+            order = Order(*identity_order(self._labels, self._batch_size, instances, self._seed, epoch))
+        else:
+            order = draw_order(self._labels, self._sampling, self._seed, epoch)
         for first, last in self.bounds[start:]:
             yield order.slice(*self._shard.local_range(first, last))
 

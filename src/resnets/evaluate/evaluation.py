@@ -108,6 +108,11 @@ class Evaluation:
         """Mean cross-entropy in nats, without label smoothing or class weights."""
         return metrics.cross_entropy(self.labels, self.logits)
 
+    @property
+    def score(self) -> tuple[float, float]:
+        """What the best epoch of a run is chosen by: top-1 accuracy, then the lower loss."""
+        return self.top1, -self.loss
+
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """(C, C) confusion matrix: rows are true classes, columns predicted classes."""

@@ -48,6 +48,8 @@ def build(node: nodes.Node) -> nn.Module:
         case nodes.Dropout():
             return nn.Dropout(node.rate)
         case nodes.Linear():
+            if node.cosine is not None:
+                return layers.CosineLinear(node.in_features, node.out_features, node.cosine)
             return nn.Linear(node.in_features, node.out_features, bias=node.bias)
         case nodes.PadChannels():
             return layers.PadChannels(node.stride, node.before, node.after)
@@ -122,6 +124,8 @@ def _widths(node: nodes.Gate) -> tuple[int, int]:
 def _norm(node: nodes.Norm) -> nn.Module:
     match node.kind:
         case "batch":
+            if node.flat:
+                return layers.Neck(node.channels, node.eps, node.momentum, fixed_bias=node.fixed_bias)
             return nn.BatchNorm2d(node.channels, node.eps, node.momentum)
         case "frozen_batch":
             return layers.FrozenBatchNorm2d(node.channels, node.eps)
@@ -142,7 +146,8 @@ def _pool(node: nodes.Pool) -> nn.Module:
 def init_weights(model: nn.Module, plan: nodes.Node) -> None:
     """Set initial weights from torch's global generator.
 
-    Convolutions as in torchvision, by He et al. 2015 (fan out); linear layers by torch's rule; norms at one and zero.
+    Convolutions as in torchvision, by He et al. 2015 (fan out); linear layers by torch's rule, or normal
+    with the standard deviation that their node states; norms at one and zero.
     Nodes marked `zero_init` start at zero, so that a residual block starts as the identity.
 
     Args:
@@ -162,6 +167,8 @@ def init_weights(model: nn.Module, plan: nodes.Node) -> None:
                     nn.init.zeros_(conv.bias)
             case nodes.Linear() | nodes.ChannelConv() | nodes.GlobalPool(kind="gem"):
                 model.get_submodule(path).reset_parameters()  # type: ignore[operator]
+                if isinstance(node, nodes.Linear) and node.init_std is not None:
+                    nn.init.normal_(model.get_submodule(path).weight, std=node.init_std)  # type: ignore[arg-type]
             case nodes.Norm():
                 norm = model.get_submodule(path)
                 norm.reset_parameters()  # type: ignore[operator]

@@ -134,6 +134,34 @@ class GeM(nn.Module):
         return F.adaptive_avg_pool2d(x.clamp(min=self.eps).pow(self.p), 1).pow(1 / self.p)
 
 
+class CosineLinear(nn.Linear):
+    """Scaled cosine similarities of the input and each row of the weights. (N, D) -> (N, classes)."""
+
+    def __init__(self, in_features: int, out_features: int, scale: float) -> None:
+        super().__init__(in_features, out_features, bias=False)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(x, dim=1), F.normalize(self.weight, dim=1))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, scale={self.scale:g}"
+
+
+class Neck(nn.BatchNorm1d):
+    """Batch norm between embedding and classifier (BNNeck, Luo et al. 2019). Keeps the shape (N, D).
+
+    Args:
+        channels: D.
+        fixed_bias: the bias is no parameter to train; it stays as it is, 0 at first.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1, *, fixed_bias: bool = True) -> None:
+        super().__init__(channels, eps, momentum)
+        self.fixed_bias = fixed_bias
+        self.bias.requires_grad_(not fixed_bias)
+
+
 class IBN(nn.Module):
     """Instance norm on the first half of the channels, another norm on the rest (Pan et al. 2018). Keeps the shape.
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from resnets.arch.aliases import aliases, blocks
 from resnets.arch.config import ResNetConfig
 from resnets.arch.nodes import Chain, Identity, Linear, walk
-from resnets.arch.parts import feature_paths, forward_steps
+from resnets.arch.parts import NECK, feature_paths, forward_steps
 from resnets.arch.plan import plan
 from resnets.arch.shapes import count_params
 from resnets.arch.vgg import VGGConfig
@@ -257,26 +257,48 @@ class Network(nn.Module):
 class ResNet(Network):
     """Residual network of a `ResNetConfig`: conv1, bn1, act1, maxpool, layer1.., avgpool, fc.
 
-    A pre-activation network has norm and act before avgpool; its bn1 and act1 are identities.
+    A pre-activation network has norm and act before avgpool; its bn1 and act1 are identities. Networks for embeddings
+    may have `embedding`, `neck` and `neck_act` before fc.
     """
 
     _config: ResNetConfig
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.get_submodule("avgpool")(x)  # (N, D, 1, 1)
         if self._config.global_pool == "none":
+            x = self.get_submodule("avgpool")(x)
             if pre_logits or isinstance(self.get_submodule("fc"), nn.Identity):
                 return x
             # Logits of each cell, (N, num_classes, H, W).
             return self.get_submodule("fc")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
-        x = x.flatten(1)
+        _, x = self.forward_neck(x)
+        return x if pre_logits else self.classify(x)
+
+    def forward_neck(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool the last feature map. (N, C, H, W) -> (pooled features (N, C), embedding (N, D)).
+
+        The embedding is the output of the neck and of the linear layer before it, and without them the pooled features.
+        Losses of re-identification compare either; see `task=reid` of training.
+        """
+        pooled = self.get_submodule("avgpool")(x).flatten(1)
         if self._config.global_pool == "window":
-            check_windows(x, self.num_features, self._config.img_size)
-        if pre_logits:
-            return x
+            check_windows(pooled, self.num_pooled_features, self._config.img_size)
+        x = pooled
+        for name in NECK:
+            if name in self._modules:
+                x = self.get_submodule(name)(x)
+        return pooled, x
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Embedding (N, D) -> logits (N, num_classes)."""
         if self._config.drop_rate:
             x = F.dropout(x, self._config.drop_rate, self.training)
         return self.get_submodule("fc")(x)  # type: ignore[no-any-return]
+
+    @property
+    def num_pooled_features(self) -> int:
+        """C, the size of the pooled features; `num_features` unless there is an embedding layer."""
+        layer = self._modules.get("embedding")
+        return layer.in_features if isinstance(layer, nn.Linear) else self.num_features
 
 
 class VGG(Network):

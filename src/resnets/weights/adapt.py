@@ -8,6 +8,7 @@
 | IBN-b | instance norms after a sum start at 1 and 0; the stem's takes the batch norm's affine terms, not its statistics |
 | attention | gates start fresh |
 | `gem` pooling | its power starts at 3 |
+| embedding layer and neck | start fresh, as does the classifier; dropped where the network has none |
 | batch and frozen norms | the same tensors; step counters are dropped, or start at 0 |
 
 Beyond that, only fields may differ that change no tensor: of training, strides, dilation and pooling.
@@ -24,6 +25,7 @@ from torch import Tensor
 from resnets.arch.config import ResNetConfig
 from resnets.arch.networks import NetworkConfig
 from resnets.arch.nodes import Conv, GlobalPool, Norm, SplitNorm, walk
+from resnets.arch.parts import NECK
 from resnets.arch.vgg import VGGConfig
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import Network, build_model
@@ -35,6 +37,9 @@ __all__ = ["Inflate", "adapt", "inflate_kernel", "plain_config"]
 
 Inflate = Literal["auto", "sum", "repeat"]
 
+HEAD_FIELDS = frozenset(
+    {"embedding_dim", "embedding_bias", "neck", "neck_bias", "classifier", "classifier_bias", "classifier_scale"}
+)
 ATTENTION_FIELDS = frozenset({"attention", "attention_reduction", "attention_round", "se_form"})
 STATISTICS = ("running_mean", "running_var")
 
@@ -84,7 +89,7 @@ def _check_differences(config: NetworkConfig, has: NetworkConfig, where: str, fi
     if type(config) is not type(has):
         family = "VGG" if isinstance(config, VGGConfig) else "residual network"
         raise WeightsError(f"weights and network must be of one family; {where} is no {family}; pass its own weights")
-    allowed = NOT_IN_TENSORS | {"num_classes", "in_chans"}
+    allowed = NOT_IN_TENSORS | HEAD_FIELDS | {"num_classes", "in_chans"}
     if isinstance(has, ResNetConfig) and isinstance(config, ResNetConfig):
         allowed |= {"ibn"} if not has.ibn else set()
         allowed |= ATTENTION_FIELDS if has.attention == "none" else set()
@@ -110,6 +115,13 @@ def inflate_kernel(kernel: Tensor, in_chans: int, rule: Inflate = "auto") -> Ten
     return kernel[:, [channel % old for channel in range(in_chans)]] * (old / in_chans)
 
 
+def _has_new_head(config: NetworkConfig, has: NetworkConfig) -> bool:
+    """Whether the layers between pool and logits differ, so that their weights do not fit."""
+    if not isinstance(config, ResNetConfig) or not isinstance(has, ResNetConfig):
+        return False
+    return any(getattr(config, name) != getattr(has, name) for name in ("embedding_dim", "neck", "classifier"))
+
+
 class _Adaptation:
     """Makes each tensor of `model` from those of `source`, and records what was done."""
 
@@ -120,6 +132,7 @@ class _Adaptation:
         self.nodes = dict(walk(model.plan))
         self.first_conv = next(path for path, node in self.nodes.items() if isinstance(node, Conv))
         self.classifier = source.classifier_path
+        self.new_head = _has_new_head(model.config, source.config)
         self.used: set[str] = set()
         self.kept: list[str] = []
         self.changed: dict[str, str] = {}
@@ -130,6 +143,8 @@ class _Adaptation:
         """The tensor for `key`; `None` where it starts fresh, or no rule makes it."""
         path, _, last = key.rpartition(".")
         held, slot = self.held.get(key), self.slots[key]
+        if self.new_head and path in (*NECK, self.model.classifier_path):
+            held = None
         if held is not None and held.shape == slot.shape:
             self.kept.append(key)
             self.used.add(key)
@@ -171,13 +186,17 @@ class _Adaptation:
 
     def _starts_fresh(self, path: str) -> bool:
         node = self.nodes.get(path)
-        if path == self.model.classifier_path:
+        if path == self.model.classifier_path and self.new_head:
+            self.notes["the head has other layers: the classifier starts fresh"] = None
+        elif path == self.model.classifier_path:
             old, new = self.held.get(f"{self.classifier}.weight"), self.slots[f"{path}.weight"]
             alike = old is not None and old.shape[0] == new.shape[0]
             count = "no" if old is None else old.shape[1 if alike else 0]
             unit = "features" if alike else "classes"
             requested = f"{new.shape[1 if alike else 0]} are requested"
             self.notes[f"the old head has {count} {unit}, {requested}: the classifier starts fresh"] = None
+        elif path in NECK:
+            self.notes["the head: its embedding layer and neck start fresh"] = None
         elif ".se." in path:
             self.notes["attention: every gate starts fresh"] = None
         elif path.endswith(".IN") and isinstance(node, Norm):

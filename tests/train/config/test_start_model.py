@@ -35,7 +35,7 @@ def test_a_classifier_of_other_classes_starts_anew(images: Path, tmp_path: Path)
 
 def test_notes_of_sizes_channels_and_counts(images: Path) -> None:
     starter, dataset = api.load("starter"), open_dataset(images)
-    notes, fresh = compare_with_start(starter, dataset, starter.preprocessing)
+    notes, fresh = compare_with_start(starter, dataset, starter.preprocessing, dataset.classes)
     assert notes == ["the classifier starts anew: resnet20_cifar has 10 classes, the data 3"]
     assert not fresh
 

@@ -181,7 +181,7 @@ def validate_whole(trainer: Trainer) -> Evaluation:
 
 def validate(trainer: Trainer) -> Evaluation:
     evaluation = trainer.validate(trainer.model)
-    assert evaluation is not None
+    assert isinstance(evaluation, Evaluation)
     return evaluation
 
 

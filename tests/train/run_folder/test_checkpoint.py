@@ -64,11 +64,11 @@ def test_a_restored_run_continues_to_the_same_bits(tmp_path: Path, opt: str) -> 
     for step in range(6):
         whole(*batch(step))
         if step == 2:
-            progress, metrics = RunProgress(epoch=1, best_top1=0.5), EpochMetrics(whole.device)
+            progress, metrics = RunProgress(epoch=1, best_score=(0.5, -1.0)), EpochMetrics(whole.device)
             progress = make_checkpointer(tmp_path).save(progress, whole, metrics)
     (path,) = checkpoints(tmp_path / "checkpoints")
     assert read_checkpoint(path).progress == progress
-    assert (progress.epoch, progress.step, progress.best_top1, progress.average_updates) == (1, 3, 0.5, 3)
+    assert (progress.epoch, progress.step, progress.best_score, progress.average_updates) == (1, 3, (0.5, -1.0), 3)
     restore(path, again)
     for step in range(3, 6):
         again(*batch(step))

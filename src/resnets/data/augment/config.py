@@ -144,7 +144,7 @@ class MixConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Options):
-    """Sampling of an epoch's images; every epoch is as long as the split."""
+    """Sampling of an epoch's images; every epoch is as long as the split, or with `num_instances` a little longer."""
 
     balanced: Annotated[
         bool,
@@ -161,3 +161,21 @@ class Sampling(Options):
             "An epoch then covers a fraction of the split; 3 is usual."
         ),
     ] = 1
+    num_instances: Annotated[
+        int | None,
+        Ge(0),
+        Doc(
+            "Images of each identity in a batch, K of P x K sampling. P is the batch size divided by it. Every image "
+            "comes at least once in an epoch, and no identity twice in a batch; 0 draws images one by one."
+        ),
+        DefaultText("4 with task=reid, else 0"),
+    ] = None
+
+    def check_rules(self) -> None:
+        if self.num_instances == 1:
+            raise ConfigError("num_instances must be 2 or more, or 0 for none; got 1; 4 is usual")
+        if self.num_instances and (self.balanced or self.repeats > 1):
+            raise ConfigError(
+                f"num_instances determines all batches; got balanced={self.balanced} and repeats={self.repeats} with "
+                f"num_instances={self.num_instances}; leave them out"
+            )

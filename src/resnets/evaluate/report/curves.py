@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,6 +52,8 @@ def plot_curves(results: Sequence[ResultsRow], spans: Sequence[Span] = ()) -> by
     for axes, metric, scale in ((loss, "loss", 1), (accuracy, "top1", 100)):
         _draw_line(axes, results, f"train_{metric}", "train", theme.SECONDARY, scale)
         _draw_line(axes, results, f"val_{metric}", "val", theme.PRIMARY, scale)
+    if _score(results) == "val_map":
+        _draw_line(accuracy, results, "val_map", "val mAP", theme.PRIMARY, 100)
     _mark_best(accuracy, results)
     low, high = accuracy.get_ylim()
     accuracy.set_ylim(min(low, (low + high) / 2 - 1), max(high, (low + high) / 2 + 1))  # at least two points
@@ -120,8 +123,13 @@ def _draw_line(axes: Axes, results: Sequence[ResultsRow], column: str, label: st
     )  # fmt: skip
 
 
+def _score(results: Sequence[ResultsRow]) -> str:
+    """Column that the best epoch is chosen by."""
+    return "val_map" if "val_map" in results[-1] else "val_top1"
+
+
 def _mark_best(axes: Axes, results: Sequence[ResultsRow]) -> None:
-    points, losses = _points(results, "val_top1"), dict(_points(results, "val_loss"))
+    points, losses = _points(results, _score(results)), dict(_points(results, "val_loss"))
     if not points:
         return
     # The same choice as in training: on ties the lower loss, then the first epoch.
@@ -153,5 +161,5 @@ def _mark_spans(panels: Sequence[Axes], results: Sequence[ResultsRow], spans: Se
 
 
 def _points(results: Sequence[ResultsRow], column: str) -> list[tuple[int, float]]:
-    values = ((row["epoch"], row[column]) for row in results)  # type: ignore[literal-required]
+    values: Iterable[tuple[int, Any]] = ((row["epoch"], row.get(column)) for row in results)
     return [(epoch, value) for epoch, value in values if value is not None and np.isfinite(value)]

@@ -51,6 +51,8 @@ NAMES = (  # for own images, then small benchmarks, then ImageNet from cheap to 
 SUFFIXES = (".yaml", ".yml")
 NO_RECIPE = "none"
 FOR_PRETRAINED = "finetune"  # without another recipe
+# Of task=reid without a recipe, after Luo et al. 2019.
+REID_OPTIM = {"opt": "adamw", "lr": 3.5e-4, "lr_batch": 64, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,8 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
     """The request of a run: the defaults, the recipe if there is one, and `options`, which override.
 
     The recipe is the one that `options` name (`none` for none). With pretrained weights it is otherwise `finetune`,
-    unless they list phases or have `freeze=none`; a `freeze` of theirs then lasts, unless they have `freeze_epochs`.
+    unless they list phases or have `freeze=none` or `task=reid`; a `freeze` of theirs then lasts, unless they have
+    `freeze_epochs`.
     In a run shorter than that of an included recipe, the frozen epochs are as large a part of it.
 
     Args:
@@ -159,11 +162,12 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
     given = {key: value for key, value in options.items() if key != "recipe"}
     name, asked = options.get("recipe"), nested(given)
     freezing = asked.get("freeze", {})
-    default = name is None and asked.get("pretrained") is not None and not asked.get("phases")
+    reid = asked.get("task") == "reid"
+    default = name is None and asked.get("pretrained") is not None and not asked.get("phases") and not reid
     if default and freezing.get("freeze") != NONE:
         name = FOR_PRETRAINED
     if name is None or str(name).lower() == NO_RECIPE:
-        return TrainConfig.from_options(given)
+        return TrainConfig.from_options(*([reid_defaults(asked)] if reid else []), given)
     recipe = load_recipe(name)
     config = TrainConfig.from_options(recipe.settings, {**given, "recipe": str(name)})
     frozen = config.freeze.freeze_epochs
@@ -175,6 +179,12 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
         frozen = max(1, round(frozen * config.epochs / whole))
         return replace(config, freeze=replace(config.freeze, freeze_epochs=frozen))
     return config
+
+
+def reid_defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of task=reid without a recipe, beside nested options; the learning rate is for its own optimizer."""
+    augment = {"augment": {"random_erasing": 0.5}}
+    return augment if "opt" in asked.get("optim", {}) else augment | {"optim": dict(REID_OPTIM)}
 
 
 def check_recipe(recipe: Recipe) -> TrainConfig:

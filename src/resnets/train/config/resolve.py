@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from resnets.data.decode.image import PixelChannels
 from resnets.errors import ConfigError, ImageError, ResnetsError, ShapeError
 from resnets.options.validate import validate
 from resnets.train.config.recipes import load_recipe
+from resnets.train.config.reid_defaults import reid_network, resolve_sampling, trained_classes
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.start_model import compare_with_start
 from resnets.train.config.train_config import RunOptions, TrainConfig
@@ -38,6 +39,7 @@ __all__ = ["augment_options", "resolve_config"]
 SMALL = 64  # pixels a side up to which images are augmented by padded crops, in memory
 MIN_STEPS = 32  # per epoch; with fewer, the learning-rate schedule has too few steps
 PIXELS_AT_A_TIME = 2**20
+TALL = 1.5  # height / width of images of people, from which on re-identification uses 256x128 pixels
 SAMPLE_SIZE = 2000  # images from which mean and std are measured
 
 
@@ -65,17 +67,23 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     if model in NAMED_WEIGHTS:
         raise ConfigError(f"model names a network; {model} are weights; pass --pretrained {model}")
     base = start.config if start is not None and model == start.name else get_config(model)
-    network = _resolve_network(base, config, dataset, preprocessing)
-    batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
+    reid, classes = config.task == "reid", trained_classes(config, dataset)
+    network = _resolve_network(base, config, classes, preprocessing)
+    if reid:
+        batch_size, sampling = resolve_sampling(config, train.labels)
+    else:
+        batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
+        sampling = config.sampling
     notes = list(describe(network, preprocessing.size).warnings)
     fresh_classifier = False
     if start is not None:
-        differences, fresh_classifier = compare_with_start(start, dataset, preprocessing)
+        differences, fresh_classifier = compare_with_start(start, dataset, preprocessing, classes)
         notes += differences
-    if batch_size > len(train):  # before the learning rate is scaled to it
+    if batch_size > len(train) and not sampling.num_instances:  # before the learning rate is scaled to it
         notes.append(f"a batch holds all {len(train)} training images; {batch_size} were requested")
         batch_size = len(train)
-    update_size = min(batch_size * config.optim.accumulate, len(train))
+    update_size = batch_size * config.optim.accumulate
+    update_size = update_size if sampling.num_instances else min(update_size, len(train))
     optim = replace(config.optim, lr=config.optim.lr_for(update_size), lr_batch=None)
     stages = freeze_points(plan(network))
     phases = config.phases or make_phases(config.freeze.with_peak_lr(optim.lr), config.epochs, stages)
@@ -95,8 +103,9 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
             "epochs": sum(phase.epochs for phase in phases),
             "batch_size": batch_size,
             "optim": optim,
-            "class_weights": class_weights(config.loss, train.labels, len(dataset.classes)),
-            "augment": augment_options(config.augment, preprocessing, hflip=dataset.name != "digits"),
+            "class_weights": class_weights(config.loss, train.labels, len(classes)),
+            "augment": augment_options(config.augment, preprocessing, hflip=dataset.name != "digits", reid=reid),
+            "sampling": sampling,
             "phases": tuple(ResolvedPhase.sequence(phases, optim.lr, config.schedule.warmup_epochs)),
             "recipe_changes": _recipe_changes(config),
             "notes": tuple(notes),
@@ -131,6 +140,8 @@ def _resolve_preprocessing(config: TrainConfig, dataset: Dataset, start: Bundle 
         preprocessing = _default_preprocessing(_image_size(config, dataset), channels, depth, dataset.splits["train"])
     else:
         preprocessing = replace(start.preprocessing, size=config.size or start.preprocessing.size)
+    if config.task == "reid":  # whole images, as every codebase of re-identification does
+        preprocessing = replace(preprocessing, crop_mode="squash", crop_pct=1.0)
     return replace(
         preprocessing,
         crop_pct=config.crop_pct or preprocessing.crop_pct,
@@ -147,7 +158,7 @@ def _image_size(config: TrainConfig, dataset: Dataset) -> tuple[int, int]:
     if max(hint.largest) <= SMALL:
         side = max(8, round(max(hint.size) / 8) * 8)
         return side, side
-    return 224, 224
+    return (256, 128) if config.task == "reid" and hint.size[0] >= TALL * hint.size[1] else (224, 224)
 
 
 def _default_preprocessing(
@@ -185,11 +196,13 @@ def _rounded(value: float, depth: Depth) -> float:
 
 
 def _resolve_network(
-    base: NetworkConfig, config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing
+    base: NetworkConfig, config: TrainConfig, names: Sequence[str], preprocessing: Preprocessing
 ) -> NetworkConfig:
-    classes, channels = len(dataset.classes), preprocessing.num_channels
-    from_data = {"num_classes": classes, "in_chans": channels, "img_size": preprocessing.size[0]}
-    network = base.with_overrides(**from_data | config.model_args)
+    classes, channels = len(names), preprocessing.num_channels
+    given = {"num_classes": classes, "in_chans": channels, "img_size": preprocessing.size[0]} | config.model_args
+    if config.task == "reid":
+        given = reid_network(base, config.reid, given)
+    network = base.with_overrides(**given)
     if network.num_classes != classes:
         raise ConfigError(f"num_classes is the data's; got {network.num_classes} for {classes} classes; leave it out")
     if network.in_chans != channels:
@@ -199,22 +212,25 @@ def _resolve_network(
     return network
 
 
-def augment_options(options: Mapping[str, Any], preprocessing: Preprocessing, *, hflip: bool = True) -> AugmentConfig:
+def augment_options(
+    options: Mapping[str, Any], preprocessing: Preprocessing, *, hflip: bool = True, reid: bool = False
+) -> AugmentConfig:
     """The augmentation of images of this size.
 
     Args:
         options: fields of `AugmentConfig` that are not the default.
         hflip: the default of that option; false for digits, as a mirrored digit is none.
+        reid: pad whole images and crop them, instead of random resized crops.
 
     Raises:
         ConfigError: unknown or contradictory options.
     """
     height, small = preprocessing.size[0], max(preprocessing.size) <= SMALL
     defaults: dict[str, Any] = {
-        "pad": height // 8 if small and "scale" not in options else 0,
-        "pad_mode": "reflect",
+        "pad": (height // 8 if small else 10 if reid else 0) if "scale" not in options else 0,
+        "pad_mode": "zero" if reid and not small else "reflect",
         "hflip": hflip,
-        "scale": None if small else (0.25, 1.0),
+        "scale": None if small or reid else (0.25, 1.0),
     }
     return validate(AugmentConfig, defaults | dict(options))
 

@@ -9,16 +9,19 @@ from resnets.weights.folder.bundle import Bundle
 __all__ = ["compare_with_start"]
 
 
-def compare_with_start(start: Bundle, dataset: Dataset, preprocessing: Preprocessing) -> tuple[list[str], bool]:
+def compare_with_start(
+    start: Bundle, dataset: Dataset, preprocessing: Preprocessing, wanted: tuple[str, ...]
+) -> tuple[list[str], bool]:
     """Notes for the user, and whether the classifier must start anew although its number of classes fits.
 
     Args:
         start: the model of `--pretrained`.
         dataset: the data.
         preprocessing: of the run.
+        wanted: the classes to train.
     """
     notes, fresh = [], False
-    has, wanted = start.classes, dataset.classes
+    has = start.classes
     if len(has) != len(wanted):
         notes.append(f"the classifier starts anew: {start.name} has {len(has):,} classes, the data {len(wanted):,}")
     elif has != wanted and has != tuple(map(str, range(len(has)))):  # numbers stand for unknown classes

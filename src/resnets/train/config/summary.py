@@ -23,6 +23,7 @@ SECTIONS = {  # field of `ResolvedConfig` -> heading
     "mix": "Mixup and CutMix",
     "sampling": "Sampling",
     "average": "Weight averaging",
+    "reid": "Losses of re-identification",
     "cache": "Feature cache",
     "save": "Checkpoints and early stopping",
 }
@@ -37,6 +38,7 @@ def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     """
     network = config.network
     run = {
+        **({"task": config.task} if config.task != "classify" else {}),
         "recipe": _without_folder(config.recipe),
         "pretrained": _without_folder(config.pretrained),
         "epochs": config.epochs,

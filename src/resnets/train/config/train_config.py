@@ -24,6 +24,7 @@ from resnets.options.grammar import EMPTY_WORDS, TRUTH_WORDS, parse_tree
 from resnets.options.validate import Options, build, convert, convert_fields
 from resnets.train.config.layers import Nested, overlay
 from resnets.train.config.options import AverageConfig, CacheConfig, LossConfig, OptimConfig, SaveConfig, ScheduleConfig
+from resnets.train.config.reid_options import ReidConfig
 from resnets.train.freeze.phases import NONE, FreezeConfig, Phase
 
 __all__ = [
@@ -46,6 +47,7 @@ GROUPS: dict[str, type] = {
     "sampling": Sampling,
     "average": AverageConfig,
     "freeze": FreezeConfig,
+    "reid": ReidConfig,
     "cache": CacheConfig,
     "save": SaveConfig,
 }
@@ -64,6 +66,13 @@ class RunOptions(Options):
             "packed data."
         ),
     ]
+    task: Annotated[
+        Literal["classify", "reid"],
+        Doc(
+            "What to train for. `classify`, classes; `reid`, embeddings that find the same object again in other "
+            "images, from identities (re-identification, retrieval)."
+        ),
+    ] = "classify"
     model: Annotated[
         str | None,
         Doc("Network, see `resnets models`. The default is resnet20_cifar for images up to 64 pixels."),
@@ -143,6 +152,7 @@ class RunOptions(Options):
             "`warmup_epochs`, `layer_decay`, `bn_stats`, `bn_affine`; see docs/training.md."
         ),
     ] = ()
+    reid: ReidConfig = field(default_factory=ReidConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
 
@@ -191,6 +201,23 @@ class TrainConfig(RunOptions):
             raise ConfigError(f"fold must be below folds; got {self.fold} with folds={self.folds}; count from 0")
         if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name):
             raise ConfigError(f"name must be a folder name; got {self.name!r}; use output for the folder around it")
+        if self.task == "reid":
+            self._check_reid()
+        elif self.reid != ReidConfig():
+            raise ConfigError("options of re-identification require task=reid; got task=classify; add --task reid")
+
+    def _check_reid(self) -> None:
+        if self.mix.mixup or self.mix.cutmix:
+            raise ConfigError(
+                f"task=reid compares whole images; got mixup={self.mix.mixup:g} and cutmix={self.mix.cutmix:g}; set 0"
+            )
+        if self.loss.class_weights != "none":
+            raise ConfigError("task=reid shows identities equally often; got class_weights; leave them out")
+        if self.sampling.num_instances == 0 and self.reid.metric_loss != "none":
+            raise ConfigError(
+                f"metric_loss={self.reid.metric_loss} needs several images of an identity in a batch; got "
+                "num_instances=0; set 4, or metric_loss=none"
+            )
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -86,7 +86,7 @@ def run_epoch(
     processes.all_reduce_sum(metrics.loss_sum, metrics.correct)
     total = batches.bounds[-1][1] - batches.bounds[0][0]
     seconds, mean = max(time.perf_counter() - started, 1e-9), float(metrics.loss_sum) / total
-    train_step.report_divergence(mean, epoch)
+    train_step.warn_after_epoch(mean, epoch)
     return EpochResult(mean, int(metrics.correct) / total, images / seconds, train_step.lr)
 
 

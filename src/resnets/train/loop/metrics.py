@@ -11,6 +11,7 @@ from torch import Tensor
 
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
+from resnets.retrieve.validation import ReidValidation
 
 __all__ = ["EpochMetrics", "EpochResult", "TrainResult"]
 
@@ -62,7 +63,9 @@ class TrainResult:
     Args:
         folder: the run folder; `best` in it is the model to use.
         best_epoch: epoch of the best model, from 1.
-        evaluation: of the best model on the validation images; `None` if the data has none.
+        evaluation: of the best model on the validation images; `None` if the data has none, or of another task.
+        task: `classify` or `reid`.
+        reid: with `task=reid`, of the best model on the identities that validate.
         results: one row per epoch.
         seconds: spent on training and validation.
         stopped: the signal that ended the run early, or `None`.
@@ -73,6 +76,8 @@ class TrainResult:
     evaluation: Evaluation | None
     results: list[ResultsRow]
     seconds: float
+    reid: ReidValidation | None = None
+    task: str = "classify"
     stopped: signal.Signals | None = None
 
     @property

@@ -162,6 +162,8 @@ class ActivePhase:
         config, phase = self.config, self.phase
         if processes > 1:
             return "several processes train"
+        if config.task == "reid":
+            return "losses of re-identification need the features before the neck"
         if not self.frozen.cacheable:
             return "batch norms of the frozen part are updated"
         if phase.epochs < 2:

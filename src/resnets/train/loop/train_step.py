@@ -21,6 +21,7 @@ from resnets.runtime.processes import Processes
 from resnets.train.optim.averages import WeightAverage
 from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.optim.optimizers import set_lr
+from resnets.train.optim.reid_loss import ReidLoss
 
 __all__ = ["TrainStep"]
 
@@ -34,7 +35,7 @@ class TrainStep:
         model: the network to train, on its device and in its final memory layout.
         optimizer: over the parameters of `model`.
         schedule: learning rate by step of the run, counted from 0.
-        loss: of logits and labels.
+        loss: of the outputs of `network` and labels.
         network: called in place of `model`, such as its compiled or DistributedDataParallel form, or its last part.
         mixing: mixup and CutMix; `None` for neither.
         clip_grad: largest norm of the gradient over all parameters.
@@ -58,9 +59,9 @@ class TrainStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[int], float],
-        loss: ClassificationLoss,
+        loss: ClassificationLoss | ReidLoss,
         *,
-        network: Callable[[Tensor], Tensor] | None = None,
+        network: Callable[[Tensor], Any] | None = None,
         mixing: MixConfig | None = None,
         clip_grad: float | None = None,
         micro_batches: int = 1,
@@ -114,6 +115,7 @@ class TrainStep:
             nn.utils.clip_grad_norm_(trained, self.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.loss.end_step(self.processes.all_reduce_sum)
         self.step += 1
         if self.average is not None:
             self.average.after_step(self.step)
@@ -121,6 +123,7 @@ class TrainStep:
 
     def _backward(self, x: Tensor, y: Tensor, grad_scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """Set the gradients to those of the batch's mean loss, times `grad_scale`."""
+        self.loss.begin_step()
         self.optimizer.zero_grad(set_to_none=True)
         labels = y
         if self.mixing is not None and x.ndim == 4:
@@ -143,8 +146,8 @@ class TrainStep:
             last = number == len(micro_batches)
             with nullcontext() if last else self.processes.no_sync(self.network):
                 with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                    logits = self.network(inputs)  # (N, K)
-                loss = self.loss(logits, targets)
+                    outputs = self.network(inputs)
+                loss, logits = self.loss(outputs, targets), self.loss.logits(outputs)  # (N, K)
                 self.scaler.scale(loss * (weight * grad_scale)).backward()
             losses.append(loss.detach() * weight)
             self._classes = logits.shape[1]
@@ -154,10 +157,11 @@ class TrainStep:
             return losses[0], correct[0]
         return torch.stack(losses).sum(), torch.stack(correct).sum()
 
-    def report_divergence(self, loss: float, epoch: int) -> None:
-        """Send a message if the mean `loss` of an epoch, counted from 0, is far above that of uniform predictions.
+    def warn_after_epoch(self, loss: float, epoch: int) -> None:
+        """Send a message if the mean `loss` of an epoch, counted from 0, shows that the network does not learn.
 
-        It is sent once until the loss is lower again: such a run goes on, since the loss may still fall.
+        That it is far above that of uniform predictions is sent once until it is lower again: such a run goes on, since
+        the loss may still fall.
         """
         uniform = self.loss.of_uniform_predictions(self._classes) if self._classes else 0.0
         diverged = loss > DIVERGED * uniform > 0
@@ -167,6 +171,8 @@ class TrainStep:
                 f" {uniform:.4g}; if it stays so, try a lower --lr"
             )
         self._diverged = diverged
+        if (warning := self.loss.end_epoch(self.processes.all_reduce_sum)) is not None and not diverged:
+            self.on_message(warning)
 
     def _double_micro_batches(self, batch_size: int) -> None:
         if self.micro_batches >= batch_size // 2:

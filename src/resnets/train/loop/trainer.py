@@ -15,10 +15,11 @@ from resnets.data.dataset import Dataset
 from resnets.data.loader import Batches, make_batches
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.loop import evaluate_model, is_not_finite
+from resnets.evaluate.loop import is_not_finite
 from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
+from resnets.retrieve.validation import ReidValidation
 from resnets.runtime.console import Console
 from resnets.runtime.device import choose_kernels, pick_amp, pick_device, pick_layout
 from resnets.runtime.failures import describe_failure
@@ -29,9 +30,9 @@ from resnets.train.loop.epoch import NotFiniteError, require_finite, run_epoch
 from resnets.train.loop.interrupts import Interrupts
 from resnets.train.loop.metrics import EpochMetrics, EpochResult, TrainResult
 from resnets.train.loop.phase import ActivePhase
+from resnets.train.loop.tasks import Validation, make_task
 from resnets.train.loop.train_step import TrainStep
 from resnets.train.optim.averages import WeightAverage
-from resnets.train.optim.losses import ClassificationLoss
 from resnets.train.run_folder.bundle import make_bundle
 from resnets.train.run_folder.checkpoint import Checkpoint, RunProgress
 from resnets.train.run_folder.checkpointer import Checkpointer, latest_checkpoint
@@ -104,12 +105,12 @@ class Trainer:
         self.average = WeightAverage(self.model, config.average)
         self.metrics = EpochMetrics(self.device)
         self.phase = ActivePhase(config, config.phase_at(self.progress.epoch), self.model, self.train_batches)
-        weights = None if config.class_weights is None else torch.tensor(config.class_weights)
+        self.task = make_task(config, dataset, self.model)
         self.train_step = TrainStep(
             self.model,
             self.phase.optimizer,
             self.phase.schedule,
-            ClassificationLoss(config.loss, weights).to(self.device),
+            self.task.loss,
             clip_grad=config.optim.clip_grad,
             micro_batches=config.optim.accumulate,
             average=self.average,
@@ -187,7 +188,7 @@ class Trainer:
     def _connect_phase(self) -> None:
         """Make the train step use the phase's optimizer, schedule and part of the network."""
         self.train_step.optimizer, self.train_step.schedule = self.phase.optimizer, self.phase.schedule
-        network = self.processes.wrap_model(self.model, sync_bn=self.config.sync_bn)
+        network = self.processes.wrap_model(self.task.network(self.model), sync_bn=self.config.sync_bn)
         if self.config.compile != "off":
             network.compile(mode=None if self.config.compile == "default" else self.config.compile)
         self.train_step.network = self.phase.suffix or network
@@ -261,7 +262,7 @@ class Trainer:
             self.processes.broadcast_buffers(self.model)  # the processes have different statistics
             yield
 
-    def validate(self, model: Network) -> Evaluation | None:
+    def validate(self, model: Network) -> Validation | None:
         """Evaluate on the validation split, in float32 as `resnets val` does; `None` if there is no such split."""
         if self.val_batches is None:
             return None
@@ -270,21 +271,18 @@ class Trainer:
         if model is self.model and self.average.frozen_is_current and self.config.compile == "off":
             inputs = self.phase.cached_validation(self.val_batches, self.console) or inputs
         network, batches = inputs
-        gather = self.processes.all_gather
-        return evaluate_model(network, batches.epoch(0), self.dataset.classes, device=self.device, gather=gather)
+        return self.task.validate(network, batches, self.device, self.processes.all_gather)
 
     def save_models(
-        self, trained: EpochResult, evaluation: Evaluation | None, seconds: float
+        self, trained: EpochResult, evaluation: Validation | None, seconds: float
     ) -> tuple[ResultsRow, bool]:
         """Write the models and the results of an epoch, before its checkpoint; return the row, and if it is best."""
-        epoch, top1, loss = self.progress.epoch + 1, -1.0, float("inf")
-        if evaluation is not None:
-            top1, loss = evaluation.top1, evaluation.loss
-        is_best = evaluation is None or (top1, -loss) > (self.progress.best_top1, -self.progress.best_loss)
+        epoch, score = self.progress.epoch + 1, (-1.0, -float("inf")) if evaluation is None else evaluation.score
+        is_best = evaluation is None or score > self.progress.best_score
         self.progress = replace(self.progress, epoch=epoch, batch=0, seconds=self._seconds())
         if is_best:
-            self.progress = replace(self.progress, best_epoch=epoch, best_top1=top1, best_loss=loss)
-        row = results_row(epoch, trained, evaluation, seconds, self.device)
+            self.progress = replace(self.progress, best_epoch=epoch, best_score=score)
+        row = results_row(epoch, trained, evaluation, seconds, self.device, reid=self.config.task == "reid")
 
         def write() -> None:
             bundle = self._make_bundle(evaluation)
@@ -297,7 +295,7 @@ class Trainer:
         self.processes.run_on_main(write)
         return row, is_best
 
-    def _make_bundle(self, evaluation: Evaluation | None) -> Bundle:
+    def _make_bundle(self, evaluation: Validation | None) -> Bundle:
         return make_bundle(self.model, self.config, self.dataset, self.progress, self.amp, evaluation)
 
     def save_checkpoint(self, *, required: bool = True) -> None:
@@ -392,7 +390,9 @@ class Trainer:
         return TrainResult(
             folder=self.run.path,
             best_epoch=self.progress.best_epoch,
-            evaluation=evaluation,
+            evaluation=evaluation if isinstance(evaluation, Evaluation) else None,
+            reid=evaluation if isinstance(evaluation, ReidValidation) else None,
+            task=self.config.task,
             results=results,
             seconds=self.progress.seconds,
             stopped=next((one for one in caught if one is not None), None),

@@ -5,6 +5,8 @@ Legend: N batch, K classes, M training images.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -61,6 +63,27 @@ class ClassificationLoss(nn.Module):
         if self.weights is None:
             return by_class.sum(1).mean()
         return self._mean((by_class * self.weights).sum(), labels)
+
+    def begin_step(self) -> None:
+        """Before a step, or when it is run again. Nothing is kept between micro-batches."""
+
+    def end_step(self, all_reduce_sum: Callable[..., None]) -> None:
+        """After a step."""
+
+    def end_epoch(self, all_reduce_sum: Callable[..., None]) -> str | None:
+        """After an epoch; returns a warning for the user, or `None`."""
+        return None
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logits (N, K) in the outputs of the network."""
+        return outputs
+
+    def state(self, all_reduce_sum: Callable[..., None]) -> dict[str, Tensor]:
+        """What a checkpoint holds beside network and optimizer."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor], *, is_main_process: bool) -> None:
+        """Restore what `state` returned."""
 
     def normalizer(self, labels: Tensor) -> Tensor | int:
         """The divisor of the mean: number of images, or sum of their weights. Combines means of micro-batches."""

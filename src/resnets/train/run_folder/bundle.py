@@ -11,6 +11,7 @@ from resnets.data.dataset import Dataset
 from resnets.errors import TrainingError, WeightsError
 from resnets.evaluate.evaluation import Evaluation
 from resnets.nn.model import Network
+from resnets.retrieve.validation import ReidValidation
 from resnets.train.config.resolved_config import ResolvedConfig
 from resnets.train.config.summary import phase_rows, run_summary
 from resnets.train.run_folder.checkpoint import RunProgress
@@ -47,16 +48,19 @@ def make_bundle(
     dataset: Dataset,
     progress: RunProgress,
     amp: torch.dtype | None,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | ReidValidation | None,
 ) -> Bundle:
     """The network with its preprocessing, classes and provenance: data, settings, metrics and versions."""
     metrics: dict[str, Any] = {"epochs_done": progress.epoch}
-    if evaluation is not None:
+    if isinstance(evaluation, Evaluation):
         metrics |= {"val_top1": evaluation.top1, "val_loss": evaluation.loss, "val_images": len(evaluation)}
+    elif evaluation is not None:
+        found = evaluation.metrics
+        metrics |= {"val_map": found.map, "val_rank1": float(found.cmc[0]), "val_images": len(evaluation)}
     return Bundle(
         model=model,
         preprocessing=config.preprocessing,
-        classes=dataset.classes,
+        classes=dataset.classes[: config.network.num_classes],  # without identities that only validate
         name=config.model,
         provenance={
             "data": dataset.name,

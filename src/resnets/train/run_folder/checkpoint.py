@@ -33,7 +33,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,7 @@ class RunProgress:
         batch: number of finished batches of the current epoch.
         step: number of finished optimizer steps.
         best_epoch: epoch (from 1) of the best model; 0 before there is one.
-        best_top1: its validation accuracy.
-        best_loss: its validation loss.
+        best_score: of its validation, greater is better: (top-1, -loss), or (mAP, rank-1) of re-identification.
         loss_sum, correct, seen: metrics of the current epoch, see `EpochMetrics`.
         micro_batches: per batch, see `TrainStep`.
         lr_scale: factor of the learning rate, below 1 after rollbacks.
@@ -60,8 +59,7 @@ class RunProgress:
     batch: int = 0
     step: int = 0
     best_epoch: int = 0
-    best_top1: float = -1.0
-    best_loss: float = float("inf")
+    best_score: tuple[float, float] = (-1.0, -float("inf"))
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
@@ -80,14 +78,15 @@ class Checkpoint:
 
     Args:
         progress: of the run.
-        tensors: `model.KEY`, `optimizer.SLOT.PARAMETER`, `average.KEY`, and `trace`, the losses.
+        tensors: `model.KEY`, `optimizer.SLOT.PARAMETER`, `average.KEY`, `loss.KEY` of re-identification, and `trace`,
+            the losses.
     """
 
     progress: RunProgress
     tensors: dict[str, Tensor] = field(repr=False)
 
     def group(self, name: str) -> dict[str, Tensor]:
-        """Tensors of `model`, `optimizer` or `average`, by the rest of their names."""
+        """Tensors of `model`, `optimizer`, `average` or `loss`, by the rest of their names."""
         prefix = f"{name}."
         return {key.removeprefix(prefix): one for key, one in self.tensors.items() if key.startswith(prefix)}
 
@@ -134,7 +133,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"schema {header['schema']} instead of {SCHEMA}")
         if header["digest"] != _digest(header["progress"], tensors):
             raise ValueError("its digest does not match its content")
-        return Checkpoint(progress=RunProgress(**header["progress"]), tensors=tensors)
+        progress = header["progress"] | {"best_score": tuple(map(float, header["progress"]["best_score"]))}
+        return Checkpoint(progress=RunProgress(**progress), tensors=tensors)
     except (OSError, KeyError, TypeError, ValueError, RecursionError, MemoryError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__  # MemoryError has no text
         raise TrainingError(f"resuming needs an undamaged checkpoint; {path}: {reason}; start a new run") from None

@@ -69,7 +69,7 @@ class Checkpointer:
         seen = torch.tensor(metrics.seen, device=metrics.correct.device)
         sums = metrics.loss_sum.clone(), metrics.correct.clone(), seen
         processes.all_reduce_sum(*sums)
-        scaler = train_step.scaler.state_dict()
+        scaler, loss = train_step.scaler.state_dict(), train_step.loss.state(processes.all_reduce_sum)
         progress = replace(
             progress,
             step=train_step.step,
@@ -85,6 +85,7 @@ class Checkpointer:
 
         def write() -> bool:
             tensors = checkpoint_tensors(train_step.model, train_step.optimizer, average)
+            tensors |= {f"loss.{key}": tensor.cpu() for key, tensor in loss.items()}
             tensors["trace"] = torch.tensor([loss.float().cpu() for loss in metrics.trace])
             path = self.run.checkpoints / f"step-{progress.step:09d}.safetensors"
             try:
@@ -143,6 +144,7 @@ class Checkpointer:
             train_step.scaler.load_state_dict(train_step.scaler.state_dict() | state)
         # The saved values are sums over all processes; they continue in the main process.
         is_main = train_step.processes.is_main_process
+        train_step.loss.load_state(checkpoint.group("loss"), is_main_process=is_main)
         metrics.loss_sum.fill_(progress.loss_sum if is_main else 0.0)
         metrics.correct.fill_(progress.correct if is_main else 0)
         metrics.seen = progress.seen if is_main else 0

@@ -15,6 +15,7 @@ import torch
 from resnets.data.dataset import Dataset
 from resnets.evaluate.evaluation import Evaluation
 from resnets.evaluate.results import ResultsRow
+from resnets.retrieve.validation import ReidValidation
 from resnets.runtime.device import why_inexact
 from resnets.runtime.formatting import format_duration, plural
 from resnets.small_files import require_regular_file
@@ -41,7 +42,11 @@ def start_lines(
     """Lines for the console before the first epoch; `folder` is `None` for a run that is only planned."""
     splits = ", ".join(f"{len(images):,} {split}" for split, images in dataset.splits.items())
     size = "x".join(map(str, config.preprocessing.size))
-    yield f"{config.model} on {dataset.name}: {len(dataset.classes)} classes, {splits}; {size} pixels"
+    kinds = f"{config.network.num_classes} classes"
+    if config.task == "reid":
+        held_out = len(dataset.classes) - config.network.num_classes
+        kinds = f"{config.network.num_classes} identities to train on and {held_out} others to validate on"
+    yield f"{config.model} on {dataset.name}: {kinds}, {splits}; {size} pixels"
     yield (
         f"{plural(config.epochs, 'epoch')}, batch {config.batch_size}, peak learning rate {config.optim.lr:g}, "
         f"{str(amp or 'float32').removeprefix('torch.')} on {device}"
@@ -79,21 +84,35 @@ def class_counts_line(dataset: Dataset) -> str:
 
 
 def results_row(
-    epoch: int, trained: EpochResult, evaluation: Evaluation | None, seconds: float, device: torch.device
+    epoch: int,
+    trained: EpochResult,
+    evaluation: Evaluation | ReidValidation | None,
+    seconds: float,
+    device: torch.device,
+    *,
+    reid: bool,
 ) -> ResultsRow:
-    """Row of `results.csv` for an epoch, counted from 1."""
-    return {
+    """Row of `results.csv` for an epoch, counted from 1, of a classifier or of re-identification."""
+    row: ResultsRow = {
         "epoch": epoch,
         "lr": trained.lr,
         "train_loss": trained.loss,
         "train_top1": trained.top1,
-        "val_loss": evaluation.loss if evaluation else None,
-        "val_top1": evaluation.top1 if evaluation else None,
-        "val_top5": evaluation.top5 if evaluation else None,
         "images_per_second": trained.images_per_second,
         "seconds": seconds,
         "memory_mib": peak_memory_mib(device),
     }
+    if reid:
+        found = evaluation.metrics if isinstance(evaluation, ReidValidation) else None
+        row["val_map"] = found.map if found else None
+        row["val_rank1"] = float(found.cmc[0]) if found else None
+        row["val_minp"] = found.minp if found else None
+    else:
+        classified = evaluation if isinstance(evaluation, Evaluation) else None
+        row["val_loss"] = classified.loss if classified else None
+        row["val_top1"] = classified.top1 if classified else None
+        row["val_top5"] = classified.top5 if classified else None
+    return row
 
 
 def epoch_line(row: ResultsRow, epochs: int, is_best: bool, seconds: float) -> str:
@@ -110,8 +129,11 @@ def epoch_line(row: ResultsRow, epochs: int, is_best: bool, seconds: float) -> s
         f"loss {row['train_loss']:.3f}",
         f"train {100 * (row['train_top1'] or 0):.2f} %",
     ]
-    if row["val_top1"] is not None:
-        parts.append(f"val {100 * row['val_top1']:.2f} %" + (" best" if is_best else "     "))
+    mark = " best" if is_best else "     "
+    if (top1 := row.get("val_top1")) is not None:
+        parts.append(f"val {100 * top1:.2f} %{mark}")
+    if (found := row.get("val_map")) is not None:
+        parts.append(f"val mAP {100 * found:.2f} %, rank-1 {100 * (row.get('val_rank1') or 0):.2f} %{mark}")
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     parts.append(f"{format_duration(seconds / epoch * (epochs - epoch))} left" if epoch < epochs else "done")
     return "  ".join(parts)

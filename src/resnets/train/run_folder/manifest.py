@@ -14,6 +14,7 @@ from resnets.atomic import write_atomic
 from resnets.data.check import check, raise_on_fatal, skip_undecodable
 from resnets.data.dataset import Dataset, Problem
 from resnets.data.open import open_dataset
+from resnets.data.reid.training import open_reid_training
 from resnets.errors import TrainingError
 from resnets.runtime.console import Console
 from resnets.runtime.processes import Processes
@@ -30,7 +31,8 @@ MAX_BYTES = 2**28  # the numbers of images that are left out, of 20 million
 
 def open_data(config: TrainConfig) -> Dataset:
     """Open the data of a run, with its splits."""
-    return open_dataset(
+    open_task = open_reid_training if config.task == "reid" else open_dataset
+    return open_task(
         config.data, val_fraction=config.val_fraction, seed=config.seed, folds=config.folds, fold=config.fold
     )
 
@@ -131,6 +133,7 @@ def _listing(dataset: Dataset) -> dict[str, Any]:
         digest.update("\0".join([split, *names]).encode(errors="surrogateescape"))
         digest.update(images.labels.tobytes())
         digest.update(b"" if images.groups is None else images.groups.tobytes())
+        digest.update(b"" if images.cameras is None else images.cameras.tobytes())
     return {
         "listing": digest.hexdigest(),
         "classes": list(dataset.classes),

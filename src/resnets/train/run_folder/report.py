@@ -19,6 +19,7 @@ from resnets.evaluate.report.confusion import plot_confusion
 from resnets.evaluate.report.curves import plot_curves, plot_rates
 from resnets.evaluate.report.page import Report, write_report
 from resnets.evaluate.results import ResultsRow
+from resnets.retrieve.validation import ReidValidation
 from resnets.runtime.failures import describe_failure
 from resnets.runtime.formatting import format_duration
 from resnets.train.config.resolved_config import ResolvedConfig
@@ -26,7 +27,7 @@ from resnets.train.config.summary import describe_recipe, phase_rows, phase_span
 from resnets.train.run_folder.checkpoint import RunProgress
 from resnets.train.run_folder.paths import RunFolder
 
-__all__ = ["displayable_image", "write_run_report"]
+__all__ = ["displayable_image", "next_command", "write_run_report"]
 
 MAX_LISTED = 12  # classes for which each class weight is printed
 
@@ -35,7 +36,7 @@ def write_run_report(
     run: RunFolder,
     config: ResolvedConfig,
     dataset: Dataset,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | ReidValidation | None,
     results: Sequence[ResultsRow],
     progress: RunProgress,
 ) -> None:
@@ -55,10 +56,11 @@ def write_run_report(
         plots: dict[str, bytes] = {}
         if results:
             plots = {"curves": plot_curves(results, spans), "rates": plot_rates(results, spans)}
-        if evaluation is not None:
-            plots["confusion"] = plot_confusion(evaluation.confusion, dataset.classes)
+        classified = evaluation if isinstance(evaluation, Evaluation) else None
+        if classified is not None:
+            plots["confusion"] = plot_confusion(classified.confusion, dataset.classes)
             validation = dataset.splits["val"]
-            for error in evaluation.most_confident_errors():
+            for error in classified.most_confident_errors():
                 images[error.index] = displayable_image(validation, error.index, config.preprocessing)
                 names[error.index] = validation.name(error.index)
         for name, png in plots.items():
@@ -67,7 +69,7 @@ def write_run_report(
             run.report,
             Report(
                 title=f"{config.model} on {dataset.name}",
-                facts=_facts(config, dataset, results, progress),
+                facts=_facts(config, dataset, results, progress) | _reid_facts(evaluation),
                 recipe=run_summary(config),
                 about=describe_recipe(config),
                 phases=phase_rows(config),
@@ -78,12 +80,30 @@ def write_run_report(
                     name: np.bincount(one.labels, minlength=classes).tolist() for name, one in dataset.splits.items()
                 },
                 plots=plots,
-                evaluation=evaluation,
+                evaluation=classified,
                 images=images,
                 names=names,
-                next_command=f"resnets predict IMAGE --model {run.shell_path}",
+                next_command=next_command(config, run.shell_path),
             ),
         )
+
+
+def next_command(config: ResolvedConfig, folder: str) -> str:
+    """What a user does with the model of a run; `folder` is quoted for a shell."""
+    return f"resnets reid DATA --model {folder}" if config.task == "reid" else f"resnets predict IMAGE --model {folder}"
+
+
+def _reid_facts(evaluation: Evaluation | ReidValidation | None) -> dict[str, Any]:
+    """Metrics of the best model, for a run of re-identification."""
+    if not isinstance(evaluation, ReidValidation):
+        return {}
+    found = evaluation.metrics
+    return {
+        "mAP": f"{100 * found.map:.2f} %",
+        "Rank-1": f"{100 * float(found.cmc[0]):.2f} %",
+        "mINP": f"{100 * found.minp:.2f} %",
+        "Validated on": f"{evaluation.images:,} images of {evaluation.identities:,} identities not trained on",
+    }
 
 
 @contextmanager
@@ -123,7 +143,7 @@ def _data_facts(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
     height, width = preprocessing.size
     bands = f"{preprocessing.channels} bands" if isinstance(preprocessing.channels, int) else preprocessing.channels
     facts = {
-        "Classes": f"{len(dataset.classes):,}",
+        ("Identities" if config.task == "reid" else "Classes"): f"{config.network.num_classes:,}",
         "Network input": f"{height}x{width} pixels, {bands}, {preprocessing.dtype}",
         "Validation images": (
             f"{preprocessing.crop_mode} crop, {100 * preprocessing.crop_pct:.3g} %, {preprocessing.interpolation}"
@@ -136,6 +156,8 @@ def _data_facts(config: ResolvedConfig, dataset: Dataset) -> dict[str, str]:
     if config.class_weights is not None:
         kind = "balanced" if config.loss.class_weights == "balanced" else "as given"
         facts["Class weights"] = f"{kind}: {_listed(dataset.classes, config.class_weights)}"
+    if config.sampling.num_instances:
+        facts["Sampling"] = f"{config.sampling.num_instances} images of each identity in a batch"
     if config.sampling.balanced:
         facts["Sampling"] = "balanced: all classes equally often"
     if dataset.splits["train"].groups is not None:
