@@ -53,10 +53,10 @@ def test_args_written_by_hand(tmp_path: Path) -> None:
 def test_truth_values_in_a_file(text: str, value: bool, tmp_path: Path) -> None:
     names = [name for name, full in option_names().items() if isinstance(_default(full), bool)]
     assert {"hflip", "nesterov", "ema_warmup", "cache_16bit", "balanced", "skip_bad"} <= set(names)
-    (tmp_path / "args.yaml").write_text("data: x\n" + "".join(f"{name}: {text}\n" for name in names))
+    (tmp_path / "args.yaml").write_text("data: x\ntask: reid\n" + "".join(f"{name}: {text}\n" for name in names))
     config = read_args(tmp_path / "args.yaml")
     parsed = parse_settings(f"{name}={text}" for name in names)
-    for one in (config, TrainConfig.from_options({"data": "x"}, parsed)):
+    for one in (config, TrainConfig.from_options({"data": "x", "task": "reid"}, parsed)):
         assert {_value(one, option_names()[name]) for name in names} == {value}
 
 

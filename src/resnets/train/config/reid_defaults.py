@@ -82,5 +82,9 @@ def resolve_sampling(config: TrainConfig, labels: npt.NDArray[np.int64]) -> tupl
         identities //= 2
     batch_size = config.batch_size or identities * instances
     identity_batches(labels, batch_size, instances)
-    identity_batches(labels, batch_size * config.optim.accumulate, instances)
+    if config.optim.accumulate > 1:  # the sampler draws the images of an update together
+        try:
+            identity_batches(labels, batch_size * config.optim.accumulate, instances)
+        except ConfigError as error:
+            raise ConfigError(f"with accumulate={config.optim.accumulate}, {error} for all micro-batches") from None
     return batch_size, sampling
