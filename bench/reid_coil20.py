@@ -1,12 +1,12 @@
 """Re-identification on COIL-20: objects never seen in training, found again from another side.
 
 20 objects, 24 views each, one every 15 degrees. The camera of a view is its quadrant, so that a match must turn the
-object by more than a quadrant's border. Three splits of 13 or 14 training and 6 or 7 test objects; each image of a test
-object is a query, compared with all others but those of its own quadrant. The floor is the cosine similarity of the
-raw pixels, evaluated by the same code. `--tricks` switches each part of the recipe off, or another one on, in turn, on the first split,
-where raw pixels are weakest.
+object. Three splits of 13 or 14 training and 6 or 7 test objects; each image of a test object is a query, compared with
+all others but those of its own quadrant. The floor is the cosine similarity of the raw pixels, evaluated by the same
+code. `--tricks` switches each part of the recipe off, or another one on, in turn, on the first split, where raw pixels
+are weakest.
 
-    python bench/reid_coil20.py FOLDER_OF_COIL20 [--tricks] [--epochs 20] [--seeds 0 1 2 3 4] [--out bench/reid_coil20.jsonl]
+    python bench/reid_coil20.py COIL20 [--tricks] [--epochs 20] [--seeds 0 1 2 3 4] [--out bench/reid_coil20.jsonl]
 
 Each run is a line of the output file; runs that it has are not repeated. `--table` prints the tables of a file.
 """
