@@ -51,6 +51,10 @@ def test_a_query_set_re_ranking_expansion_and_draws(command: Command, table: Pat
     out = command("reid", tmp_path / "x.npy", "--draws", 3)
     assert_one_line_error(out, "repeated draws make queries and gallery of one set")
     command("embed", table, "--save", tmp_path / "y.npy")
+    for option in (("--verification",), ("--single-shot",), ("--open-set",), ("--exclude", "other_camera")):
+        name = option[0].removeprefix("--").replace("-", "_")
+        assert_one_line_error(command("reid", tmp_path / "y.npy", "--draws", 3, *option), f"got draws and {name}")
+    assert_one_line_error(command("reid", tmp_path / "y.npy", "--expand", 2), "expansion needs a query set")
     assert "over 3 draws" in command("reid", tmp_path / "y.npy", "--draws", 3).out
 
 

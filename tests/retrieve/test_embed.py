@@ -103,6 +103,21 @@ def test_bad_images_are_left_out_and_the_others_keep_their_places(
         embed_files(bundle, twice, tmp_path / "y.npy", batch_size=2)
 
 
+def test_after_a_bad_image_a_second_call_begins_with_the_images_that_are_left(bundle: Bundle, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "images", {"train": 14})
+    paths = sorted(map(str, root.rglob("*.png")))[:40]
+    good = Path(paths[39]).read_bytes()
+    Path(paths[39]).write_bytes(b"nothing")
+    with pytest.raises(ImageError):
+        embed_files(bundle, paths, tmp_path / "x.npy", batch_size=4)
+    Path(paths[39]).write_bytes(good)
+    done: list[int] = []
+    features, kept = embed_files(bundle, paths, tmp_path / "x.npy", batch_size=4, progress=done.append)
+    assert done[0] >= 36
+    assert kept == list(range(40))
+    np.testing.assert_allclose(features, embed_files(bundle, paths, tmp_path / "whole.npy")[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("stop", [1, 3, 6])
 def test_a_killed_run_goes_on_where_it_was(
     stop: int, bundle: Bundle, paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

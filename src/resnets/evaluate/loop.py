@@ -21,7 +21,11 @@ from resnets.nn.modes import evaluation_mode
 from resnets.runtime.shard import Shard
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["is_not_finite", "Outputs", "choose_split", "evaluate_model", "evaluate_split"]
+__all__ = ["NotFiniteLogitsError", "Outputs", "choose_split", "evaluate_model", "evaluate_split"]
+
+
+class NotFiniteLogitsError(ResnetsError):
+    """A network computed logits that are NaN or infinite."""
 
 
 class Outputs(NamedTuple):
@@ -62,7 +66,7 @@ def evaluate_model(
             sorted by their indices.
 
     Raises:
-        ResnetsError: NaN or infinite logits.
+        NotFiniteLogitsError: NaN or infinite logits.
         ShapeError: logits that are not (B, C).
         DataError: no images, or a label outside 0 to C-1.
     """
@@ -151,15 +155,6 @@ def evaluate_split(
     return evaluate_model(
         model, batches.epoch(0), bundle.classes, amp=amp, device=device, on_batch=on_batch, gather=gather
     )
-
-
-class NotFiniteLogitsError(ResnetsError):
-    """A network computed logits that are NaN or infinite."""
-
-
-def is_not_finite(error: Exception) -> bool:
-    """Whether an evaluation failed since the network computed logits that are not finite."""
-    return isinstance(error, NotFiniteLogitsError)
 
 
 def _check_finite(logits: NDArray[np.float32], indices: NDArray[np.int64]) -> None:

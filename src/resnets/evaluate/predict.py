@@ -87,7 +87,7 @@ def predict_images(
     batches = run_batches(bundle, images, bundle.model, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad)
     for decoded, logits in batches:
         probabilities = softmax(logits)  # (N, C)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top_k, 1)]
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         for path, row, best in zip(decoded, probabilities, order, strict=True):
             top = ((bundle.classes[index], float(row[index])) for index in best)
             yield Prediction(path, tuple(one for one in top if one[1] >= threshold))

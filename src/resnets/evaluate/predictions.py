@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from resnets.atomic import write_atomic
-from resnets.errors import ConfigError, require_extra
+from resnets.data.sources.parquet import import_pyarrow
+from resnets.errors import ConfigError
 
 if TYPE_CHECKING:
     from resnets.evaluate.evaluation import Evaluation
@@ -34,7 +35,7 @@ def check_format(path: Path) -> None:
     if not path.parent.is_dir():
         raise ConfigError(f"the folder of a file must exist; {path.parent} does not; create it")
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        import_pyarrow("a Parquet file")
 
 
 def write_csv(file: TextIO, predictions: Iterable[Prediction]) -> None:
@@ -136,14 +137,8 @@ def _write(path: Path, text: str) -> None:
     write_atomic(path, text.encode("utf-8", "surrogateescape"))  # file names that are not UTF-8 stay as they are
 
 
-def _pyarrow() -> Any:
-    with require_extra("a Parquet file", "data"):
-        import pyarrow.parquet
-    return pyarrow
-
-
 def _parquet(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> bytes:
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow("a Parquet file")
     table = pyarrow.table({name: pyarrow.array([_utf8(row[name]) for row in rows], kinds[name]) for name in kinds})
     file = io.BytesIO()
     pyarrow.parquet.write_table(table, file)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnets.errors import ConfigError
 
-__all__ = ["METRICS", "BlockScores", "Metric", "exact_distances"]
+__all__ = ["METRICS", "BlockScores", "Metric", "exact_distances", "query_blocks"]
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[str, ...] = get_args(Metric)
@@ -74,6 +74,12 @@ class BlockScores:
                 out[:, part] = scores
         return (torch.zeros(len(x), 0) if out is None else out).numpy()
 
+    def offsets(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(B, D) -> (B, 1) what makes scores distances: 1 for `cosine`, |q|² for `euclidean`."""
+        if self.metric == "cosine":
+            return np.ones((len(queries), 1), np.float32)
+        return np.asarray(np.square(np.asarray(queries, np.float32)).sum(1, keepdims=True))
+
     def errors(self, queries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(B,) how far the scores of each query may be from those of exact arithmetic.
 
@@ -97,6 +103,13 @@ class BlockScores:
 def _as_tensor(features: npt.NDArray[Any]) -> Tensor:
     array = np.ascontiguousarray(features, np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())  # torch warns of arrays it cannot write
+
+
+def query_blocks(queries: npt.NDArray[Any], gallery: npt.NDArray[Any], memory_mib: int) -> Iterator[slice]:
+    """Slices of the queries, in order, whose float32 scores for the gallery need at most so much memory, or of one."""
+    rows = max(1, memory_mib * 2**20 // (4 * max(len(gallery), 1)))
+    for start in range(0, len(queries), rows):
+        yield slice(start, min(start + rows, len(queries)))
 
 
 def exact_distances(query: npt.NDArray[Any], items: npt.NDArray[Any], metric: Metric) -> npt.NDArray[np.float64]:

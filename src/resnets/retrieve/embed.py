@@ -75,18 +75,23 @@ def embed_files(
         with partial.rows.open("ab") as rows:
             images = map(Path, paths[partial.done :])
             position = partial.done
-            for names, features in embed_batches(
-                bundle, images, flip=flip, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad
-            ):
-                rows.write(np.ascontiguousarray(features, np.float32).tobytes())
-                for name in names:
-                    while Path(paths[position]) != name:  # images that could not be decoded
+            try:
+                for names, features in embed_batches(
+                    bundle, images, flip=flip, batch_size=batch_size, device=device, amp=amp, on_bad=on_bad
+                ):
+                    kept = []
+                    for name in names:
+                        while Path(paths[position]) != name:  # images that could not be decoded
+                            position += 1
+                        kept.append(position)
                         position += 1
-                    partial.kept.append(position)
-                    position += 1
-                partial.done = position
-                progress(position)
-                partial.save_if_due(rows)
+                    rows.write(np.ascontiguousarray(features, np.float32).tobytes())
+                    partial.kept += kept
+                    partial.done = position
+                    progress(position)
+                    partial.save_if_due(rows)
+            finally:  # also after an image that cannot be decoded, or Ctrl-C
+                partial.save(rows)
     except OSError as error:
         raise DataError(f"cannot write {partial.folder}; {describe_write_error(error, 'another file')}") from None
     return np.fromfile(partial.rows, np.float32).reshape(-1, bundle.model.num_features), partial.kept
@@ -120,9 +125,13 @@ class _Partial:
     def save_if_due(self, rows: Any) -> None:
         """Record what is done, every few seconds."""
         if time.monotonic() - self._last > SAVE_EVERY:
-            rows.flush()
-            write_atomic(self._state, json.dumps({"of": self._of, "done": self.done, "kept": self.kept}))
-            self._last = time.monotonic()
+            self.save(rows)
+
+    def save(self, rows: Any) -> None:
+        """Record what is done."""
+        rows.flush()
+        write_atomic(self._state, json.dumps({"of": self._of, "done": self.done, "kept": self.kept}))
+        self._last = time.monotonic()
 
 
 def remove_partial(target: Path) -> None:

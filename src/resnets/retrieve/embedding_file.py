@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.atomic import atomic_file, describe_write_error, write_atomic
-from resnets.errors import ConfigError, DataError, require_extra
+from resnets.data.sources.parquet import import_pyarrow
+from resnets.errors import ConfigError, DataError
 from resnets.retrieve.embeddings import Embeddings
 from resnets.small_files import read_small_text, require_regular_file
 
@@ -71,7 +72,7 @@ def check_embedding_format(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"embeddings are written as {' or '.join(FORMATS)}; got {path}; choose one of them")
     if path.suffix.lower() == ".parquet":
-        _parquet()
+        import_pyarrow("a Parquet file")
 
 
 def write_embeddings(path: Path, file: EmbeddingFile) -> None:
@@ -129,14 +130,8 @@ def _columns(file: EmbeddingFile) -> dict[str, Sequence[Any]]:
     return {name: values for name, values in columns.items() if values is not None}
 
 
-def _parquet() -> Any:
-    with require_extra("a Parquet file", "data"):
-        import pyarrow.parquet
-    return pyarrow
-
-
 def _write_parquet(path: Path, file: EmbeddingFile) -> None:
-    pa = _parquet()
+    pa = import_pyarrow("a Parquet file")
     size = file.features.shape[1]
     columns = {name: pa.array([*values]) for name, values in _columns(file).items() if name != "path"}
     texts = [one.encode(errors="surrogateescape").decode(errors="backslashreplace") for one in file.paths]
@@ -149,7 +144,7 @@ def _write_parquet(path: Path, file: EmbeddingFile) -> None:
 
 
 def _read_parquet(path: Path) -> EmbeddingFile:
-    table = _parquet().parquet.read_table(path)
+    table = import_pyarrow("a Parquet file").parquet.read_table(path)
     column = table.column("embedding").combine_chunks()
     features = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1).astype(np.float32, copy=False)
     known = {name: table.column(name).to_pylist() for name in COLUMNS if name in table.column_names}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from resnets.errors import ConfigError
-from resnets.retrieve.distances import BlockScores, Metric
+from resnets.retrieve.distances import BlockScores, Metric, query_blocks
 
 __all__ = ["Nearest", "nearest"]
 
@@ -54,12 +54,11 @@ def nearest(
     count, k = len(gallery), min(k, len(gallery))
     scorer = BlockScores(gallery, metric)
     index, distance = np.zeros((len(query), k), np.int64), np.zeros((len(query), k), np.float32)
-    rows = max(1, min(max(len(query), 1), memory_mib * 2**20 // (4 * max(count, 1))))
-    for start in range(0, len(query), rows) if count else ():
-        block = query[start : start + rows]
+    for part in query_blocks(query, gallery, memory_mib) if count else ():
+        block = query[part]
         scores = scorer.scores(block)
         values, found = (
-            part.numpy() for part in torch.topk(torch.from_numpy(scores), min(k + 1, count), 1, largest=False)
+            found.numpy() for found in torch.topk(torch.from_numpy(scores), min(k + 1, count), 1, largest=False)
         )
         order = np.lexsort((found, values))
         values, found = np.take_along_axis(values, order, 1), np.take_along_axis(found, order, 1)
@@ -67,10 +66,9 @@ def nearest(
             for row in np.flatnonzero(values[:, k] == values[:, k - 1]):  # which of the equal items are among the k?
                 items = np.flatnonzero(scores[row] <= values[row, k])
                 found[row, :k] = items[np.lexsort((items, scores[row, items]))][:k]
-        part = slice(start, start + len(block))
         index[part] = found[:, :k]
         near = np.take_along_axis(scores, index[part], 1)
-        near += 1 if metric == "cosine" else np.square(np.asarray(block, np.float32)).sum(1, keepdims=True)
+        near += scorer.offsets(block)
         distance[part] = np.maximum(near, 0)
-        progress(start + len(block))
+        progress(part.stop)
     return Nearest(index, distance)

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.errors import ConfigError, DataError
-from resnets.retrieve.distances import BlockScores, Metric
+from resnets.retrieve.distances import Metric
 from resnets.retrieve.embeddings import Embeddings, check_pair
-from resnets.retrieve.ranks import Exclusion, Groups
+from resnets.retrieve.groups import Exclusion, Groups, distance_rows
 
 __all__ = ["OpenSet", "open_set"]
 
@@ -83,23 +83,16 @@ def open_set(
         DataError: no query with a match, or none without one.
     """
     check_pair(query, gallery)
-    groups, scorer = Groups(query, gallery, exclude, same_image), BlockScores(gallery.features, metric)
-    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
+    groups = Groups(query, gallery, exclude, same_image)
     identified, unmated, mated = [], [], 0
-    for start in range(0, len(query), rows):
-        block = query.features[start : start + rows]
-        scores = scorer.scores(block)
-        scores += 1 if metric == "cosine" else np.square(np.asarray(block, np.float32)).sum(1, keepdims=True)
-        for number, row in enumerate(scores):
-            matches, removed = groups.find(start + number)
-            row[removed] = np.inf
-            nearest = int(row.argmin())
-            mated += bool(len(matches))
-            if not len(matches):
-                unmated.append(float(row[nearest]))
-            elif nearest in matches:
-                identified.append(float(row[nearest]))
-        progress(start + len(block))
+    rows = distance_rows(query, gallery, groups, metric=metric, memory_mib=memory_mib, progress=progress)
+    for distances, matches, _ in rows:
+        nearest = int(distances.argmin())
+        mated += bool(len(matches))
+        if not len(matches):
+            unmated.append(float(distances[nearest]))
+        elif nearest in matches:
+            identified.append(float(distances[nearest]))
     if not mated or not unmated:
         kind = "with" if not mated else "without"
         raise DataError(

@@ -18,15 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.errors import ConfigError
-from resnets.retrieve.distances import BlockScores, Metric, exact_distances
+from resnets.retrieve.distances import BlockScores, Metric, exact_distances, query_blocks
 from resnets.retrieve.embeddings import Embeddings, check_pair
+from resnets.retrieve.groups import Exclusion, Groups
 
-__all__ = ["EXCLUSIONS", "TIES", "Exclusion", "Groups", "MatchRanks", "Ties", "rank_matches"]
+__all__ = ["TIES", "MatchRanks", "Ties", "rank_matches"]
 
 Ties = Literal["stable", "optimistic", "pessimistic"]
 TIES: tuple[str, ...] = get_args(Ties)
-Exclusion = Literal["same_camera", "other_camera", "none"]
-EXCLUSIONS: tuple[str, ...] = get_args(Exclusion)
 
 EXACT_VALUES = 2**22  # of the gallery, converted to float64 at a time
 
@@ -93,25 +92,23 @@ def rank_matches(
         ShapeError: embeddings of different sizes.
         DataError: no queries, no gallery, or cameras in only one of them.
     """
-    for name, value, allowed in (("exclude", exclude, EXCLUSIONS), ("ties", ties, TIES)):
-        if value not in allowed:
-            raise ConfigError(f"{name} is one of {', '.join(allowed)}; got {value!r}")
+    if ties not in TIES:
+        raise ConfigError(f"ties is one of {', '.join(TIES)}; got {ties!r}")
     check_pair(query, gallery)
-    scorer = BlockScores(gallery.features, metric, half=half) if distances is None else None
     groups = Groups(query, gallery, exclude, same_image)
-    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
+    scorer = BlockScores(gallery.features, metric, half=half) if distances is None else None
     found: list[Ints] = []
     kept: list[int] = []
-    for start in range(0, len(query), rows):
-        block = query.features[start : start + rows]
+    for part in query_blocks(query.features, gallery.features, memory_mib):
+        block = query.features[part]
         if distances is not None:
-            scores = distances(start, start + len(block))
+            scores = distances(part.start, part.stop)
         elif scorer is not None:
             scores = scorer.scores(block)
         settled = scorer is None or half  # the scores themselves decide
         errors = np.zeros(len(block)) if scorer is None or half else scorer.errors(block)
         for number, row in enumerate(scores):
-            matches, removed = groups.find(start + number)
+            matches, removed = groups.find(part.start + number)
             kept.append(len(gallery) - len(removed))
             row[removed] = np.inf
             if settled:
@@ -119,7 +116,7 @@ def rank_matches(
             else:
                 exact = partial(_exact, block[number], gallery.features, metric)
             found.append(_ranks(row, matches, float(errors[number]), ties, exact))
-        progress(start + len(block))
+        progress(part.stop)
     return MatchRanks(
         offsets=np.cumsum([0, *map(len, found)]),
         ranks=np.concatenate(found) if found else np.zeros(0, np.int64),
@@ -132,32 +129,6 @@ def _exact(query: npt.NDArray[Any], gallery: npt.NDArray[Any], metric: Metric, i
     step = max(1, EXACT_VALUES // gallery.shape[1])
     parts = [exact_distances(query, gallery[items[at : at + step]], metric) for at in range(0, len(items), step)]
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-class Groups:
-    """Matches and removed items of each query, found in the gallery sorted by identity; arguments as `rank_matches`."""
-
-    def __init__(
-        self, query: Embeddings, gallery: Embeddings, exclude: Exclusion, same_image: npt.NDArray[Any] | None
-    ) -> None:
-        self._query, self._gallery, self._exclude, self._same = query, gallery, exclude, same_image
-        self._order = np.argsort(gallery.ids, kind="stable")
-        ids = gallery.ids[self._order]
-        self._low, self._high = (np.searchsorted(ids, query.ids, side) for side in ("left", "right"))
-
-    def find(self, query: int) -> tuple[Ints, Ints]:
-        """Positions in the gallery of matches and of removed items, ascending."""
-        items = self._order[self._low[query] : self._high[query]]
-        gone = np.zeros(len(items), bool)
-        if self._exclude != "none" and self._query.cameras is not None and self._gallery.cameras is not None:
-            gone = self._gallery.cameras[items] == self._query.cameras[query]
-            if self._exclude == "other_camera":
-                gone = ~gone
-        matches, removed = items[~gone], items[gone]
-        if self._same is not None and self._same[query] >= 0:
-            own = self._same[query]
-            matches, removed = matches[matches != own], np.union1d(removed, [own])
-        return matches, removed
 
 
 def _ranks(

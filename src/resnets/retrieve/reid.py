@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from resnets.data.reid.dataset import JUNK
 from resnets.errors import ConfigError, DataError
 from resnets.retrieve.distances import Metric
 from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.expansion import expand
+from resnets.retrieve.groups import Exclusion
 from resnets.retrieve.metrics import AveragePrecision, RetrievalMetrics, Unmatched, retrieval_metrics
 from resnets.retrieve.open_set import OpenSet, open_set
-from resnets.retrieve.ranks import Exclusion, Ties, rank_matches
+from resnets.retrieve.ranks import Ties, rank_matches
 from resnets.retrieve.rerank import RerankConfig, rerank
 from resnets.retrieve.single_shot import RepeatedMetrics, repeated_splits, single_shot_cmc
 from resnets.retrieve.verification import Verification, verify_pairs
 
-__all__ = ["JUNK", "ReidOptions", "ReidResult", "reid_eval"]
+__all__ = ["ReidOptions", "ReidResult", "reid_eval"]
 
-JUNK = -1
 FARS, OPEN_FARS = (1e-4, 1e-3, 1e-2), (0.01, 0.1)
+NOT_WITH_DRAWS = ("expand_k", "rerank", "single_shot", "verification", "open_set", "ties", "ap")
 Progress = Callable[[str, int, int], None]
 
 
@@ -128,21 +130,25 @@ def reid_eval(
         junk = int((gallery.ids == JUNK).sum())
         gallery = gallery.select(gallery.ids != JUNK)
     if options.draws is not None:
-        if options.rerank is not None or options.expand_k is not None or query is not None:
+        got = ["a query set"] if query is not None else []
+        got += [name for name in NOT_WITH_DRAWS if getattr(options, name) != getattr(ReidOptions, name)]
+        got += ["exclude=other_camera"] if options.exclude == "other_camera" else []
+        if got:
             raise ConfigError(
-                "repeated draws make queries and gallery of one set, without re-ranking and expansion; got another "
-                "option with draws; leave one out"
+                "repeated draws make queries and gallery of one set, and are ranked as VehicleID states; got draws and "
+                f"{', '.join(got)}; leave one out"
             )
         repeated = repeated_splits(gallery, draws=options.draws, metric=options.metric)
         return ReidResult(gallery=len(gallery), metrics=None, repeated=repeated, junk=junk)
     same_image = None
     if query is None:
         query, same_image = gallery, np.arange(len(gallery))
-    if options.rerank is not None and same_image is not None:
-        raise ConfigError("re-ranking needs a query set beside the gallery; every image is a query here; leave it out")
+    for what, value in (("re-ranking", options.rerank), ("expansion", options.expand_k)):
+        if value is not None and same_image is not None:
+            raise ConfigError(f"{what} needs a query set beside the gallery; every image is a query here; leave it out")
     if not len(query) or not len(gallery):
         raise DataError(f"an evaluation needs queries and a gallery; got {len(query):,} and {len(gallery):,} images")
-    if options.expand_k is not None and same_image is None:
+    if options.expand_k is not None:
         total = len(query) + len(gallery)
         query, gallery = expand(
             query, gallery, k=options.expand_k, memory_mib=options.memory_mib,
@@ -155,26 +161,20 @@ def reid_eval(
             query, gallery, options.rerank, metric=options.metric, memory_mib=options.memory_mib,
             progress=lambda done: progress("finding neighbours", done, total),
         )  # fmt: skip
-    count = len(query)
-    ranks = rank_matches(
-        query, gallery, metric=options.metric, exclude=options.exclude, ties=options.ties, same_image=same_image,
-        distances=distances, memory_mib=options.memory_mib, progress=lambda done: progress("ranking", done, count),
-    )  # fmt: skip
-    pairs = None
+
+    def report(what: str) -> Callable[[int], None]:
+        return lambda done: progress(what, done, len(query))
+
+    rules: dict[str, Any] = {"metric": options.metric, "exclude": options.exclude, "same_image": same_image}
+    blocks: dict[str, Any] = rules | {"memory_mib": options.memory_mib}
+    ranks = rank_matches(query, gallery, ties=options.ties, distances=distances, progress=report("ranking"), **blocks)
+    pairs, unknown, single = None, None, None
     if options.verification:
-        pairs = verify_pairs(
-            query, gallery, metric=options.metric, exclude=options.exclude, same_image=same_image,
-            memory_mib=options.memory_mib, progress=lambda done: progress("comparing pairs", done, count),
-        )  # fmt: skip
-    unknown = None
+        pairs = verify_pairs(query, gallery, progress=report("comparing pairs"), **blocks)
     if options.open_set:
-        unknown = open_set(
-            query, gallery, metric=options.metric, exclude=options.exclude, same_image=same_image,
-            memory_mib=options.memory_mib, progress=lambda done: progress("finding the nearest", done, count),
-        )  # fmt: skip
-    single = None
+        unknown = open_set(query, gallery, progress=report("finding the nearest"), **blocks)
     if options.single_shot:
-        single = single_shot_cmc(query, gallery, metric=options.metric, exclude=options.exclude)
+        single = single_shot_cmc(query, gallery, **rules)
     return ReidResult(
         gallery=len(gallery),
         metrics=retrieval_metrics(ranks, ap=options.ap, unmatched=options.unmatched),

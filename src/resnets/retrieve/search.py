@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.errors import ConfigError, DataError, ShapeError
-from resnets.retrieve.distances import BlockScores, Metric, exact_distances
+from resnets.retrieve.distances import BlockScores, Metric, exact_distances, query_blocks
 from resnets.retrieve.embed import model_identity
 from resnets.retrieve.embedding_file import EmbeddingFile
 from resnets.retrieve.embeddings import require_finite
@@ -137,19 +137,18 @@ def find_duplicates(
     require_finite(features, "file")
     count = len(features)
     scorer, parent = BlockScores(features, metric), np.arange(count)
-    rows = max(1, min(max(count, 1), memory_mib * 2**20 // (4 * max(count, 1))))
-    for start in range(0, count, rows):
-        block = np.asarray(features[start : start + rows], np.float32)
+    for part in query_blocks(features, features, memory_mib):
+        block = np.asarray(features[part], np.float32)
         distances = scorer.scores(block)
-        distances += 1 if metric == "cosine" else np.square(block).sum(1, keepdims=True)
+        distances += scorer.offsets(block)
         for row, margin in enumerate(scorer.errors(block)):
             items = np.flatnonzero(distances[row] <= threshold + margin)
-            items = items[items > start + row]
+            items = items[items > part.start + row]
             close = distances[row, items] > threshold - margin  # float32 cannot tell
             exact = exact_distances(block[row], features[items[close]], metric)
             for item in (*items[~close].tolist(), *items[close][exact <= threshold + ROUNDING].tolist()):
-                _join(parent, start + row, item)
-        progress(start + len(block))
+                _join(parent, part.start + row, item)
+        progress(part.stop)
     roots = np.array([_root(parent, item) for item in range(count)], np.int64)
     groups: dict[int, list[int]] = {}
     for item, root in enumerate(roots.tolist()):

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from resnets.errors import ConfigError, DataError
 from resnets.retrieve.distances import Metric, exact_distances
 from resnets.retrieve.embeddings import Embeddings, check_pair
+from resnets.retrieve.groups import Exclusion, Groups
 from resnets.retrieve.metrics import RetrievalMetrics, retrieval_metrics
-from resnets.retrieve.ranks import Exclusion, Groups, rank_matches
+from resnets.retrieve.ranks import rank_matches
 
 __all__ = ["RepeatedMetrics", "repeated_splits", "single_shot_cmc", "vehicleid_splits"]
 
@@ -31,6 +32,7 @@ def single_shot_cmc(
     *,
     metric: Metric = "cosine",
     exclude: Exclusion = "same_camera",
+    same_image: npt.NDArray[Any] | None = None,
     top: int = 50,
     draws: int | None = None,
     seed: int = 0,
@@ -41,7 +43,7 @@ def single_shot_cmc(
         query: Q images; those without a match are left out.
         gallery: G images; all distractors of one identity count as one.
         metric: `cosine` or `euclidean`.
-        exclude: as in `rank_matches`.
+        exclude, same_image: as in `rank_matches`.
         top: K.
         draws: galleries drawn for each query; `None` computes the mean over all possible ones. torchreid draws 10.
         seed: of numpy's legacy generator, from which torchreid draws: with its number of draws, the result is
@@ -56,7 +58,7 @@ def single_shot_cmc(
     if draws is not None and draws < 1:
         raise ConfigError(f"the number of draws must be at least 1; got {draws}")
     check_pair(query, gallery)
-    groups, generator = Groups(query, gallery, exclude, None), np.random.RandomState(seed)
+    groups, generator = Groups(query, gallery, exclude, same_image), np.random.RandomState(seed)
     curves = []
     for row in range(len(query)):
         matches, removed = groups.find(row)

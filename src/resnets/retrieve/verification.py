@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.errors import DataError
-from resnets.retrieve.distances import BlockScores, Metric, exact_distances
+from resnets.retrieve.distances import Metric, exact_distances
 from resnets.retrieve.embeddings import Embeddings, check_pair
-from resnets.retrieve.ranks import Exclusion, Groups
+from resnets.retrieve.groups import Exclusion, Groups, distance_rows
 
 __all__ = ["Verification", "verify_pairs"]
 
@@ -107,19 +107,12 @@ def verify_pairs(
         kind = "one identity" if not len(same) else "two identities"
         raise DataError(f"verification needs pairs of one identity and of two; there is no pair of {kind}")
     below, up_to = np.zeros(len(same) + 1, np.int64), np.zeros(len(same) + 1, np.int64)
-    scorer = BlockScores(gallery.features, metric)
-    rows = max(1, min(len(query), memory_mib * 2**20 // (4 * len(gallery))))
-    for start in range(0, len(query), rows):
-        block = query.features[start : start + rows]
-        scores = scorer.scores(block)
-        scores += 1 if metric == "cosine" else np.square(np.asarray(block, np.float32)).sum(1, keepdims=True)
-        for number, row in enumerate(scores):
-            matches, removed = groups.find(start + number)
-            row[matches] = row[removed] = np.inf
-            others = np.sort(row)[: len(row) - len(matches) - len(removed)]  # sorted, they are found sooner
-            up_to += np.bincount(np.searchsorted(same, others, "left"), minlength=len(same) + 1)
-            below += np.bincount(np.searchsorted(same, others, "right"), minlength=len(same) + 1)
-        progress(start + len(block))
+    rows = distance_rows(query, gallery, groups, metric=metric, memory_mib=memory_mib, progress=progress)
+    for distances, matches, removed in rows:
+        distances[matches] = np.inf
+        others = np.sort(distances)[: len(distances) - len(matches) - len(removed)]  # sorted, they are found sooner
+        up_to += np.bincount(np.searchsorted(same, others, "left"), minlength=len(same) + 1)
+        below += np.bincount(np.searchsorted(same, others, "right"), minlength=len(same) + 1)
     return Verification(
         same=len(same),
         different=different,

@@ -23,7 +23,7 @@ from resnets.data.sources.build import RowTable, dataset_name, missing_shards, s
 from resnets.data.sources.parquet_schema import Columns, find_columns
 from resnets.errors import DataError, ImageError, require_extra
 
-__all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "open_parquet"]
+__all__ = ["CACHE_BYTES", "ParquetSource", "find_parquet", "import_pyarrow", "open_parquet"]
 
 CACHE_BYTES = 512 * 2**20
 MAX_GROUP_BYTES = 2**30  # images of one row group, decompressed
@@ -32,10 +32,15 @@ MAX_LABEL = 4096  # bytes, as of a path
 BATCH = 256  # rows of labels and groups that are decoded at a time
 
 
-def _pyarrow() -> Any:
-    with require_extra("Parquet data", "data"):
+def import_pyarrow(what: str) -> Any:
+    """`pyarrow`, with `pyarrow.parquet`.
+
+    Raises:
+        MissingExtraError: it is not installed; `what` needs it.
+    """
+    with require_extra(what, "data"):
         import pyarrow.parquet
-    return pyarrow.parquet
+    return pyarrow
 
 
 def find_parquet(root: Path) -> list[Path]:
@@ -139,7 +144,7 @@ def open_parquet(root: Path, shards: list[Path]) -> Dataset:
     Raises:
         DataError: a shard is damaged, has no image or label column, or other columns than the others.
     """
-    parquet = _pyarrow()
+    parquet = import_pyarrow("Parquet data").parquet
     row_groups: list[list[int]] = []
     rows = RowTable()
     columns: Columns | None = None
@@ -190,7 +195,7 @@ def _open_images(shard: str, column: str) -> Any:
     Raises:
         ValueError: images that share beginnings (DELTA_BYTE_ARRAY), whose size only decoding would show.
     """
-    parquet = _pyarrow()
+    parquet = import_pyarrow("Parquet data").parquet
     with parquet.ParquetFile(shard) as file:
         encodings = {encoding for chunk in _chunks(file.metadata, [column]) for encoding in chunk.encodings}
     if "DELTA_BYTE_ARRAY" in encodings:
@@ -216,7 +221,7 @@ def _stored_bytes(metadata: Any, columns: list[str], groups: Iterable[int] | Non
 def _add_rows(rows: RowTable, shard: Path, columns: Columns, split: str) -> None:
     """Add the labels and groups of a shard; raises DataError and pyarrow's errors."""
     wanted = [name for name in columns.names[1:] if name is not None]
-    with _pyarrow().ParquetFile(shard) as file:
+    with import_pyarrow("Parquet data").parquet.ParquetFile(shard) as file:
         size = _stored_bytes(file.metadata, wanted)
         if size > MAX_LABELS_BYTES:
             raise DataError(f"labels are short; {shard} has {size / 2**30:.1f} GiB of them; write names or numbers")

@@ -50,7 +50,8 @@ def plot_curves(results: Sequence[ResultsRow], spans: Sequence[Span] = ()) -> by
     """
     figure, (loss, accuracy) = _new_panels(results, ("Loss", "Accuracy"), spans)
     for axes, metric, scale in ((loss, "loss", 1), (accuracy, "top1", 100)):
-        _draw_line(axes, results, f"train_{metric}", "train", theme.SECONDARY, scale)
+        identities = " (of identities)" if metric == "top1" and _score(results) == "val_map" else ""
+        _draw_line(axes, results, f"train_{metric}", f"train{identities}", theme.SECONDARY, scale)
         _draw_line(axes, results, f"val_{metric}", "val", theme.PRIMARY, scale)
     if _score(results) == "val_map":
         _draw_line(accuracy, results, "val_map", "val mAP", theme.PRIMARY, 100)

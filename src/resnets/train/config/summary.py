@@ -27,7 +27,7 @@ SECTIONS = {  # field of `ResolvedConfig` -> heading
     "cache": "Feature cache",
     "save": "Checkpoints and early stopping",
 }
-ALWAYS = ("opt", "lr", "weight_decay", "sched", "loss")  # listed even where they are the defaults
+ALWAYS = ("opt", "lr", "weight_decay", "sched", "loss", "metric_loss")  # listed even where they are the defaults
 
 
 def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
@@ -48,6 +48,8 @@ def run_summary(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     }
     summary: dict[str, dict[str, Any]] = {"Run": {name: value for name, value in run.items() if value}}
     for group, heading in SECTIONS.items():
+        if group == "reid" and config.task != "reid":
+            continue
         options = getattr(config, group)
         values = {one.name: (getattr(options, one.name), one.default) for one in fields(options)}
         values.pop("lr_batch", None)  # already applied to `lr`

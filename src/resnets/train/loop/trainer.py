@@ -15,7 +15,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.loader import Batches, make_batches
 from resnets.errors import TrainingError
 from resnets.evaluate.evaluation import Evaluation
-from resnets.evaluate.loop import is_not_finite
+from resnets.evaluate.loop import NotFiniteLogitsError
 from resnets.evaluate.results import ResultsRow, add_result, read_results, truncate_results
 from resnets.nn.batch_norm import update_bn
 from resnets.nn.model import Network
@@ -169,7 +169,8 @@ class Trainer:
             failure = describe_failure(error)
             if failure is None:
                 raise
-            failure = f"training diverged, try a lower --lr; {failure}" if is_not_finite(error) else failure
+            if isinstance(error, NotFiniteLogitsError):
+                failure = f"training diverged, try a lower --lr; {failure}"
             raise TrainingError(f"{failure}; {self.run.describe_kept(epoch)}") from error
         self.console.info(epoch_line(row, self.config.epochs, is_best, self.progress.seconds))
         if self.is_out_of_patience():

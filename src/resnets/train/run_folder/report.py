@@ -102,7 +102,8 @@ def _reid_facts(evaluation: Evaluation | ReidValidation | None) -> dict[str, Any
         "mAP": f"{100 * found.map:.2f} %",
         "Rank-1": f"{100 * float(found.cmc[0]):.2f} %",
         "mINP": f"{100 * found.minp:.2f} %",
-        "Validated on": f"{evaluation.images:,} images of {evaluation.identities:,} identities not trained on",
+        "Validation images": f"{evaluation.images:,}",
+        "Held-out identities": f"{evaluation.identities:,}",
     }
 
 
