@@ -331,6 +331,9 @@ def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, consol
     run = None if isinstance(model, Bundle) else _run_folder(Path(model))
     if run is not None:
         config = read_args(run.args)
+        if config.task == "reid":
+            use = f"`resnets reid DATA --model {run.shell_path}`"
+            raise ConfigError(f"val evaluates classifiers; {run.path} trained embeddings; use {use}")
         if data is None or _same_path(data, config.data):
             dataset = open_data(config)
             if (difference := data_difference(run, dataset)) is not None:

@@ -168,6 +168,12 @@ def test_refuses_what_cannot_be(options: dict[str, Any], facts: tuple[str, ...],
     assert "\n" not in str(error.value)
 
 
+def test_val_names_the_verb_for_embeddings(table: Path, tmp_path: Path) -> None:
+    folder = start(table, tmp_path, epochs=1, **REID).folder
+    with pytest.raises(ConfigError, match="resnets reid DATA"):
+        api.evaluate(folder)
+
+
 def test_refuses_data_without_enough_identities(table: Path, tmp_path: Path) -> None:
     one = tmp_path / "one.csv"
     one.write_text(f"path,id\n{table.parent}/0_0_0.png,a\n{table.parent}/0_0_1.png,a\n")

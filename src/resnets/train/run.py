@@ -112,7 +112,7 @@ def plan_run(config: TrainConfig) -> TrainPlan:
     rows = plan_table(model, resolved.phases)
     start = start_lines(resolved, dataset, RunProgress(), None, device, pick_amp(resolved.amp, device))
     notes = [f"note: {problem}" for problem in dataset.problems]
-    lines = [*start, class_counts_line(dataset), *notes, "", *format_plan_table(merge_plan_rows(model, rows))]
+    lines = [*start, class_counts_line(dataset, resolved), *notes, "", *format_plan_table(merge_plan_rows(model, rows))]
     return TrainPlan(args=resolved.to_dict(), rows=[asdict(row) for row in rows], lines=lines)
 
 

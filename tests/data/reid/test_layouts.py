@@ -106,6 +106,16 @@ def test_a_folder_for_each_identity(tmp_path: Path) -> None:
         open_reid(tmp_path / "c")
 
 
+def test_splits_of_class_folders_are_no_identities(tmp_path: Path) -> None:
+    touch(tmp_path, "train/anna/1.jpg", "test/bo/2.jpg", "val/carl/3.jpg")
+    data = open_reid(tmp_path)
+    assert {part: [Path(path).name for path in images.paths] for part, images in data.sets.items()} == {
+        "train": ["1.jpg"],
+        "gallery": ["2.jpg"],
+    }
+    assert any("val" in note for note in data.notes)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_tables(delimiter: str, tmp_path: Path) -> None:
     lines = ["file,pid,cam,set", "a/1.jpg,x,3,query", "a/2.jpg,x,1,gallery", '"a/3.jpg",y,1,test', "a/4.jpg,z,2,train"]

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnets.data.files import subfolders, suggest_path, walk_images
-from resnets.data.reid.dataset import REID_SETS, ReidDataset, ReidRow, build_reid
+from resnets.data.reid.dataset import ReidDataset, ReidRow, build_reid
 from resnets.data.reid.layouts import open_layout
 from resnets.data.reid.table import open_table
 from resnets.errors import DataError
 
 __all__ = ["open_reid"]
 
+SETS = {"train": "train", "query": "query", "gallery": "gallery", "test": "gallery"}  # folder -> set
+
 
 def open_reid(data: str | Path, *, vehicleid_size: int = 800) -> ReidDataset:
     """Open data of re-identification.
 
     Layouts: Market-1501, DukeMTMC-reID, VeRi-776, MSMT17 and VehicleID (see `layouts`); a CSV table
-    `path,id[,camera][,set]`; `root/{train,query,gallery}/IDENTITY/*` or `root/IDENTITY/*`, without cameras.
+    `path,id[,camera][,set]`; `root/{train,query,gallery}/IDENTITY/*` (also `test` for `gallery`) or
+    `root/IDENTITY/*`, without cameras.
 
     Args:
         data: a folder or a table.
@@ -36,9 +39,11 @@ def open_reid(data: str | Path, *, vehicleid_size: int = 800) -> ReidDataset:
     if found is not None:
         return found
     inside = subfolders(root)
-    if "gallery" in inside:
-        rows = (row for part in REID_SETS if part in inside for row in _identities(root / part, part))
-        return build_reid(root.name, "a folder for each set and identity", rows)
+    if "gallery" in inside or ("train" in inside and subfolders(root / "train")):
+        rows = (row for name, part in SETS.items() if name in inside for row in _identities(root / name, part))
+        others = sorted(set(inside) - set(SETS))
+        notes = [f"folders beside the sets are left out: {', '.join(others[:5])}"] if others else []
+        return build_reid(root.name, "a folder for each set and identity", rows, notes)
     if not inside:
         raise DataError(
             f"re-identification needs a folder for each identity; {root} has none; see `resnets reid --help`"

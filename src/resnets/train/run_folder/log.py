@@ -73,14 +73,14 @@ def start_lines(
         yield f"note: order, augmentation and state are exact, but {reason}"
 
 
-def class_counts_line(dataset: Dataset) -> str:
+def class_counts_line(dataset: Dataset, config: ResolvedConfig) -> str:
     """Training images of each class; of many classes, of the smallest and the largest."""
-    counts = np.bincount(dataset.splits["train"].labels, minlength=len(dataset.classes))
+    counts = np.bincount(dataset.splits["train"].labels, minlength=config.network.num_classes)
     order = np.argsort(counts, kind="stable") if len(counts) > LISTED_CLASSES else np.arange(len(counts))
     texts = [f"{dataset.classes[index]} {counts[index]:,}" for index in order]
     if len(counts) > LISTED_CLASSES:
         texts = [*texts[:3], "...", *texts[-3:]]
-    return f"training images per class: {', '.join(texts)}"
+    return f"training images per {'identity' if config.task == 'reid' else 'class'}: {', '.join(texts)}"
 
 
 def results_row(
