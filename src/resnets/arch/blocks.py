@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnets.arch.attention import attention
 from resnets.arch.config import ResNetConfig
-from resnets.arch.nodes import Act, Blur, Chain, Conv, Identity, Node, Norm, PadChannels, Pool, Residual, SplitNorm
+from resnets.arch.nodes import (
+    Act,
+    Blur,
+    Chain,
+    Conv,
+    Identity,
+    Node,
+    NonLocal,
+    Norm,
+    PadChannels,
+    Pool,
+    Residual,
+    SplitNorm,
+)  # fmt: skip
 from resnets.errors import ConfigError
 
 __all__ = ["EXPANSION", "BlockBuilder", "BlockSpec"]
@@ -23,6 +36,7 @@ class BlockSpec:
     stage: int
     first: bool
     last: bool
+    non_local: bool
     in_chans: int
     width: int
     out_chans: int
@@ -84,6 +98,7 @@ class BlockBuilder:
         post: list[Node] = [self.act(f"act{len(convs)}")]
         if config.ibn and config.ibn[spec.stage] == "b" and spec.last:
             post.insert(0, self._instance_norm("IN", spec.out_chans))
+        post += [self._non_local(spec.out_chans)] if spec.non_local else []
         kind = {"basic": "BasicBlock", "bottleneck": "Bottleneck"}[config.block]
         if config.shortcut == "none":
             return Chain(name=spec.name, role="block", kind=f"Plain{kind}", nodes=(*body, *post))
@@ -95,6 +110,15 @@ class BlockBuilder:
             post=tuple(post),
             drop_path=spec.drop_path,
         )
+
+    def _non_local(self, channels: int) -> NonLocal:
+        """Self-attention with one inner channel, in fast-reid's form."""
+
+        def conv(name: str, in_chans: int, out_chans: int) -> Conv:
+            return replace(self.conv(name, in_chans, out_chans, 1), bias=True)
+
+        out = Chain(name="W", role="group", nodes=(conv("0", 1, channels), self.norm("1", channels, zero_init=True)))
+        return NonLocal(name="nl", nodes=(*(conv(name, channels, 1) for name in ("g", "theta", "phi")), out))
 
     def _pre_activation(self, spec: BlockSpec) -> Residual:
         """norm, act, conv, ..., norm, act, conv, attention, plus the shortcut.

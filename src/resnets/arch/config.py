@@ -207,6 +207,13 @@ class ResNetConfig(BaseConfig):
             "empty; `()` for no stage."
         ),
     ] = ()
+    non_local: Annotated[
+        tuple[Annotated[int, Ge(0)], ...],
+        Doc(
+            "Blocks at the end of each stage that are followed by a non-local layer (Wang et al. 2018), with one inner "
+            "channel, as in fast-reid; (0, 2, 3, 0) in its `sbs_R50`. `()` for none."
+        ),
+    ] = ()
     norm: Annotated[
         Literal["batch", "group", "frozen_batch"],
         Doc("Normalisation. `frozen_batch` keeps statistics and affine parameters constant."),
@@ -255,11 +262,12 @@ class ResNetConfig(BaseConfig):
     ] = 0.0
     drop_rate: Annotated[Probability, Doc("Dropout probability before the classifier.")] = 0.0
     global_pool: Annotated[
-        Literal["avg", "max", "avgmax", "catavgmax", "gem", "window", "none"],
+        Literal["avg", "max", "avgmax", "sumavgmax", "catavgmax", "clipavg", "gem", "window", "none"],
         Doc(
-            "Global pooling. `avg`, `max`, `avgmax` (their mean), `catavgmax` (both, twice the features), `gem` "
-            "(generalised mean with learned power; Radenovic et al. 2018), `window` (average over fixed windows, "
-            "flattened) or `none`: the last feature map, or with classes their logits at each of its cells."
+            "Global pooling. `avg`, `max`, `avgmax` (their mean), `sumavgmax` (their sum), `catavgmax` (both, twice "
+            "the features), `clipavg` (average, clipped to [0, 1]), `gem` (generalised mean with learned power; "
+            "Radenovic et al. 2018), `window` (average over fixed windows, flattened) or `none`: the last feature map, "
+            "or with classes their logits at each of its cells."
         ),
     ] = "avg"
     embedding_dim: Annotated[
@@ -312,6 +320,19 @@ class ResNetConfig(BaseConfig):
         yield (
             bool(self.ibn) and len(self.ibn) != stages,
             f"ibn must name every stage or none; got {len(self.ibn)} for {stages} stages",
+        )
+        yield (
+            bool(self.non_local) and len(self.non_local) != stages,
+            f"non_local must name every stage or none; got {len(self.non_local)} for {stages} stages",
+        )
+        yield (
+            any(count > depth for count, depth in zip(self.non_local, self.depths, strict=False)),
+            f"non_local is at most the blocks of a stage; got {self.non_local} for depths={self.depths}",
+        )
+        yield (
+            any(self.non_local) and (self.pre_activation or self.norm == "group"),
+            f"non_local requires post-activation blocks with batch norms; got pre_activation={self.pre_activation} and "
+            f"norm={self.norm!r}; change one of them",
         )
         yield (
             any(self.ibn) and self.pre_activation,

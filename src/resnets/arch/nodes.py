@@ -24,6 +24,7 @@ __all__ = [
     "GlobalPool",
     "Identity",
     "Linear",
+    "NonLocal",
     "Node",
     "Norm",
     "PadChannels",
@@ -127,10 +128,11 @@ class Blur(Node):
 class GlobalPool(Node):
     """Pooling over the whole feature map. (N, C, H, W) -> (N, C, 1, 1).
 
-    `avgmax`: the mean of average and maximum; `catavgmax`: average, then maximum, of 2 C channels.
+    `avgmax`: the mean of average and maximum, `sumavgmax` their sum; `catavgmax`: average, then maximum, of 2 C
+    channels; `clipavg`: average, clipped to [0, 1].
     """
 
-    kind: Literal["avg", "max", "gem", "avgmax", "catavgmax"]
+    kind: Literal["avg", "max", "gem", "avgmax", "sumavgmax", "catavgmax", "clipavg"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,10 +234,23 @@ class Gate(Node):
     nodes: tuple[Node, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NonLocal(Node):
+    """Self-attention over positions (Wang et al. 2018): x + W(theta(x) phi(x)^T g(x) / positions).
+
+    Its MACs are those of the four convolutions; the products between positions are not counted.
+
+    Args:
+        nodes: the 1x1 convolutions `g`, `theta` and `phi`, and `W`, a 1x1 convolution with a norm.
+    """
+
+    nodes: tuple[Node, ...]
+
+
 def children(node: Node) -> tuple[tuple[str, Node], ...]:
     """Direct children of `node`, each with its path from there."""
     match node:
-        case Chain() | Gate():
+        case Chain() | Gate() | NonLocal():
             return tuple((child.name, child) for child in node.nodes)
         case SplitNorm():
             return tuple((part.name, part) for part in node.parts)

@@ -8,7 +8,12 @@ __all__ = ["NOTHING", "operations"]
 
 NOTHING = "-"  # an identity
 ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "leaky_relu": "leaky ReLU", "hard_swish": "hard-swish", "gelu": "GELU"}
-POOLS = {"avgmax": "avg and max", "catavgmax": "concatenated avg and max"}
+POOLS = {
+    "avgmax": "avg and max",
+    "sumavgmax": "summed avg and max",
+    "clipavg": "clipped avg",
+    "catavgmax": "concatenated avg and max",
+}
 
 
 def operations(node: nodes.Node) -> str:
@@ -50,6 +55,8 @@ def operations(node: nodes.Node) -> str:
             return f"1-d conv over {node.kernel} channels"
         case nodes.Gate():
             return _gate(node)
+        case nodes.NonLocal():
+            return "non-local"
         case nodes.Residual():
             return _residual(node)
         case nodes.Chain():
@@ -128,7 +135,8 @@ def _residual(node: nodes.Residual) -> str:
         for part in node.shortcut
         if not isinstance(part, nodes.Norm | nodes.Identity)
     )
-    after = "".join(f"; then {operations(part)}" for part in node.post if isinstance(part, nodes.Norm))
+    shown = (nodes.Norm, nodes.NonLocal)
+    after = "".join(f"; then {operations(part)}" for part in node.post if isinstance(part, shown))
     return f"{node.kind}: {_body(node.body)}; shortcut {shortcut or 'identity'}{after}"
 
 

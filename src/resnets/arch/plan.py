@@ -108,6 +108,7 @@ def _stages(config: ResNetConfig, builder: BlockBuilder) -> Iterator[Chain]:
                 stage=index,
                 first=position == 0,
                 last=position == depth - 1,
+                non_local=bool(config.non_local) and depth - position <= config.non_local[index],
                 in_chans=in_chans,
                 width=_inner_width(config, width),
                 out_chans=width * EXPANSION[config.block],

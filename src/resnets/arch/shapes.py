@@ -80,6 +80,11 @@ def _trace(node: nodes.Node, signal: Signal, path: str) -> list[Record]:
         case nodes.Gate(kind="spatial"):
             gate = run(Signal((2, *shape[1:]), field, stride))
             result = Signal(shape, gate.receptive_field, stride)
+        case nodes.NonLocal():
+            values = run(signal, 1)
+            run(signal, 1)
+            run(signal, 1)
+            result = Signal(run(values).shape, None, stride)
         case nodes.Gate():
             run(Signal((shape[0], 1, 2 if node.kind == "channel" else 1), None, stride))
             result = signal

@@ -5,12 +5,13 @@ Shape letters: N batch, C channels, H height, W width, R squeezed channels (usua
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CBAM", "ECA", "ChannelGate", "SELayer", "SEModule", "SpatialGate"]
+__all__ = ["CBAM", "ECA", "ChannelGate", "NonLocal", "SELayer", "SEModule", "SpatialGate"]
 
 
 class SELayer(nn.Module):
@@ -115,3 +116,23 @@ class CBAM(nn.Sequential):
         super().__init__()
         self.channel = ChannelGate(channels, squeezed)
         self.spatial = SpatialGate(norm)
+
+
+class NonLocal(nn.Module):
+    """Self-attention over positions (Wang et al. 2018), without softmax, in fast-reid's form. Keeps the shape.
+
+    Args:
+        layers: `g`, `theta` and `phi`, 1x1 convolutions to I inner channels, and `W`, back to C channels with a norm.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, module in layers.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, queries, keys = (self.get_submodule(name)(x).flatten(2) for name in ("g", "theta", "phi"))  # (N, I, P)
+        weights = queries.transpose(1, 2) @ keys / keys.shape[2]  # (N, P, P)
+        mixed = (weights @ values.transpose(1, 2)).transpose(1, 2)  # (N, I, P)
+        out: Tensor = self.get_submodule("W")(mixed.reshape(x.shape[0], -1, x.shape[2], x.shape[3]))
+        return out + x

@@ -41,8 +41,10 @@ def build(node: nodes.Node) -> nn.Module:
             return nn.AdaptiveMaxPool2d(1)
         case nodes.GlobalPool(kind="gem"):
             return layers.GeM()
+        case nodes.GlobalPool(kind="clipavg"):
+            return layers.ClipAvgPool2d()
         case nodes.GlobalPool():
-            return layers.AvgMaxPool2d(concatenate=node.kind == "catavgmax")
+            return layers.AvgMaxPool2d(node.kind)
         case nodes.AdaptivePool():
             return nn.AdaptiveAvgPool2d(node.size)
         case nodes.Dropout():
@@ -55,6 +57,8 @@ def build(node: nodes.Node) -> nn.Module:
             return layers.PadChannels(node.stride, node.before, node.after)
         case nodes.Gate():
             return _gate(node)
+        case nodes.NonLocal():
+            return attention.NonLocal(build_named(node.nodes))
         case nodes.Identity():
             return nn.Identity()
         case nodes.Residual():

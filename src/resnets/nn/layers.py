@@ -13,6 +13,9 @@ from resnets.arch.nodes import Padding
 
 __all__ = [
     "AvgMaxPool2d",
+    "ClipAvgPool2d",
+    "CosineLinear",
+    "Neck",
     "BlurPool2d",
     "Conv2dPadded",
     "DropPath",
@@ -104,18 +107,32 @@ class BlurPool2d(nn.Module):
 
 
 class AvgMaxPool2d(nn.Module):
-    """Global average and maximum: their mean, (N, C, H, W) -> (N, C, 1, 1), or concatenated, -> (N, 2 C, 1, 1)."""
+    """Global average and maximum.
 
-    def __init__(self, *, concatenate: bool) -> None:
+    Args:
+        kind: `avgmax`, their mean, or `sumavgmax`, their sum, (N, C, H, W) -> (N, C, 1, 1); or `catavgmax`,
+            concatenated, -> (N, 2 C, 1, 1).
+    """
+
+    def __init__(self, kind: str) -> None:
         super().__init__()
-        self.concatenate = concatenate
+        self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
         average, maximum = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
-        return torch.cat((average, maximum), 1) if self.concatenate else 0.5 * (average + maximum)
+        if self.kind == "catavgmax":
+            return torch.cat((average, maximum), 1)
+        return (1.0 if self.kind == "sumavgmax" else 0.5) * (average + maximum)
 
     def extra_repr(self) -> str:
-        return f"concatenate={self.concatenate}"
+        return self.kind
+
+
+class ClipAvgPool2d(nn.Module):
+    """Global average, clipped to [0, 1], as in fast-reid. (N, C, H, W) -> (N, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 1).clamp(0.0, 1.0)
 
 
 class GeM(nn.Module):

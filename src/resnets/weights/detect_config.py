@@ -89,6 +89,7 @@ class _ResNetDetector(_Detector):
             "pre_activation": not self.has("bn1"),
             **stem,
             "num_classes": self.classes("fc"),
+            **self.head(),
         }
         fields |= self.middle(fields["widths"][0], last == 3) | self.biases()
         ambiguous: dict[str, tuple[Any, ...]] = {}
@@ -98,15 +99,19 @@ class _ResNetDetector(_Detector):
             ambiguous["stem_pool"] = ("none", "max")
         if not self.has("layer1.0.bn2", "running_mean"):
             fields["norm"], ambiguous["norm_groups"] = "group", ()
-        fields |= self.attention(depths, outs) | self.instance_norms(depths)
+        fields |= self.attention(depths, outs) | self.instance_norms(depths) | self.non_local(depths)
+        if self.has("neck", "running_mean"):
+            ambiguous["neck"], likely_neck = ("bn", "bn_relu"), {"neck": "bn"}
+        else:
+            fields["neck"], likely_neck = "none", {}
         multiples = fields.pop("attention_round", (1,))
         if self.has("avgpool", "p"):
             fields["global_pool"] = "gem"
-        elif fields["num_classes"] and self.shape("fc.weight", 2)[1] == 2 * outs[-1]:
+        elif self.pooled_features() == 2 * outs[-1]:
             fields["global_pool"] = "catavgmax"
         shortcuts, projection = self.shortcut(depths, [stem["stem_width"], *outs], fields["pre_activation"])
         fields |= projection
-        likely: dict[str, Any] = {"img_size": 32 if stem["stem"] == "3x3" else 224}
+        likely: dict[str, Any] = likely_neck | {"img_size": 32 if stem["stem"] == "3x3" else 224}
         likely |= {"shortcut": shortcuts[0]} if projection else {}
         if fields["attention"] in ("se", "cbam"):
             ambiguous["attention_round"], likely["attention_round"] = multiples, multiples[0]
@@ -115,6 +120,32 @@ class _ResNetDetector(_Detector):
         else:
             ambiguous["shortcut"] = shortcuts
         return DetectedConfig(family="resnet", fields=fields, ambiguous=ambiguous, likely=likely)
+
+    def head(self) -> dict[str, Any]:
+        """Fields of embedding layer and classifier. Without a neck, a missing bias of the classifier is an error."""
+        fields: dict[str, Any] = {"embedding_dim": self.classes("embedding") or None}
+        if self.has("embedding"):
+            fields["embedding_bias"] = self.has("embedding", "bias")
+        if not self.has("fc") or self.has("fc", "bias"):  # a classifier of cosine similarities has no bias
+            fields |= {"classifier": "linear", "classifier_bias": True}
+        elif self.has("embedding") or self.has("neck", "running_mean"):
+            fields["classifier_bias"] = False
+        return fields
+
+    def non_local(self, depths: tuple[int, ...]) -> dict[str, Any]:
+        """Blocks of each stage that have a non-local layer."""
+        counts = tuple(
+            sum(self.has(f"layer{stage}.{block}.nl.g") for block in range(depth))
+            for stage, depth in enumerate(depths, start=1)
+        )
+        return {"non_local": counts if any(counts) else ()}
+
+    def pooled_features(self) -> int:
+        """Features that the first layer of the head takes; 0 without one."""
+        for path in ("embedding", "neck", "fc"):
+            if self.has(path):
+                return self.shapes[f"{path}.weight"][-1]
+        return 0
 
     def depths(self) -> tuple[int, ...]:
         stages: dict[int, set[int]] = {}
@@ -160,7 +191,8 @@ class _ResNetDetector(_Detector):
         if self.has("layer1.0.conv1", "bias"):
             return {"conv_bias": "all"}
         kernels = (name.removesuffix(".weight") for name, shape in self.shapes.items() if len(shape) == 4)
-        some = any(self.has(path, "bias") for path in kernels if ".se." not in path)
+        own = (path for path in kernels if ".se." not in path and ".nl." not in path)
+        some = any(self.has(path, "bias") for path in own)
         return {"conv_bias": "unnormed" if some else "none"}
 
     def attention(self, depths: tuple[int, ...], outs: list[int]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from resnets.arch.networks import NetworkConfig
-from resnets.arch.parts import BACKBONE, CLASSIFIER, parts
+from resnets.arch.parts import BACKBONE, CLASSIFIER, NECK, parts
 from resnets.arch.plan import plan
 from resnets.arch.variants import get_config, name_of
 from resnets.arch.vgg import VGGConfig
@@ -35,7 +35,7 @@ from resnets.weights.slots import COUNTER, Slot, slots
 __all__ = ["import_weights"]
 
 MAX_LINES = 12  # of a key map that an error proposes
-HEAD_MODULES = ("fc", "classifier", "avgpool")
+HEAD_MODULES = ("fc", "classifier", "avgpool", *NECK)
 TRUNK = re.compile(r"(?:layer\d|conv|bn|norm|maxpool|stem|stage|block|features|res|root|postnorm)")
 
 
@@ -301,7 +301,7 @@ def _map(
             mapped.tensors[key] = converted
             if name != key:
                 mapped.renames[name] = key
-        elif (found.headless and _is_of_head(key, tensor)) or _is_extra_counter(key, expected):
+        elif (found.headless and _is_of_head(key, tensor)) or dialect.unused(name) or _is_extra_counter(key, expected):
             mapped.dropped.append(name)
         else:
             mapped.unexpected[name] = tensor

@@ -32,7 +32,7 @@ TENSOR_NAMES: dict[Role, str] = {
 COUNTER = ".num_batches_tracked"
 """End of the key of a batch norm's step counter. Evaluation never reads it, and old files lack it."""
 
-TRAINING_ONLY = frozenset({"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum"})
+TRAINING_ONLY = frozenset({"drop_rate", "drop_path_rate", "zero_init_last", "img_size", "norm_momentum", "neck_bias"})
 """Config fields that change nothing in evaluation mode."""
 
 NOT_IN_TENSORS = TRAINING_ONLY | {"output_stride", "dilation_rule", "last_stride", "global_pool", "pool_window"}

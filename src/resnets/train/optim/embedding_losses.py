@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from resnets.errors import ConfigError
 
 __all__ = [
-    "CenterLoss", "Mining", "PairDistance", "circle_loss", "contrastive_loss", "instance_loss", "pairwise_cosface_loss",
-    "triplet_loss",
+    "Mining", "PairDistance", "center_loss", "circle_loss", "contrastive_loss", "instance_loss",
+    "pairwise_cosface_loss", "triplet_loss",
 ]  # fmt: skip
 
 PairDistance = Literal["euclidean", "normalized", "cosine"]
@@ -136,24 +136,19 @@ def contrastive_loss(x: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tenso
     return ((1 - s)[same & ~itself].sum() + s[~same & (s > margin)].sum()) / len(x)
 
 
-class CenterLoss(nn.Module):
-    """Mean squared distance of embeddings to a learned centre of their identity (Wen et al. 2016). (N, D) -> scalar.
+def center_loss(x: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """Mean squared distance of embeddings to the centre of their identity (Wen et al. 2016).
 
     As in reid-strong-baseline, it is not halved, and squared distances are at least 1e-12, also those of the other
     centres, which adds (K - 1) * 1e-12.
 
     Args:
-        num_classes: K.
-        num_features: D.
+        x: (N, D) embeddings.
+        labels: (N,) identities.
+        centers: (K, D).
     """
-
-    def __init__(self, num_classes: int, num_features: int) -> None:
-        super().__init__()
-        self.centers = nn.Parameter(torch.randn(num_classes, num_features))
-
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        own = (x - self.centers[labels]).square().sum(1).clamp(1e-12, 1e12)
-        return own.mean() + (len(self.centers) - 1) * 1e-12
+    own = (x - centers[labels]).square().sum(1).clamp(1e-12, 1e12)
+    return own.mean() + (len(centers) - 1) * 1e-12
 
 
 def instance_loss(x: Tensor, labels: Tensor | None = None, *, gamma: float = 64.0) -> Tensor:

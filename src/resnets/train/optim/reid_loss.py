@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from resnets.nn.model import ResNet
 from resnets.train.config.reid_options import ReidConfig
 from resnets.train.optim.embedding_losses import (
+    center_loss,
     circle_loss,
     contrastive_loss,
     pairwise_cosface_loss,
@@ -93,8 +94,7 @@ class ReidLoss(nn.Module):
         total: Tensor = config.id_weight * identity + config.metric_weight * metric
         if config.center_weight:
             before = outputs.before.float()
-            own = (before - self.centers[labels]).square().sum(1)
-            total = total + config.center_weight * own.mean()
+            total = total + config.center_weight * center_loss(before, labels, self.centers)
             self._seen.append((before.detach(), labels))
         return total
 

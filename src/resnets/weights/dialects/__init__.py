@@ -14,7 +14,8 @@ from resnets.weights.dialects.cadene import CADENE
 from resnets.weights.dialects.keras import KERAS
 from resnets.weights.dialects.kerastutorial import KERASTUTORIAL
 from resnets.weights.dialects.numbered import MLPERF, TFOFFICIAL
-from resnets.weights.dialects.reid import IBNNET, TORCHREID, TUTORIAL, VOCREID
+from resnets.weights.dialects.reid import IBNNET, TUTORIAL, VOCREID
+from resnets.weights.dialects.reid_heads import FASTREID, LAYUMI, STRONGBASELINE, TORCHREID
 from resnets.weights.dialects.slim import SLIM
 from resnets.weights.dialects.timm import TIMM
 from resnets.weights.dialects.torchvision import AKAMASTER, LAODAOGUIZHONG, ONNX, RESNETS, TORCHVISION
@@ -34,6 +35,9 @@ DIALECTS: dict[str, Dialect] = {
         VOCREID,
         TUTORIAL,
         TORCHREID,
+        STRONGBASELINE,
+        FASTREID,
+        LAYUMI,
         TRANSFORMERS,
         CADENE,
         AKAMASTER,

@@ -26,7 +26,7 @@ Layout = Literal["torch", "tensorflow"]
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
-MATRIX = re.compile(r"(fc|classifier\.\d+|.*\.se\.fc\.\d+)\.weight")
+MATRIX = re.compile(r"(fc|embedding|classifier\.\d+|.*\.se\.fc\.\d+)\.weight")
 BEHIND_A_MAP = ("fc.weight", "classifier.0.weight")
 LAST_KERNEL = re.compile(r"(?:features\.(\d+)|layer(\d+)\.(\d+)\.conv(\d))\.weight")
 ORDER = {3: (2, 1, 0), 4: (3, 2, 0, 1)}  # of TensorFlow's axes in torch

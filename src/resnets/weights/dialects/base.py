@@ -78,6 +78,7 @@ class Dialect:
         preprocessing: from a config, the fields of `Preprocessing` that its networks were trained with, where they
             differ from ImageNet's.
         notes: from a config, in which respects our network differs from the codebase's, a sentence each.
+        unused: whether the network of a file has no use for a tensor of this name, which is dropped.
         arguments: config fields that its codebase takes as arguments, whatever the tensors.
         networks: what its codebase builds under each name; other names mean the networks of `variants.py`.
         unsupported: names of its codebase that cannot be built here, with the reason.
@@ -99,6 +100,7 @@ class Dialect:
     unseen: Callable[[Mapping[str, Any]], frozenset[str]] = lambda fields: frozenset()
     preprocessing: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     notes: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    unused: Callable[[str], bool] = lambda name: False
     arguments: frozenset[str] = frozenset()
     networks: Mapping[str, NetworkConfig] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -112,6 +114,8 @@ class Dialect:
         paths: dict[str, str | None] = {}
         keys: dict[str, str] = {}
         for name in shapes:
+            if self.unused(name):
+                continue
             path, _, tensor = cleaned[name].rpartition(separator)
             if path not in paths:
                 paths[path] = table.ours(path)

@@ -18,6 +18,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 FIRST_BLOCKS = ("layer1.0.conv1.weight", "stages.0.blocks.0.conv1.weight", "features.0.weight")
 MAX_DEPTH = 8  # of wrappers around a state_dict
+# Prefix of the backbone -> a tensor of the head beside it, in files of re-identification that a dialect reads whole.
+WITH_HEAD = {"base.": "classifier.weight", "backbone.": "heads.weight", "model.": "classifier.add_block.0.weight"}
 COUNTERS = ("n_averaged",)  # torch.optim.swa_utils.AveragedModel counts its steps beside the network
 
 
@@ -80,7 +82,7 @@ def _root(tensors: Mapping[str, Tensor], where: str) -> str:
     """Key prefix of a network beside other parts, such as a re-identification head; empty if there is none."""
     roots = {name.removesuffix(first) for name in tensors for first in FIRST_BLOCKS if name.endswith(first)}
     roots = {root for root in roots if not root or root.endswith(".")}
-    if "" in roots or not roots:
+    if "" in roots or not roots or any(root in roots and head in tensors for root, head in WITH_HEAD.items()):
         return ""
     if len(roots) > 1:
         raise WeightsError(
