@@ -80,6 +80,9 @@ def run(
     ] = 800,
     flip: Annotated[bool, typer.Option("--flip", help="Average each image and its mirror image.")] = False,
     memory: Annotated[int, typer.Option("--memory-mib", metavar="N", min=1, help="Memory for distances.")] = 512,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML report with ranked galleries and plots.")
+    ] = None,
     batch_size: BatchSize = 32,
     device: Device = "auto",
     amp: Amp = "off",
@@ -100,6 +103,10 @@ def run(
         "draws": draws, "memory_mib": memory,
         "rerank": RerankConfig(k1=k1, k2=k2, lambda_value=lambda_value) if rerank else None,
     }  # fmt: skip
+    if report is not None and (rerank or expand is not None or draws is not None):
+        raise typer.BadParameter(
+            "shows the distances of the embeddings; leave out --rerank, --expand and --draws", param_hint="--report"
+        )
     console = Console()
     file = _embeddings(data, model, console, flip, batch_size, device, amp, vehicleid_size)
     query, gallery = file.of_set("query"), file.of_set("gallery")
@@ -114,12 +121,43 @@ def run(
 
     try:
         result = reid_eval(query if len(query) else None, gallery, ReidOptions(**options), progress=progress)
+        if report is not None:
+            _write_report(report, file, result, ReidOptions(**options), Path(data).name, progress)
     finally:
         console.stop()
     if as_json:
         print_json({"model": file.model} | result.summary())
     else:
         print_text("\n".join(_lines(result, file)))
+
+
+def _write_report(path: Path, file: EmbeddingFile, result: ReidResult, options: Any, name: str, progress: Any) -> None:
+    import numpy as np
+
+    from resnets.atomic import describe_write_error
+    from resnets.data.reid.dataset import JUNK
+    from resnets.errors import DataError
+    from resnets.retrieve.report.page import write_reid_report
+
+    assert result.metrics is not None
+    query, gallery = file.of_set("query"), file.of_set("gallery")
+    query_paths, gallery_paths = file.paths_of("query"), file.paths_of("gallery")
+    if options.junk:
+        kept = np.flatnonzero(gallery.ids != JUNK)
+        gallery, gallery_paths = gallery.select(kept), [gallery_paths[at] for at in kept]
+    same_image = None
+    if not len(query):
+        query, query_paths, same_image = gallery, gallery_paths, np.arange(len(gallery))
+    model = {"Model": file.model["name"]} if file.model.get("name") else {}
+    try:
+        write_reid_report(
+            path, query, gallery, result.metrics, title=f"Re-identification of {name}", query_paths=query_paths,
+            gallery_paths=gallery_paths, facts=model, metric=options.metric, exclude=options.exclude,
+            same_image=same_image, memory_mib=options.memory_mib,
+            progress=lambda done: progress("writing the report", done, len(query)),
+        )  # fmt: skip
+    except OSError as error:
+        raise DataError(f"cannot write {path}; {describe_write_error(error, 'another file')}") from None
 
 
 def _embeddings(

@@ -62,9 +62,16 @@ class EmbeddingFile:
         """
         if self.ids is None:
             raise DataError("an evaluation needs identities; the embeddings have none; embed data with identities")
-        at = np.array([one == name for one in self.sets or ["gallery"] * len(self.paths)])
+        at = self._in_set(name)
         cameras = None if self.cameras is None else self.cameras[at]
         return Embeddings(features=self.features[at], ids=self.ids[at], cameras=cameras, what=name)
+
+    def paths_of(self, name: str) -> list[str]:
+        """The images of a set, in the order of `of_set`."""
+        return [self.paths[row] for row in np.flatnonzero(self._in_set(name))]
+
+    def _in_set(self, name: str) -> npt.NDArray[np.bool_]:
+        return np.array([one == name for one in self.sets or ["gallery"] * len(self.paths)], bool)
 
 
 def check_embedding_format(path: Path) -> None:
