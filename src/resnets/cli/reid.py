@@ -72,6 +72,17 @@ def run(
         bool,
         typer.Option("--open-set", help="Rates for queries that may not be in the gallery, too.", rich_help_panel=SETS),
     ] = False,
+    unknown_fraction: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Of identities to leave out, for --open-set.", rich_help_panel=SETS),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of their choice.", rich_help_panel=SETS)] = 0,
+    save_threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FAR", help="Store the threshold for this false alarm rate in MODEL.", rich_help_panel=SETS
+        ),
+    ] = None,
     draws: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="VehicleID's random draws, 10.", rich_help_panel=SETS)
     ] = None,
@@ -99,10 +110,18 @@ def run(
 
     options: Any = {
         "metric": metric, "exclude": exclude, "ties": ties, "ap": ap, "unmatched": unmatched, "junk": not keep_junk,
-        "expand_k": expand, "single_shot": single_shot, "verification": verification, "open_set": unknown,
-        "draws": draws, "memory_mib": memory,
+        "expand_k": expand, "single_shot": single_shot, "verification": verification,
+        "open_set": unknown or save_threshold is not None,
+        "unknown_fraction": unknown_fraction, "seed": seed, "draws": draws, "memory_mib": memory,
         "rerank": RerankConfig(k1=k1, k2=k2, lambda_value=lambda_value) if rerank else None,
     }  # fmt: skip
+    if save_threshold is not None and (model is None or flip or rerank or expand is not None):
+        raise typer.BadParameter(
+            "is measured on images with MODEL as `resnets search` uses it; pass images and --model, without --flip, "
+            "--rerank and --expand",
+            param_hint="--save-threshold",
+        )
+    target = None if save_threshold is None else _own_folder(model or "")
     if report is not None and (rerank or expand is not None or draws is not None):
         raise typer.BadParameter(
             "shows the distances of the embeddings; leave out --rerank, --expand and --draws", param_hint="--report"
@@ -125,10 +144,30 @@ def run(
             _write_report(report, file, result, ReidOptions(**options), Path(data).name, progress)
     finally:
         console.stop()
+    if save_threshold is not None and target is not None and result.open_set is not None:
+        from resnets import api
+        from resnets.retrieve.threshold import save_threshold as save
+
+        chosen: Any = metric
+        stored = save(api.load(target), target, result.open_set, save_threshold, metric=chosen, data=Path(data).name)
+        console.info(f"threshold {stored:.4f} stored in {target}; `resnets search --model` uses it")
     if as_json:
         print_json({"model": file.model} | result.summary())
     else:
         print_text("\n".join(_lines(result, file)))
+
+
+def _own_folder(model: str) -> Path:
+    """The folder of a model reference, to which a threshold can be written."""
+    from resnets.errors import ConfigError
+    from resnets.weights.resolve import resolve
+
+    reference = resolve(model)
+    if reference.kind not in ("folder", "run") or reference.path is None:
+        raise ConfigError(
+            f"a threshold is stored in a model folder or run; got {model}; save the model to a folder first"
+        )
+    return reference.path
 
 
 def _write_report(path: Path, file: EmbeddingFile, result: ReidResult, options: Any, name: str, progress: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from resnets.runtime.formatting import plural
 
 if TYPE_CHECKING:
     from resnets.retrieve.embedding_file import EmbeddingFile
+    from resnets.retrieve.search import Hit
 
 COLUMNS = (
     Column("image", wrap=True),
@@ -43,7 +45,8 @@ def run(
 ) -> None:
     """Find the images most similar to others in a file of embeddings, which the same model computed.
 
-    An image that is in the file is not found for itself. `--duplicates 0.01` lists near duplicates within the file.
+    An image that is in the file is not found for itself. `--duplicates 0.01` lists near duplicates within the file. If
+    the model has a threshold (`resnets reid --save-threshold`), queries beyond it are reported as not in the gallery.
     """
     from resnets.retrieve.embedding_file import read_embeddings
 
@@ -61,12 +64,16 @@ def run(
     from resnets.retrieve.contact_sheet import contact_sheet
     from resnets.retrieve.embed_data import find_embed_data
     from resnets.retrieve.search import check_model, search
+    from resnets.retrieve.threshold import stored_threshold
     from resnets.runtime.console import Console
     from resnets.runtime.device import pick_amp, pick_device
 
     paths = find_embed_data(images or []).paths
     bundle, torch_device, console = api.load(model), pick_device(device), Console()
     check_model(bundle, file, str(index))
+    stored, note = stored_threshold(bundle, metric) if threshold is None else (None, "")
+    if note:
+        console.info(f"note: {note}")
     features = []
     with console.progress("embedding", len(paths)):
         for names, found in embed_batches(
@@ -82,16 +89,30 @@ def run(
         write_atomic(sheet, contact_sheet(paths, results))
     if as_json:
         pairs = zip(paths, results, strict=True)
-        print_json([{"path": path, "results": [hit.to_dict() for hit in hits]} for path, hits in pairs])
+        print_json([
+            {"path": path, "results": [hit.to_dict() for hit in hits]}
+            | ({} if stored is None else {"in_gallery": _is_known(hits, stored), "threshold": stored})
+            for path, hits in pairs
+        ])  # fmt: skip
         return
-    rows = [
-        [path if rank == 1 else "", str(rank), f"{hit.distance:.4f}", hit.path]
-        for path, hits in zip(paths, results, strict=True)
-        for rank, hit in enumerate(hits, start=1)
-    ]
+    rows = [row for path, hits in zip(paths, results, strict=True) for row in _rows(path, hits, stored)]
     print_table(COLUMNS, rows)
     if sheet is not None:
         print_text(f"\nsheet: {sheet}")
+
+
+def _is_known(hits: Sequence[Hit], threshold: float) -> bool:
+    return bool(hits) and hits[0].distance <= threshold
+
+
+def _rows(path: str, hits: Sequence[Hit], stored: float | None) -> list[list[str]]:
+    """Rows of a query: its results, or that it is not in the gallery, with the distance of the nearest image."""
+    if not hits or (stored is not None and not _is_known(hits, stored)):
+        return [[path, "", f"{hits[0].distance:.4f}" if hits else "", "not in the gallery"]]
+    return [
+        [path if rank == 1 else "", str(rank), f"{hit.distance:.4f}", hit.path]
+        for rank, hit in enumerate(hits, start=1)
+    ]
 
 
 def _print_duplicates(file: EmbeddingFile, threshold: float, metric: str, as_json: bool) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from resnets.data.random import Stream, permutation
 from resnets.errors import ConfigError, DataError
 from resnets.retrieve.distances import Metric
 from resnets.retrieve.embeddings import Embeddings, check_pair
 from resnets.retrieve.groups import Exclusion, Groups, distance_rows
 
-__all__ = ["OpenSet", "open_set"]
+__all__ = ["OpenSet", "open_set", "with_unknown"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,6 +66,38 @@ class OpenSet:
     def dir_at_far(self, far: float) -> float:
         """Detection and identification rate at a false alarm rate of at most `far`."""
         return self.rates(self.threshold(far))[0]
+
+
+def with_unknown(
+    query: Embeddings, gallery: Embeddings, same_image: npt.NDArray[Any] | None, fraction: float, seed: int
+) -> tuple[Embeddings, npt.NDArray[Any] | None]:
+    """A gallery without a random part of the identities of the queries, which become unknown.
+
+    Args:
+        query, gallery, same_image: as of `rank_matches`.
+        fraction: of the identities that are in both, above 0 and below 1; at least one, and not all.
+        seed: 0 to 2**64 - 1.
+
+    Returns:
+        The rest of the gallery, and the positions of the queries' own images in it, -1 for those that are gone.
+
+    Raises:
+        ConfigError: another fraction.
+        DataError: fewer than two identities are in both.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"the fraction of unknown identities is above 0 and below 1; got {fraction}; 0.5 is usual")
+    both = np.intersect1d(query.ids, gallery.ids)
+    if len(both) < 2:
+        raise DataError(f"unknown queries are made of two identities or more; query and gallery share {len(both)}")
+    count = min(max(round(fraction * len(both)), 1), len(both) - 1)
+    unknown = both[permutation(len(both), seed, 0, Stream.SPLIT)[:count]]
+    kept = np.flatnonzero(~np.isin(gallery.ids, unknown))
+    if same_image is not None:
+        position = np.full(len(gallery), -1)
+        position[kept] = np.arange(len(kept))
+        same_image = np.where(same_image >= 0, position[same_image], -1)
+    return gallery.select(kept), same_image
 
 
 def open_set(

@@ -16,7 +16,7 @@ from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.expansion import expand
 from resnets.retrieve.groups import Exclusion
 from resnets.retrieve.metrics import AveragePrecision, RetrievalMetrics, Unmatched, retrieval_metrics
-from resnets.retrieve.open_set import OpenSet, open_set
+from resnets.retrieve.open_set import OpenSet, open_set, with_unknown
 from resnets.retrieve.ranks import Ties, rank_matches
 from resnets.retrieve.rerank import RerankConfig, rerank
 from resnets.retrieve.single_shot import RepeatedMetrics, repeated_splits, single_shot_cmc
@@ -25,7 +25,7 @@ from resnets.retrieve.verification import Verification, verify_pairs
 __all__ = ["ReidOptions", "ReidResult", "reid_eval"]
 
 FARS, OPEN_FARS = (1e-4, 1e-3, 1e-2), (0.01, 0.1)
-NOT_WITH_DRAWS = ("expand_k", "rerank", "single_shot", "verification", "open_set", "ties", "ap")
+NOT_WITH_DRAWS = ("expand_k", "rerank", "single_shot", "verification", "open_set", "unknown_fraction", "ties", "ap")
 Progress = Callable[[str, int, int], None]
 
 
@@ -43,6 +43,9 @@ class ReidOptions:
         single_shot: compute the CMC of CUHK03's protocol, too.
         verification: compute the ROC over all pairs, too.
         open_set: compute the detection and identification rates for queries that may not be in the gallery, too.
+        unknown_fraction: for `open_set`, part of the identities whose gallery images are left out, so that their
+            queries are unknown; `None` where the queries have unknown ones.
+        seed: of the choice of these identities.
         draws: evaluate by VehicleID's protocol instead, in so many random draws from the gallery; `None` for none.
         memory_mib: limit for a block of distances.
     """
@@ -58,6 +61,8 @@ class ReidOptions:
     single_shot: bool = False
     verification: bool = False
     open_set: bool = False
+    unknown_fraction: float | None = None
+    seed: int = 0
     draws: int | None = None
     memory_mib: int = 512
 
@@ -140,6 +145,8 @@ def reid_eval(
             )
         repeated = repeated_splits(gallery, draws=options.draws, metric=options.metric)
         return ReidResult(gallery=len(gallery), metrics=None, repeated=repeated, junk=junk)
+    if options.unknown_fraction is not None and not options.open_set:
+        raise ConfigError("unknown_fraction makes queries for open_set; got it without open_set; add it")
     same_image = None
     if query is None:
         query, same_image = gallery, np.arange(len(gallery))
@@ -172,7 +179,12 @@ def reid_eval(
     if options.verification:
         pairs = verify_pairs(query, gallery, progress=report("comparing pairs"), **blocks)
     if options.open_set:
-        unknown = open_set(query, gallery, progress=report("finding the nearest"), **blocks)
+        known = gallery
+        if options.unknown_fraction is not None:
+            known, blocks["same_image"] = with_unknown(
+                query, gallery, same_image, options.unknown_fraction, options.seed
+            )
+        unknown = open_set(query, known, progress=report("finding the nearest"), **blocks)
     if options.single_shot:
         single = single_shot_cmc(query, gallery, **rules)
     return ReidResult(
