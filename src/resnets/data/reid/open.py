@@ -38,17 +38,17 @@ def open_reid(data: str | Path, *, vehicleid_size: int = 800) -> ReidDataset:
     found = open_layout(root, vehicleid_size)
     if found is not None:
         return found
-    inside = subfolders(root)
+    inside, name = subfolders(root), root.resolve().name
     if "gallery" in inside or ("train" in inside and subfolders(root / "train")):
-        rows = (row for name, part in SETS.items() if name in inside for row in _identities(root / name, part))
+        rows = (row for folder, part in SETS.items() if folder in inside for row in _identities(root / folder, part))
         others = sorted(set(inside) - set(SETS))
         notes = [f"folders beside the sets are left out: {', '.join(others[:5])}"] if others else []
-        return build_reid(root.name, "a folder for each set and identity", rows, notes)
+        return build_reid(name, "a folder for each set and identity", rows, notes)
     if not inside:
         raise DataError(
             f"re-identification needs a folder for each identity; {root} has none; see `resnets reid --help`"
         )
-    return build_reid(root.name, "a folder for each identity", _identities(root, "gallery"))
+    return build_reid(name, "a folder for each identity", _identities(root, "gallery"))
 
 
 def _identities(folder: Path, part: str) -> Iterator[ReidRow]:
