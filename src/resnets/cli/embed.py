@@ -20,7 +20,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="DATA...",
-            help="Images, folders and patterns; or data with identities, as `resnets reid` takes it.",
+            help="Images, folders and patterns; data with identities, as for `resnets reid`; Parquet or tar shards.",
         ),
     ],
     save: Annotated[Path, typer.Option(metavar="FILE", help="A .parquet file, or .npy with a table beside it.")],
@@ -30,6 +30,9 @@ def run(
     ] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average the embeddings of an image and its mirror image.")
+    ] = False,
+    average: Annotated[
+        bool, typer.Option("--average", help="Write the mean of all images of an identity and camera.")
     ] = False,
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -53,6 +56,8 @@ def run(
     check_embedding_format(save)
     console, torch_device = Console(), pick_device(device)
     found = find_embed_data(data, identities=identities)
+    if average and found.ids is None:
+        raise DataError("averaging needs identities; the data has none; pass --identities, or data with identities")
     bundle = api.load(model)
     for text in found.notes:
         console.info(f"note: {text}")
@@ -64,10 +69,12 @@ def run(
         features, kept = embed_files(
             bundle, found.paths, save, flip=flip, batch_size=batch_size, device=torch_device,
             amp=pick_amp(amp, torch_device), on_bad=note if skip_bad else None, progress=console.update,
+            read=found.read,
         )  # fmt: skip
     if not kept:
         raise DataError(f"a file of embeddings has images; none of {len(found.paths):,} could be read; check them")
     file = found.with_features(features, kept, model_identity(bundle))
+    file = file.averaged() if average else file
     write_embeddings(save, file)
     remove_partial(save)
     size = file.features.shape[1]

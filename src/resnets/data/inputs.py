@@ -115,6 +115,8 @@ def decode_input(content: Any, name: str, preprocessing: Preprocessing) -> Pixel
         content = fetch_url(content)
     elif hasattr(content, "read"):
         content = content.read()
+        if isinstance(content, np.ndarray):  # of a data set that stores pixels
+            return decode_input(content, name, preprocessing)
     if isinstance(content, bytearray | memoryview):
         content = bytes(content)
     elif not isinstance(content, bytes | str | Path):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from resnets.atomic import describe_write_error, write_atomic
+from resnets.data.inputs import NamedImage
 from resnets.errors import DataError, ImageError
 from resnets.evaluate.predict import embed_batches
 from resnets.small_files import read_small_text
@@ -51,6 +52,7 @@ def embed_files(
     amp: torch.dtype | None = None,
     on_bad: Callable[[ImageError], None] | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    read: Callable[[int], Any] | None = None,
 ) -> tuple[npt.NDArray[np.float32], list[int]]:
     """Embed image files.
 
@@ -61,6 +63,7 @@ def embed_files(
             `remove_partial` deletes them.
         flip, batch_size, device, amp, on_bad: as for `embed_batches`.
         progress: called with the number of images that are done.
+        read: content of the image at a position of `paths`, which are then names; `None` reads the files.
 
     Returns:
         (M, D) float32 of the images that could be decoded, and the positions of these M in `paths`.
@@ -73,7 +76,8 @@ def embed_files(
     progress(partial.done)
     try:
         with partial.rows.open("ab") as rows:
-            images = map(Path, paths[partial.done :])
+            at = range(partial.done, len(paths))
+            images = (NamedImage(Path(paths[i]), Path(paths[i]) if read is None else _Content(read, i)) for i in at)
             position = partial.done
             try:
                 for names, features in embed_batches(
@@ -95,6 +99,16 @@ def embed_files(
     except OSError as error:
         raise DataError(f"cannot write {partial.folder}; {describe_write_error(error, 'another file')}") from None
     return np.fromfile(partial.rows, np.float32).reshape(-1, bundle.model.num_features), partial.kept
+
+
+class _Content:
+    """An image that is read when it is decoded, beside the others of its batch."""
+
+    def __init__(self, read: Callable[[int], Any], position: int) -> None:
+        self._read, self._position = read, position
+
+    def read(self) -> Any:
+        return self._read(self._position)
 
 
 class _Partial:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from resnets.data.files import expand_pattern, list_images, subfolders
+from resnets.data.dataset import Dataset
+from resnets.data.files import expand_pattern, list_images, subfolders, walk_images
 from resnets.data.reid.dataset import REID_SETS, ReidDataset
 from resnets.data.reid.layouts import open_layout
 from resnets.data.reid.open import open_reid
-from resnets.errors import ConfigError
+from resnets.data.sources.parquet import find_parquet, open_parquet
+from resnets.data.sources.webdataset import find_tars, open_webdataset
+from resnets.errors import ConfigError, DataError
 from resnets.retrieve.embedding_file import EmbeddingFile
 
 __all__ = ["EmbedData", "find_embed_data", "of_reid"]
@@ -30,6 +34,7 @@ class EmbedData:
         ids, cameras: (N,), or `None`.
         sets: `train`, `query` or `gallery` for each, or `None`.
         notes: what a user should know.
+        read: content of the image at a position, where `paths` are names of samples in shards; `None` for files.
     """
 
     paths: tuple[str, ...]
@@ -37,6 +42,7 @@ class EmbedData:
     cameras: npt.NDArray[np.int64] | None = None
     sets: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    read: Callable[[int], Any] | None = None
 
     def with_features(
         self, features: npt.NDArray[np.float32], kept: Sequence[int], model: dict[str, str]
@@ -57,8 +63,9 @@ def find_embed_data(data: Sequence[str], *, identities: bool = False, vehicleid_
     """The images that the arguments of `resnets embed` stand for.
 
     Args:
-        data: images, folders of images and patterns; or one table or folder of re-identification data.
-        identities: the folder has a folder for each identity.
+        data: images, folders of images and patterns; one table or folder of re-identification data; or one Parquet
+            file, WebDataset shard or folder of them.
+        identities: the folder has a folder for each identity; labels of shards are identities.
         vehicleid_size: of VehicleID's test list.
 
     Raises:
@@ -67,6 +74,8 @@ def find_embed_data(data: Sequence[str], *, identities: bool = False, vehicleid_
     """
     if identities and len(data) != 1:
         raise ConfigError(f"--identities takes one folder; got {len(data)} arguments; embed them one by one")
+    if len(data) == 1 and (shards := _shards(Path(data[0]))) is not None:
+        return _of_dataset(shards, identities=identities)
     if len(data) == 1 and (found := _reid(Path(data[0]), identities, vehicleid_size)) is not None:
         return of_reid(found)
     paths = [str(path) for one in data for path in list_images(expand_pattern(one))]
@@ -80,6 +89,35 @@ def _reid(path: Path, identities: bool, vehicleid_size: int) -> ReidDataset | No
         return None
     found = open_layout(path, vehicleid_size)
     return open_reid(path) if found is None and {"query", "gallery"} <= set(subfolders(path)) else found
+
+
+def _shards(path: Path) -> Dataset | None:
+    """The data set of a Parquet file or WebDataset shard, or of a folder of them without images of its own."""
+    try:
+        if path.suffix.lower() in (".parquet", ".tar") or (path.is_dir() and not walk_images(path)):
+            if shards := find_parquet(path):
+                return open_parquet(path, shards)
+            if tars := find_tars(path):
+                return open_webdataset(path, tars)
+    except OSError as error:
+        raise DataError(f"data must be readable; {path}: {error.strerror}; check the path") from None
+    return None
+
+
+def _of_dataset(data: Dataset, *, identities: bool) -> EmbedData:
+    parts = list(data.splits.values())
+    owners = [(images, i) for images in parts for i in range(len(images))]
+
+    def read(position: int) -> Any:
+        images, i = owners[position]
+        return images.read(i)
+
+    return EmbedData(
+        paths=tuple(images.name(i) for images, i in owners),
+        ids=np.concatenate([images.labels for images in parts]) if identities else None,
+        notes=tuple(map(str, data.problems)),
+        read=read,
+    )
 
 
 def of_reid(data: ReidDataset, without: Sequence[str] = ()) -> EmbedData:

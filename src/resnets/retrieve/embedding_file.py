@@ -66,6 +66,30 @@ class EmbeddingFile:
         cameras = None if self.cameras is None else self.cameras[at]
         return Embeddings(features=self.features[at], ids=self.ids[at], cameras=cameras, what=name)
 
+    def averaged(self) -> EmbeddingFile:
+        """One row for each identity, camera and set: the mean of its embeddings, each of length 1, at its first image.
+
+        Raises:
+            DataError: the file has no identities.
+        """
+        if self.ids is None:
+            raise DataError("averaging needs identities; the embeddings have none; embed data with identities")
+        rows: dict[Any, list[int]] = {}
+        for row in range(len(self.paths)):
+            camera = None if self.cameras is None else int(self.cameras[row])
+            rows.setdefault((int(self.ids[row]), camera, self.sets[row] if self.sets else None), []).append(row)
+        lengths = np.linalg.norm(self.features, axis=1, keepdims=True)
+        units = self.features / np.maximum(lengths, np.finfo(np.float32).tiny)
+        first = np.array([own[0] for own in rows.values()], np.int64)
+        return EmbeddingFile(
+            features=np.stack([units[own].mean(0) for own in rows.values()]).astype(np.float32),
+            paths=tuple(self.paths[row] for row in first),
+            ids=self.ids[first],
+            cameras=None if self.cameras is None else self.cameras[first],
+            sets=tuple(self.sets[row] for row in first) if self.sets else None,
+            model=self.model,
+        )
+
     def paths_of(self, name: str) -> list[str]:
         """The images of a set, in the order of `of_set`."""
         return [self.paths[row] for row in np.flatnonzero(self._in_set(name))]
