@@ -332,8 +332,7 @@ def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, consol
     if run is not None:
         config = read_args(run.args)
         if config.task == "reid":
-            use = f"`resnets reid DATA --model {run.shell_path}`"
-            raise ConfigError(f"val evaluates classifiers; {run.path} trained embeddings; use {use}")
+            raise ConfigError(f"val evaluates classifiers; {run.path} trained embeddings; use `resnets reid DATA`")
         if data is None or _same_path(data, config.data):
             dataset = open_data(config)
             if (difference := data_difference(run, dataset)) is not None:

@@ -142,6 +142,12 @@ def test_defaults_without_a_recipe_and_by_recipe(table: Path) -> None:
     assert json.loads(json.dumps(plain))["reid"]["metric_loss"] == "triplet"
 
 
+def test_a_batch_of_more_identities_than_there_are_is_lowered_with_a_note(table: Path) -> None:
+    plan = plan_run(config_of({"data": str(table), "recipe": "reid", "model": "resnet20_cifar"}))
+    assert plan.args["batch_size"] == 8 * 4
+    assert any("all 8 training identities; 16 were requested" in note for note in plan.args["notes"])
+
+
 @pytest.mark.parametrize(
     ("options", "facts"),
     [
@@ -149,7 +155,6 @@ def test_defaults_without_a_recipe_and_by_recipe(table: Path) -> None:
         ({"class_weights": "balanced"}, ("class_weights",)),
         ({"num_instances": 0}, ("metric_loss=triplet", "num_instances=0")),
         ({"batch_size": 30}, ("batch_size=30", "num_instances=4")),
-        ({"batch_size": 64}, ("8 training identities", "batch_size=32")),
         ({"batch_size": 32, "accumulate": 2}, ("accumulate=2",)),
         ({"model": "vgg16"}, ("VGG",)),
         ({"id_margin": "arcface", "classifier": "linear"}, ("classifier=linear",)),

@@ -62,29 +62,34 @@ def reid_network(base: NetworkConfig, config: ReidConfig, given: Mapping[str, An
     return usual | dict(given)
 
 
-def resolve_sampling(config: TrainConfig, labels: npt.NDArray[np.int64]) -> tuple[int, Sampling]:
-    """Batch size, and how batches are drawn.
+def resolve_sampling(config: TrainConfig, labels: npt.NDArray[np.int64]) -> tuple[int, Sampling, list[str]]:
+    """Batch size, how batches are drawn, and notes for the user.
 
     Args:
         config: the request.
         labels: identities of the training images.
 
     Raises:
-        ConfigError: a batch size that is no multiple of `num_instances`, or of more identities than there are.
+        ConfigError: a batch size that is no multiple of `num_instances`, or an update of more identities than there
+            are.
     """
     sampling = config.sampling
     instances = INSTANCES if sampling.num_instances is None else sampling.num_instances
     sampling = replace(sampling, num_instances=instances)
     if not instances:
-        return config.batch_size or IDENTITIES * INSTANCES, sampling
-    identities = min(IDENTITIES, len(np.unique(labels)))
+        return config.batch_size or IDENTITIES * INSTANCES, sampling, []
+    available, notes = len(np.unique(labels)), list[str]()
+    identities = min(IDENTITIES, available)
     while identities // 2 >= FEWEST and len(labels) < identities * instances * MIN_STEPS:
         identities //= 2
     batch_size = config.batch_size or identities * instances
+    if batch_size % instances == 0 and batch_size > available * instances:
+        notes.append(f"a batch holds all {available} training identities; {batch_size // instances} were requested")
+        batch_size = available * instances
     identity_batches(labels, batch_size, instances)
     if config.optim.accumulate > 1:  # the sampler draws the images of an update together
         try:
             identity_batches(labels, batch_size * config.optim.accumulate, instances)
         except ConfigError as error:
             raise ConfigError(f"with accumulate={config.optim.accumulate}, {error} for all micro-batches") from None
-    return batch_size, sampling
+    return batch_size, sampling, notes

@@ -70,11 +70,11 @@ def resolve_config(config: TrainConfig, dataset: Dataset, start: Bundle | None =
     reid, classes = config.task == "reid", trained_classes(config, dataset)
     network = _resolve_network(base, config, classes, preprocessing)
     if reid:
-        batch_size, sampling = resolve_sampling(config, train.labels)
+        batch_size, sampling, about_batches = resolve_sampling(config, train.labels)
     else:
         batch_size = config.batch_size or _default_batch_size(len(train), 128 if small else 32)
-        sampling = config.sampling
-    notes = list(describe(network, preprocessing.size).warnings)
+        sampling, about_batches = config.sampling, []
+    notes = [*describe(network, preprocessing.size).warnings, *about_batches]
     fresh_classifier = False
     if start is not None:
         differences, fresh_classifier = compare_with_start(start, dataset, preprocessing, classes)
