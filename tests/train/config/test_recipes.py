@@ -71,7 +71,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "epochs": 120, "batch_size": 64, "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "img_size": [256, 128],
         "schedule.milestones": [40, 70], "schedule.gamma": 0.1, "schedule.warmup_epochs": 10,
         "loss.label_smoothing": 0.1, "augment.pad": 10, "augment.random_erasing": 0.5,
-        "augment.erasing_scale": [0.02, 0.4], "model_args.last_stride": 1,
+        "augment.erasing_scale": [0.02, 0.4], "model_args.last_stride": 1, "model_args.neck": "bn",
+        "sampling.num_instances": 4, "reid.metric_margin": 0.3, "reid.center_weight": 5e-4,
     },
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     recipe = load_recipe(name)
     imagenet = "img_size" in recipe.settings
     options = {
-        "epochs": 1, "batch_size": 6, "model_args": TINY if imagenet else SMALL, "amp": "off", "workers": 0,
+        "epochs": 1, "batch_size": 8 if name == "reid" else 6, "model_args": TINY if imagenet else SMALL, "amp": "off", "workers": 0,
         "output": str(tmp_path),
     }  # fmt: skip
     if recipe.settings.get("freeze"):
@@ -46,12 +46,13 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
         options["milestones"] = [0.5]
     config = TrainConfig.from_options(recipe.settings, {"data": str(large), "recipe": name, **options})
     result = train(config, console=Console(silent=True))
-    assert result.evaluation is not None
+    if name != "reid":  # three identities are too few to hold any out
+        assert result.evaluation is not None
     assert len(result.results) == options["epochs"]
     resolved = read_resolved(result.folder / "resolved.yaml")
     assert resolved.recipe == name
     assert (resolved.optim.opt, resolved.loss, resolved.mix) == (config.optim.opt, config.loss, config.mix)
-    assert resolved.optim.lr == pytest.approx(config.optim.lr_for(6))
+    assert resolved.optim.lr == pytest.approx(config.optim.lr_for(options["batch_size"]))
     if name == "finetune":
         assert [(phase.freeze, phase.lr) for phase in resolved.phases] == [
             ("backbone", resolved.optim.lr),
