@@ -30,7 +30,8 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     recipe = load_recipe(name)
     imagenet = "img_size" in recipe.settings
     options = {
-        "epochs": 1, "batch_size": 8 if name == "reid" else 6, "model_args": TINY if imagenet else SMALL, "amp": "off", "workers": 0,
+        "epochs": 1, "batch_size": 8 if name == "reid" else 6, "model_args": TINY if imagenet else SMALL,
+        "amp": "off", "workers": 0,
         "output": str(tmp_path),
     }  # fmt: skip
     if recipe.settings.get("freeze"):
