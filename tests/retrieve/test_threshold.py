@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ def test_the_threshold_is_stored_with_its_rates(tmp_path: Path) -> None:
     bundle = api.load("starter")
     folder = save_bundle(bundle, tmp_path / "model")
     assert stored_threshold(bundle, "cosine") == (None, "")
-    assert save_threshold(bundle, folder, FOUND, 0.25, metric="cosine", data="some") == pytest.approx(0.35)
+    assert save_threshold(bundle, folder, FOUND, 0.25, metric="cosine", exclude="none", data="some") == pytest.approx(
+        0.35
+    )
     again = api.load(folder)
     assert again.calibration is not None
     stored = again.calibration["open_set"]
@@ -36,6 +40,13 @@ def test_the_threshold_is_stored_with_its_rates(tmp_path: Path) -> None:
     threshold, note = stored_threshold(again, "euclidean")
     assert threshold is None
     assert "cosine" in note
+    other = replace(again, preprocessing=replace(again.preprocessing, crop_pct=0.5))  # a part of the model's hash
+    assert "other weights" in stored_threshold(other, "cosine")[1]
+    broken: list[Any] = [{}, [], stored | {"threshold": "x"}, {"threshold": 0.1}]
+    for damaged in broken:
+        threshold, note = stored_threshold(replace(again, calibration={"open_set": damaged}), "cosine")
+        assert threshold is None
+        assert "damaged" in note
     for name, tensor in bundle.model.state_dict().items():
         assert (tensor == again.model.state_dict()[name]).all()
 
@@ -44,14 +55,21 @@ def test_the_threshold_is_stored_with_its_rates(tmp_path: Path) -> None:
 def test_rates_that_the_queries_cannot_show_are_refused(far: float, tmp_path: Path) -> None:
     bundle = api.load("starter")
     with pytest.raises(ConfigError, match="unknown queries"):
-        save_threshold(bundle, tmp_path / "model", FOUND, far, metric="cosine", data="some")
+        save_threshold(bundle, tmp_path / "model", FOUND, far, metric="cosine", exclude="none", data="some")
     assert not (tmp_path / "model").exists()
+
+
+def test_the_rate_that_a_refusal_suggests_is_accepted(tmp_path: Path) -> None:
+    three = OpenSet(identified=np.array([0.1]), mated=1, unmated=np.array([0.2, 0.3, 0.4]))
+    with pytest.raises(ConfigError, match=r"use 0.333334 or more"):
+        save_threshold(api.load("starter"), tmp_path / "m", three, 0.33, metric="cosine", exclude="none", data="some")
+    save_threshold(api.load("starter"), tmp_path / "m", three, 0.333334, metric="cosine", exclude="none", data="some")
 
 
 def test_nothing_accepted_is_refused(tmp_path: Path) -> None:
     near = OpenSet(identified=np.array([0.5]), mated=1, unmated=np.array([0.1, 0.1]))
     with pytest.raises(ConfigError, match="higher rate"):
-        save_threshold(api.load("starter"), tmp_path, near, 0.5, metric="cosine", data="some")
+        save_threshold(api.load("starter"), tmp_path, near, 0.5, metric="cosine", exclude="none", data="some")
 
 
 def sets(count: int) -> Embeddings:

@@ -140,21 +140,32 @@ def run(
 
     try:
         result = reid_eval(query if len(query) else None, gallery, ReidOptions(**options), progress=progress)
-        if report is not None:
-            _write_report(report, file, result, ReidOptions(**options), Path(data).name, progress)
     finally:
         console.stop()
+    if as_json:
+        print_json({"model": file.model} | result.summary())
+    else:
+        print_text("\n".join(_lines(result, file)))
+    if report is not None:
+        try:
+            _write_report(report, file, result, ReidOptions(**options), Path(data).name, progress)
+        finally:
+            console.stop()
     if save_threshold is not None and target is not None and result.open_set is not None:
         from resnets import api
         from resnets.retrieve.threshold import save_threshold as save
 
         chosen: Any = metric
-        stored = save(api.load(target), target, result.open_set, save_threshold, metric=chosen, data=Path(data).name)
+        stored = save(
+            api.load(target),
+            target,
+            result.open_set,
+            save_threshold,
+            metric=chosen,
+            exclude=ReidOptions(**options).exclude,
+            data=Path(data).name,
+        )
         console.info(f"threshold {stored:.4f} stored in {target}; `resnets search --model` uses it")
-    if as_json:
-        print_json({"model": file.model} | result.summary())
-    else:
-        print_text("\n".join(_lines(result, file)))
 
 
 def _own_folder(model: str) -> Path:

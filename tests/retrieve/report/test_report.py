@@ -53,6 +53,19 @@ def test_counts_and_ranked_galleries_by_hand() -> None:
     assert found.cameras == {0: (2, 0.75)}
 
 
+def test_the_histogram_widens_for_farther_queries() -> None:
+    """Squared distances 1 and 4 of the first query, then 100 and 64: the bins reach 128."""
+    gallery = Embeddings(features=np.array([[1.0], [2.0]], np.float32), ids=np.array([1, 2]))
+    query = Embeddings(features=np.array([[0.0], [10 + 0.999]], np.float32), ids=np.array([1, 2]))
+    metrics = retrieval_metrics(rank_matches(query, gallery, metric="euclidean"))
+    found = collect(query, gallery, metrics, metric="euclidean")
+    assert found.edges[-1] == pytest.approx(128)
+    assert (found.same.sum(), found.other.sum()) == (2, 2)
+    assert found.same[0] == 1
+    assert found.same[int(8.999**2 / 1.28)] == 1
+    assert found.other[int(9.999**2 / 1.28)] == 1
+
+
 def test_a_late_first_match_is_shown() -> None:
     gallery = Embeddings(features=points(*range(1, 21)), ids=np.array([2] * 19 + [1]))
     query = Embeddings(features=points(0), ids=np.array([1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,9 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(trainer, "write_run_report", lambda *args: None)
     recipe = load_recipe(name)
     imagenet = "img_size" in recipe.settings
-    options = {
-        "epochs": 1, "batch_size": 8 if name == "reid" else 6, "model_args": TINY if imagenet else SMALL,
+    size = 8 if name == "reid" else 6
+    options: dict[str, Any] = {
+        "epochs": 1, "batch_size": size, "model_args": TINY if imagenet else SMALL,
         "amp": "off", "workers": 0,
         "output": str(tmp_path),
     }  # fmt: skip
@@ -53,7 +55,7 @@ def test_a_recipe_trains(name: str, large: Path, tmp_path: Path, monkeypatch: py
     resolved = read_resolved(result.folder / "resolved.yaml")
     assert resolved.recipe == name
     assert (resolved.optim.opt, resolved.loss, resolved.mix) == (config.optim.opt, config.loss, config.mix)
-    assert resolved.optim.lr == pytest.approx(config.optim.lr_for(options["batch_size"]))
+    assert resolved.optim.lr == pytest.approx(config.optim.lr_for(size))
     if name == "finetune":
         assert [(phase.freeze, phase.lr) for phase in resolved.phases] == [
             ("backbone", resolved.optim.lr),

@@ -90,30 +90,37 @@ def collect(
     hardest, typical = ordered[:HARDEST], ordered[middle : middle + TYPICAL]
     chosen, ranked = set(map(int, (*hardest, *typical))), dict[int, RankedQuery]()
     same, other = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    edges: npt.NDArray[np.float64] | None = None
+    top = 2.0 if metric == "cosine" else 0.0
     groups = Groups(query, gallery, exclude, same_image)
     rows = distance_rows(query, gallery, groups, metric=metric, memory_mib=memory_mib, progress=progress)
     for number, (row, matches, _) in enumerate(rows):
         kept = np.isfinite(row)
-        if edges is None:  # Euclidean distances have no bound; beyond twice the first query's farthest, the last bin
-            top = 2.0 if metric == "cosine" else 2 * float(row[kept].max(initial=1e-6))
-            edges = np.linspace(0, top, BINS + 1)
-        bins = np.clip((row[kept] / edges[-1] * BINS).astype(np.int64), 0, BINS - 1)
-        of_matches = np.clip((row[matches] / edges[-1] * BINS).astype(np.int64), 0, BINS - 1)
+        farthest = float(row[kept].max(initial=0))
+        if metric != "cosine":  # Euclidean distances have no bound: bins are joined in pairs as farther ones appear
+            top = top or farthest
+            while 0 < top < farthest:
+                same, other, top = _joined(same), _joined(other), 2 * top
+        scale = BINS / (top or 1)
+        bins = np.clip((row[kept] * scale).astype(np.int64), 0, BINS - 1)
+        of_matches = np.clip((row[matches] * scale).astype(np.int64), 0, BINS - 1)
         matching = np.bincount(of_matches, minlength=BINS)
         same += matching
         other += np.bincount(bins, minlength=BINS) - matching
         if number in chosen:
             ranked[number] = RankedQuery(number, float(metrics.ap[number]), _items(row, matches))
-    assert edges is not None
     return Findings(
-        edges=edges,
+        edges=np.linspace(0, top or 1, BINS + 1),
         same=same,
         other=other,
         hardest=tuple(ranked[int(one)] for one in hardest),
         typical=tuple(ranked[int(one)] for one in typical),
         cameras=_by_camera(query, metrics),
     )
+
+
+def _joined(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Counts in bins twice as wide; the upper half is empty."""
+    return np.concatenate([counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
 
 
 def _items(row: npt.NDArray[np.float32], matches: npt.NDArray[np.int64]) -> tuple[RankedItem, ...]:
