@@ -298,7 +298,7 @@ HEADS: dict[str, dict[str, tuple[int, ...]]] = {
     "no bias": {"fc.weight": (3, 512)},
     "a norm before": {"bottleneck.weight": (512,), "bottleneck.bias": (512,), "classifier.weight": (3, 512)},
     "a second one": {"fc.weight": (3, 512), "fc.bias": (3,), "arcface.weight": (9, 512)},
-    "an unusual name": {"embedding.weight": (3, 512), "embedding.bias": (3,)},
+    "an unusual name": {"projector.weight": (3, 512), "projector.bias": (3,)},
 }
 
 

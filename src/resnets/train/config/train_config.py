@@ -167,7 +167,7 @@ class TrainConfig(RunOptions):
     img_size: Annotated[
         ImageSize | None,
         Doc("Image size in pixels, N or HxW."),
-        DefaultText("that of small images, else 224"),
+        DefaultText("by the images"),
     ] = None
     channels: Annotated[
         Literal["RGB", "L"] | Count | None,
@@ -184,7 +184,9 @@ class TrainConfig(RunOptions):
         Interpolation | None, Doc("Interpolation of the preprocessing."), DefaultText("by the size")
     ] = None
     val_fraction: Annotated[
-        float, Interval(ge=0, lt=1), Doc("Fraction held out for validation if there is no val split.")
+        float,
+        Interval(ge=0, lt=1),
+        Doc("Fraction held out if there is no val split. For validation; with task=reid, of identities."),
     ] = 0.1
     output: Annotated[str, Doc("Folder in which the run folder is created.")] = "runs"
     name: Annotated[str | None, Doc("Name of the run folder."), DefaultText("by model and data")] = None

@@ -82,7 +82,12 @@ def _root(tensors: Mapping[str, Tensor], where: str) -> str:
     """Key prefix of a network beside other parts, such as a re-identification head; empty if there is none."""
     roots = {name.removesuffix(first) for name in tensors for first in FIRST_BLOCKS if name.endswith(first)}
     roots = {root for root in roots if not root or root.endswith(".")}
-    if "" in roots or not roots or any(root in roots and head in tensors for root, head in WITH_HEAD.items()):
+    if "" in roots or not roots:
+        return ""
+    known = any(root in roots and head in tensors for root, head in WITH_HEAD.items())
+    if known and (
+        "bottleneck.weight" not in tensors or "bottleneck.running_mean" in tensors
+    ):  # no neck, or a batch norm
         return ""
     if len(roots) > 1:
         raise WeightsError(
