@@ -80,8 +80,8 @@ class RunOptions(Options):
     ] = None
     pretrained: Annotated[
         str | None,
-        Doc("Model to start from: starter, named weights, a file or a folder."),
-        DefaultText("random weights"),
+        Doc("Model to start from: starter, named weights, file or folder."),
+        DefaultText("none"),
     ] = None
     recipe: Annotated[
         str | None,
