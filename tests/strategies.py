@@ -36,7 +36,11 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> ResNetConfig:
         "dilation_rule": choose("torchvision", "detectron"),
         "norm": choose("batch", "group", "frozen_batch"),
         "norm_groups": 2,
-        "global_pool": choose("avg", "max", "gem"),
+        "global_pool": choose("avg", "max", "gem", "sumavgmax", "clipavg"),
+        "embedding_dim": choose(None, None, 6),
+        "neck": choose("none", "none", "bn", "bn_relu"),
+        "classifier": choose("linear", "linear", "cosine"),
+        "classifier_bias": draw(st.booleans()),
         "in_chans": choose(1, 3, 4),
         "num_classes": choose(0, 5),
     }
@@ -49,6 +53,8 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> ResNetConfig:
         fields["pre_activation"] = draw(st.booleans())
         fields["drop_path_rate"] = choose(0.0, 0.2)
         fields["zero_init_last"] = draw(st.booleans())
+    if not fields.get("pre_activation") and fields["norm"] != "group":
+        fields["non_local"] = choose((), (1,) * stages)
     stem = ResNetConfig(**fields).stem_reduction
     fields["output_stride"] = choose(None, *(stem * 2**step for step in range(stages)))
     return ResNetConfig(**(fields | fixed))

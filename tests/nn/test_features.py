@@ -190,3 +190,15 @@ def test_output_stride_computes_the_same_at_the_strided_places(name: str) -> Non
 def test_unknown_indices_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"out_indices must be among 0\.\.4; got \(5,\)"):
         FeatureExtractor(vgg(), (5,))
+
+
+def test_feature_maps_of_a_network_with_a_neck() -> None:
+    """The head is dropped, embedding layer and neck with it; the maps stay."""
+    options: dict[str, Any] = {"neck": "bn", "embedding_dim": 4, "classifier": "cosine", "classifier_scale": 30.0}
+    model = build_model(get_config("resnet8_cifar", **options)).eval()
+    x = torch.randn(1, 3, 32, 32)
+    expected = model.forward_intermediates(x, intermediates_only=True)
+    maps = FeatureExtractor(model)(x)
+    assert all(torch.equal(one, other) for one, other in zip(maps, expected, strict=True))
+    assert not any(name.startswith(("neck", "embedding")) for name in model.state_dict())
+    assert (model.config.neck, model.config.embedding_dim) == ("none", None)

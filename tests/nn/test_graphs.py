@@ -17,6 +17,12 @@ CONFIGS: dict[str, NetworkConfig] = {name: get_config(name) for name in ("resnet
     for name in ("resnetv2_18", "resnetv2_50x1_bit", "resnetblur50", "resnet50_ibn_b", "cbamresnet50")
 }
 CONFIGS["SAME"] = thin(get_config("resnet18", depths=(1, 1, 1, 1), padding="same", stem_pool="max_same"))
+CONFIGS["neck"] = thin(
+    get_config(
+        "resnet50", depths=(1, 1, 1, 1), global_pool="gem", embedding_dim=6, neck="bn_relu", classifier="cosine",
+        classifier_scale=30.0, non_local=(0, 1, 0, 0),
+    )
+)  # fmt: skip
 CONFIGS["vgg"] = thin(get_config("vgg11"))
 
 

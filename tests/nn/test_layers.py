@@ -16,7 +16,7 @@ from resnets.arch.shapes import trace
 from resnets.arch.variants import get_config
 from resnets.nn.blocks import ResidualBlock
 from resnets.nn.build import build
-from resnets.nn.layers import DropPath, PadChannels
+from resnets.nn.layers import CosineLinear, DropPath, GeM, PadChannels
 from resnets.nn.model import build_model
 from tests.strategies import configs
 
@@ -131,8 +131,18 @@ def reach(config: ResNetConfig, stage: str, side: int) -> int:
     return int(x.grad[0].abs().sum(0).gt(0).any(0).sum())
 
 
-# Whole-map statistics (group norm, attention) reach farther, and standardised filters of ones would be zeros.
-@given(configs(zero_init_last=False, shortcut="B", norm="batch", attention="none", se_form="conv", standardised=False))
+# Whole-map operations (group norm, attention, non-local) reach farther; standardised filters of ones would be zeros.
+@given(
+    configs(
+        zero_init_last=False,
+        shortcut="B",
+        norm="batch",
+        attention="none",
+        se_form="conv",
+        standardised=False,
+        non_local=(),
+    )
+)
 @settings(max_examples=12)
 def test_receptive_field_is_the_gradients_reach(config: ResNetConfig) -> None:
     config = config.with_overrides(
@@ -151,3 +161,15 @@ def test_receptive_field_of_resnet20() -> None:
     assert isinstance(config, ResNetConfig)
     assert trace(plan(config), (3, 32, 32))[-1].result.receptive_field is None
     assert reach(config, "layer3", 180) == 81
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_gem_and_cosines_compute_in_float32_or_more(dtype: torch.dtype) -> None:
+    """The cube of 60 is infinite in float16, and the eps of a normalisation is 0 there."""
+    pool = GeM().to(dtype)
+    assert pool(torch.full((1, 2, 3, 3), 60.0, dtype=dtype)).flatten().tolist() == pytest.approx([60, 60], rel=1e-2)
+    layer = CosineLinear(4, 3, 30.0).to(dtype)
+    out = layer(torch.stack([torch.zeros(4), torch.ones(4)]).to(dtype))
+    assert out.dtype == dtype
+    assert out[0].tolist() == [0, 0, 0]
+    assert torch.isfinite(out).all()

@@ -152,7 +152,12 @@ SMALL: dict[str, Any] = {
         ("fastreid", {"classifier_bias": False, "stem_pool": "max_ceil", "neck": "none", "block": "basic"}),
         ("torchreid", {"neck": "bn_relu", "embedding_dim": 6}),
         ("torchreid", {"neck": "none", "last_stride": None}),
+        ("torchreid", {"neck": "none", "last_stride": None, "attention": "se", "attention_reduction": 4,
+                       "stride_in": "1x1", "stem_pool": "max_ceil"}),
+        ("torchreid", {"neck": "bn_relu", "embedding_dim": 6, "attention": "se", "attention_reduction": 4,
+                       "stride_in": "1x1", "stem_pool": "max_ceil"}),
         ("layumi", {"embedding_dim": 6, "last_stride": None}),
+        ("layumi", {"last_stride": None}),
     ],
     ids=str,
 )  # fmt: skip
@@ -173,7 +178,9 @@ def test_other_networks_survive_the_round_trip(dialect: str, changes: dict[str, 
 
 def test_what_the_file_does_not_tell_is_refused_or_noted() -> None:
     torch.manual_seed(0)
-    config = ResNetConfig(**SMALL, classifier="cosine", classifier_bias=False, stem_pool="max_ceil")
+    config = ResNetConfig(
+        **SMALL, classifier="cosine", classifier_bias=False, classifier_scale=30.0, stem_pool="max_ceil"
+    )
     model = build_model(config).eval()
     tensors = foreign_tensors(model, "fastreid")
     plain, report = import_weights(tensors)
@@ -184,6 +191,10 @@ def test_what_the_file_does_not_tell_is_refused_or_noted() -> None:
     assert not any("cls_layer" in note for note in report.notes)
     with pytest.raises(ConfigError, match="cls_layer"):
         import_weights(tensors, cls_layer="Softmax")
+    with pytest.raises(ConfigError, match=r"classifier_scale=64"):  # of a classifier that is read as linear
+        import_weights(tensors, scale=64)
+    _, report = import_weights(tensors, cls_layer="CosSoftmax")
+    assert any("scale=64" in note for note in report.notes)
     with pytest.raises(ConfigError, match="pool_layer"):
         import_weights(tensors, pool_layer="SoftPool")
     missing = {name: tensor for name, tensor in tensors.items() if name != "heads.bottleneck.0.running_var"}

@@ -20,7 +20,7 @@ from resnets.arch.nodes import (
     Pool,
     Residual,
     SplitNorm,
-)  # fmt: skip
+)
 from resnets.errors import ConfigError
 
 __all__ = ["EXPANSION", "BlockBuilder", "BlockSpec"]
@@ -30,13 +30,17 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSpec:
-    """Position, channels, stride, dilations and stochastic-depth probability of a block."""
+    """Position, channels, stride, dilations and stochastic-depth probability of a block.
+
+    `strides`: whether it would stride without dilation in its place.
+    """
 
     name: str
     stage: int
     first: bool
     last: bool
     non_local: bool
+    strides: bool
     in_chans: int
     width: int
     out_chans: int
@@ -115,7 +119,8 @@ class BlockBuilder:
         """Self-attention with one inner channel, in fast-reid's form."""
 
         def conv(name: str, in_chans: int, out_chans: int) -> Conv:
-            return replace(self.conv(name, in_chans, out_chans, 1), bias=True)
+            # A filter of one value has no variance to standardise.
+            return replace(self.conv(name, in_chans, out_chans, 1), bias=True, standardised=False)
 
         out = Chain(name="W", role="group", nodes=(conv("0", 1, channels), self.norm("1", channels, zero_init=True)))
         return NonLocal(name="nl", nodes=(*(conv(name, channels, 1) for name in ("g", "theta", "phi")), out))
@@ -151,7 +156,7 @@ class BlockBuilder:
             case "C":
                 return True
             case "B" | "D":
-                return widens or spec.stride > 1
+                return widens or spec.strides  # also where dilation replaces the stride: the weights are the same
             case "first":
                 return spec.first
             case "subsample":

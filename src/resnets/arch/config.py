@@ -61,6 +61,7 @@ class BaseConfig(Options):
 
 SHORTCUTS = ("A", "A_after", "B", "C", "D", "first", "subsample")
 PROJECTIONS = ("B", "C", "D", "first", "subsample")
+POOLED = ("avg", "max", "avgmax", "sumavgmax", "catavgmax", "clipavg", "gem", "window")
 
 REQUIREMENTS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     # field, other field, values that the other must have where the field is not at its default
@@ -79,6 +80,13 @@ REQUIREMENTS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("antialias", "stem_pool", ("max", "avg2", "none")),
     ("antialias_filter", "antialias", (True,)),
     ("branch_act", "pre_activation", (False,)),
+    ("non_local", "pre_activation", (False,)),
+    ("non_local", "norm", ("batch", "frozen_batch")),
+    ("embedding_dim", "global_pool", POOLED),
+    ("neck", "global_pool", POOLED),
+    ("neck_bias", "neck", ("bn", "bn_relu")),
+    ("classifier", "global_pool", POOLED),
+    ("classifier_scale", "classifier", ("cosine",)),
 )
 
 
@@ -289,7 +297,7 @@ class ResNetConfig(BaseConfig):
         Doc("Classifier. `linear`, or `cosine`: cosine similarities times `classifier_scale`, as margin losses need."),
     ] = "linear"
     classifier_bias: Annotated[bool, Doc("Bias of a linear classifier. BNNeck has none.")] = True
-    classifier_scale: Annotated[float, Gt(0), Doc("Factor of the cosine similarities.")] = 30.0
+    classifier_scale: Annotated[float, Gt(0), Doc("Factor of the cosine similarities.")] = 1.0
     pool_window: Annotated[Count, Doc("Window size of `global_pool=window`, in cells.")] = 7
     in_chans: Annotated[Count, Doc("Input channels.")] = 3
     num_classes: ClassCount = 1000
@@ -304,7 +312,7 @@ class ResNetConfig(BaseConfig):
                     "change one of them"
                 )
         self.check_sizes()
-        for broken, message in (*self._rules_of_layers(), *self._rules_of_head(), *self._rules_of_strides()):
+        for broken, message in (*self._rules_of_layers(), *self._rules_of_strides()):
             if broken:
                 raise ConfigError(message)
 
@@ -317,22 +325,12 @@ class ResNetConfig(BaseConfig):
         )
         for name in ("kernel", "shortcut_kernel"):
             yield getattr(self, name) % 2 == 0, f"{name} must be odd; got {getattr(self, name)}"
-        yield (
-            bool(self.ibn) and len(self.ibn) != stages,
-            f"ibn must name every stage or none; got {len(self.ibn)} for {stages} stages",
-        )
-        yield (
-            bool(self.non_local) and len(self.non_local) != stages,
-            f"non_local must name every stage or none; got {len(self.non_local)} for {stages} stages",
-        )
+        for name in ("ibn", "non_local"):
+            named = len(getattr(self, name))
+            yield named not in (0, stages), f"{name} must name every stage or none; got {named} for {stages} stages"
         yield (
             any(count > depth for count, depth in zip(self.non_local, self.depths, strict=False)),
             f"non_local is at most the blocks of a stage; got {self.non_local} for depths={self.depths}",
-        )
-        yield (
-            any(self.non_local) and (self.pre_activation or self.norm == "group"),
-            f"non_local requires post-activation blocks with batch norms; got pre_activation={self.pre_activation} and "
-            f"norm={self.norm!r}; change one of them",
         )
         yield (
             any(self.ibn) and self.pre_activation,
@@ -347,18 +345,6 @@ class ResNetConfig(BaseConfig):
             self.stem_width % unit > 0,
             f"stem_width of a {self.stem} stem must be a multiple of {unit}; got {self.stem_width}; "
             f"the nearest is {max(round(self.stem_width / unit), 1) * unit}",
-        )
-
-    def _rules_of_head(self) -> Iterator[tuple[bool, str]]:
-        default = type(self)
-        for name in ("embedding_dim", "neck"):
-            yield (
-                self.global_pool == "none" and getattr(self, name) != getattr(default, name),
-                f"{name} requires pooled features; got {getattr(self, name)!r} with global_pool='none'; drop one",
-            )
-        yield (
-            self.global_pool == "none" and self.classifier == "cosine",
-            "classifier='cosine' requires pooled features; got global_pool='none'; drop one of them",
         )
 
     def _rules_of_strides(self) -> Iterator[tuple[bool, str]]:

@@ -99,7 +99,8 @@ def _stages(config: ResNetConfig, builder: BlockBuilder) -> Iterator[Chain]:
     for index, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
         blocks = []
         for position in range(depth):
-            stride, before = _natural_stride(config, index, position), dilation
+            natural = _natural_stride(config, index, position)
+            stride, before = natural, dilation
             if config.output_stride is not None and reduction * stride > config.output_stride:
                 dilation, stride = dilation * stride, 1
             reduction *= stride
@@ -108,6 +109,7 @@ def _stages(config: ResNetConfig, builder: BlockBuilder) -> Iterator[Chain]:
                 stage=index,
                 first=position == 0,
                 last=position == depth - 1,
+                strides=natural > 1,
                 non_local=bool(config.non_local) and depth - position <= config.non_local[index],
                 in_chans=in_chans,
                 width=_inner_width(config, width),

@@ -128,9 +128,9 @@ def _widths(node: nodes.Gate) -> tuple[int, int]:
 def _norm(node: nodes.Norm) -> nn.Module:
     match node.kind:
         case "batch":
-            if node.flat:
-                return layers.Neck(node.channels, node.eps, node.momentum, fixed_bias=node.fixed_bias)
-            return nn.BatchNorm2d(node.channels, node.eps, node.momentum)
+            norm = (nn.BatchNorm1d if node.flat else nn.BatchNorm2d)(node.channels, node.eps, node.momentum)
+            norm.bias.requires_grad_(not node.fixed_bias)
+            return norm
         case "frozen_batch":
             return layers.FrozenBatchNorm2d(node.channels, node.eps)
         case "group":

@@ -15,7 +15,6 @@ __all__ = [
     "AvgMaxPool2d",
     "ClipAvgPool2d",
     "CosineLinear",
-    "Neck",
     "BlurPool2d",
     "Conv2dPadded",
     "DropPath",
@@ -148,7 +147,9 @@ class GeM(nn.Module):
         nn.init.constant_(self.p, self.initial)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(x.clamp(min=self.eps).pow(self.p), 1).pow(1 / self.p)
+        wide = torch.promote_types(self.p.dtype, torch.float32)  # 60**3 is infinite in float16
+        p = self.p.to(wide)
+        return F.adaptive_avg_pool2d(x.to(wide).clamp(min=self.eps).pow(p), 1).pow(1 / p).to(x.dtype)
 
 
 class CosineLinear(nn.Linear):
@@ -159,24 +160,12 @@ class CosineLinear(nn.Linear):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * F.linear(F.normalize(x, dim=1), F.normalize(self.weight, dim=1))
+        wide = torch.promote_types(self.weight.dtype, torch.float32)  # float16 has no room for the eps of `normalize`
+        similarities = F.linear(F.normalize(x.to(wide), dim=1), F.normalize(self.weight.to(wide), dim=1))
+        return (self.scale * similarities).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale:g}"
-
-
-class Neck(nn.BatchNorm1d):
-    """Batch norm between embedding and classifier (BNNeck, Luo et al. 2019). Keeps the shape (N, D).
-
-    Args:
-        channels: D.
-        fixed_bias: the bias is no parameter to train; it stays as it is, 0 at first.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1, *, fixed_bias: bool = True) -> None:
-        super().__init__(channels, eps, momentum)
-        self.fixed_bias = fixed_bias
-        self.bias.requires_grad_(not fixed_bias)
 
 
 class IBN(nn.Module):

@@ -32,6 +32,7 @@ __all__ = ["VGG", "FeatureExtractor", "Network", "ResNet", "build_model"]
 torch.fx.wrap("check_input")  # each is one operation for `torch.fx`
 torch.fx.wrap("check_windows")
 
+HEAD_FIELDS = ("embedding_dim", "neck", "neck_bias", "classifier", "classifier_scale")  # of pooled features
 MAX_PARAMS = 10_000_000_000
 
 
@@ -236,11 +237,16 @@ class Network(nn.Module):
 
         Args:
             num_classes: number of logits; 0 outputs embeddings.
-            global_pool: as in the config; `None` keeps it.
+            global_pool: as in the config; `None` keeps it. `none` drops embedding layer and neck, too, which need
+                pooled features.
         """
         changes: dict[str, Any] = {"num_classes": num_classes}
         if global_pool is not None:
             changes["global_pool"] = global_pool
+        if global_pool == "none" and isinstance(self._config, ResNetConfig):
+            changes |= {name: getattr(ResNetConfig, name) for name in HEAD_FIELDS}
+            for name in NECK:
+                self._modules.pop(name, None)
         config = self.config.with_overrides(**changes)
         tensor, before = next(self.parameters()), self.classifier_path
         kept = {key: value for key, value in self.state_dict().items() if not key.startswith(before)}

@@ -99,10 +99,8 @@ def training_splits(
 
 def _can_be_found(names: Ints, ids: Ints, cameras: Ints | None) -> npt.NDArray[np.bool_]:
     """Whether an identity has two images, of different cameras if there are any."""
-    if cameras is None:
-        return np.array([(ids == name).sum() > 1 for name in names])
-    pairs = np.unique(np.stack([ids, cameras], 1), axis=0)
-    return np.array([(pairs[:, 0] == name).sum() > 1 for name in names])
+    seen = ids if cameras is None else np.unique(np.stack([ids, cameras], 1), axis=0)[:, 0]
+    return np.bincount(np.searchsorted(names, seen), minlength=len(names)) > 1
 
 
 def _held_out(

@@ -167,7 +167,7 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
     if default and freezing.get("freeze") != NONE:
         name = FOR_PRETRAINED
     if name is None or str(name).lower() == NO_RECIPE:
-        return TrainConfig.from_options(*([reid_defaults(asked)] if reid else []), given)
+        return TrainConfig.from_options(*([_without_recipe(asked)] if reid else []), given)
     recipe = load_recipe(name)
     config = TrainConfig.from_options(recipe.settings, {**given, "recipe": str(name)})
     frozen = config.freeze.freeze_epochs
@@ -181,7 +181,7 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def reid_defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _without_recipe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options of task=reid without a recipe, beside nested options; the learning rate is for its own optimizer."""
     augment = {"augment": {"random_erasing": 0.5}}
     return augment if "opt" in asked.get("optim", {}) else augment | {"optim": dict(REID_OPTIM)}

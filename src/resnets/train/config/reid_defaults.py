@@ -22,7 +22,7 @@ __all__ = ["reid_network", "resolve_sampling", "trained_classes"]
 
 IDENTITIES, INSTANCES = 16, 4  # P and K, as in Luo et al. 2019
 FEWEST, MIN_STEPS = 4, 32  # P is halved down to 4 while an epoch has fewer steps
-SCALES = {"arcface": 30.0, "cosface": 30.0, "circle": 64.0}
+SCALES = {"circle": 64.0}  # of the cosine similarities, by margin; 30 for the others
 
 
 def trained_classes(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -55,10 +55,9 @@ def reid_network(base: NetworkConfig, config: ReidConfig, given: Mapping[str, An
                 f"id_margin={config.id_margin} needs cosine similarities; got classifier={given['classifier']}; leave "
                 "one out"
             )
-        usual["classifier"] = "cosine"
-        usual["classifier_bias"] = False
-        if base.classifier != "cosine":
-            usual["classifier_scale"] = SCALES[config.id_margin]
+        usual |= {"classifier": "cosine", "classifier_bias": False}
+    if base.classifier != "cosine" and (usual | dict(given)).get("classifier") == "cosine":
+        usual["classifier_scale"] = SCALES.get(config.id_margin, 30.0)
     return usual | dict(given)
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from resnets.arch.nodes import Norm, walk
 from resnets.arch.parts import freeze_points, group_of, layer_groups, parts
 from resnets.errors import TrainingError
-from resnets.nn.layers import Neck
 from resnets.nn.model import Network
 from resnets.train.freeze.phases import NONE, Phase, check_freeze
 
@@ -33,12 +33,12 @@ def apply_phase(model: Network, phase: Phase) -> FrozenPart:
     frozen = names[: names.index(phase.freeze) + 1] if phase.freeze != NONE else ()
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     affine = {f"{name}.{key}" for name, norm in norms.items() for key, _ in norm.named_parameters(recurse=False)}
-    biases = {f"{name}.bias" for name, norm in norms.items() if isinstance(norm, Neck) and norm.fixed_bias}
+    never = {f"{path}.bias" for path, node in walk(model.plan) if isinstance(node, Norm) and node.fixed_bias}
     for name, parameter in model.named_parameters():
         is_frozen = group_of(name, groups) in frozen
         if name in affine and phase.bn_affine != "auto":
             is_frozen = phase.bn_affine == "frozen"
-        is_frozen |= name in biases
+        is_frozen |= name in never
         parameter.requires_grad_(not is_frozen)
         if is_frozen:
             parameter.grad = None

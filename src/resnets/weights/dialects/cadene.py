@@ -57,7 +57,8 @@ CADENE = Dialect(
     name="cadene",
     description="Cadene/pretrained-models.pytorch: SE-ResNet, SE-ResNeXt, SENet-154, fbresnet152; timm's senet.py",
     matches=lambda names: (
-        names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"} or names >= TRUNK | {"last_linear.weight"}
+        (names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"} and "classifier.weight" not in names)
+        or names >= TRUNK | {"last_linear.weight"}
     ),
     table=_table,
     defaults={"norm_eps": 1e-5, "stem_pool": "max_ceil"},

@@ -55,17 +55,35 @@ def _within(trunk: str) -> frozenset[str]:
     return frozenset(f"{trunk}{name}" for name in TRUNK)
 
 
-def _infer_torchreid(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if not is_resnet_with_ibn_or_se(fields):
+def _cadene_rows(shapes: Shapes) -> tuple[tuple[str, str], ...]:
+    """Names of the backbone where it is one of Cadene's SE networks."""
+    return CADENE_SE if any(".se_module." in name or ".se.fc1." in name for name in shapes) else ()
+
+
+def _infer_cadene(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Fields of Cadene's SE networks; `None` for others."""
+    if fields.get("attention") != "se" or fields.get("se_form") != "conv":
         return None
-    return {"neck": "bn_relu", "last_stride": 1} if fields.get("embedding_dim") else {}
+    caffe = (fields["groups"], fields["reduce_first"]) == (1, 1)
+    return {"stride_in": "1x1" if caffe else "3x3", "stem_pool": "max_ceil", "stem_act": True}
+
+
+def _infer_torchreid(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = _infer_cadene(fields)
+    if found is None and not is_resnet_with_ibn_or_se(fields):
+        return None
+    return {**(found or {}), **({"neck": "bn_relu", "last_stride": 1} if fields.get("embedding_dim") else {})}
 
 
 TORCHREID = Dialect(
     name="torchreid",
-    description="KaiyangZhou/deep-person-reid: ResNets and ResNeXts, with and without fc512",
-    matches=lambda names: names >= TRUNK | {"classifier.weight"} and "fc.weight" not in names,
-    table=lambda shapes: KeyTable(TORCHREID_KEYS, keep=True),
+    description="KaiyangZhou/deep-person-reid: ResNets, ResNeXts, IBN and Cadene's SE networks, also with fc512",
+    matches=lambda names: (
+        "classifier.weight" in names
+        and "fc.weight" not in names
+        and (names >= TRUNK or names >= {"layer0.conv1.weight", "layer1.0.se_module.fc1.weight"})
+    ),
+    table=lambda shapes: KeyTable((*TORCHREID_KEYS, *_cadene_rows(shapes)), keep=True),
     defaults=DEFAULTS,
     arguments=frozenset({"last_stride"}),
     infer_defaults=_infer_torchreid,
@@ -74,16 +92,14 @@ TORCHREID = Dialect(
 
 
 def _strongbaseline_table(shapes: Shapes) -> KeyTable:
-    cadene = any(".se_module." in name or ".se." in name for name in shapes)
     rows = [("neck", "bottleneck"), ("fc", "classifier")]
-    rows += [(ours, f"base.{theirs}") for ours, theirs in (CADENE_SE if cadene else ())]
+    rows += [(ours, f"base.{theirs}") for ours, theirs in _cadene_rows(shapes)]
     return KeyTable((*rows, ("{rest}", "base.{rest}")))
 
 
 def _infer_strongbaseline(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if fields.get("attention") == "se" and fields.get("se_form") == "conv":  # Cadene's networks
-        caffe = (fields["groups"], fields["reduce_first"]) == (1, 1)
-        return {"stride_in": "1x1" if caffe else "3x3", "stem_pool": "max_ceil", "stem_act": True}
+    if (found := _infer_cadene(fields)) is not None:
+        return found
     if not is_resnet_with_ibn_or_se(fields):
         return None
     plain = not fields.get("ibn") and fields["attention"] == "none"
@@ -137,6 +153,17 @@ def _infer_fastreid(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {} if "classifier_bias" in fields else {"classifier_bias": False}
 
 
+def _fastreid_notes(config: Any) -> tuple[str, ...]:
+    if config.num_classes and config.classifier == "linear":
+        return (
+            "the classifier is read as linear; if it was trained with a margin, pass its kind and scale: cls_layer="
+            "CircleSoftmax, scale=64 (embeddings are the same)",
+        )
+    if config.num_classes and config.classifier_scale == 1:
+        return ("cosine similarities are not scaled; pass the scale that it was trained with, such as scale=64",)
+    return ()
+
+
 FASTREID = Dialect(
     name="fastreid",
     description="JDAI-CV/fast-reid: ResNet, ResNeXt, IBN and SE networks with its heads",
@@ -150,29 +177,23 @@ FASTREID = Dialect(
         "cls_layer": choice("cls_layer", CLASSIFIERS),
         "pool_layer": choice("pool_layer", POOLS),
     },
-    notes=lambda config: (
-        (
-            "the classifier is read as linear; if it was trained with a margin, pass its kind and scale: cls_layer="
-            "CircleSoftmax, scale=64 (embeddings are the same)",
-        )
-        if config.num_classes and config.classifier == "linear"
-        else ()
-    ),
+    notes=_fastreid_notes,
     preprocessing=lambda config: SQUASHED | {"interpolation": "bicubic"},
 )
+
+
+def _layumi_table(shapes: Shapes) -> KeyTable:
+    wide = "embedding.weight" in shapes or len(shapes.get("classifier.add_block.0.weight", ())) == 2
+    head = (("embedding", "classifier.add_block.0"), ("neck", "classifier.add_block.1"))
+    rows = head if wide else (("neck", "classifier.add_block.0"),)  # linear_num=0
+    return KeyTable((*rows, ("fc", "classifier.classifier.0"), ("{rest}", "model.{rest}")))
+
 
 LAYUMI = Dialect(
     name="layumi",
     description="layumi/Person_reID_baseline_pytorch: ft_net, a ResNet with a linear layer and a batch norm",
     matches=lambda names: names >= _within("model.") | {"classifier.add_block.0.weight"},
-    table=lambda shapes: KeyTable(
-        (
-            ("embedding", "classifier.add_block.0"),
-            ("neck", "classifier.add_block.1"),
-            ("fc", "classifier.classifier.0"),
-            ("{rest}", "model.{rest}"),
-        )
-    ),
+    table=_layumi_table,
     defaults=DEFAULTS,
     arguments=frozenset({"last_stride"}),
     infer_defaults=lambda fields: {} if is_resnet_with_ibn_or_se(fields) else None,
