@@ -15,7 +15,6 @@ from resnets.arch.preprocessing import Preprocessing
 from resnets.data.check import check
 from resnets.data.dataset import Dataset
 from resnets.data.inputs import ImageInputs
-from resnets.data.open import open_dataset
 from resnets.data.torch_dataset import ImageDataset
 from resnets.data.transforms import EvalTransform, TrainTransform
 from resnets.errors import ConfigError
@@ -29,14 +28,13 @@ from resnets.runtime.device import pick_amp, pick_device
 from resnets.runtime.processes import join_processes
 from resnets.train.config.recipes import config_of
 from resnets.train.config.resolve import augment_options
-from resnets.train.config.train_config import TrainConfig, read_args
+from resnets.train.config.train_config import TrainConfig
 from resnets.train.loop.metrics import TrainResult
 from resnets.train.run import TrainPlan, plan_run
 from resnets.train.run import resume as resume_run
 from resnets.train.run import train as train_run
 from resnets.train.run import verify as verify_run
-from resnets.train.run_folder.manifest import data_difference, open_data
-from resnets.train.run_folder.paths import RunFolder
+from resnets.train.run_folder.evaluation_data import evaluation_data
 from resnets.train.verify import ReplayResult
 from resnets.weights.create import create_model
 from resnets.weights.folder import bundle as bundle_data
@@ -265,7 +263,7 @@ def evaluate(
     with join_processes(device) as processes:
         console = Console(quiet, silent=not processes.is_main_process)
         bundle = model if isinstance(model, Bundle) else load(model, allow_nonfinite=allow_nonfinite)
-        dataset, skip = _evaluation_data(model, data, console)
+        dataset, skip = evaluation_data(model, data, console)
         if not bundle.classes:
             raise ConfigError(f"evaluation needs a classifier; {bundle.name} outputs embeddings; use embed")
         if save_predictions is not None:
@@ -320,38 +318,6 @@ def _match(
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         console.info(f"note: images of these classes are left out: {', '.join(left_out[:5])}{more}")
     return match
-
-
-def _evaluation_data(model: str | Path | Bundle, data: str | Path | None, console: Console) -> tuple[Dataset, bool]:
-    """Open `data`, or by default the data of the run that `model` belongs to.
-
-    Returns:
-        The data set, and whether the run left out images that cannot be decoded.
-    """
-    run = None if isinstance(model, Bundle) else _run_folder(Path(model))
-    if run is not None:
-        config = read_args(run.args)
-        if config.task == "reid":
-            raise ConfigError(f"val evaluates classifiers; {run.path} trained embeddings; use `resnets reid DATA`")
-        if data is None or _same_path(data, config.data):
-            dataset = open_data(config)
-            if (difference := data_difference(run, dataset)) is not None:
-                console.info(f"note: {difference}; the model may have been trained on some of these images")
-            return dataset, config.skip_bad
-    if data is None:
-        source = "a bundle" if isinstance(model, Bundle) else f"{model}, which is not a run folder"
-        raise ConfigError(f"evaluation needs data; got only {source}; pass a data set")
-    return open_dataset(data, val_fraction=0.0), False
-
-
-def _same_path(data: str | Path, other: str) -> bool:
-    return str(data) == other or (Path(data).exists() and Path(data).resolve() == Path(other).resolve())
-
-
-def _run_folder(path: Path) -> RunFolder | None:
-    """The run folder at `path`, or the one that the model folder `path` is in."""
-    runs = [RunFolder(folder) for folder in (path, path.parent)]
-    return next((run for run in runs if path.is_dir() and run.args.is_file()), None)
 
 
 def predict(

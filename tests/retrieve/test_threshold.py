@@ -14,6 +14,7 @@ from PIL import Image
 from resnets import api
 from resnets.cli import main
 from resnets.errors import ConfigError, DataError
+from resnets.retrieve.embedding_file import read_embeddings
 from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.open_set import OpenSet, with_unknown
 from resnets.retrieve.reid import ReidOptions, reid_eval
@@ -27,10 +28,20 @@ def test_the_threshold_is_stored_with_its_rates(tmp_path: Path) -> None:
     """At one false alarm of four, the threshold lies midway between 0.3, accepted, and 0.4, refused."""
     bundle = api.load("starter")
     folder = save_bundle(bundle, tmp_path / "model")
+    (folder / "README.md").write_text("mine")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"mine": 1}))
+    weights = (folder / "model.safetensors").read_bytes()
     assert stored_threshold(bundle, "cosine") == (None, "")
     assert save_threshold(bundle, folder, FOUND, 0.25, metric="cosine", exclude="none", data="some") == pytest.approx(
         0.35
     )
+    assert (folder / "README.md").read_text() == "mine"
+    assert (folder / "model.safetensors").read_bytes() == weights
+    changed = json.loads((folder / "config.json").read_text())
+    assert changed.pop("mine") == 1
+    changed["resnets"]["calibration"] = values["resnets"]["calibration"]
+    assert changed == values  # nothing else
     again = api.load(folder)
     assert again.calibration is not None
     stored = again.calibration["open_set"]
@@ -40,6 +51,8 @@ def test_the_threshold_is_stored_with_its_rates(tmp_path: Path) -> None:
     threshold, note = stored_threshold(again, "euclidean")
     assert threshold is None
     assert "cosine" in note
+    assert "--flip" in stored_threshold(again, "cosine", flip=True)[1]
+    assert stored_threshold(again, "cosine", flip=True)[0] is None
     other = replace(again, preprocessing=replace(again.preprocessing, crop_pct=0.5))  # a part of the model's hash
     assert "other weights" in stored_threshold(other, "cosine")[1]
     broken: list[Any] = [{}, [], stored | {"threshold": "x"}, {"threshold": 0.1}]
@@ -61,9 +74,19 @@ def test_rates_that_the_queries_cannot_show_are_refused(far: float, tmp_path: Pa
 
 def test_the_rate_that_a_refusal_suggests_is_accepted(tmp_path: Path) -> None:
     three = OpenSet(identified=np.array([0.1]), mated=1, unmated=np.array([0.2, 0.3, 0.4]))
+    folder = save_bundle(api.load("starter"), tmp_path / "m")
     with pytest.raises(ConfigError, match=r"use 0.333334 or more"):
-        save_threshold(api.load("starter"), tmp_path / "m", three, 0.33, metric="cosine", exclude="none", data="some")
-    save_threshold(api.load("starter"), tmp_path / "m", three, 0.333334, metric="cosine", exclude="none", data="some")
+        save_threshold(api.load("starter"), folder, three, 0.33, metric="cosine", exclude="none", data="some")
+    for far in (0.333334, 1 / 3):
+        save_threshold(api.load("starter"), folder, three, far, metric="cosine", exclude="none", data="some")
+
+
+@pytest.mark.parametrize("count", [49, 98, 103, 107])
+def test_one_false_alarm_of_all_is_measured(count: int, tmp_path: Path) -> None:
+    """1 / count times count may be below 1 in floating point."""
+    found = OpenSet(identified=np.array([0.1]), mated=1, unmated=np.linspace(0.2, 0.9, count))
+    folder = save_bundle(api.load("starter"), tmp_path / "m")
+    save_threshold(api.load("starter"), folder, found, 1 / count, metric="cosine", exclude="none", data="some")
 
 
 def test_nothing_accepted_is_refused(tmp_path: Path) -> None:
@@ -127,11 +150,25 @@ def test_search_reports_what_is_not_in_the_gallery(tmp_path: Path, capsys: pytes
     captured = capsys.readouterr()
     assert "not in the gallery" in captured.out
     assert "false alarm rate of 10 %" in captured.err
+    sheets = [tmp_path / "limited.png", tmp_path / "all.png"]
+    assert main(["search", index, queries[1], "--model", model, "--sheet", str(sheets[0])]) == 0
+    assert main(["search", index, queries[1], "--model", model, "--threshold", "9", "--sheet", str(sheets[1])]) == 0
+    with Image.open(sheets[0]) as limited, Image.open(sheets[1]) as everything:
+        assert limited.width < everything.width  # without results
+    assert main(["embed", *known, "--model", model, "--flip", "--save", str(tmp_path / "flip.npy")]) == 0
+    capsys.readouterr()
+    assert main(["search", str(tmp_path / "flip.npy"), *queries, "--model", model]) == 0
+    captured = capsys.readouterr()
+    assert "--flip and is not used" in captured.err
+    assert "not in the gallery" not in captured.out
+    np.save(tmp_path / "bare.npy", read_embeddings(Path(index)).features)
+    assert main(["search", str(tmp_path / "bare.npy"), queries[0], "--model", model]) == 0
+    assert "names no model" in capsys.readouterr().err
     assert main(["search", index, *queries, "--model", model, "--metric", "euclidean"]) == 0
     captured = capsys.readouterr()
     assert "is not used" in captured.err
     assert "not in the gallery" not in captured.out
-    for wrong in (["--flip"], ["--rerank"]):
+    for wrong in (["--flip"], ["--rerank"], ["--save-threshold", "0"], ["--save-threshold", "nan"]):
         assert main([*measure, *wrong]) == 2
     assert main(["reid", str(data), "--model", "starter", "--unknown-fraction", "0.5", "--save-threshold", "0.1"]) == 1
     assert "model folder" in capsys.readouterr().err

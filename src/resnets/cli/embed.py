@@ -47,7 +47,7 @@ def run(
     """
     from resnets import api
     from resnets.errors import DataError
-    from resnets.retrieve.embed import embed_files, model_identity, remove_partial
+    from resnets.retrieve.embed import embed_files, embedding_record, remove_partial
     from resnets.retrieve.embed_data import find_embed_data
     from resnets.retrieve.embedding_file import check_embedding_format, write_embeddings
     from resnets.runtime.console import Console
@@ -73,7 +73,7 @@ def run(
         )  # fmt: skip
     if not kept:
         raise DataError(f"a file of embeddings has images; none of {len(found.paths):,} could be read; check them")
-    file = found.with_features(features, kept, model_identity(bundle))
+    file = found.with_features(features, kept, embedding_record(bundle, flip=flip))
     file = file.averaged() if average else file
     write_embeddings(save, file)
     remove_partial(save)

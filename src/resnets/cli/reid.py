@@ -115,6 +115,8 @@ def run(
         "unknown_fraction": unknown_fraction, "seed": seed, "draws": draws, "memory_mib": memory,
         "rerank": RerankConfig(k1=k1, k2=k2, lambda_value=lambda_value) if rerank else None,
     }  # fmt: skip
+    if save_threshold is not None and not 0 < save_threshold < 1:
+        raise typer.BadParameter(f"is above 0 and below 1; got {save_threshold}", param_hint="--save-threshold")
     if save_threshold is not None and (model is None or flip or rerank or expand is not None):
         raise typer.BadParameter(
             "is measured on images with MODEL as `resnets search` uses it; pass images and --model, without --flip, "
@@ -187,6 +189,7 @@ def _write_report(path: Path, file: EmbeddingFile, result: ReidResult, options: 
     from resnets.atomic import describe_write_error
     from resnets.data.reid.dataset import JUNK
     from resnets.errors import DataError
+    from resnets.retrieve.reid import OPEN_FARS
     from resnets.retrieve.report.page import write_reid_report
 
     assert result.metrics is not None
@@ -198,11 +201,18 @@ def _write_report(path: Path, file: EmbeddingFile, result: ReidResult, options: 
     same_image = None
     if not len(query):
         query, query_paths, same_image = gallery, gallery_paths, np.arange(len(gallery))
-    model = {"Model": file.model["name"]} if file.model.get("name") else {}
+    facts = {"Model": file.model["name"]} if file.model.get("name") else {}
+    if (pairs := result.verification) is not None:
+        facts |= {"AUC of pairs": format_percent(pairs.auc), "EER of pairs": format_percent(pairs.eer)}
+    if (unknown := result.open_set) is not None:
+        facts |= {
+            f"Identified at a false alarm rate of {format_percent(far, 0)}": format_percent(unknown.dir_at_far(far))
+            for far in OPEN_FARS
+        }
     try:
         write_reid_report(
             path, query, gallery, result.metrics, title=f"Re-identification of {name}", query_paths=query_paths,
-            gallery_paths=gallery_paths, facts=model, metric=options.metric, exclude=options.exclude,
+            gallery_paths=gallery_paths, facts=facts, metric=options.metric, exclude=options.exclude,
             same_image=same_image, memory_mib=options.memory_mib,
             progress=lambda done: progress("writing the report", done, len(query)),
         )  # fmt: skip
@@ -217,7 +227,7 @@ def _embeddings(
     from resnets import api
     from resnets.data.reid.open import open_reid
     from resnets.evaluate.predict import embed_batches
-    from resnets.retrieve.embed import model_identity
+    from resnets.retrieve.embed import embedding_record
     from resnets.retrieve.embed_data import of_reid
     from resnets.retrieve.embedding_file import FORMATS, read_embeddings
     from resnets.runtime.device import pick_amp, pick_device
@@ -245,7 +255,7 @@ def _embeddings(
             console.advance(len(names))
     import numpy as np
 
-    return found.with_features(np.concatenate(parts), range(len(found.paths)), model_identity(bundle))
+    return found.with_features(np.concatenate(parts), range(len(found.paths)), embedding_record(bundle, flip=flip))
 
 
 def _lines(result: ReidResult, file: EmbeddingFile) -> list[str]:

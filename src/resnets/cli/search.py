@@ -71,13 +71,21 @@ def run(
     paths = find_embed_data(images or []).paths
     bundle, torch_device, console = api.load(model), pick_device(device), Console()
     check_model(bundle, file, str(index))
-    stored, note = stored_threshold(bundle, metric) if threshold is None else (None, "")
+    flip = file.model.get("flip") == "true"  # queries are embedded as the file was
+    stored, note = stored_threshold(bundle, metric, flip=flip) if threshold is None else (None, "")
+    if not file.model:
+        console.info(f"note: {index} names no model, so it is not checked that {bundle.name} computed it")
     if note:
         console.info(f"note: {note}")
     features = []
     with console.progress("embedding", len(paths)):
         for names, found in embed_batches(
-            bundle, map(Path, paths), batch_size=batch_size, device=torch_device, amp=pick_amp(amp, torch_device)
+            bundle,
+            map(Path, paths),
+            flip=flip,
+            batch_size=batch_size,
+            device=torch_device,
+            amp=pick_amp(amp, torch_device),
         ):
             features.append(found)
             console.advance(len(names))
@@ -86,7 +94,8 @@ def run(
     chosen: Any = metric
     results = search(np.concatenate(features), file, k=top, metric=chosen, threshold=threshold, names=paths)
     if sheet is not None:
-        write_atomic(sheet, contact_sheet(paths, results))
+        found_in = [hits if stored is None or _is_known(hits, stored) else [] for hits in results]
+        write_atomic(sheet, contact_sheet(paths, found_in))
     if as_json:
         pairs = zip(paths, results, strict=True)
         print_json([

@@ -21,7 +21,7 @@ PAGE, INK, MUTED, QUERY = (255, 255, 255), (23, 32, 42), (120, 130, 140), (29, 9
 
 
 def contact_sheet(queries: Sequence[str], results: Sequence[Sequence[Hit]]) -> bytes:
-    """PNG of the queries, at the left, and their results with rank and distance.
+    """PNG of the queries, at the left, and their results with rank and distance; a query without any is marked.
 
     Raises:
         ConfigError: more than `MAX_ROWS` queries.
@@ -36,7 +36,7 @@ def contact_sheet(queries: Sequence[str], results: Sequence[Sequence[Hit]]) -> b
         y = GAP + row * (CELL + CAPTION + GAP)
         _paste(sheet, query, GAP, y)
         draw.rectangle((GAP - 2, y - 2, GAP + CELL + 1, y + CELL + 1), outline=QUERY, width=2)
-        draw.text((GAP, y + CELL + 2), "query", fill=QUERY, font=font)
+        draw.text((GAP, y + CELL + 2), "query" if hits else "not in the gallery", fill=QUERY, font=font)
         for number, hit in enumerate(hits, start=1):
             x = 2 * GAP + number * (CELL + GAP)
             _paste(sheet, hit.path, x, y)

@@ -27,7 +27,7 @@ from resnets.evaluate.predict import embed_batches
 from resnets.small_files import read_small_text
 from resnets.weights.folder.bundle import Bundle
 
-__all__ = ["embed_files", "model_identity", "remove_partial"]
+__all__ = ["embed_files", "embedding_record", "model_identity", "remove_partial"]
 
 SAVE_EVERY = 5.0  # seconds
 
@@ -39,6 +39,11 @@ def model_identity(bundle: Bundle) -> dict[str, str]:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return {"name": bundle.name, "hash": digest.hexdigest()}
+
+
+def embedding_record(bundle: Bundle, *, flip: bool) -> dict[str, str]:
+    """What a file of embeddings says of its model: name, hash, and `flip` where mirror images were averaged in."""
+    return model_identity(bundle) | ({"flip": "true"} if flip else {})
 
 
 def embed_files(

@@ -6,7 +6,6 @@ Choose it on identities that the model was not trained on: for those it was, dis
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from resnets.retrieve.embed import model_identity
 from resnets.retrieve.groups import Exclusion
 from resnets.retrieve.open_set import OpenSet
 from resnets.weights.folder.bundle import Bundle
-from resnets.weights.folder.model_folder import save_bundle
+from resnets.weights.folder.model_folder import write_calibration
 
 __all__ = ["save_threshold", "stored_threshold"]
 
@@ -27,7 +26,7 @@ KEY = "open_set"  # in the calibration of a bundle
 def save_threshold(
     bundle: Bundle, folder: Path, found: OpenSet, far: float, *, metric: Metric, exclude: Exclusion, data: str
 ) -> float:
-    """Choose a threshold for a false alarm rate and store it in the model's folder, which is replaced as a whole.
+    """Choose a threshold for a false alarm rate and store it in the calibration of the model's folder.
 
     Args:
         bundle: the model of `folder`.
@@ -46,7 +45,7 @@ def save_threshold(
         WeightsError: the folder cannot be written.
     """
     unknown = len(found.unmated)
-    if not 0 < far < 1 or far * unknown < 1:
+    if not 0 < far < 1 or far * unknown < 1 - 1e-9:
         raise ConfigError(
             f"a false alarm rate is measured on at least 1 / rate unknown queries; got {far:g} with {unknown:,}; use "
             f"{math.ceil(1e6 / unknown) / 1e6:g} or more, or more queries"
@@ -63,12 +62,17 @@ def save_threshold(
         "false_alarm_rate": far, "measured_false_alarm_rate": measured, "identification_rate": identified,
         "unknown_queries": unknown, "known_queries": found.mated, "data": data, "date": date.today().isoformat(),
     }  # fmt: skip
-    save_bundle(replace(bundle, calibration={**(bundle.calibration or {}), KEY: stored}), folder)
+    write_calibration(folder, {**(bundle.calibration or {}), KEY: stored})
     return threshold
 
 
-def stored_threshold(bundle: Bundle, metric: str) -> tuple[float | None, str]:
+def stored_threshold(bundle: Bundle, metric: str, *, flip: bool = False) -> tuple[float | None, str]:
     """The threshold of a model for a metric, and a note for the user.
+
+    Args:
+        bundle: the model.
+        metric: of the distances that it is to be compared with.
+        flip: whether these are of embeddings averaged with those of mirror images; a threshold is measured without.
 
     Returns:
         `None` with an empty note if the model has none, and with a note if it is for another metric or other weights,
@@ -85,5 +89,7 @@ def stored_threshold(bundle: Bundle, metric: str) -> tuple[float | None, str]:
         return None, f"the threshold of {bundle.name} was measured with other weights and {again}"
     if stored.get("metric") != metric:
         return None, f"the threshold of {bundle.name} is for {stored.get('metric')} distances and is not used"
+    if flip:
+        return None, f"the threshold of {bundle.name} is for embeddings without --flip and is not used"
     threshold, rate = float(stored["threshold"]), float(stored["false_alarm_rate"])
     return threshold, f"threshold {threshold:.4f} of the model, for a false alarm rate of {100 * rate:g} %"

@@ -116,6 +116,10 @@ def test_the_command_writes_it_whole_or_not_at_all(tmp_path: Path, capsys: pytes
     html = (tmp_path / "r.html").read_text()
     assert "75.00 %" in html
     assert "identity -1" not in html  # junk
+    assert "AUC of pairs" not in html
+    command = ["reid", str(tmp_path / "e.npy"), "--report", str(tmp_path / "r.html"), "--verification"]
+    assert main(command) == 0
+    assert "AUC of pairs" in (tmp_path / "r.html").read_text()
     capsys.readouterr()
     assert main(["reid", str(tmp_path / "e.npy"), "--report", str(tmp_path / "no" / "r.html")]) == 1
     assert "cannot write" in capsys.readouterr().err

@@ -97,15 +97,8 @@ def _new_panels(
     figure = theme.new_figure(HEIGHT + above / 72)
     panels = list(figure.subplots(1, len(titles), squeeze=False)[0])
     for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, loc="left", color=theme.INK, fontsize=11, fontweight="bold", pad=10 + above)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(theme.GRID)
-        axes.grid(axis="y", color=theme.GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelcolor=theme.MUTED, labelsize=9, pad=5)
+        theme.style_axes(axes, title, "epoch", pad=10 + above)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.set_xlabel("epoch", color=theme.MUTED, fontsize=9)
         if len(results) == 1:
             epoch = results[0]["epoch"]
             axes.set_xlim(epoch - 0.5, epoch + 0.5)

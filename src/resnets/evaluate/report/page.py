@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.atomic import write_atomic
-from resnets.errors import ShapeError, printable
+from resnets.errors import ShapeError
 from resnets.evaluate.evaluation import Evaluation, Misclassification
 from resnets.evaluate.metrics import most_confused
 from resnets.evaluate.report.confusion import has_numbers
+from resnets.evaluate.report.html import data_uri, html_environment
 from resnets.version import __version__
 
 __all__ = ["Report", "format_value", "render_report", "write_report"]
@@ -83,26 +82,14 @@ def write_report(path: Path, report: Report) -> None:
     write_atomic(path, render_report(report).encode("utf-8", errors="replace"))
 
 
-def _without_controls(value: Any) -> Any:
-    """Text of the user without control characters, such as those that reverse the direction of what follows."""
-    return printable(value, keep="\n\t") if type(value) is str else value
-
-
 def render_report(report: Report) -> str:
     """The HTML of `write_report`.
 
     Raises:
         ShapeError: counts or images of wrong shapes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resnets.evaluate.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_without_controls,
-    )
-    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "data_uri": _data_uri}
+    environment = html_environment("resnets.evaluate.report")
+    environment.filters |= {"groups": _groups, "percent": _percent, "plain": format_value, "data_uri": data_uri}
     environment.globals |= {"report": report, "open_rows": OPEN_ROWS}  # what the macros of the template read
     evaluation = report.evaluation
     return environment.get_template("report.html").render(
@@ -152,9 +139,9 @@ def _thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
     stream = io.BytesIO()
     if small:
         pixels.save(stream, "png")
-        return Thumbnail(_data_uri(stream.getvalue()), True)
+        return Thumbnail(data_uri(stream.getvalue()), True)
     pixels.save(stream, "jpeg", quality=88)
-    return Thumbnail(_data_uri(stream.getvalue(), "jpeg"), False)
+    return Thumbnail(data_uri(stream.getvalue(), "jpeg"), False)
 
 
 def _errors(report: Report) -> Iterator[tuple[Misclassification, Thumbnail, str]]:
@@ -232,7 +219,3 @@ def _percent(fraction: float, digits: int = 2) -> str:
 def _range(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _data_uri(content: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,11 +10,13 @@ import io
 from functools import lru_cache
 
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
-__all__ = ["drawable", "font_families", "new_figure", "to_png"]
+__all__ = ["drawable", "font_families", "new_figure", "style_axes", "to_png"]
 
 WIDTH = 9.0  # inches, 1800 pixels at 200 dpi: 10 points are 14 pixels on the page
 DPI = 200
@@ -73,6 +75,18 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor=PAGE, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def style_axes(axes: Axes, title: str, label: str = "", *, pad: float = 10) -> None:
+    """Title and label of a panel with horizontal lines; `pad`: points between title and panel."""
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=pad)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=MUTED, labelsize=9, pad=5)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.set_xlabel(label, color=MUTED, fontsize=9)
 
 
 def to_png(figure: Figure) -> bytes:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from resnets.atomic import write_atomic
 from resnets.data.decode.image import decode
-from resnets.errors import ImageError, printable
+from resnets.errors import ImageError
+from resnets.evaluate.report.html import data_uri, html_environment
 from resnets.retrieve.distances import Metric
 from resnets.retrieve.embeddings import Embeddings
 from resnets.retrieve.groups import Exclusion
@@ -72,22 +71,13 @@ def write_reid_report(
     def shown(queries: Sequence[RankedQuery]) -> list[dict[str, Any]]:
         return [_ranked(one, query, gallery, query_paths, gallery_paths, thumbnails) for one in queries]
 
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("resnets.retrieve.report"), jinja2.PackageLoader("resnets.evaluate.report")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
-    )
+    environment = html_environment("resnets.retrieve.report", "resnets.evaluate.report")
     html = environment.get_template("reid.html").render(
         title=title,
         map=f"{100 * metrics.map:.2f} %",
         facts=_facts(metrics, gallery) | dict(facts or {}),
-        curves=_data_uri(plot_cmc_and_distances(metrics, found, metric)),
-        plane=_data_uri(plot_map(coordinates, ids, names)),
+        curves=data_uri(plot_cmc_and_distances(metrics, found, metric)),
+        plane=data_uri(plot_map(coordinates, ids, names)),
         plane_note=(
             f"{len(at):,} of {len(gallery):,} gallery images, {len(names):,} identities; the plane holds "
             f"{100 * share:.0f} % of the variance"
@@ -133,7 +123,7 @@ def _ranked(
         for item in one.items
     ]
     head = described(query, one.position, query_paths[one.position])
-    return {"query": head, "ap": f"{100 * one.ap:.1f} %", "items": items}
+    return {"query": head, "ap": f"{100 * one.ap:.1f}\u00a0%", "items": items}
 
 
 class _Thumbnails:
@@ -155,12 +145,8 @@ class _Thumbnails:
                 image.thumbnail((THUMBNAIL, THUMBNAIL))
                 stream = io.BytesIO()
                 image.save(stream, "jpeg", quality=85)
-                self._known[path] = _data_uri(stream.getvalue(), "jpeg")
+                self._known[path] = data_uri(stream.getvalue(), "jpeg")
             except ImageError:
                 self._known[path] = None
                 self.missing += 1
         return self._known[path]
-
-
-def _data_uri(content: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from resnets.evaluate.report import theme
 from resnets.retrieve.metrics import RetrievalMetrics
@@ -24,13 +23,15 @@ def plot_cmc_and_distances(metrics: RetrievalMetrics, findings: Findings, metric
     """Share of queries with a match among the first k, and the distances of matching and of other pairs."""
     figure = theme.new_figure(3.1)
     left, right = figure.subplots(1, 2)
-    _prepare(left, "Queries with a match among the first k", "k")
+    theme.style_axes(left, "Queries with a match among the first k", "k")
     k = np.arange(1, len(metrics.cmc) + 1)
     left.plot(k, 100 * metrics.cmc, color=theme.PRIMARY, linewidth=2)
     left.set_ylim(min(90.0, 100 * float(metrics.cmc[0]) - 5), 100.5)
     left.set_xlim(1, len(k))
     left.yaxis.set_major_formatter(PercentFormatter(decimals=None))
-    _prepare(right, "Distances of pairs", "cosine distance" if metric == "cosine" else "squared Euclidean distance")
+    theme.style_axes(
+        right, "Distances of pairs", "cosine distance" if metric == "cosine" else "squared Euclidean distance"
+    )
     centers = (findings.edges[1:] + findings.edges[:-1]) / 2
     for counts, colour, label, dashes in (
         (findings.same, theme.PRIMARY, "same identity", "-"),
@@ -57,7 +58,7 @@ def plot_map(coordinates: npt.NDArray[np.float64], ids: npt.NDArray[np.int64], n
     """
     figure = theme.new_figure(5.0)
     axes = figure.subplots()
-    _prepare(axes, "Embeddings in their two principal components", "")
+    theme.style_axes(axes, "Embeddings in their two principal components", "")
     distinct = np.unique(ids)
     for number, identity in enumerate(distinct):
         own = coordinates[ids == identity]
@@ -71,15 +72,3 @@ def plot_map(coordinates: npt.NDArray[np.float64], ids: npt.NDArray[np.int64], n
     if len(distinct) <= NAMED:
         axes.legend(frameon=False, labelcolor=theme.INK, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return theme.to_png(figure)
-
-
-def _prepare(axes: Axes, title: str, label: str) -> None:
-    axes.set_title(title, loc="left", color=theme.INK, fontsize=11, fontweight="bold", pad=10)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(theme.GRID)
-    axes.grid(axis="y", color=theme.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=theme.MUTED, labelsize=9, pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xlabel(label, color=theme.MUTED, fontsize=9)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from resnets.arch.networks import config_from_dict, config_to_dict
 from resnets.arch.preprocessing import Preprocessing
-from resnets.atomic import describe_write_error
+from resnets.atomic import describe_write_error, write_atomic
 from resnets.errors import ConfigError, WeightsError
 from resnets.nn.model import build_model
 from resnets.version import __version__
@@ -27,7 +27,7 @@ from resnets.weights.readers.files import read_safetensors
 from resnets.weights.report import shorten
 from resnets.weights.slots import slots
 
-__all__ = ["read_bundle", "save_bundle"]
+__all__ = ["read_bundle", "save_bundle", "write_calibration"]
 
 
 def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
@@ -50,6 +50,21 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> Path:
         text = describe_write_error(error, "another folder")
         raise WeightsError(f"cannot write the model folder; {folder}: {text}") from None
     return folder
+
+
+def write_calibration(folder: Path | str, calibration: dict[str, Any]) -> None:
+    """Replace the calibration in a model folder; everything else in it stays as it is.
+
+    Raises:
+        WeightsError: no model folder of ours, or one that cannot be written.
+    """
+    path = current_folder(Path(folder)) / CONFIG
+    values = read_config(path)
+    values["resnets"]["calibration"] = calibration
+    try:
+        write_atomic(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {describe_write_error(error, 'another folder')}") from None
 
 
 def _check_tensors(bundle: Bundle) -> None:
