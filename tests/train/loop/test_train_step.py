@@ -150,7 +150,7 @@ def test_random_layers_draw_the_same_in_each_attempt() -> None:
 def test_no_memory_for_two_images_is_one_line(count: int) -> None:
     train_step = make()
     train_step.network = narrow = Narrow(train_step.model, 1)
-    with pytest.raises(TrainingError, match=r"memory for at least two images; out of memory on cpu") as caught:
+    with pytest.raises(TrainingError, match=r"memory for at least 2 images; out of memory on cpu") as caught:
         train_step(*images(count))
     assert "\n" not in str(caught.value)
     assert min(narrow.seen) >= 2

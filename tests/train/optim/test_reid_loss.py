@@ -121,3 +121,11 @@ def test_a_collapse_is_reported(options: dict[str, Any], value: float) -> None:
     one(outputs(), LABELS)
     one.end_step(alone)
     assert one.end_epoch(alone) is None
+
+
+def test_micro_batches_hold_two_identities() -> None:
+    """Out of memory splits batches; one identity alone would have a triplet loss of 0."""
+    config, id_loss = ReidConfig(), ClassificationLoss(LossConfig())
+    assert id_loss.fewest_images == 2
+    assert ReidLoss(config, id_loss, 3, 4).fewest_images == 2
+    assert ReidLoss(config, id_loss, 3, 4, instances=4).fewest_images == 8

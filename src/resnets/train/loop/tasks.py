@@ -74,6 +74,7 @@ class Reidentification:
             num_classes=model.num_classes,
             num_features=model.num_pooled_features,
             scale=model.config.classifier_scale,
+            instances=config.sampling.num_instances or 0,
         )
 
     def network(self, model: Network) -> nn.Module:

@@ -175,13 +175,14 @@ class TrainStep:
             self.on_message(warning)
 
     def _double_micro_batches(self, batch_size: int) -> None:
-        if self.micro_batches >= batch_size // 2:
+        fewest = self.loss.fewest_images
+        if self.micro_batches >= batch_size // fewest:
             raise TrainingError(
-                f"a step needs memory for at least two images; out of memory on {self.device} with "
+                f"a step needs memory for at least {fewest} images; out of memory on {self.device} with "
                 f"{-(-batch_size // self.micro_batches)}; use smaller images, a smaller network or another device"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self.micro_batches *= 2
+        self.micro_batches = min(2 * self.micro_batches, batch_size // fewest)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.on_message(

@@ -35,6 +35,7 @@ class ClassificationLoss(nn.Module):
     """
 
     weights: Tensor | None
+    fewest_images = 2  # of a micro-batch: batch norm cannot train on one
 
     def __init__(self, config: LossConfig, weights: Tensor | None = None) -> None:
         super().__init__()

@@ -60,23 +60,33 @@ class ReidLoss(nn.Module):
         num_classes: K.
         num_features: D.
         scale: factor of the cosine similarities in the logits; 1 for a linear classifier.
+        instances: images of each identity in a batch, 0 if they are drawn one by one.
 
     Attributes:
         centers: (K, D) of the centre loss, or (0, D). Not trained by the optimizer: each step moves them.
-        sums: (3,) float64, sums over the images of an epoch: identity loss, metric loss, and their number.
+        sums: (3,) sums over the images of an epoch: identity loss, metric loss, and their number.
+        fewest_images: of a micro-batch, for it to hold two identities.
     """
 
     centers: Tensor
     sums: Tensor
 
     def __init__(
-        self, config: ReidConfig, id_loss: ClassificationLoss, num_classes: int, num_features: int, scale: float = 1.0
+        self,
+        config: ReidConfig,
+        id_loss: ClassificationLoss,
+        num_classes: int,
+        num_features: int,
+        *,
+        scale: float = 1.0,
+        instances: int = 0,
     ) -> None:
         super().__init__()
+        self.fewest_images = 2 * max(instances, 1)
         self.config, self.id_loss, self.scale = config, id_loss, scale
         centers = torch.randn(num_classes if config.center_weight else 0, num_features)
         self.register_buffer("centers", centers)
-        self.register_buffer("sums", torch.zeros(3, dtype=torch.float64), persistent=True)
+        self.register_buffer("sums", torch.zeros(3))
         self._recorded: list[Tensor] = []  # of the micro-batches of this step
         self._seen: list[tuple[Tensor, Tensor]] = []
 
