@@ -128,6 +128,12 @@ def test_a_checkpoint_opens_and_embeds(codebase: str, tmp_path: Path, capsys: py
     command = ["embed", str(tmp_path), "--model", str(tmp_path / "checkpoint.pth"), "--save", str(tmp_path / "e.npy")]
     assert main(command) == 0, capsys.readouterr().err
     assert np.load(tmp_path / "e.npy").shape == (3, bundle.model.num_features)
+    for number in range(3):  # two identities, one of them with two images
+        folder = tmp_path / "data" / str(number // 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{number}.png").rename(folder / f"{number}.png")
+    assert main(["reid", str(tmp_path / "data"), "--model", str(tmp_path / "checkpoint.pth")]) == 0
+    assert "mAP" in capsys.readouterr().out
 
 
 SMALL: dict[str, Any] = {
