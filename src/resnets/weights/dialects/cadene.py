@@ -16,11 +16,13 @@ from resnets.weights.dialects.key_table import KeyTable
 from resnets.weights.dialects.timm_networks import NETWORKS, POOLS
 from resnets.weights.dialects.torchvision import TRUNK
 
-__all__ = ["CADENE"]
+__all__ = ["CADENE", "SE_ROWS"]
 
-BODY = (("layer{s}.{b}.se.{rest}", "layer{s}.{b}.se_module.{rest}"), ("fc", "last_linear"))
+SE_MODULE = ("layer{s}.{b}.se.{rest}", "layer{s}.{b}.se_module.{rest}")
+SE_ROWS = (("conv1", "layer0.conv1"), ("bn1", "layer0.bn1"), SE_MODULE)  # of the backbone of an SE-ResNet
+BODY = (SE_MODULE, ("fc", "last_linear"))
 LAST_LINEAR = KeyTable((("fc", "last_linear"),), keep=True)
-PLAIN = KeyTable((("conv1", "layer0.conv1"), ("bn1", "layer0.bn1"), *BODY), keep=True)
+PLAIN = KeyTable((*SE_ROWS, ("fc", "last_linear")), keep=True)
 DEEP_STEM = KeyTable(
     (
         ("conv1.0", "layer0.conv1"),

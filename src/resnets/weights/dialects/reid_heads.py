@@ -22,6 +22,7 @@ from typing import Any
 
 from resnets.weights.dialects.axes import Shapes
 from resnets.weights.dialects.base import Dialect, choice, rename_to
+from resnets.weights.dialects.cadene import CADENE, SE_ROWS
 from resnets.weights.dialects.key_table import KeyTable, depths_of
 from resnets.weights.dialects.reid import is_resnet_with_ibn_or_se
 from resnets.weights.dialects.torchvision import TRUNK, V15_DEFAULTS
@@ -30,12 +31,6 @@ __all__ = ["FASTREID", "LAYUMI", "STRONGBASELINE", "TORCHREID"]
 
 DEFAULTS = {**V15_DEFAULTS, "stem_pool": "max", "stem_act": True}
 SQUASHED = {"size": (256, 128), "crop_mode": "squash", "crop_pct": 1.0}
-CADENE_SE = (
-    ("conv1", "layer0.conv1"),
-    ("bn1", "layer0.bn1"),
-    ("layer{s}.{b}.se.{rest}", "layer{s}.{b}.se_module.{rest}"),
-)
-
 TORCHREID_KEYS = (("embedding", "fc.0"), ("neck", "fc.1"), ("fc", "classifier"))
 POOLS: dict[Any, dict[str, Any]] = {
     "GlobalAvgPool": {"global_pool": "avg"},
@@ -57,15 +52,14 @@ def _within(trunk: str) -> frozenset[str]:
 
 def _cadene_rows(shapes: Shapes) -> tuple[tuple[str, str], ...]:
     """Names of the backbone where it is one of Cadene's SE networks."""
-    return CADENE_SE if any(".se_module." in name or ".se.fc1." in name for name in shapes) else ()
+    return SE_ROWS if any(".se_module." in name or ".se.fc1." in name for name in shapes) else ()
 
 
 def _infer_cadene(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Fields of Cadene's SE networks; `None` for others."""
     if fields.get("attention") != "se" or fields.get("se_form") != "conv":
         return None
-    caffe = (fields["groups"], fields["reduce_first"]) == (1, 1)
-    return {"stride_in": "1x1" if caffe else "3x3", "stem_pool": "max_ceil", "stem_act": True}
+    return {**CADENE.defaults, **(CADENE.infer_defaults(fields) or {})}
 
 
 def _infer_torchreid(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
